@@ -1,0 +1,148 @@
+"""Every error that tonearm raises on purpose.
+
+::
+
+    TonearmError                     code               exit  HTTP
+    ├── UsageError                   usage                 2   400   a flag, a setting or a combination that cannot work
+    │   ├── SettingsError            settings              2   400   an unknown key or a value out of range
+    │   ├── SourceError              source                2   400   a source that is missing, empty or unreadable
+    │   ├── CheckpointError          checkpoint            2   400   a model folder or hub id that cannot be used
+    │   ├── DestinationError         destination           2   400   an output that is taken, read-only or full
+    │   └── ClusterError             cluster               2   503   too few processors or too little memory to run without a deadlock
+    ├── TrackError                   (see TRACK_CODES)     –  see table   one track failed; the others go on
+    │   ├── FetchError               not_found, access_denied, fetch_failed, fetch_timeout, too_large, changed
+    │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short,
+    │   │                            decode_timeout, decode_crashed, decode_memory
+    │   └── ScoreError               score_failed
+    ├── TooManyFailures              too_many_failures     3     –   more failed tracks than --max-error-rate allows
+    ├── Incomplete                   incomplete            1     –   the audit found a track without its row: a bug
+    └── Stopped                      stopped               4     –   ended early; the same command goes on from there
+
+A ``TrackError`` becomes a row with ``status = "error"`` in a batch, and a JSON body in the server.
+"""
+
+from __future__ import annotations
+
+# code → HTTP status that a server answers for it
+TRACK_CODES: dict[str, int] = {
+    "not_found": 404,  # the object is gone, or never was
+    "access_denied": 403,  # the credentials may not read it
+    "fetch_failed": 502,  # the store kept failing through all retries
+    "fetch_timeout": 504,  # reading took longer than fetch.timeout_s
+    "too_large": 413,  # more bytes than fetch.max_bytes
+    "changed": 409,  # not the version that was listed
+    "empty_file": 422,  # zero bytes
+    "not_audio": 415,  # no container or codec that FFmpeg knows
+    "no_audio": 415,  # a media file without an audio stream
+    "corrupt": 422,  # an audio stream from which no sample could be decoded
+    "too_short": 422,  # decoded, but less than one model frame
+    "decode_timeout": 408,  # decoding took longer than decode.timeout_s
+    "decode_crashed": 422,  # the native decoder died (its process, not ours)
+    "decode_memory": 413,  # decoding asked for more than decode.max_memory_bytes
+    "score_failed": 500,  # the model could not score the track's windows
+}
+
+
+class TonearmError(Exception):
+    """An error with a message for a person.
+
+    Args:
+        message: what was got, what was expected, what to do; one line.
+        code: a stable machine-readable word; the class's own unless given.
+    """
+
+    code = "error"
+    exit_status = 1
+    http_status = 500
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.code)
+
+
+def _rebuild(kind: type[TonearmError], message: str, code: str) -> TonearmError:
+    return kind(message, code=code)
+
+
+class UsageError(TonearmError):
+    """The command cannot work as given."""
+
+    code, exit_status, http_status = "usage", 2, 400
+
+
+class SettingsError(UsageError):
+    """An unknown setting, or a value out of its range."""
+
+    code = "settings"
+
+
+class SourceError(UsageError):
+    """A source that is missing, holds no audio or cannot be read."""
+
+    code = "source"
+
+
+class CheckpointError(UsageError):
+    """A checkpoint that is missing, is not an audio classifier or cannot be loaded safely."""
+
+    code = "checkpoint"
+
+
+class DestinationError(UsageError):
+    """An output that cannot take this run's rows."""
+
+    code = "destination"
+
+
+class ClusterError(UsageError):
+    """A cluster on which the run would never finish."""
+
+    code, http_status = "cluster", 503
+
+
+class TrackError(TonearmError):
+    """One track failed; ``code`` is a key of ``TRACK_CODES``."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        if code not in TRACK_CODES:
+            raise ValueError(f"got track error code {code!r}, expected one of {', '.join(TRACK_CODES)}")
+        super().__init__(message, code=code)
+
+    @property
+    def http_status(self) -> int:  # type: ignore[override]
+        return TRACK_CODES[self.code]
+
+
+class FetchError(TrackError):
+    """The bytes of a track could not be read."""
+
+
+class DecodeError(TrackError):
+    """The bytes of a track could not be turned into a waveform."""
+
+
+class ScoreError(TrackError):
+    """A decoded track could not be scored."""
+
+
+class TooManyFailures(TonearmError):
+    """More tracks failed than the run allows; every row is written all the same."""
+
+    code, exit_status = "too_many_failures", 3
+
+
+class Incomplete(TonearmError):
+    """The audit found rows missing or doubled."""
+
+    code, exit_status = "incomplete", 1
+
+
+class Stopped(TonearmError):
+    """The run ended early and can be taken up again by the same command."""
+
+    code, exit_status = "stopped", 4

@@ -1,0 +1,75 @@
+"""The rows that tonearm writes, as versioned Arrow schemas.
+
+``MANIFEST`` is one listed track; ``TRACKS`` is one finished track, whether it succeeded or failed.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+MANIFEST = pa.schema(
+    [
+        pa.field("track_key", pa.int64(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("etag", pa.string()),
+        pa.field("modified", pa.timestamp("us", tz="UTC")),
+    ],
+    metadata={"tonearm.schema": "manifest", "tonearm.schema_version": SCHEMA_VERSION},
+)
+
+LABEL_SCORE = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
+
+TAG = pa.struct(
+    [
+        pa.field("label", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("max_score", pa.float32()),
+        pa.field("max_start_s", pa.float64()),
+    ]
+)
+
+WINDOW = pa.struct(
+    [
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+        pa.field("genre", pa.string()),
+        pa.field("genre_score", pa.float32()),
+        pa.field("tags", pa.list_(LABEL_SCORE)),
+    ]
+)
+
+TRACKS = pa.schema(
+    [
+        pa.field("track_key", pa.int64(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("etag", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("modified", pa.timestamp("us", tz="UTC")),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("coverage", pa.float32()),
+        pa.field("sample_rate", pa.int32()),
+        pa.field("channels", pa.int32()),
+        pa.field("codec", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("artist", pa.string()),
+        pa.field("album", pa.string()),
+        pa.field("genre", pa.string()),
+        pa.field("genre_score", pa.float32()),
+        pa.field("genre_scores", pa.list_(LABEL_SCORE)),
+        pa.field("tags", pa.list_(TAG)),
+        pa.field("windows", pa.list_(WINDOW)),
+        pa.field("genre_embedding", pa.list_(pa.float32())),
+        pa.field("tag_embedding", pa.list_(pa.float32())),
+        pa.field("genre_model", pa.string()),
+        pa.field("tag_model", pa.string()),
+        pa.field("tonearm_version", pa.string()),
+        pa.field("run_id", pa.string()),
+    ],
+    metadata={"tonearm.schema": "tracks", "tonearm.schema_version": SCHEMA_VERSION},
+)
