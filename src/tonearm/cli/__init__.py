@@ -1,0 +1,44 @@
+"""The ``tonearm`` command: one verb a function."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tonearm.errors import TonearmError
+
+
+def main() -> None:
+    """Run the command; the exit status is that of ``tonearm.errors``."""
+    from tonearm.cli.app import app
+
+    try:
+        status = app(standalone_mode=False)
+    except TonearmError as error:
+        print(f"tonearm: {error.message}", file=sys.stderr)
+        status = error.exit_status
+    except KeyboardInterrupt:
+        print("tonearm: stopped", file=sys.stderr)
+        status = 4
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception as error:  # noqa: BLE001  the process boundary: click's own errors know how to show themselves
+        status = _unexpected(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _unexpected(error: Exception) -> int:
+    import click
+
+    if isinstance(error, click.exceptions.Abort):
+        return 4
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    import traceback
+
+    traceback.print_exception(error)
+    print("tonearm: this is a bug; please report it with the lines above", file=sys.stderr)
+    return 1

@@ -1,0 +1,37 @@
+"""What tonearm takes against a loop over ``transformers.pipeline``, on the same files in the same run.
+
+python -m bench            the demo library and full-size random checkpoints (about ten minutes on two cores)
+python -m bench --quick    the demo library alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import end_to_end, machine
+
+
+def main() -> int:
+    """Print the tables; return 1 when a result is wrong, never because it is slow."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the demo library alone")
+    parser.add_argument("--write", type=Path, help="also write the tables to this Markdown file")
+    arguments = parser.parse_args()
+    sections = [f"Machine: {machine.describe()}"]
+    is_right = True
+    with tempfile.TemporaryDirectory(prefix="tonearm-bench-") as folder:
+        for case in end_to_end.cases(Path(folder), quick=arguments.quick):
+            section = end_to_end.measure(case, Path(folder))
+            print(section.text, flush=True)
+            sections.append(section.text)
+            is_right &= section.is_right
+    if arguments.write:
+        arguments.write.write_text("# Measured\n\n" + "\n\n".join(sections) + "\n")
+    return 0 if is_right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

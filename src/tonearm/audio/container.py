@@ -1,0 +1,220 @@
+"""Opening encoded audio in memory and reading it as blocks of mono float32 at its own rate.
+
+FFmpeg (through PyAV) reads everything; libsndfile reads plain WAV, which it does several times faster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tonearm.errors import DecodeError
+
+# Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts.
+BLOCK_S = 4.0
+
+# Nothing but the bytes at hand: a playlist must not make the decoder open files or addresses it names.
+OPTIONS = {"protocol_whitelist": "none"}
+
+# Containers whose header counts samples, so that a shorter decode means a truncated file.
+EXACT_FORMATS = {"flac", "wav", "aiff", "w64", "tta", "wv"}
+
+PCM_CODECS = {
+    "PCM_U8": "pcm_u8",
+    "PCM_16": "pcm_s16le",
+    "PCM_24": "pcm_s24le",
+    "PCM_32": "pcm_s32le",
+    "FLOAT": "pcm_f32le",
+    "DOUBLE": "pcm_f64le",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of itself, and how long it truly is."""
+
+    duration_s: float
+    sample_rate: int
+    channels: int
+    codec: str
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+
+
+@dataclasses.dataclass
+class Source:
+    """An opened file.
+
+    ``blocks`` yields ``(mono float32 [samples], sample_rate)``; ``num_errors`` counts what it had to leave out so far.
+    """
+
+    codec: str
+    sample_rate: int
+    channels: int
+    declared_s: float | None
+    is_exact: bool
+    metadata: Mapping[str, str]
+    num_errors: int = 0
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Yield the audio from the start; each call starts anew."""
+        raise TypeError("open_source returns a Source that knows how to read")
+
+
+def open_source(data: bytes | memoryview) -> Source:
+    """Return ``data`` opened by the fastest reader that knows it.
+
+    Raises:
+        DecodeError: empty_file, not_audio or no_audio.
+    """
+    if not len(data):
+        raise DecodeError("got a file of 0 bytes, expected encoded audio", code="empty_file")
+    if bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WAVE":
+        try:
+            return _WavSource.open(data)
+        except soundfile.LibsndfileError:
+            pass  # FFmpeg knows the codecs and the damage that libsndfile refuses
+    return _FFmpegSource.open(data)
+
+
+@dataclasses.dataclass
+class _WavSource(Source):
+    data: bytes | memoryview = b""
+
+    @classmethod
+    def open(cls, data: bytes | memoryview) -> Source:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.subtype not in PCM_CODECS or not file.frames:
+                return _FFmpegSource.open(data)
+            return cls(
+                codec=PCM_CODECS[file.subtype],
+                sample_rate=file.samplerate,
+                channels=file.channels,
+                declared_s=file.frames / file.samplerate,
+                is_exact=True,
+                metadata=file.copy_metadata(),
+                data=data,
+            )
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+            size = int(BLOCK_S * file.samplerate)
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                yield _finite(block.mean(axis=1, dtype=np.float32)), file.samplerate
+
+
+@dataclasses.dataclass
+class _FFmpegSource(Source):
+    data: bytes | memoryview = b""
+
+    @classmethod
+    def open(cls, data: bytes | memoryview) -> Source:
+        with _container(data) as container:
+            stream = _audio_stream(container)
+            context = stream.codec_context
+            declared_s = None
+            if stream.duration and stream.time_base:
+                declared_s = float(stream.duration * stream.time_base)
+            elif container.duration and container.duration > 0:
+                declared_s = container.duration / 1_000_000
+            return cls(
+                codec=context.name,
+                sample_rate=context.sample_rate or 0,
+                channels=context.channels,
+                declared_s=declared_s,
+                is_exact=bool(EXACT_FORMATS & set(container.format.name.split(","))),
+                metadata={**stream.metadata, **container.metadata},
+                data=data,
+            )
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        self.num_errors = 0
+        with _container(self.data) as container:
+            gathered: list[NDArray[Any]] = []
+            shape: tuple[int, int, str] | None = None
+            num_samples = 0
+            for frame in self._frames(container, _audio_stream(container)):
+                now = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+                if gathered and shape is not None and (now != shape or num_samples >= BLOCK_S * shape[0]):
+                    yield _mono(gathered, shape), shape[0]
+                    gathered, num_samples = [], 0
+                shape = now
+                gathered.append(frame.to_ndarray())
+                num_samples += frame.samples
+                if not self.sample_rate or num_samples == frame.samples:
+                    self.sample_rate, self.channels = self.sample_rate or now[0], self.channels or now[1]
+            if gathered and shape is not None:
+                yield _mono(gathered, shape), shape[0]
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.num_errors += 1
+                return
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                # As FFmpeg's own tools do: leave out the damaged packet, go on with the next.
+                self.num_errors += 1
+
+
+def _container(data: bytes | memoryview) -> Any:
+    try:
+        return av.open(
+            io.BytesIO(data), metadata_errors="replace", options=dict(OPTIONS), buffer_size=2**20
+        )
+    except av.error.FFmpegError as error:
+        raise DecodeError(
+            f"not a file that FFmpeg can read ({error.strerror}); starts with {bytes(data[:12])!r}", code="not_audio"
+        ) from None
+
+
+def _audio_stream(container: Any) -> Any:
+    if not container.streams.audio:
+        kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
+        raise DecodeError(f"got {', '.join(kinds)}, expected an audio stream", code="no_audio")
+    stream = container.streams.best("audio") or container.streams.audio[0]
+    if stream.codec_context is None:
+        raise DecodeError("the audio stream's codec is not one that FFmpeg knows", code="not_audio")
+    return stream
+
+
+def _mono(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:
+    _, channels, sample_format = shape
+    samples = np.concatenate(frames, axis=1) if len(frames) > 1 else frames[0]
+    if not sample_format.endswith("p"):
+        samples = samples.reshape(-1, channels).T
+    kind = samples.dtype
+    if kind == np.uint8:
+        mono = (samples.astype(np.float32) - 128).mean(axis=0, dtype=np.float32) / np.float32(128)
+    elif kind.kind == "i":
+        full_scale = float(2 ** (8 * kind.itemsize - 1))
+        wide = np.float32 if kind.itemsize <= 2 else np.float64
+        mono = (samples.mean(axis=0, dtype=wide) / full_scale).astype(np.float32)
+    else:
+        mono = samples.mean(axis=0, dtype=np.float32 if kind.itemsize <= 4 else np.float64).astype(np.float32)
+    return _finite(mono)
+
+
+def _finite(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(waveform).all():
+        waveform = np.nan_to_num(waveform, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
+    return waveform

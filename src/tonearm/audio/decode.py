@@ -1,0 +1,312 @@
+"""Bytes to waveform: any format FFmpeg reads, any rate and channel count, mono float32 at the models' rates.
+
+Equal to ``librosa.load(path, sr=rate)`` within 1e-5 for WAV and FLAC (tests/parity/test_decode_parity.py): the mean of
+the channels, then soxr at quality HQ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from tonearm.audio.container import AudioInfo, Source, open_source
+from tonearm.audio.windows import WindowPlan, dequantize, quantization_scale, quantize_block
+from tonearm.errors import DecodeError
+
+__all__ = ["AudioInfo", "DecodeRequest", "DecodedTrack", "PcmStream", "decode", "decode_waveform"]
+
+Spans = tuple[tuple[int, int], ...]
+Allocate = Callable[[int], NDArray[np.int16]]
+
+# A declared length within one per cent of the decoded one is the same: encoders pad, and headers round.
+SHARE_TOLERANCE = 0.99
+
+# A damaged file of which less than this decodes says nothing about the track.
+LEAST_PARTIAL_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PcmStream:
+    """A track at one sample rate: only the spans that windows need, as int16.
+
+    Attributes:
+        sample_rate: Hz.
+        num_samples: of the whole track at this rate.
+        pcm: int16 [kept], the spans one after the other.
+        scale: ``pcm * scale`` is the waveform.
+        spans: the kept ``[start, stop)`` in samples of the track, ascending, disjoint.
+    """
+
+    sample_rate: int
+    num_samples: int
+    pcm: NDArray[np.int16]
+    scale: float
+    spans: Spans
+
+    def window(self, start: int, length: int) -> NDArray[np.float32]:
+        """Return float32 [<= length] from sample ``start`` of the track.
+
+        Raises:
+            IndexError: the window was not among those the track was decoded for.
+        """
+        stop = min(start + length, self.num_samples)
+        offset = 0
+        for first, last in self.spans:
+            if first <= start and stop <= last:
+                begin = offset + start - first
+                return dequantize(self.pcm[begin : begin + stop - start], self.scale)
+            offset += last - first
+        raise IndexError(f"samples {start} to {stop} were not kept; the track was decoded for other windows")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedTrack:
+    """A decoded track.
+
+    ``decoded_share`` is 1.0, or the decoded part of the declared duration when the file broke off.
+    """
+
+    info: AudioInfo
+    streams: tuple[PcmStream, ...]
+    decoded_share: float
+
+    def stream(self, sample_rate: int) -> PcmStream:
+        """Return the audio at ``sample_rate``, one of the request's."""
+        return next(stream for stream in self.streams if stream.sample_rate == sample_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeRequest:
+    """What to keep of a track: the windows of ``plans``, at most ``max_scored_s`` seconds of each."""
+
+    plans: tuple[WindowPlan, ...]
+    max_scored_s: float
+
+    def limited(self) -> tuple[WindowPlan, ...]:
+        """Return the plans with ``max_windows`` low enough to hold ``max_scored_s``."""
+        plans = []
+        for plan in self.plans:
+            most = max(1, int(self.max_scored_s * plan.sample_rate) // plan.window_samples)
+            limit = most if plan.max_windows is None else min(most, plan.max_windows)
+            plans.append(dataclasses.replace(plan, max_windows=limit))
+        return tuple(plans)
+
+
+def decode(
+    data: bytes | memoryview, request: DecodeRequest, *, allocate: Allocate | None = None
+) -> DecodedTrack:
+    """Decode a track in this process.
+
+    One native decode feeds every rate. A track that outgrows ``max_scored_s`` is counted to its end and decoded a
+    second time for the windows alone, so a header's claim of its length is never trusted.
+
+    Args:
+        data: the encoded file.
+        allocate: gives int16 [n] to hold the result; ordinary memory by default.
+
+    Raises:
+        DecodeError: see ``tonearm.errors``.
+    """
+    allocate = allocate or _ordinary
+    source = open_source(data)
+    plans = request.limited()
+    rates = sorted({plan.sample_rate for plan in plans})
+    budgets = {rate: int(request.max_scored_s * rate) for rate in rates}
+    kept, lengths, duration_s = _read_all(source, rates, budgets)
+    if not duration_s:
+        raise DecodeError(
+            f"{source.codec} stream without a sample that decodes ({source.num_errors} damaged packets)", code="corrupt"
+        )
+    share = _decoded_share(source, duration_s)
+    if share < 1 and source.num_errors and duration_s < LEAST_PARTIAL_S:
+        raise DecodeError(
+            f"only {duration_s:.2f} s of {source.declared_s:.2f} s of this {source.codec} stream decode", code="corrupt"
+        )
+    for plan in plans:
+        if lengths[plan.sample_rate] < plan.min_samples:
+            raise DecodeError(
+                f"got {lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz, expected at least {plan.min_samples}",
+                code="too_short",
+            )
+    wanted = {
+        rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates
+    }
+    missing = [rate for rate in rates if kept[rate] is None]
+    if missing:
+        kept |= _read_spans(source, missing, wanted)
+    streams = []
+    for rate in rates:
+        spans = wanted[rate]
+        blocks = kept.pop(rate)
+        if rate not in missing and spans != ((0, lengths[rate]),):
+            blocks = _select(blocks or [], spans)
+        pcm, scale = _quantized(blocks or [], sum(stop - start for start, stop in spans), allocate)
+        streams.append(PcmStream(rate, lengths[rate], pcm, scale, spans))
+    info = _info(source, duration_s)
+    return DecodedTrack(info, tuple(streams), share)
+
+
+def decode_waveform(
+    data: bytes | memoryview, sample_rate: int | None = None
+) -> tuple[NDArray[np.float32], AudioInfo]:
+    """Return a whole track as mono float32 [samples], at ``sample_rate`` or its own, and its description.
+
+    Raises:
+        DecodeError: see ``tonearm.errors``.
+    """
+    source = open_source(data)
+    rate = sample_rate or 0
+    if not rate:
+        rate = source.sample_rate or next((native for _, native in source.blocks()), 0)
+    if not rate:
+        raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
+    kept, _, duration_s = _read_all(source, [rate], {rate: 2**62})
+    if not duration_s:
+        raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
+    return np.concatenate(kept[rate] or [np.empty(0, np.float32)]), _info(source, duration_s)
+
+
+def _ordinary(num_samples: int) -> NDArray[np.int16]:
+    return np.empty(num_samples, np.int16)
+
+
+class _Resampler:
+    """One output rate; feeds on blocks whose own rate may change on the way."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.native = 0
+        self.num_in = self.num_out = 0
+        self.stream: soxr.ResampleStream | None = None
+
+    def push(self, block: NDArray[np.float32], native: int) -> Iterator[NDArray[np.float32]]:
+        if native != self.native:
+            yield from self.finish()
+            self.native = native
+            if native != self.sample_rate:
+                self.stream = soxr.ResampleStream(native, self.sample_rate, 1, dtype="float32", quality="HQ")
+        self.num_in += len(block)
+        yield from self._limited(block if self.stream is None else self.stream.resample_chunk(block))
+
+    def finish(self) -> Iterator[NDArray[np.float32]]:
+        if self.stream is not None:
+            yield from self._limited(self.stream.resample_chunk(np.empty(0, np.float32), last=True))
+            short = self._length() - self.num_out
+            if short > 0:
+                yield np.zeros(short, np.float32)
+        self.stream, self.num_in, self.num_out = None, 0, 0
+
+    def _length(self) -> int:
+        return math.ceil(self.num_in * self.sample_rate / self.native)
+
+    def _limited(self, block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        # librosa's length, ceil(n * ratio): soxr may give a sample more or less.
+        block = block[: self._length() - self.num_out] if self.stream is not None else block
+        self.num_out += len(block)
+        if len(block):
+            yield block
+
+
+def _resampled(source: Source, rates: list[int]) -> Iterator[tuple[int, NDArray[np.float32], float]]:
+    """Yield ``(rate, block, seconds of source read by now)``."""
+    resamplers = [_Resampler(rate) for rate in rates]
+    read_s = 0.0
+    for block, native in source.blocks():
+        read_s += len(block) / native
+        for resampler in resamplers:
+            for piece in resampler.push(block, native):
+                yield resampler.sample_rate, piece, read_s
+    for resampler in resamplers:
+        for piece in resampler.finish():
+            yield resampler.sample_rate, piece, read_s
+
+
+def _read_all(
+    source: Source, rates: list[int], budgets: dict[int, int]
+) -> tuple[dict[int, list[NDArray[np.float32]] | None], dict[int, int], float]:
+    kept: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
+    lengths = dict.fromkeys(rates, 0)
+    duration_s = 0.0
+    for rate, block, read_s in _resampled(source, rates):
+        lengths[rate] += len(block)
+        duration_s = read_s
+        if lengths[rate] > budgets[rate]:
+            kept[rate] = None
+        blocks = kept[rate]
+        if blocks is not None:
+            blocks.append(block)
+    return kept, lengths, duration_s
+
+
+def _read_spans(
+    source: Source, rates: list[int], wanted: dict[int, Spans]
+) -> dict[int, list[NDArray[np.float32]] | None]:
+    kept: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
+    position = dict.fromkeys(rates, 0)
+    for rate, block, _ in _resampled(source, rates):
+        first, position[rate] = position[rate], position[rate] + len(block)
+        for start, stop in wanted[rate]:
+            if start < position[rate] and stop > first:
+                piece = block[max(0, start - first) : stop - first].copy()
+                kept[rate].append(piece)  # type: ignore[union-attr]
+    return kept
+
+
+def _union(plans: list[tuple[WindowPlan, int]]) -> Spans:
+    edges = sorted(
+        (int(start), int(min(start + plan.window_samples, num_samples)))
+        for plan, num_samples in plans
+        for start in plan.starts(num_samples)
+    )
+    merged: list[tuple[int, int]] = []
+    for start, stop in edges:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+def _select(blocks: list[NDArray[np.float32]], spans: Spans) -> list[NDArray[np.float32]]:
+    whole = np.concatenate(blocks)
+    return [whole[start:stop] for start, stop in spans]
+
+
+def _quantized(
+    blocks: list[NDArray[np.float32]], num_samples: int, allocate: Allocate
+) -> tuple[NDArray[np.int16], float]:
+    peak = max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
+    scale = quantization_scale(peak)
+    pcm = allocate(num_samples)
+    position = 0
+    blocks.reverse()
+    while blocks:  # popped, so that a long track is never held twice
+        block = blocks.pop()
+        pcm[position : position + len(block)] = quantize_block(block, scale)
+        position += len(block)
+    return pcm, scale
+
+
+def _info(source: Source, duration_s: float) -> AudioInfo:
+    tags = {key.casefold(): value for key, value in source.metadata.items()}
+
+    def text(name: str) -> str | None:
+        value = tags.get(name, "").replace("\x00", "").strip()
+        return value or None
+
+    artist = text("artist") or text("album_artist")
+    return AudioInfo(
+        duration_s, source.sample_rate, source.channels, source.codec, text("title"), artist, text("album")
+    )
+
+
+def _decoded_share(source: Source, duration_s: float) -> float:
+    if not source.declared_s or not (source.is_exact or source.num_errors):
+        return 1.0
+    share = duration_s / source.declared_s
+    return share if share < SHARE_TOLERANCE else 1.0

@@ -1,0 +1,101 @@
+"""``tonearm tag``: settings from flags, the run, and what a person is told at its end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tonearm import settings as settings_module
+from tonearm.cli.terminal import ProgressLine, clock, hours
+from tonearm.errors import TooManyFailures, UsageError
+from tonearm.settings import TagSettings
+
+
+def tag_settings(
+    flags: Mapping[str, Any],
+    config: Path | None,
+    *,
+    genre_model: str | None,
+    tag_model: str | None,
+    demo_models: bool,
+) -> TagSettings:
+    """Return the run's settings: flags over the TOML file over the defaults.
+
+    Raises:
+        SettingsError: an unknown key or a wrong value.
+        UsageError: flags that contradict each other.
+    """
+    values: dict[str, Any] = {}
+    if config is not None or Path("tonearm.toml").is_file():
+        values = settings_module.read_toml(config or "tonearm.toml")
+    values = settings_module.merge(values, flags)
+    models = values.setdefault("models", {})
+    if demo_models:
+        if genre_model or tag_model:
+            raise UsageError("got --demo-models together with --genre-model or --tag-model; give one or the other")
+        from tonearm import demo
+
+        models |= {"genre_model": demo.genre_model_path(), "tag_model": demo.tag_model_path()}
+    models |= {
+        name: value for name, value in (("genre_model", genre_model), ("tag_model", tag_model)) if value is not None
+    }
+    # TOML has no null; 'none' turns a head off from a file as from a flag.
+    models |= {name: None for name in ("genre_model", "tag_model") if models.get(name) == "none"}
+    return settings_module.build(TagSettings, values, where=str(config or "settings"))
+
+
+def tag(
+    sources: Sequence[str], out: str, settings: TagSettings, *, retry_errors: bool = False, demo_models: bool = False
+) -> int:
+    """Run, write the report, print what was done; return the exit status."""
+    from tonearm import demo
+    from tonearm.distributed import batch
+    from tonearm.distributed.summary import summarize
+    from tonearm.library.report import write_report
+
+    _stop_like_ctrl_c()
+    if demo_models:
+        print(demo.NOTICE, file=sys.stderr)
+    with ProgressLine() as watcher:
+        outcome = batch.tag_library(sources, out, settings, watcher, retry_errors=retry_errors)
+    audit = outcome.audit
+    if outcome.counts is None:
+        print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
+    else:
+        summary = summarize(outcome, settings, command=sys.argv, notice=demo.NOTICE if demo_models else None)
+        report = write_report(out, summary)
+        _print_end(outcome, report)
+    if audit.error_rate > settings.max_error_rate:
+        codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
+        raise TooManyFailures(
+            f"{audit.num_error:,} of {audit.num_listed:,} tracks failed ({codes}), more than --max-error-rate "
+            f"{settings.max_error_rate:g} allows; every track has its row, with the reason in error_message"
+        )
+    return 0
+
+
+def _print_end(outcome: Any, report: str) -> None:
+    audit = outcome.audit
+    num_new = audit.num_written - outcome.num_done_before
+    speed = f", {outcome.counts.audio_s / outcome.wall_s:.0f}× real time" if outcome.wall_s else ""
+    print(f"{num_new:,} tracks tagged ({hours(outcome.counts.audio_s)} of audio) in {clock(outcome.wall_s)}{speed}")
+    if audit.num_error:
+        codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
+        print(f"{audit.num_error:,} failed: {codes}")
+    if outcome.num_skipped:
+        skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
+        print(f"skipped, not audio: {skipped}")
+    print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
+    print(f"report: {report}")
+
+
+def _stop_like_ctrl_c() -> None:
+    """Let SIGTERM, which schedulers send, end a run as cleanly as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)

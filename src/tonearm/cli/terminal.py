@@ -1,0 +1,94 @@
+"""What a person sees while a run goes on: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+PLAIN_EVERY_S = 10.0
+
+
+def hours(seconds: float) -> str:
+    """Return ``seconds`` of audio as a person says it: ``45 s``, ``12.5 min``, ``3.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def clock(seconds: float) -> str:
+    """Return ``seconds`` as ``M:SS`` or ``H:MM:SS``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+class ProgressLine:
+    """Shows tracks and audio done, rate, failures and the time left; a ``batch.Watcher``."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.live: Live | None = None
+        self.num_tracks = self.num_done = 0
+        self.started = self.last_plain = time.monotonic()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def listing(self, num_tracks: int) -> None:
+        """Say how many tracks the sources have given so far."""
+        if time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
+            self._plain(f"listing: {num_tracks:,} tracks so far")
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Say what is ahead."""
+        self.num_tracks, self.num_done = num_tracks, num_done
+        before = f", {num_done:,} of them done before" if num_done else ""
+        self._plain(f"tagging {num_tracks:,} tracks{before}; Ctrl-C stops, the same command goes on")
+        self.started = time.monotonic()
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+
+    def progress(self, counts: Any) -> None:
+        """Show the stages' counts."""
+        if self.live is not None:
+            self.live.update(self._row(counts), refresh=True)
+        elif time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
+            self._plain(self._text(counts))
+
+    def _plain(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self.last_plain = time.monotonic()
+
+    def _position(self, counts: Any) -> tuple[int, float]:
+        finished = min(counts.num_tracks, self.num_tracks - self.num_done)
+        elapsed = max(1e-3, time.monotonic() - self.started)
+        left = (self.num_tracks - self.num_done - finished) * elapsed / finished if finished else float("nan")
+        return self.num_done + finished, left
+
+    def _text(self, counts: Any) -> str:
+        position, left = self._position(counts)
+        elapsed = max(1e-3, time.monotonic() - self.started)
+        failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
+        remaining = f" · {clock(left)} left" if left == left else ""
+        return (
+            f"{position:,}/{self.num_tracks:,} tracks · {hours(counts.audio_s)} of audio · "
+            f"{counts.audio_s / elapsed:.0f}× real time{failures}{remaining}"
+        )
+
+    def _row(self, counts: Any) -> Table:
+        position, _ = self._position(counts)
+        row = Table.grid(padding=(0, 1))
+        row.add_row(ProgressBar(self.num_tracks, position, width=24), self._text(counts))
+        return row

@@ -1,0 +1,37 @@
+"""Ray Data's checkpoint marks, without its filter.
+
+Ray's own resume loads every finished id and filters the source with an actor that holds a whole CPU and at least 1 GiB.
+``runs.write_todo`` has already left the finished tracks out of the source, so only the other half is wanted: marks
+in two phases, and the removal of files whose mark is still pending.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.data.checkpoint import CheckpointConfig
+from ray.data.checkpoint.checkpoint_filter import IdColumnCheckpointManager
+
+from tonearm.library import stores
+from tonearm.library.runs import KEY
+
+
+class PendingOnly(IdColumnCheckpointManager):
+    """Cleans up half-written files; filters nothing."""
+
+    def load_checkpoint(self, data_file_dir: str | None = None, data_file_filesystem: Any = None) -> tuple[None, int]:
+        self._clean_pending_checkpoints(data_file_dir, data_file_filesystem)
+        return None, 0
+
+
+def checkpoint_config(folder: str) -> CheckpointConfig:
+    """Return the configuration for marks in ``folder``, kept after success so that a rerun finds them."""
+    filesystem, path = stores.arrow_filesystem(folder)
+    filesystem.create_dir(path, recursive=True)
+    return CheckpointConfig(
+        KEY,
+        path,
+        delete_checkpoint_on_success=False,
+        override_filesystem=filesystem,
+        checkpoint_manager_cls=PendingOnly,
+    )

@@ -1,0 +1,144 @@
+"""Joining or starting Ray, and the check that a run on it can finish.
+
+A run holds actors for its whole length. If they take every logical CPU, the tasks that list, decode and write never
+start and the job waits for ever (https://github.com/ray-project/ray/issues/44687); ``plan`` refuses that beforehand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psutil
+
+from tonearm.errors import ClusterError
+
+# Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
+SCORER_CPUS = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a run is spread over a cluster."""
+
+    num_scorers: int
+    scorer_cpus: float
+    scorer_gpus: float
+    scorer_threads: int
+    num_cpus: float
+    is_local: bool
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layout]:
+    """Join the cluster of ``RAY_ADDRESS`` or start a local one; leave it as it was afterwards.
+
+    Args:
+        num_workers: scoring actors, or None for one a GPU and, without GPUs, one a machine.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or is too small.
+    """
+    _quieten(verbose)
+    import ray
+
+    already = ray.is_initialized()
+    address = os.environ.get("RAY_ADDRESS")
+    is_local = not already and not address
+    try:
+        if is_local:
+            _start_local(num_workers, verbose)
+        elif not already:
+            ray.init(address=address, log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = "a local Ray" if is_local else f"the Ray cluster at {address}"
+        raise ClusterError(f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`") from error
+    try:
+        if not verbose:
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            logging.getLogger("ray").setLevel(logging.ERROR)
+        yield plan([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local)
+    finally:
+        if not already:
+            ray.shutdown()
+
+
+def _quieten(verbose: bool) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not verbose:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("RAY_LOGGER_LEVEL", "error")
+        warnings.filterwarnings("ignore", module="ray")
+
+
+def _start_local(num_workers: int | None, verbose: bool) -> None:
+    import ray
+
+    cores = usable_cores()
+    memory = psutil.virtual_memory().available
+    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
+    # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
+    store = int(max(100 * 2**20, min(2 * 2**30, memory * 0.25, shared * 0.8)))
+    scorers = num_workers or 1
+    ray.init(
+        address="local",
+        # More logical CPUs than cores: the actors' share is theirs, and decoding still has every core to fill the gaps.
+        num_cpus=cores + scorers + 1,
+        object_store_memory=store,
+        include_dashboard=False,
+        log_to_driver=verbose,
+        logging_level="INFO" if verbose else "ERROR",
+        configure_logging=True,
+    )
+
+
+def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_local: bool) -> Layout:
+    """Return how a run is laid out on ``nodes``.
+
+    Args:
+        nodes: each node's resources, as ``ray.nodes()`` gives them.
+
+    Raises:
+        ClusterError: the scoring actors do not fit, or would leave no whole CPU for the rest.
+    """
+    num_cpus = sum(node.get("CPU", 0.0) for node in nodes)
+    num_gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
+    scorers = num_workers or num_gpus or (1 if is_local else max(1, sum(1 for node in nodes if node.get("CPU", 0) >= 2)))
+    cores = usable_cores() if is_local else int(max((node.get("CPU", 0.0) for node in nodes), default=0))
+    if num_gpus:
+        threads, cpus, gpus = 1, SCORER_CPUS, 1.0 if scorers <= num_gpus else num_gpus / scorers
+    elif is_local:
+        threads, cpus, gpus = max(1, cores // scorers), SCORER_CPUS, 0.0
+    else:
+        threads = max(1, min(8, cores - 1))
+        cpus, gpus = float(threads) if threads > 1 else SCORER_CPUS, 0.0
+    free = sorted((node.get("CPU", 0.0) for node in nodes if not num_gpus or node.get("GPU", 0.0)), reverse=True)
+    for number in range(scorers):
+        free.sort(reverse=True)
+        if not free or free[0] < cpus:
+            raise ClusterError(
+                f"{scorers} scoring workers of {cpus:g} CPUs do not fit: the cluster has {num_cpus:g} CPUs on "
+                f"{len(nodes)} nodes and place for {number}; give --workers {max(1, number)} or a larger cluster"
+            )
+        free[0] -= cpus
+    others = [node.get("CPU", 0.0) for node in nodes if num_gpus and not node.get("GPU", 0.0)]
+    if max([*free, *others], default=0.0) < 1:
+        raise ClusterError(
+            f"{scorers} scoring workers would take all {num_cpus:g} CPUs and leave none to list, decode and write: the run "
+            f"would wait for ever; give --workers {max(1, scorers - 1)} or at least {scorers * cpus + 1:g} CPUs"
+        )
+    return Layout(scorers, cpus, gpus, threads, num_cpus, is_local)

@@ -1,0 +1,152 @@
+"""The two operators of the pipeline: fetch and decode on CPU tasks, score on actors.
+
+::
+
+    manifest row ─ decode_tracks ─► row of blocks.DECODED ─ ScoreTracks ─► row of schema.TRACKS
+                   1 in, 1 out                             1 in, 1 out
+
+A track that fails in either is a row with an error, never an exception.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+
+from tonearm.audio.decode import DecodedTrack, DecodeRequest
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.distributed import blocks
+from tonearm.errors import TrackError
+from tonearm.library.objects import ObjectReader
+from tonearm.library.sources import TrackRef
+from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
+from tonearm.tagging import RunFacts, Tagger, to_table
+
+# Encoded bytes that one task may hold ahead of its decoder: enough to hide a store's latency, small beside the decoder.
+PREFETCH_BYTES = 256 * 2**20
+
+# A decoder's child outlives the task that started it; a Ray worker serves many tasks of one run.
+_sandboxes: dict[tuple[int, DecodeSettings], DecodeSandbox] = {}
+
+
+def _sandbox(settings: DecodeSettings) -> DecodeSandbox:
+    key = (os.getpid(), settings)
+    if key not in _sandboxes:
+        _sandboxes[key] = DecodeSandbox(settings)
+    return _sandboxes[key]
+
+
+def decode_tracks(
+    block: pa.Table, *, request: DecodeRequest, fetch: FetchSettings, decode: DecodeSettings, tally: Any
+) -> Iterator[pa.Table]:
+    """Fetch and decode the tracks of a block, one row out at a time so that long tracks do not pile up.
+
+    Takes rows of ``schema.MANIFEST``, gives as many of ``blocks.DECODED`` in the same order.
+    """
+    refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
+    sandbox, reader = _sandbox(decode), ObjectReader(fetch)
+    with ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="fetch") as pool:
+        for ref, data, fetch_s in _fetched(refs, reader, pool, fetch.concurrency):
+            started = time.perf_counter()
+            outcome: DecodedTrack | TrackError
+            if isinstance(data, TrackError):
+                outcome, num_bytes = data, 0
+            else:
+                num_bytes = len(data)
+                try:
+                    outcome = sandbox.decode(data, request)
+                except TrackError as error:
+                    outcome = error
+                del data
+            tally.add.remote(
+                {"fetched_bytes": num_bytes},
+                {"fetch": fetch_s, "decode": time.perf_counter() - started},
+                {"decoding worker": peak_memory_bytes()},
+            )
+            yield blocks.encode_track(ref, outcome)
+
+
+def _fetched(
+    refs: list[TrackRef], reader: ObjectReader, pool: ThreadPoolExecutor, concurrency: int
+) -> Iterator[tuple[TrackRef, bytes | TrackError, float]]:
+    """Yield each track's bytes in order while the next ones are being read."""
+    waiting: collections.deque[tuple[TrackRef, Future[tuple[bytes | TrackError, float]]]] = collections.deque()
+    todo = collections.deque(refs)
+    ahead_bytes = 0
+    while todo or waiting:
+        while todo and len(waiting) < concurrency and (not waiting or ahead_bytes < PREFETCH_BYTES):
+            ref = todo.popleft()
+            ahead_bytes += ref.size_bytes or 0
+            waiting.append((ref, pool.submit(_read, reader, ref)))
+        ref, future = waiting.popleft()
+        ahead_bytes -= ref.size_bytes or 0
+        yield ref, *future.result()
+
+
+def _read(reader: ObjectReader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
+    started = time.perf_counter()
+    data: bytes | TrackError
+    try:
+        data = reader.read(ref)
+    except TrackError as error:
+        data = error
+    return data, time.perf_counter() - started
+
+
+class ScoreTracks:
+    """An actor that holds both heads and scores the windows of a block's tracks together.
+
+    Takes rows of ``blocks.DECODED``, gives as many of ``schema.TRACKS`` in the same order.
+    """
+
+    def __init__(
+        self,
+        models: ModelSettings,
+        max_windows: int | None,
+        max_scored_s: float,
+        facts: RunFacts,
+        num_threads: int,
+        tally: Any,
+    ) -> None:
+        import torch
+
+        # Ray sets OMP_NUM_THREADS to the actor's logical CPUs, which are not its cores.
+        torch.set_num_threads(num_threads)
+        self.tagger = Tagger.load(models, max_windows=max_windows, max_scored_s=max_scored_s)
+        self.facts = facts
+        self.tally = tally
+        for head, description in self.tagger.describe().items():
+            tally.note.remote(head, description)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Score one block."""
+        started = time.perf_counter()
+        refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
+        outcomes = self.tagger.score([blocks.read_outcome(block, index) for index in range(block.num_rows)])
+        table = to_table(refs, outcomes, self.facts)
+        good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
+        self.tally.add.remote(
+            {
+                "num_tracks": len(outcomes),
+                "num_failed": len(outcomes) - len(good),
+                "num_windows": sum(outcome.num_windows for outcome in good),
+                "audio_s": sum(outcome.info.duration_s for outcome in good),
+            },
+            {"score": time.perf_counter() - started},
+            {"scoring worker": peak_memory_bytes()},
+        )
+        return table
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident set this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,49 @@
+"""A counter that every stage reports to and the progress line reads: one small Ray actor a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import ray
+
+
+@dataclasses.dataclass
+class Counts:
+    """What the stages have reported so far; for people, not for the audit."""
+
+    num_tracks: int = 0
+    num_failed: int = 0
+    num_windows: int = 0
+    audio_s: float = 0.0
+    fetched_bytes: int = 0
+    busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
+    peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self.busy_s: Counter[str] = Counter()
+        self.peak_bytes: dict[str, int] = {}
+        self.facts: dict[str, str] = {}
+
+    def add(self, totals: dict[str, float], busy_s: dict[str, float], peak_bytes: dict[str, int]) -> None:
+        self.totals.update(totals)
+        self.busy_s.update(busy_s)
+        for name, value in peak_bytes.items():
+            self.peak_bytes[name] = max(value, self.peak_bytes.get(name, 0))
+
+    def note(self, name: str, value: str) -> None:
+        self.facts[name] = value
+
+    def read(self) -> Counts:
+        totals: dict[str, Any] = dict(self.totals)
+        return Counts(**totals, busy_s=dict(self.busy_s), peak_bytes=self.peak_bytes, facts=self.facts)
+
+
+def start_tally() -> Any:
+    """Return the handle of a new tally that takes no logical CPU."""
+    return ray.remote(_Tally).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()

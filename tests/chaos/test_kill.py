@@ -1,0 +1,108 @@
+"""A run that is killed anywhere ends, after running again, in the table of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from tests.commands import finished_files, read_tracks, start_tonearm, tonearm, wait_for
+from tonearm.demo.library import write_library
+
+pytestmark = pytest.mark.timeout(280)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    write_library(folder, num_tracks=32, seed=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "small-blocks.toml"
+    path.write_text("tracks_per_block = 2\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(library: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    out = tmp_path_factory.mktemp("undisturbed")
+    run = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    assert run.returncode == 0, run.stderr
+    return read_tracks(out)
+
+
+@pytest.fixture
+def running(library: Path, settings: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    out = tmp_path / "out"
+    process = start_tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    yield process, out
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def workers_of(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if title in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def assert_equal(table: pa.Table, expected: pa.Table) -> None:
+    assert table["track_key"].to_pylist() == expected["track_key"].to_pylist()
+    for name in expected.column_names:
+        assert table[name].to_pylist() == expected[name].to_pylist(), name
+
+
+def test_killed_driver_resumes_to_the_undisturbed_table(
+    running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
+) -> None:
+    process, out = running
+    wait_for(lambda: len(finished_files(out)) >= 2, what="two finished files")
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    psutil.wait_procs(family, timeout=60)
+    before = len(finished_files(out))
+    assert before < undisturbed.num_rows / 2, "the run was over before it was killed"
+    again = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    assert again.returncode == 0, again.stderr
+    assert "done before" in again.stderr
+    assert_equal(read_tracks(out), undisturbed)
+
+
+@pytest.mark.parametrize("title", ["ScoreTracks", "decode_tracks"])
+def test_killed_worker_is_replaced(
+    title: str, running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table
+) -> None:
+    process, out = running
+    wait_for(lambda: bool(finished_files(out)) and bool(workers_of(process, title)), what=f"a {title} worker at work")
+    for worker in workers_of(process, title):
+        worker.kill()
+    assert process.poll() is None, "the run was over before its worker was killed"
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert_equal(read_tracks(out), undisturbed)
+
+
+def test_ctrl_c_stops_resumably(running: tuple[subprocess.Popen[str], Path], library: Path, settings: Path) -> None:
+    process, out = running
+    wait_for(lambda: bool(finished_files(out)), what="a finished file")
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 4, errors
+    assert "Run the same command to go on" in errors
+    assert "Traceback" not in errors

@@ -1,0 +1,66 @@
+"""Running the real ``tonearm`` command, and reading what it wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# What differs between two runs over the same tracks, by its nature.
+VOLATILE = ("run_id",)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return the environment for a command of its own Ray, with a short temporary folder (sockets have 107 bytes)."""
+    folder = tempfile.mkdtemp(prefix="ta-")
+    return {**os.environ, "RAY_TMPDIR": folder, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **extra}
+
+
+def tonearm(*arguments: str | Path, timeout_s: float = 280, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run ``tonearm ARGUMENTS`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "tonearm", *map(str, arguments)],
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def start_tonearm(*arguments: str | Path, **extra: str) -> subprocess.Popen[str]:
+    """Start ``tonearm ARGUMENTS`` and return at once."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tonearm", *map(str, arguments)],
+        env=environment(**extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 120, what: str = "the condition") -> None:
+    """Return as soon as ``condition()`` holds."""
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > ends:
+            raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
+        time.sleep(0.02)
+
+
+def read_tracks(out: str | Path, *, drop: Sequence[str] = VOLATILE) -> pa.Table:
+    """Return ``tracks/`` sorted by key, without the columns that differ between runs."""
+    table = pq.read_table(Path(out) / "tracks")
+    return table.drop_columns([name for name in drop if name in table.column_names]).sort_by("track_key")
+
+
+def finished_files(out: str | Path) -> list[Path]:
+    """Return the checkpoint marks of finished files."""
+    return [path for path in Path(out).glob("_checkpoint/*/*.parquet") if not path.name.endswith(".pending.parquet")]

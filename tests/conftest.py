@@ -1,0 +1,28 @@
+"""Fixtures that every suite shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder shared/{name} beside the checkout; it is not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_audio() -> Path:
+    """The folder of real recordings beside the checkout."""
+    return _shared("audio")
+
+
+@pytest.fixture(scope="session")
+def shared_facts() -> Path:
+    """The folder of published model configurations beside the checkout."""
+    return _shared("facts")

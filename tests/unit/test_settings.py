@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tonearm import settings
+from tonearm.errors import SettingsError
+from tonearm.settings import TagSettings, build, merge, read_toml
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"unknown setting 'precison'; did you mean 'precision'\?"):
+        build(TagSettings, {"models": {"precison": "fp32"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"models": {"precision": "fp64"}}, "got 'fp64'"),
+        ({"workers": "many"}, "workers: got 'many'"),
+        ({"models": 3}, "expected a table"),
+        ({"fetch": {"timeout_s": "soon"}}, r"\[fetch\]: timeout_s"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        build(TagSettings, values)
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text("workers = 3\n[models]\nprecision = 'bf16'\nbatch_size = 2\n")
+    merged = merge(read_toml(tmp_path / "t.toml"), {"workers": None, "models": {"precision": "fp32", "runtime": None}})
+    built = build(TagSettings, merged)
+    assert (built.workers, built.models.precision, built.models.batch_size) == (3, "fp32", 2)
+    assert built.models.genre_model == settings.GENRE_MODEL
+
+
+def test_a_file_that_is_missing_or_not_toml_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no settings file"):
+        read_toml(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("workers = = 3")
+    with pytest.raises(SettingsError, match="not TOML"):
+        read_toml(tmp_path / "bad.toml")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        TagSettings().workers = 2  # type: ignore[misc]
