@@ -164,6 +164,8 @@ class _FFmpegSource(Source):
                 return
             except av.error.EOFError:
                 return
+            except MemoryError:
+                raise
             except av.error.FFmpegError:
                 self.num_errors += 1
                 return
@@ -171,6 +173,8 @@ class _FFmpegSource(Source):
                 yield from packet.decode()
             except av.error.EOFError:
                 return
+            except MemoryError:
+                raise
             except av.error.FFmpegError:
                 # As FFmpeg's own tools do: leave out the damaged packet, go on with the next.
                 self.num_errors += 1
@@ -181,6 +185,8 @@ def _container(data: bytes | memoryview) -> Any:
         return av.open(
             io.BytesIO(data), metadata_errors="replace", options=dict(OPTIONS), buffer_size=2**20
         )
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:
         raise DecodeError(
             f"not a file that FFmpeg can read ({error.strerror}); starts with {bytes(data[:12])!r}", code="not_audio"

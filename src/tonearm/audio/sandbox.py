@@ -1,0 +1,249 @@
+"""Decoding in a child process that may crash, hang or run out of memory without harm.
+
+Native decoders are where bulk jobs die: a segfault takes the worker, a hang takes the run. Here a child decodes; the
+parent sets a deadline and a memory limit, and whatever becomes of the child, the track becomes a result or one
+``DecodeError``. Bytes and samples travel through memory files, so a decode costs two copies of the encoded bytes and
+none of the samples.
+
+``multiprocessing`` is not used because its children import the parent's main module, which inside Ray is Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from tonearm.audio.container import AudioInfo
+from tonearm.audio.decode import DecodedTrack, DecodeRequest, PcmStream
+from tonearm.errors import DecodeError
+from tonearm.settings import DecodeSettings
+
+# A child is replaced after so many tracks: native libraries leak, a little, for ever.
+TRACKS_PER_CHILD = 500
+
+HEADER = struct.Struct("<Q")
+
+
+def memory_file(name: str) -> int:
+    """Return the descriptor of an unnamed file that lives in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def send_message(connection: socket.socket, message: dict[str, Any]) -> None:
+    """Write one JSON message, prefixed by its length."""
+    body = json.dumps(message).encode()
+    connection.sendall(HEADER.pack(len(body)) + body)
+
+
+def receive_message(connection: socket.socket, deadline: float | None = None) -> dict[str, Any]:
+    """Read one message.
+
+    Raises:
+        EOFError: the other side is gone.
+        TimeoutError: ``deadline``, on the monotonic clock, has passed.
+    """
+    (length,) = HEADER.unpack(_receive(connection, HEADER.size, deadline))
+    message: dict[str, Any] = json.loads(_receive(connection, length, deadline))
+    return message
+
+
+def _receive(connection: socket.socket, num_bytes: int, deadline: float | None) -> bytes:
+    parts = []
+    while num_bytes:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
+        part = connection.recv(min(num_bytes, 2**20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        num_bytes -= len(part)
+    return b"".join(parts)
+
+
+class DecodeSandbox:
+    """Decodes one track at a time in a child process; safe to share between threads.
+
+    >>> with DecodeSandbox(DecodeSettings()) as sandbox:  # doctest: +SKIP
+    ...     track = sandbox.decode(data, request)
+    """
+
+    def __init__(self, settings: DecodeSettings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+
+    def __enter__(self) -> DecodeSandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def child_pid(self) -> int | None:
+        """The process that decodes now, or None before the first track and after a crash."""
+        return self._child.process.pid if self._child is not None else None
+
+    def decode(self, data: bytes | memoryview, request: DecodeRequest) -> DecodedTrack:
+        """Return ``decode(data, request)`` as a child computes it.
+
+        Raises:
+            DecodeError: as ``decode`` does, or decode_timeout, decode_crashed, decode_memory.
+        """
+        if not len(data):
+            raise DecodeError("got a file of 0 bytes, expected encoded audio", code="empty_file")
+        with self._lock:
+            child = self._ready_child()
+            try:
+                track = child.decode(data, request, self.settings.timeout_s)
+            except TimeoutError:
+                self._discard()
+                raise DecodeError(
+                    f"decoding {len(data):,} bytes took longer than decode.timeout_s = {self.settings.timeout_s:g}",
+                    code="decode_timeout",
+                ) from None
+            except (EOFError, ConnectionError):
+                raise self._crashed(child) from None
+            except DecodeError as error:
+                if error.code == "decode_memory":
+                    self._discard()  # what is left of its heap is not to be trusted with the next track
+                raise
+            if child.num_tracks >= TRACKS_PER_CHILD:
+                self._discard()
+            return track
+
+    def close(self) -> None:
+        """End the child."""
+        with self._lock:
+            self._discard()
+
+    def _ready_child(self) -> _Child:
+        child = self._child
+        if child is not None and child.owner != os.getpid():
+            child = self._child = None  # inherited through a fork: the other process's child, not ours
+        if child is not None and child.process.poll() is not None:
+            self._discard()
+            child = None
+        if child is None:
+            child = self._child = _Child(self.settings)
+        return child
+
+    def _crashed(self, child: _Child) -> DecodeError:
+        child.process.wait()
+        status = child.process.returncode
+        last = child.last_words()
+        self._discard()
+        if "MemoryError" in last or "bad_alloc" in last:
+            return _memory_error(self.settings)
+        if status < 0:
+            name = signal.Signals(-status).name
+            return DecodeError(f"the native decoder died of {name} on this file{last and ': ' + last}", code="decode_crashed")
+        return DecodeError(f"the decoder ended with status {status} on this file{last and ': ' + last}", code="decode_crashed")
+
+    def _discard(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Child:
+    def __init__(self, settings: DecodeSettings) -> None:
+        self.owner = os.getpid()
+        self.num_tracks = 0
+        self.settings = settings
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
+        self.connection, theirs = socket.socketpair()
+        # The child ends itself when this pipe closes, that is when its parent dies, however it dies.
+        lifeline, self.lifeline = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "tonearm.audio.sandbox_child",
+                    str(theirs.fileno()),
+                    str(lifeline),
+                    str(settings.max_memory_bytes),
+                ],
+                pass_fds=(theirs.fileno(), lifeline),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.stderr,
+                # Threads would only multiply the address space that the limit counts.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        finally:
+            theirs.close()
+            os.close(lifeline)
+
+    def decode(self, data: bytes | memoryview, request: DecodeRequest, timeout_s: float) -> DecodedTrack:
+        deadline = time.monotonic() + timeout_s
+        source, target = memory_file("encoded"), memory_file("pcm")
+        try:
+            with open(source, "wb", closefd=False) as file:
+                file.write(data)
+            self.connection.settimeout(timeout_s)
+            socket.send_fds(self.connection, [b"d"], [source, target])
+            send_message(self.connection, dataclasses.asdict(request))
+            reply = receive_message(self.connection, deadline)
+            if "code" in reply:
+                if reply["code"] == "decode_memory":
+                    raise _memory_error(self.settings)
+                raise DecodeError(reply["message"], code=reply["code"])
+            self.num_tracks += 1
+            return _track(reply, target)
+        finally:
+            os.close(source)
+            os.close(target)
+
+    def last_words(self) -> str:
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""
+
+    def end(self) -> None:
+        if self.owner != os.getpid():
+            return
+        self.connection.close()
+        with contextlib.suppress(OSError):
+            os.close(self.lifeline)
+        self.process.kill()
+        self.process.wait()
+        self.stderr.close()
+
+
+def _memory_error(settings: DecodeSettings) -> DecodeError:
+    return DecodeError(
+        f"decoding asked for more than decode.max_memory_bytes = {settings.max_memory_bytes:,}", code="decode_memory"
+    )
+
+
+def _track(reply: dict[str, Any], target: int) -> DecodedTrack:
+    total = sum(2 * stream["count"] for stream in reply["streams"])
+    # The map stays as long as an array looks into it; the file behind it has no other name.
+    pages = mmap.mmap(target, os.fstat(target).st_size, access=mmap.ACCESS_READ) if total else b""
+    streams = []
+    for stream in reply["streams"]:
+        pcm = np.frombuffer(pages, np.int16, stream["count"], stream["offset"]) if total else np.empty(0, np.int16)
+        spans = tuple((start, stop) for start, stop in stream["spans"])
+        streams.append(PcmStream(stream["sample_rate"], stream["num_samples"], pcm, stream["scale"], spans))
+    return DecodedTrack(AudioInfo(**reply["info"]), tuple(streams), reply["decoded_share"])

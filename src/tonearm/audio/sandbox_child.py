@@ -1,0 +1,97 @@
+"""The process that decodes for a ``DecodeSandbox``: python -m tonearm.audio.sandbox_child SOCKET LIFELINE MAX_BYTES."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+import resource
+import socket
+import sys
+import threading
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.audio.decode import DecodeRequest, decode
+from tonearm.audio.sandbox import receive_message, send_message
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import DecodeError
+
+
+def main() -> None:
+    """Serve decode requests until the parent is gone."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_end_with_parent, args=(int(sys.argv[2]),), daemon=True).start()
+    av.logging.set_level(av.logging.PANIC)
+    limit = int(sys.argv[3])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 2)
+        if not descriptors:
+            return
+        source, target = descriptors
+        try:
+            send_message(connection, _answer(receive_message(connection), source, target))
+        finally:
+            os.close(source)
+            os.close(target)
+
+
+def _answer(message: dict[str, Any], source: int, target: int) -> dict[str, Any]:
+    pool = _Pool(target)
+    try:
+        with open(source, "rb", closefd=False) as file:
+            file.seek(0)
+            data = file.read()
+        plans = tuple(WindowPlan(**plan) for plan in message["plans"])
+        track = decode(data, DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate)
+    except MemoryError:
+        return {"code": "decode_memory", "message": ""}
+    except DecodeError as error:
+        return {"code": error.code, "message": error.message}
+    return {
+        "info": dataclasses.asdict(track.info),
+        "decoded_share": track.decoded_share,
+        "streams": [
+            {
+                "sample_rate": stream.sample_rate,
+                "num_samples": stream.num_samples,
+                "scale": stream.scale,
+                "spans": stream.spans,
+                "count": len(stream.pcm),
+                "offset": offset,
+            }
+            for stream, offset in zip(track.streams, pool.offsets, strict=True)
+        ],
+    }
+
+
+class _Pool:
+    """Gives out arrays in the memory file that the parent maps."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.offsets: list[int] = []
+        self.size = 0
+
+    def allocate(self, num_samples: int) -> NDArray[np.int16]:
+        offset = self.size
+        self.offsets.append(offset)
+        self.size = -(-(offset + 2 * num_samples) // mmap.PAGESIZE) * mmap.PAGESIZE
+        os.ftruncate(self.target, self.size)
+        if not num_samples:
+            return np.empty(0, np.int16)
+        return np.frombuffer(mmap.mmap(self.target, self.size - offset, offset=offset), np.int16, num_samples)
+
+
+def _end_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
