@@ -1,0 +1,290 @@
+"""Hugging Face audio classifiers: what a folder or hub id holds, and its weights.
+
+Any architecture of transformers' ``AutoModelForAudioClassification``. Weights are safetensors unless the caller insists;
+code from a checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import CheckpointError
+
+CONFIG_FILES = ["config.json", "preprocessor_config.json"]
+WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
+PICKLE_FILES = ["*.bin", "*.bin.index.json"]
+
+# Samples of one spectrogram frame in AST's and Whisper's extractors at 16 kHz.
+FRAME_SAMPLES = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointInfo:
+    """A classifier, described without loading its weights.
+
+    Attributes:
+        name: the hub id or the folder's name.
+        revision: the hub's commit, or ``sha256:`` and 16 digits over the folder's files.
+        family: the config's ``model_type``.
+        labels: in the order of the logits.
+        sample_rate: Hz.
+        native_window_s: the only length the model takes (10.24 for AST, 30 for Whisper), or None for any.
+        min_samples: the shortest window that gives one frame.
+        embedding_dim: of the pooled hidden state.
+        num_parameters: as stored, or None where only pickled weights are there.
+        multi_label: whether the config says that labels are independent.
+    """
+
+    name: str
+    revision: str
+    family: str
+    labels: tuple[str, ...]
+    sample_rate: int
+    native_window_s: float | None
+    min_samples: int
+    embedding_dim: int
+    num_parameters: int | None
+    multi_label: bool
+
+
+def describe_checkpoint(source: str, *, revision: str | None = None) -> CheckpointInfo:
+    """Return what ``source`` holds; reads configs and the weights' header, and for a folder their bytes for the hash.
+
+    Args:
+        source: a folder or a hub id.
+        revision: a branch, tag or commit of the hub id.
+
+    Raises:
+        CheckpointError: missing, not an audio classifier, or without the files it needs.
+    """
+    folder = resolve(source, revision=revision, patterns=CONFIG_FILES)
+    is_local = Path(source).is_dir()
+    config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
+    rate = int(preprocessor.get("sampling_rate", 16000))
+    return CheckpointInfo(
+        name=Path(source).resolve().name if is_local else source,
+        revision=_folder_hash(folder) if is_local else folder.name,
+        family=config.model_type,
+        labels=read_labels(config, source),
+        sample_rate=rate,
+        native_window_s=_native_window_s(config, preprocessor, rate),
+        min_samples=_min_samples(config),
+        embedding_dim=int(config.hidden_size),
+        num_parameters=_count_parameters(folder),
+        multi_label=config.problem_type == "multi_label_classification",
+    )
+
+
+def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int | None) -> WindowPlan:
+    """Return how a head with this checkpoint cuts a track.
+
+    Args:
+        window_s: the wanted length; a model with a native length takes no longer one.
+
+    Raises:
+        CheckpointError: ``window_s`` is longer than the model can take, or shorter than one frame.
+    """
+    native = info.native_window_s
+    length = native if window_s is None else window_s
+    length = 30.0 if length is None else length
+    if native is not None and length > native:
+        length = native
+    samples = round(length * info.sample_rate)
+    if samples < info.min_samples:
+        raise CheckpointError(
+            f"got a window of {length:g} s for {info.name}, expected at least {info.min_samples / info.sample_rate:g} s"
+        )
+    return WindowPlan(info.sample_rate, samples, samples, max_windows, info.min_samples)
+
+
+def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
+    """Return the local folder of ``source``, with the hub's files that match ``patterns`` downloaded.
+
+    Raises:
+        CheckpointError: neither a folder nor a hub id that can be had.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    if os.sep in source.rstrip(os.sep) and (source.startswith((os.sep, ".", "~")) or source.count("/") > 1):
+        raise CheckpointError(f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id")
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+    except HFValidationError:
+        reason = "is neither a folder nor a hub id"
+    except LocalEntryNotFoundError:
+        reason = "is not in the local cache and the hub cannot be reached"
+    except HfHubHTTPError as error:
+        reason = f"is not to be had from the hub ({error.response.status_code if error.response is not None else error})"
+    except (OSError, httpx.HTTPError):
+        reason = "could not be downloaded"
+    raise CheckpointError(
+        f"the model {source} {reason}; give --genre-model and --tag-model the folders of saved models, "
+        "or --demo-models to try tonearm with its small built-in ones"
+    )
+
+
+def read_config(folder: Path, source: str) -> Any:
+    """Return the transformers config of an audio classifier.
+
+    Raises:
+        CheckpointError: there is none, or it is another kind of model.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{source} has no config.json; give the folder of a model saved with save_pretrained")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{source}/config.json cannot be used: {_first_line(error)}") from None
+    expected = CLASSIFIERS.get(config.model_type)
+    found = (getattr(config, "architectures", None) or [expected])[0]
+    if expected is None or found != expected:
+        raise CheckpointError(
+            f"{source} is a {found or config.model_type}, expected an audio classifier "
+            f"({expected or 'one of ' + ', '.join(sorted(CLASSIFIERS))})"
+        )
+    return config
+
+
+def read_labels(config: Any, source: str) -> tuple[str, ...]:
+    """Return the labels in the order of the logits.
+
+    Raises:
+        CheckpointError: numbers are missing, or two labels are the same.
+    """
+    id2label = {int(number): str(label) for number, label in (config.id2label or {}).items()}
+    if sorted(id2label) != list(range(len(id2label))) or not id2label:
+        raise CheckpointError(f"{source}: id2label has the numbers {sorted(id2label)[:8]}, expected 0 to {len(id2label) - 1}")
+    labels = tuple(id2label[number] for number in range(len(id2label)))
+    if len(set(labels)) != len(labels):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        raise CheckpointError(f"{source}: id2label has {', '.join(twice[:3])} more than once, expected distinct labels")
+    return labels
+
+
+def read_preprocessor(folder: Path, source: str) -> dict[str, Any]:
+    """Return ``preprocessor_config.json``.
+
+    Raises:
+        CheckpointError: it is missing or not JSON.
+    """
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{source} has no preprocessor_config.json; save the feature extractor beside the model")
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error})") from None
+    return values
+
+
+def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tuple[Any, Any, Path]:
+    """Return the model in evaluation mode, its feature extractor, and the folder they came from.
+
+    Raises:
+        CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
+    """
+    import torch
+    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers.utils import logging as chatter
+
+    patterns = CONFIG_FILES + WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
+    folder = resolve(source, revision=revision, patterns=patterns)
+    config = read_config(folder, source)
+    read_preprocessor(folder, source)
+    read_labels(config, source)
+    if not list(folder.glob("*.safetensors")) and not (allow_pickle and list(folder.glob("*.bin"))):
+        pickled = " (only pickled weights, which can run code: allow_pickle = true if you trust them)"
+        raise CheckpointError(f"{source} has no safetensors weights{pickled if list(folder.glob('*.bin')) else ''}")
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, report = AutoModelForAudioClassification.from_pretrained(
+                folder,
+                config=config,
+                trust_remote_code=False,
+                use_safetensors=None if allow_pickle else True,
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
+            extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{source} cannot be loaded: {_first_line(error)}") from None
+    absent = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
+    if absent:
+        raise CheckpointError(
+            f"{source}: {len(absent)} weights are missing or of another shape ({absent[0]} ...); "
+            "expected a fine-tuned classifier, not a bare encoder"
+        )
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise CheckpointError(f"{source}: the weight {name} holds values that are not numbers")
+    return model.eval(), extractor, folder
+
+
+def _native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> float | None:
+    if config.model_type == "audio-spectrogram-transformer":
+        # A frame each 10 ms; the last two of a window this long are padding, in the reference too.
+        return float(preprocessor.get("max_length", config.max_length)) * 160 / rate
+    if config.model_type == "whisper":
+        return float(preprocessor.get("chunk_length", 30))
+    return None
+
+
+def _min_samples(config: Any) -> int:
+    kernels, strides = getattr(config, "conv_kernel", None), getattr(config, "conv_stride", None)
+    if config.model_type in ("audio-spectrogram-transformer", "whisper", "wav2vec2-bert") or not kernels:
+        return FRAME_SAMPLES
+    field, jump = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field, jump = field + (kernel - 1) * jump, jump * stride
+    return max(FRAME_SAMPLES, field)
+
+
+def _count_parameters(folder: Path) -> int | None:
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total or None
+
+
+def _folder_hash(folder: Path) -> str:
+    names = {path for pattern in [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES] for path in folder.glob(pattern)}
+    stats = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(names))
+    return _hash_files(stats)
+
+
+@functools.lru_cache(maxsize=32)
+def _hash_files(stats: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, _, _ in stats:
+        digest.update(Path(name).name.encode())
+        with open(name, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

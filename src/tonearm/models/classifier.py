@@ -1,0 +1,109 @@
+"""A loaded head: windows in, scores and embeddings out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.audio.windows import WindowPlan
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
+
+if TYPE_CHECKING:
+    from tonearm.models.runtimes import Runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowScores:
+    """What a head says of each window: logits float32 [windows, labels], embedding float32 [windows, dim]."""
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Classifier:
+    """One checkpoint on one runtime.
+
+    >>> classifier = Classifier.load("models/genre")  # doctest: +SKIP
+    >>> classifier.score([waveform]).logits.shape  # doctest: +SKIP
+    (1, 10)
+    """
+
+    def __init__(self, info: CheckpointInfo, plan: WindowPlan, runtime: Runtime, batch_size: int) -> None:
+        self.info = info
+        self.batch_size = batch_size
+        self._plan = plan
+        self._runtime = runtime
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        revision: str | None = None,
+        window_s: float | None = None,
+        runtime: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 8,
+        allow_pickle: bool = False,
+        device: str | None = None,
+    ) -> Classifier:
+        """Load a checkpoint's weights onto a runtime.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used.
+            SettingsError: a runtime, precision and device that do not go together.
+        """
+        from tonearm.models import runtimes
+        from tonearm.models.features import build_features
+
+        runtimes.quiet()
+        kind, chosen, place = runtimes.choose(runtime, precision, device)
+        info = describe_checkpoint(source, revision=revision)
+        plan = plan_windows(info, window_s, None)
+        model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
+        features = build_features(extractor)
+        runner: runtimes.Runtime
+        if kind == "openvino":
+            runner = runtimes.OpenVinoRuntime(model, features, chosen, plan.window_samples)
+        else:
+            runner = runtimes.TorchRuntime(model, features, chosen, place)
+        return cls(info, plan, runner, batch_size)
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of one window."""
+        return self._plan.window_samples / self._plan.sample_rate
+
+    def describe(self) -> str:
+        """Return one line: what is run, on what."""
+        runner = self._runtime
+        size = f", {self.info.num_parameters / 1e6:.1f} M parameters" if self.info.num_parameters else ""
+        return (
+            f"{self.info.name}@{self.info.revision[:19]} ({self.info.family}{size}), {self.window_s:g} s windows, "
+            f"{runner.name} {runner.precision} on {runner.device}"
+        )
+
+    def score(self, windows: Sequence[NDArray[np.float32]]) -> WindowScores:
+        """Score windows of any lengths, in order.
+
+        Equal lengths share a batch; padding one to another's length would change what most families say of it.
+
+        Args:
+            windows: float32 [samples] each, at ``info.sample_rate``, no shorter than ``info.min_samples``.
+        """
+        logits = np.empty((len(windows), len(self.info.labels)), np.float32)
+        embedding = np.empty((len(windows), self.info.embedding_dim), np.float32)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, window in enumerate(windows):
+            by_length[len(window)].append(index)
+        for indices in by_length.values():
+            for first in range(0, len(indices), self.batch_size):
+                batch = indices[first : first + self.batch_size]
+                scores = self._runtime.run(np.stack([windows[index] for index in batch]))
+                logits[batch], embedding[batch] = scores
+        return WindowScores(logits, embedding)

@@ -1,0 +1,117 @@
+"""Waveforms to model inputs, batched in torch on the model's device.
+
+Each equals the checkpoint's own transformers extractor within 1e-3 (tests/parity/test_features.py). Letters in shapes:
+B windows, S samples, T frames, F frequency bins, M mel bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# transformers' ASTFeatureExtractor: 25 ms Hann frames each 10 ms at 16 kHz, in an FFT of 512.
+FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
+MEL_FLOOR = 1.192092955078125e-07
+
+
+def build_features(extractor: Any) -> nn.Module:
+    """Return the batched equal of a transformers feature extractor: ``[B, S] -> {name: tensor}``."""
+    kind = type(extractor).__name__
+    if kind == "ASTFeatureExtractor":
+        return AstFilterbank(extractor)
+    if kind == "Wav2Vec2FeatureExtractor":
+        return RawWaveform(extractor)
+    if kind == "WhisperFeatureExtractor" and not extractor.dither:
+        return WhisperLogMel(extractor)
+    return OwnExtractor(extractor)
+
+
+class RawWaveform(nn.Module):
+    """Wav2Vec2FeatureExtractor: the waveform itself, of zero mean and unit variance where the checkpoint wants it."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__()
+        self.do_normalize = bool(extractor.do_normalize)
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return ``input_values`` [B, S]."""
+        if self.do_normalize:
+            mean = windows.mean(dim=1, keepdim=True)
+            variance = windows.var(dim=1, keepdim=True, correction=0)
+            windows = (windows - mean) / torch.sqrt(variance + 1e-7)
+        return {"input_values": windows}
+
+
+class AstFilterbank(nn.Module):
+    """ASTFeatureExtractor: Kaldi's log-mel filterbank, padded after the logarithm as the reference does."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        filters = mel_filter_bank(
+            num_frequency_bins=FFT // 2 + 1,
+            num_mel_filters=extractor.num_mel_bins,
+            min_frequency=20,
+            max_frequency=extractor.sampling_rate // 2,
+            sampling_rate=extractor.sampling_rate,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+        self.max_length = int(extractor.max_length)
+        # (x - mean) / (2 std), the reference's own odd factor of two.
+        self.mean, self.spread = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(FRAME, periodic=False), persistent=False)
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return ``input_values`` [B, max_length, M]."""
+        frames = windows[:, : FRAME + HOP * (self.max_length - 1)].unfold(1, FRAME, HOP)  # [B, T, FRAME]
+        frames = frames - frames.mean(dim=2, keepdim=True)
+        # Kaldi's pre-emphasis within the frame: its first sample is its own predecessor.
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
+        spectrum = torch.fft.rfft((frames - PREEMPHASIS * previous) * self.window, n=FFT)
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, T, F]
+        mel = (power @ self.filters).clamp_min(MEL_FLOOR).log()  # [B, T, M]
+        mel = nn.functional.pad(mel, (0, 0, 0, self.max_length - mel.shape[1]))
+        return {"input_values": (mel - self.mean) / self.spread}
+
+
+class WhisperLogMel(nn.Module):
+    """WhisperFeatureExtractor: the log-mel of 30 s, shorter windows padded with silence."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__()
+        self.num_samples, self.fft, self.hop = extractor.n_samples, extractor.n_fft, extractor.hop_length
+        self.do_normalize = bool(getattr(extractor, "do_normalize", False))
+        self.register_buffer("filters", torch.as_tensor(extractor.mel_filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.fft), persistent=False)
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return ``input_features`` [B, M, T]."""
+        windows = windows[:, : self.num_samples]
+        if self.do_normalize:
+            windows = RawWaveform(self).forward(windows)["input_values"]
+        windows = nn.functional.pad(windows, (0, self.num_samples - windows.shape[1]))
+        spectrum = torch.stft(windows, self.fft, self.hop, window=self.window, return_complex=True)[..., :-1]
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
+        mel = (self.filters.T @ power.contiguous()).clamp_min(1e-10).log10()
+        mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0)
+        return {"input_features": (mel + 4.0) / 4.0}
+
+
+class OwnExtractor(nn.Module):
+    """Any other family: the checkpoint's own extractor, on the CPU."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__()
+        self.extractor = extractor
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return whatever the extractor makes of the windows."""
+        clips = [window.numpy() for window in windows.cpu().float()]
+        batch = self.extractor(clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        return {name: value.to(windows.device) for name, value in batch.items()}

@@ -1,0 +1,149 @@
+"""Window scores to a track: its genre, its tags, its embeddings and a timeline.
+
+Letters in shapes: W windows, L labels, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tonearm.models.classifier import WindowScores
+
+Floats = NDArray[np.float32]
+Scored = tuple[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class GenreResult:
+    """One label a track: the mean of its windows' softmax.
+
+    ``scores`` has every label, descending; ``window_scores`` is [W, L] in ``labels`` order.
+    """
+
+    label: str
+    score: float
+    scores: tuple[Scored, ...]
+    embedding: Floats
+    labels: tuple[str, ...]
+    start_s: NDArray[np.float64]
+    window_scores: Floats
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """One tag of a track: the mean of its windows' sigmoid, and where it was strongest."""
+
+    label: str
+    score: float
+    max_score: float
+    max_start_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TagResult:
+    """The strongest tags of a track, descending by mean score; ``window_scores`` is [W, L] in ``labels`` order."""
+
+    tags: tuple[Tag, ...]
+    embedding: Floats
+    labels: tuple[str, ...]
+    start_s: NDArray[np.float64]
+    window_scores: Floats
+
+
+@dataclasses.dataclass(frozen=True)
+class TimelineRow:
+    """One stretch of a track and what both heads say of it."""
+
+    start_s: float
+    end_s: float
+    genre: str | None
+    genre_score: float | None
+    tags: tuple[Scored, ...]
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return [..., L] probabilities that sum to one."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Return [..., L] independent probabilities."""
+    # 0.5 (1 + tanh(x / 2)) is the sigmoid, without an exponential that overflows.
+    return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
+
+
+def pool_genre(scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...]) -> GenreResult:
+    """Return the genre of a track; every window counts the same.
+
+    Args:
+        scores: logits [W, L] and embedding [W, D].
+        start_s: [W].
+    """
+    windows = softmax(scores.logits)
+    mean = windows.mean(axis=0, dtype=np.float64)
+    ranked = tuple((labels[index], float(mean[index])) for index in np.argsort(-mean, kind="stable"))
+    return GenreResult(*ranked[0], ranked, _mean(scores.embedding), labels, start_s, windows)
+
+
+def pool_tags(
+    scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, top_k: int
+) -> TagResult:
+    """Return the ``top_k`` tags of a track by mean score, each with its best window.
+
+    Args:
+        scores: logits [W, L] and embedding [W, D].
+        start_s: [W].
+    """
+    windows = sigmoid(scores.logits)
+    mean, best = windows.mean(axis=0, dtype=np.float64), windows.argmax(axis=0)
+    tags = tuple(
+        Tag(labels[index], float(mean[index]), float(windows[best[index], index]), float(start_s[best[index]]))
+        for index in np.argsort(-mean, kind="stable")[:top_k]
+    )
+    return TagResult(tags, _mean(scores.embedding), labels, start_s, windows)
+
+
+def timeline(
+    genre: GenreResult | None,
+    tags: TagResult | None,
+    *,
+    duration_s: float,
+    genre_window_s: float | None,
+    tag_window_s: float | None,
+    top_k: int,
+) -> tuple[TimelineRow, ...]:
+    """Return one list on the finest grid there is: the tags' windows, or without that head the genre's.
+
+    Each row has the genre of the genre window whose centre is nearest to its own.
+    """
+    grid, window_s = (tags, tag_window_s) if tags is not None else (genre, genre_window_s)
+    if grid is None or window_s is None:
+        return ()
+    ends_s = np.minimum(grid.start_s + window_s, duration_s)
+    nearest = np.zeros(len(ends_s), np.int64)
+    if genre is not None and genre_window_s is not None:
+        genre_ends_s = np.minimum(genre.start_s + genre_window_s, duration_s)
+        centres, genre_centres = (grid.start_s + ends_s) / 2, (genre.start_s + genre_ends_s) / 2
+        right = np.clip(np.searchsorted(genre_centres, centres), 1, max(1, len(genre_centres) - 1))
+        if len(genre_centres) > 1:
+            nearest = np.where(centres - genre_centres[right - 1] <= genre_centres[right] - centres, right - 1, right)
+    rows = []
+    for index, (start_s, end_s) in enumerate(zip(grid.start_s, ends_s, strict=True)):
+        label, score = _top(genre.labels, genre.window_scores[nearest[index]], 1)[0] if genre is not None else (None, None)
+        best = _top(tags.labels, tags.window_scores[index], top_k) if tags is not None else ()
+        rows.append(TimelineRow(float(start_s), float(end_s), label, score, best))
+    return tuple(rows)
+
+
+def _top(labels: tuple[str, ...], scores: Floats, count: int) -> tuple[Scored, ...]:
+    return tuple((labels[index], float(scores[index])) for index in np.argsort(-scores, kind="stable")[:count])
+
+
+def _mean(embedding: Floats) -> Floats:
+    return embedding.mean(axis=0, dtype=np.float64).astype(np.float32)
