@@ -59,7 +59,8 @@ class Classifier:
             SettingsError: a runtime, precision and device that do not go together.
         """
         from tonearm.models import runtimes
-        from tonearm.models.features import build_features
+        from tonearm.errors import SettingsError
+        from tonearm.models.features import OwnExtractor, build_features
 
         runtimes.quiet()
         kind, chosen, place = runtimes.choose(runtime, precision, device)
@@ -67,6 +68,10 @@ class Classifier:
         plan = plan_windows(info, window_s, None)
         model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
         features = build_features(extractor)
+        if kind == "openvino" and isinstance(features, OwnExtractor):
+            if runtime == "openvino":
+                raise SettingsError(f"got --runtime openvino for a {info.family} model, which only torch runs; give --runtime auto")
+            kind = "torch"
         runner: runtimes.Runtime
         if kind == "openvino":
             runner = runtimes.OpenVinoRuntime(model, features, chosen, plan.window_samples)

@@ -1,0 +1,204 @@
+"""The numbers of the report, gathered from ``tracks/`` batch by batch.
+
+Memory grows by 8 bytes a track (its duration and its genre score); everything else is counts, and the few rows shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tonearm.library import table
+
+# A tag counts as present from here on; sigmoid scores of two independent labels may both pass it.
+STRONG_SCORE = 0.5
+NUM_SHOWN = 200
+NUM_TO_REVIEW = 20
+NUM_EXAMPLES = 3
+# Below this the track has stretches that no window covered.
+FULL_COVERAGE = 0.999
+
+SHOWN = ["uri", "title", "artist", "genre", "genre_score", "tags", "duration_s"]
+COLUMNS = [*SHOWN, "status", "error_code", "error_message", "coverage", "sample_rate", "channels", "codec", "size_bytes"]
+
+
+@dataclasses.dataclass
+class GroupFigures:
+    """Tracks that share a genre, a tag or a format.
+
+    Attributes:
+        num_tracks: how many. For a tag: those with a score of at least ``STRONG_SCORE``.
+        num_listed: of a tag, the tracks that have it among their best tags, whatever its score.
+        audio_s: their seconds of audio (0 for a tag).
+        sum_score: the sum of their scores, over ``num_listed`` for a tag and over ``num_tracks`` otherwise.
+    """
+
+    num_tracks: int = 0
+    num_listed: int = 0
+    audio_s: float = 0.0
+    sum_score: float = 0.0
+
+    @property
+    def mean_score(self) -> float:
+        count = self.num_listed or self.num_tracks
+        return self.sum_score / count if count else 0.0
+
+
+@dataclasses.dataclass
+class FailureFigures:
+    """The failed tracks of one code, with the first few as (uri, message)."""
+
+    num_tracks: int = 0
+    examples: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class LibraryFigures:
+    """What the report says about the latest version of every track.
+
+    Attributes:
+        num_older: rows of earlier versions, which nothing else here counts.
+        num_partial: ok tracks with a ``coverage`` under 0.999.
+        genres: by genre; empty when the genre head was off.
+        tags: by label; empty when the tag head was off.
+        formats: by (codec, sample rate in Hz, channels).
+        failures: by error code.
+        durations_s: float32 [ok tracks with a duration].
+        genre_scores: float32 [ok tracks with a genre].
+        first: the first rows by URI, at most 200, as mappings of ``SHOWN``.
+        least_confident: the rows with the lowest genre score, at most 20.
+    """
+
+    num_older: int = 0
+    num_ok: int = 0
+    num_error: int = 0
+    num_partial: int = 0
+    num_bytes: int = 0
+    audio_s: float = 0.0
+    scored_s: float = 0.0
+    genres: dict[str, GroupFigures] = dataclasses.field(default_factory=dict)
+    tags: dict[str, GroupFigures] = dataclasses.field(default_factory=dict)
+    formats: dict[tuple[str, int, int], GroupFigures] = dataclasses.field(default_factory=dict)
+    failures: dict[str, FailureFigures] = dataclasses.field(default_factory=dict)
+    durations_s: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
+    genre_scores: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
+    first: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    least_confident: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def num_tracks(self) -> int:
+        return self.num_ok + self.num_error
+
+
+def gather(destination: str) -> LibraryFigures:
+    """Return the figures of the latest version of every track in ``destination``.
+
+    Raises:
+        DestinationError: no tracks, or a file that cannot be read.
+    """
+    newest = table.latest(destination)
+    batches = table.scan(destination, COLUMNS, keys=newest.keys if newest.num_older else None)
+    figures = add_up(batches)
+    figures.num_older = newest.num_older
+    return figures
+
+
+def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
+    """Return the figures of all rows of ``batches``, each with ``COLUMNS``."""
+    figures = LibraryFigures()
+    durations: list[NDArray[np.float32]] = []
+    scores: list[NDArray[np.float32]] = []
+    first, doubtful = _Best("uri", NUM_SHOWN), _Best("genre_score", NUM_TO_REVIEW)
+    for batch in batches:
+        rows = pa.Table.from_batches([batch])
+        figures.num_bytes += pc.sum(rows["size_bytes"]).as_py() or 0
+        is_ok = pc.equal(rows["status"], "ok")
+        _add_failures(figures, rows.filter(pc.invert(is_ok)))
+        rows = rows.filter(is_ok)
+        _add_ok(figures, rows)
+        _add_tags(figures.tags, rows["tags"])
+        durations.append(_float32(rows["duration_s"]))
+        scores.append(_float32(rows["genre_score"]))
+        shown = rows.select(SHOWN)
+        first.add(shown)
+        doubtful.add(shown.filter(pc.is_valid(shown["genre_score"])))
+    figures.durations_s = np.concatenate(durations or [figures.durations_s])
+    figures.genre_scores = np.concatenate(scores or [figures.genre_scores])
+    figures.first, figures.least_confident = first.rows(), doubtful.rows()
+    return figures
+
+
+class _Best:
+    """The rows that sort first by one column (then by URI) among all that were added."""
+
+    def __init__(self, column: str, count: int) -> None:
+        self.sort_keys = [(column, "ascending"), *([("uri", "ascending")] if column != "uri" else [])]
+        self.count = count
+        self.table: pa.Table | None = None
+
+    def add(self, rows: pa.Table) -> None:
+        both = rows if self.table is None else pa.concat_tables([self.table, rows])
+        if both.num_rows > self.count:
+            both = both.take(pc.select_k_unstable(both, k=self.count, sort_keys=self.sort_keys))
+        self.table = both.combine_chunks()
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [] if self.table is None else self.table.sort_by(self.sort_keys).to_pylist()
+
+
+def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    return column.drop_null().to_numpy().astype(np.float32)
+
+
+def _add_failures(figures: LibraryFigures, rows: pa.Table) -> None:
+    figures.num_error += rows.num_rows
+    codes = pc.fill_null(rows["error_code"], "unknown")
+    for entry in pc.value_counts(codes).to_pylist():
+        failure = figures.failures.setdefault(entry["values"], FailureFigures())
+        failure.num_tracks += entry["counts"]
+        if (missing := NUM_EXAMPLES - len(failure.examples)) > 0:
+            some = rows.filter(pc.equal(codes, entry["values"])).slice(0, missing)
+            uris, messages = some["uri"].to_pylist(), some["error_message"].to_pylist()
+            failure.examples += [(uri, message or "") for uri, message in zip(uris, messages, strict=True)]
+
+
+def _add_ok(figures: LibraryFigures, rows: pa.Table) -> None:
+    figures.num_ok += rows.num_rows
+    figures.audio_s += pc.sum(rows["duration_s"]).as_py() or 0.0
+    scored_s = pc.multiply(rows["duration_s"], rows["coverage"].cast(pa.float64()))
+    figures.scored_s += pc.sum(scored_s).as_py() or 0.0
+    figures.num_partial += pc.sum(pc.less(rows["coverage"], FULL_COVERAGE)).as_py() or 0
+    scored = rows.filter(pc.is_valid(rows["genre"]))
+    sums = [("genre", "count"), ("duration_s", "sum"), ("genre_score", "sum")]
+    for group in scored.group_by("genre").aggregate(sums).to_pylist():
+        genre = figures.genres.setdefault(group["genre"], GroupFigures())
+        genre.num_tracks += group["genre_count"]
+        genre.audio_s += group["duration_s_sum"] or 0.0
+        genre.sum_score += group["genre_score_sum"] or 0.0
+    by = ["codec", "sample_rate", "channels"]
+    for group in rows.group_by(by).aggregate([("uri", "count"), ("duration_s", "sum")]).to_pylist():
+        key = (group["codec"] or "unknown", group["sample_rate"] or 0, group["channels"] or 0)
+        form = figures.formats.setdefault(key, GroupFigures())
+        form.num_tracks += group["uri_count"]
+        form.audio_s += group["duration_s_sum"] or 0.0
+
+
+def _add_tags(tags: dict[str, GroupFigures], column: pa.ChunkedArray) -> None:
+    flat = pc.list_flatten(column.combine_chunks())
+    if not len(flat):
+        return
+    label, score = flat.field("label"), flat.field("score").cast(pa.float64())
+    strong = pc.greater_equal(flat.field("score"), STRONG_SCORE).cast(pa.int64())
+    entries = pa.table({"label": label, "score": score, "strong": strong})
+    sums = [("score", "sum"), ("score", "count"), ("strong", "sum")]
+    for group in entries.group_by("label").aggregate(sums).to_pylist():
+        tag = tags.setdefault(group["label"], GroupFigures())
+        tag.num_tracks += group["strong_sum"] or 0
+        tag.num_listed += group["score_count"]
+        tag.sum_score += group["score_sum"] or 0.0

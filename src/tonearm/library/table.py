@@ -1,0 +1,193 @@
+"""Reading ``tracks/*.parquet`` a batch at a time, however many rows there are.
+
+A file whose two-phase mark is still *pending* is left out: its tracks are tagged again by the next run.
+A changed object is a new version and has a row of its own; ``latest`` says which version of each URI counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import posixpath
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+from pyarrow.fs import FileSelector, FileType
+
+from tonearm.errors import DestinationError
+from tonearm.library import schema, stores
+from tonearm.library.runs import KEY, PENDING_SUFFIX, Destination
+
+BATCH_ROWS = 4096
+# One batch is decoded while one is in use; the next file is opened meanwhile. More only costs memory.
+BATCH_READAHEAD = 2
+FRAGMENT_READAHEAD = 2
+EMBEDDINGS = ("genre_embedding", "tag_embedding")
+
+
+@dataclasses.dataclass(frozen=True)
+class LatestTracks:
+    """The newest version of each URI.
+
+    Attributes:
+        keys: int64 [tracks], sorted.
+        num_older: rows of earlier versions, which ``keys`` leaves out.
+    """
+
+    keys: NDArray[np.int64]
+    num_older: int
+
+
+def track_paths(destination: str) -> list[str]:
+    """Return the finished files of ``tracks/``, sorted, as paths on the destination's file system."""
+    place = Destination(destination)
+    filesystem, marks = stores.arrow_filesystem(place.join("_checkpoint"))
+    found = filesystem.get_file_info(FileSelector(marks, recursive=True, allow_not_found=True))
+    names = [posixpath.basename(entry.path) for entry in found]
+    pending = tuple(name.removesuffix(PENDING_SUFFIX) for name in names if name.endswith(PENDING_SUFFIX))
+    filesystem, folder = stores.arrow_filesystem(place.tracks)
+    return sorted(
+        entry.path
+        for entry in filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        if entry.type == FileType.File
+        and entry.path.endswith(".parquet")
+        and not posixpath.basename(entry.path).startswith(("_", "."))
+        and not (pending and posixpath.basename(entry.path).startswith(pending))
+    )
+
+
+def open_tracks(destination: str) -> ds.Dataset:
+    """Return the rows of ``destination`` as a data set of ``schema.TRACKS``; no row is read yet.
+
+    Args:
+        destination: a folder or an object-store prefix that ``tonearm tag`` has written.
+
+    Raises:
+        DestinationError: there is no finished file in its ``tracks/``.
+    """
+    paths = track_paths(destination)
+    if not paths:
+        raise DestinationError(
+            f"{destination}: no tracks here (expected {Destination(destination).tracks}/*.parquet); "
+            f"give a destination that `tonearm tag SOURCE --out {destination}` has written"
+        )
+    filesystem, _ = stores.arrow_filesystem(Destination(destination).tracks)
+    return ds.dataset(paths, schema=schema.TRACKS, filesystem=filesystem, format="parquet")
+
+
+def num_rows(destination: str) -> int:
+    """Return how many rows there are, all versions counted, from the files' footers.
+
+    Raises:
+        DestinationError: no tracks, or a file that cannot be read.
+    """
+    try:
+        return open_tracks(destination).count_rows()
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(destination, error) from None
+
+
+def scan(
+    destination: str,
+    columns: Sequence[str],
+    filter: ds.Expression | None = None,
+    *,
+    keys: NDArray[np.int64] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows batch by batch, in the order of the files; columns not asked for are not read.
+
+    Args:
+        columns: names of ``schema.TRACKS``.
+        filter: an Arrow expression over any of the columns.
+        keys: int64 [n] sorted; only rows whose key is among them.
+        batch_rows: at most so many rows at a time; take fewer for ``windows`` and embeddings.
+
+    Raises:
+        DestinationError: no tracks, or a file that cannot be read.
+    """
+    wanted = list(columns) if keys is None or KEY in columns else [*columns, KEY]
+    batches = open_tracks(destination).to_batches(
+        columns=wanted,
+        filter=filter,
+        batch_size=batch_rows,
+        batch_readahead=BATCH_READAHEAD,
+        fragment_readahead=FRAGMENT_READAHEAD,
+    )
+    try:
+        for batch in batches:
+            if keys is not None:
+                batch = batch.filter(pa.array(_among(batch[KEY].to_numpy(), keys))).select(list(columns))
+            if batch.num_rows:
+                yield batch
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(destination, error) from None
+
+
+def read_keys(destination: str) -> NDArray[np.int64]:
+    """Return int64 [rows]: the key of every row, sorted; a key that stands twice was written twice.
+
+    Raises:
+        DestinationError: no tracks, or a file that cannot be read.
+    """
+    parts = [batch[KEY].to_numpy() for batch in scan(destination, [KEY])]
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+def latest(destination: str) -> LatestTracks:
+    """Return which rows hold the latest version of each URI, whether that one succeeded or failed.
+
+    The latest has the highest ``modified``; among equals (stores that give none) it is the one of the latest run,
+    then the one with the highest key. Holds 32 bytes a row.
+
+    Raises:
+        DestinationError: no tracks, or a file that cannot be read.
+    """
+    # 64-bit digests of a million URIs collide with a chance of 3e-8, and take a tenth of the URIs' memory.
+    uris: list[NDArray[np.uint64]] = []
+    columns: dict[str, list[NDArray[np.int64]]] = {KEY: [], "modified": [], "run": []}
+    runs: dict[str | None, int] = {}
+    for batch in scan(destination, [KEY, "uri", "modified", "run_id"]):
+        uris.append(_digests(batch["uri"]))
+        columns[KEY].append(batch[KEY].to_numpy())
+        moments = pc.fill_null(batch["modified"].cast(pa.int64()), np.iinfo(np.int64).min)
+        columns["modified"].append(moments.to_numpy())
+        encoded = batch["run_id"].dictionary_encode(null_encoding="encode")
+        numbers = [runs.setdefault(run, len(runs)) for run in encoded.dictionary.to_pylist()]
+        columns["run"].append(np.array(numbers, np.int64)[encoded.indices.to_numpy()])
+    if not uris:
+        return LatestTracks(np.empty(0, np.int64), 0)
+    uri = np.concatenate(uris)
+    key, modified, run = (np.concatenate(columns.pop(name)) for name in (KEY, "modified", "run"))
+    # A run's id opens with its start, so its place among the sorted ids is its place in time.
+    by_time = sorted(runs, key=lambda name: name or "")
+    rank = np.empty(len(runs), np.int64)
+    rank[[runs[name] for name in by_time]] = np.arange(len(runs))
+    order = np.lexsort((key, rank[run], modified, uri))
+    is_last = np.append(uri[order][1:] != uri[order][:-1], True)
+    keys = np.sort(key[order[is_last]])
+    return LatestTracks(keys, len(key) - len(keys))
+
+
+def _digests(uris: pa.Array) -> NDArray[np.uint64]:
+    joined = b"".join(hashlib.blake2b(uri.encode(), digest_size=8).digest() for uri in uris.to_pylist())
+    return np.frombuffer(joined, np.uint64)
+
+
+def _among(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    if not len(keys):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    return keys[places] == values
+
+
+def _unreadable(destination: str, error: Exception) -> DestinationError:
+    reason = str(error).strip().splitlines()[0]
+    return DestinationError(
+        f"{destination}: a file of tracks/ cannot be read ({reason}); "
+        "delete that file and run `tonearm tag` again: its tracks will be tagged anew"
+    )

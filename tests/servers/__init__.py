@@ -1,0 +1,1 @@
+"""Real servers that the integration tests run against, each with its own starter."""
