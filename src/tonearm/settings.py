@@ -55,7 +55,7 @@ class ModelSettings:
     tag_window_s: float | None = None
     runtime: Runtime = "auto"
     precision: Precision = "auto"
-    batch_size: int = 8
+    batch_size: int | None = None
     top_tags: int = 20
     top_window_tags: int = 3
     allow_pickle: bool = False

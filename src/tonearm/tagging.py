@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tonearm.settings import ModelSettings
 
 # Windows handed to a classifier at once, in batches: bounds the float32 copies whatever a block holds.
-BATCHES_AT_ONCE = 4
+BATCHES_AT_ONCE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Tagger:
         }
         return cls(plans, classifiers, models)
 
-    def describe(self) -> dict[str, str]:
-        """Return one line a head: checkpoint, runtime, precision, device."""
+    def describe(self) -> dict[str, dict[str, str]]:
+        """Return what each head runs on: runtime, precision, device."""
         return {head: classifier.describe() for head, classifier in self.classifiers.items()}
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:

@@ -148,7 +148,7 @@ def start(folder: Path, *, die_with_parent: bool = False) -> dict[str, str]:
         raise ServerUnavailable(f"{folder} keeps no extended attributes, which swift needs ({error})") from None
     programs = install()
     for _ in range(3):  # another process may take a port between our look and the server's bind
-        ports = dict(zip(SERVERS, _free_ports(len(SERVERS)), strict=True))
+        ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
         _configure(folder, programs, ports)
         _launch(folder, programs, die_with_parent)
         endpoint = f"http://127.0.0.1:{ports['proxy']}"
@@ -177,7 +177,8 @@ def stop(folder: Path) -> None:
         path.unlink()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ``count`` ports on which nothing listens."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -211,19 +212,20 @@ def _launch(folder: Path, programs: Path, die_with_parent: bool) -> None:
     for server in SERVERS:
         with (folder / "log" / f"{server}.log").open("ab") as log:
             running = subprocess.Popen(
-                [programs / f"swift-{server}-server", folder / "etc" / f"{server}-server.conf"],
+                [programs / f"swift-{server}-server", folder / "etc" / f"{server}-server.conf", "--verbose"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if die_with_parent else None,
+                preexec_fn=end_with_parent if die_with_parent else None,
             )
         _children[running.pid] = running
         (folder / f"{server}.pid").write_text(str(running.pid))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Ask the kernel, in a child that is about to start, to end it when its parent dies."""
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 

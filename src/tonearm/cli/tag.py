@@ -54,7 +54,10 @@ def tag(
     from tonearm import demo
     from tonearm.distributed import batch
     from tonearm.distributed.summary import summarize
+    from tonearm.library import stores
     from tonearm.library.report import write_report
+    from tonearm.library.run_summary import write_run
+    from tonearm.library.runs import Destination
 
     _stop_like_ctrl_c()
     if demo_models:
@@ -64,10 +67,13 @@ def tag(
     audit = outcome.audit
     if outcome.counts is None:
         print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
-    else:
+    if outcome.counts is not None or not stores.exists(Destination(out).report):
         summary = summarize(outcome, settings, command=sys.argv, notice=demo.NOTICE if demo_models else None)
+        write_run(out, summary)
         report = write_report(out, summary)
-        _print_end(outcome, report)
+        if outcome.counts is not None:
+            _print_end(outcome)
+        print(f"report: {report}")
     if audit.error_rate > settings.max_error_rate:
         codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
         raise TooManyFailures(
@@ -77,7 +83,7 @@ def tag(
     return 0
 
 
-def _print_end(outcome: Any, report: str) -> None:
+def _print_end(outcome: Any) -> None:
     audit = outcome.audit
     num_new = audit.num_written - outcome.num_done_before
     speed = f", {outcome.counts.audio_s / outcome.wall_s:.0f}× real time" if outcome.wall_s else ""
@@ -89,7 +95,6 @@ def _print_end(outcome: Any, report: str) -> None:
         skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
         print(f"skipped, not audio: {skipped}")
     print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
-    print(f"report: {report}")
 
 
 def _stop_like_ctrl_c() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from types import TracebackType
 from typing import Any
@@ -32,7 +32,9 @@ class ProgressLine:
     """Shows tracks and audio done, rate, failures and the time left; a ``batch.Watcher``."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
+        self.stream = os.fdopen(os.dup(2), "w", buffering=1)
+        self.console = Console(file=self.stream)
         self.live: Live | None = None
         self.num_tracks = self.num_done = 0
         self.started = self.last_plain = time.monotonic()
@@ -44,6 +46,7 @@ class ProgressLine:
         if self.live is not None:
             self.live.stop()
             self.live = None
+        self.stream.close()
 
     def listing(self, num_tracks: int) -> None:
         """Say how many tracks the sources have given so far."""
@@ -68,7 +71,7 @@ class ProgressLine:
             self._plain(self._text(counts))
 
     def _plain(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=self.stream)
         self.last_plain = time.monotonic()
 
     def _position(self, counts: Any) -> tuple[int, float]:

@@ -1,0 +1,17 @@
+"""A synthesized music library and the small models trained on it, so that tonearm can be tried without any download."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+NOTICE = "demo models: small, and they know only synthesized music; for real music leave out --demo-models"
+
+
+def genre_model_path() -> str:
+    """Return the folder of the small genre model."""
+    return str(files("tonearm.demo") / "models" / "genre")
+
+
+def tag_model_path() -> str:
+    """Return the folder of the small multi-label tagger."""
+    return str(files("tonearm.demo") / "models" / "tags")

@@ -269,7 +269,7 @@ def _explain(error: Exception, destination: Destination) -> TonearmError:
     last = causes[-1]
     return Stopped(
         f"the run broke off: {type(last).__name__}: {str(last).strip().splitlines()[-1] if str(last).strip() else 'no message'}; "
-        f"the rows already written in {destination.url} stay. Run the same command to go on, with --verbose for the whole story"
+        f"the rows already written in {destination.url} stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
     )
 
 

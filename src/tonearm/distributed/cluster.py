@@ -6,13 +6,13 @@ start and the job waits for ever (https://github.com/ray-project/ray/issues/4468
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import logging
 import os
 import shutil
-import warnings
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import psutil
 
@@ -20,6 +20,7 @@ from tonearm.errors import ClusterError
 
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
+STDERR = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layout]:
     """Join the cluster of ``RAY_ADDRESS`` or start a local one; leave it as it was afterwards.
 
@@ -51,7 +52,13 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    _quieten(verbose)
+    with contextlib.nullcontext() if verbose else _quiet():
+        with _session(num_workers, verbose) as layout:
+            yield layout
+
+
+@contextlib.contextmanager
+def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
     import ray
 
     already = ray.is_initialized()
@@ -66,23 +73,37 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
         raise ClusterError(f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`") from error
     try:
-        if not verbose:
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            logging.getLogger("ray").setLevel(logging.ERROR)
         yield plan([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local)
     finally:
         if not already:
             ray.shutdown()
 
 
-def _quieten(verbose: bool) -> None:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what Ray and the libraries below write to stderr, Python and C++ alike, to a log file.
+
+    Each has a switch of its own, and some none; the descriptor is common to all. Who wants to reach the person all the
+    while keeps a copy of it, as ``cli.terminal.ProgressLine`` does.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if not verbose:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("RAY_LOGGER_LEVEL", "error")
-        warnings.filterwarnings("ignore", module="ray")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    sys.stderr.flush()
+    person = os.dup(STDERR)
+    log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(log, STDERR)
+    os.close(log)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(person, STDERR)
+        os.close(person)
+
+
+def log_path() -> str:
+    """Return where Ray's own remarks go while a run is quiet."""
+    return os.path.join(tempfile.gettempdir(), f"tonearm-ray-{os.getpid()}.log")
 
 
 def _start_local(num_workers: int | None, verbose: bool) -> None:

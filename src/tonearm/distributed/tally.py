@@ -20,7 +20,7 @@ class Counts:
     fetched_bytes: int = 0
     busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
     peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
-    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+    facts: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 class _Tally:
@@ -28,7 +28,7 @@ class _Tally:
         self.totals: Counter[str] = Counter()
         self.busy_s: Counter[str] = Counter()
         self.peak_bytes: dict[str, int] = {}
-        self.facts: dict[str, str] = {}
+        self.facts: dict[str, dict[str, str]] = {}
 
     def add(self, totals: dict[str, float], busy_s: dict[str, float], peak_bytes: dict[str, int]) -> None:
         self.totals.update(totals)
@@ -36,7 +36,7 @@ class _Tally:
         for name, value in peak_bytes.items():
             self.peak_bytes[name] = max(value, self.peak_bytes.get(name, 0))
 
-    def note(self, name: str, value: str) -> None:
+    def note(self, name: str, value: dict[str, str]) -> None:
         self.facts[name] = value
 
     def read(self) -> Counts:

@@ -1,3 +1,22 @@
+"""``report.html``: one file that says what a library holds, how sure the models were and what went wrong.
+
+The numbers come from ``tracks/`` (``report_figures``), the facts of the run from ``runs/<run>.json``; the page holds its
+own styles and pictures, loads nothing, and its policy allows no script but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tonearm.library import report_text as text
+from tonearm.library import stores
+from tonearm.library.names import track_name
+from tonearm.library.report_figures import NUM_EXAMPLES, STRONG_SCORE, GroupFigures, LibraryFigures, gather
+from tonearm.library.report_pictures import duration_histogram, score_histogram
 from tonearm.library.run_summary import (
     MachineFacts,
     ManifestCounts,
@@ -8,5 +27,237 @@ from tonearm.library.run_summary import (
     read_run,
     write_run,
 )
+from tonearm.library.runs import Destination
 
-__all__ = ["MachineFacts", "ManifestCounts", "ModelFacts", "ResultCounts", "RunSummary", "SpeedFacts", "read_run", "write_run"]
+__all__ = [
+    "MachineFacts",
+    "ManifestCounts",
+    "ModelFacts",
+    "ResultCounts",
+    "RunSummary",
+    "SpeedFacts",
+    "read_run",
+    "render_report",
+    "write_report",
+    "write_run",
+]
+
+NUM_GENRES = 20
+NUM_TAGS = 25
+NUM_FORMATS = 12
+NUM_TRACK_TAGS = 3
+FILTERS = {"number": text.number, "clock": text.clock, "amount": text.amount, "size": text.size}
+
+
+def write_report(destination: str, run: RunSummary | None = None) -> str:
+    """Write ``report.html`` of ``destination`` and return its URL.
+
+    Args:
+        destination: a folder or an object-store prefix that ``tonearm tag`` has written.
+        run: whose facts to show; the last one of ``runs/`` without it.
+
+    Raises:
+        DestinationError: no tracks, a file that cannot be read, or the report cannot be written.
+    """
+    figures = gather(destination)
+    page = render_report(destination, figures, run if run is not None else read_run(destination))
+    url = Destination(destination).report
+    stores.write_text(url, page)
+    return url
+
+
+def render_report(destination: str, figures: LibraryFigures, run: RunSummary) -> str:
+    """Return the page; everything in it that came from outside is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    loader = jinja2.PackageLoader("tonearm.library", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(FILTERS)
+    css, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        destination=destination,
+        run=run,
+        figures=figures,
+        css=Markup(css),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        headline=_headline(figures, run),
+        heads={"genre": bool(figures.genres), "tags": bool(figures.tags)},
+        genres=_genres(figures),
+        num_genre_labels=run.genre_model.num_labels if run.genre_model else None,
+        score_picture=score_histogram(figures.genre_scores),
+        duration_picture=duration_histogram(figures.durations_s),
+        tags=_tags(figures),
+        num_tags=len(figures.tags),
+        strong_score=STRONG_SCORE,
+        formats=_formats(figures),
+        failures=_failures(figures),
+        review=[_track(row) for row in figures.least_confident],
+        tracks=[_track(row) for row in figures.first],
+        most_memory=max(run.speed.peak_bytes.values(), default=1) or 1 if run.speed else 1,
+        facts=list(_facts(figures, run)),
+        settings=json.dumps(run.settings, indent=1, ensure_ascii=False, default=str) if run.settings else "",
+    )
+
+
+def _headline(figures: LibraryFigures, run: RunSummary) -> list[dict[str, Any]]:
+    scored = text.share(figures.scored_s, figures.audio_s)
+    entries = [
+        _figure("Tracks labelled", text.number(figures.num_ok), f"of {text.number(figures.num_tracks)} in the library"),
+        _figure("Audio", text.amount(figures.audio_s), f"{scored} of it scored"),
+    ]
+    if figures.genres:
+        best, group = max(figures.genres.items(), key=lambda item: (item[1].num_tracks, item[0]))
+        note = f"{text.share(group.num_tracks, figures.num_ok)} of the tracks, {len(figures.genres)} genres in all"
+        entries.append(_figure("Most frequent genre", best, note))
+    elif figures.tags:
+        best, group = max(figures.tags.items(), key=lambda item: (item[1].num_tracks, item[1].mean_score, item[0]))
+        note = f"in {text.share(group.num_tracks, figures.num_ok)} of the tracks"
+        entries.append(_figure("Most frequent tag", best, note))
+    if figures.num_error:
+        note = f"{text.share(figures.num_error, figures.num_tracks)} of the tracks"
+        entries.append(_figure("Failed", text.number(figures.num_error), note, is_bad=True))
+    else:
+        entries.append(_figure("Failed", "0", "every track has its labels"))
+    if run.speed:
+        note = f"{run.speed.tracks_per_s:.3g} tracks a second"
+        entries.append(_figure("Speed", f"{text.number(run.speed.audio_hours_per_hour)}×", f"real time, {note}"))
+    return entries
+
+
+def _figure(name: str, value: str, note: str, *, is_bad: bool = False) -> dict[str, Any]:
+    return {"name": name, "value": value, "note": note, "is_bad": is_bad}
+
+
+def _split(groups: Mapping[Any, GroupFigures], most: int) -> tuple[list[tuple[Any, GroupFigures]], GroupFigures | None, int]:
+    """Return the largest groups, the sum of the rest (None without one) and how many the rest are."""
+    ordered = sorted(groups.items(), key=lambda item: (-item[1].num_tracks, -item[1].mean_score, str(item[0])))
+    if len(ordered) <= most + 1:
+        return ordered, None, 0
+    rest = GroupFigures()
+    for _, group in ordered[most:]:
+        rest.num_tracks += group.num_tracks
+        rest.audio_s += group.audio_s
+        rest.sum_score += group.sum_score
+    return ordered[:most], rest, len(ordered) - most
+
+
+def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
+    shown, rest, num_rest = _split(figures.genres, NUM_GENRES)
+    entries = [(name, group, False) for name, group in shown]
+    entries += [(f"{num_rest} other genres", rest, True)] if rest else []
+    most_tracks = max((group.num_tracks for _, group, _ in entries), default=0) or 1
+    most_audio_s = max((group.audio_s for _, group, _ in entries), default=0) or 1
+    return [
+        {
+            "name": name,
+            "is_rest": is_rest,
+            "tracks": f"{text.number(group.num_tracks)} · {text.share(group.num_tracks, figures.num_ok)}",
+            "tracks_bar": group.num_tracks / most_tracks,
+            "audio": text.amount(group.audio_s),
+            "audio_bar": group.audio_s / most_audio_s,
+            "mean_score": group.mean_score,
+        }
+        for name, group, is_rest in entries
+    ]
+
+
+def _tags(figures: LibraryFigures) -> list[dict[str, Any]]:
+    shown = _split(figures.tags, NUM_TAGS)[0]
+    most = max((tag.num_tracks for _, tag in shown), default=0) or 1
+    return [
+        {
+            "name": name,
+            "tracks": f"{text.number(tag.num_tracks)} · {text.share(tag.num_tracks, figures.num_ok)}",
+            "tracks_bar": tag.num_tracks / most,
+            "mean_score": tag.mean_score,
+        }
+        for name, tag in shown
+    ]
+
+
+def _formats(figures: LibraryFigures) -> list[dict[str, Any]]:
+    shown, rest, num_rest = _split(figures.formats, NUM_FORMATS)
+    entries: list[tuple[Any, GroupFigures, bool]] = [(key, group, False) for key, group in shown]
+    entries += [((f"{num_rest} others", 0, 0), rest, True)] if rest else []
+    return [
+        {
+            "codec": codec,
+            "rate": text.khz(rate),
+            "channels": channels or "–",
+            "tracks": text.number(group.num_tracks),
+            "audio": text.amount(group.audio_s),
+            "is_rest": is_rest,
+        }
+        for (codec, rate, channels), group, is_rest in entries
+    ]
+
+
+def _failures(figures: LibraryFigures) -> list[dict[str, Any]]:
+    ordered = sorted(figures.failures.items(), key=lambda item: (-item[1].num_tracks, item[0]))
+    entries = []
+    for code, failure in ordered:
+        meaning, advice = text.ADVICE.get(code, text.NO_ADVICE)
+        tracks = "1 track" if failure.num_tracks == 1 else f"{text.number(failure.num_tracks)} tracks"
+        entries.append(
+            {
+                "code": code,
+                "tracks": f"{tracks}, {text.share(failure.num_tracks, figures.num_tracks)}",
+                "meaning": meaning,
+                "advice": advice,
+                "examples": failure.examples,
+                "num_more": max(0, failure.num_tracks - NUM_EXAMPLES),
+            }
+        )
+    return entries
+
+
+def _track(row: Mapping[str, Any]) -> dict[str, Any]:
+    tags = sorted(row["tags"] or (), key=lambda tag: -(tag["score"] or 0.0))
+    name = track_name(row["uri"])
+    return {
+        "uri": row["uri"],
+        "title": row["title"] or name,
+        "file": name if row["title"] else "",
+        "artist": row["artist"],
+        "genre": row["genre"],
+        "score": row["genre_score"],
+        "tags": [(tag["label"], tag["score"] or 0.0) for tag in tags[:NUM_TRACK_TAGS]],
+        "duration_s": row["duration_s"],
+    }
+
+
+def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]]:
+    yield "Started", f"{run.started:%Y-%m-%d %H:%M:%S} UTC, finished {run.finished:%Y-%m-%d %H:%M:%S}, {text.clock(run.wall_s)}"
+    listed = f"{text.number(run.manifest.num_tracks)} tracks, {text.size(run.manifest.num_bytes)}"
+    if run.manifest.skipped:
+        kinds = sorted(run.manifest.skipped.items(), key=lambda item: (-item[1], item[0]))
+        skipped = ", ".join(f"{text.number(count)} {kind or 'without extension'}" for kind, count in kinds[:8])
+        more = f" and {len(kinds) - 8} other kinds" if len(kinds) > 8 else ""
+        listed += f"; skipped as not audio: {skipped}{more}"
+    yield "Listed", listed
+    yield "Ended", f"{text.number(run.results.num_ok)} ok, {text.number(run.results.num_error)} failed"
+    if figures.num_older:
+        yield "Earlier versions", f"{text.number(figures.num_older)} rows of objects that have changed since; not counted above"
+    if figures.num_partial:
+        yield "Scored in part", f"{text.number(figures.num_partial)} tracks have a coverage under 1"
+    yield "Genre model", _model(run.genre_model)
+    yield "Tag model", _model(run.tag_model)
+    machine = run.machine
+    parts = [machine.cpu, f"{machine.num_cores} cores" if machine.num_cores else ""]
+    parts += [f"{text.size(machine.memory_bytes)} of memory" if machine.memory_bytes else "", *machine.gpus]
+    parts += [f"{machine.num_nodes} nodes"] if machine.num_nodes > 1 else []
+    yield "Machine", ", ".join(part for part in parts if part) or "not recorded"
+
+
+def _model(model: ModelFacts | None) -> str:
+    if model is None:
+        return "off"
+    window = f"windows of {model.window_s:g} s" if model.window_s else ""
+    ran = " ".join(part for part in (model.runtime, model.precision) if part)
+    device = f"on {model.device}" if model.device else ""
+    return ", ".join(part for part in (model.name, f"revision {model.revision}", ran, device, window) if part)

@@ -67,7 +67,7 @@ def score_histogram(scores: NDArray[np.float32]) -> Histogram:
     if len(scores):
         low, middle, high = np.quantile(scores, [0.1, 0.5, 0.9])
         alt = (
-            f"Histogram of the genre score of {number(len(scores))} tracks: half score {middle:.2f} or more, "
+            f"Of {number(len(scores))} tracks, half score {middle:.2f} or more, "
             f"a tenth under {low:.2f}, a tenth over {high:.2f}."
         )
     return _histogram(counts, (0.0, 1.0), texts, ticks, "score of the winning genre", alt)
@@ -87,15 +87,16 @@ def duration_histogram(durations_s: NDArray[np.float32]) -> Histogram:
     end_s = num_bins * width_s
     counts, edges = np.histogram(np.minimum(durations_s, end_s), bins=num_bins, range=(0.0, end_s))
     texts = [f"{_axis(low)} to {_axis(high)}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
-    if longest > end_s:
-        texts[-1] = f"{_axis(edges[-2])} or longer (up to {amount(longest)})"
     every = max(1, -(-num_bins // 6))
     ticks = [(float(edges[place]), _axis(edges[place])) for place in range(0, num_bins + 1, every)]
+    if longest > end_s:
+        texts[-1] = f"{_axis(edges[-2])} or longer (up to {amount(longest)})"
+        ticks = [tick for tick in ticks if tick[0] < end_s - 2 * width_s] + [(end_s - width_s / 2, "longer")]
     alt = "no durations"
     if len(durations_s):
         low, middle, high = np.quantile(durations_s, [0.1, 0.5, 0.9])
         alt = (
-            f"Histogram of the duration of {number(len(durations_s))} tracks: half last {_axis(middle)} or more, "
+            f"Of {number(len(durations_s))} tracks, half last {_axis(middle)} or more, "
             f"a tenth less than {_axis(low)}, a tenth more than {_axis(high)}, the longest {_axis(longest)}."
         )
     return _histogram(counts, (0.0, end_s), texts, ticks, "duration", alt)

@@ -73,7 +73,7 @@ def share(part: float, whole: float) -> str:
         return "< 0.1 %"
     if part < whole and percent > 99.9:
         return "> 99.9 %"
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
 
 
 def clock(seconds: float | None) -> str:
