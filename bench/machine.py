@@ -14,7 +14,9 @@ def describe() -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         model = names[0] if names else model
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray", "av"))
     memory = psutil.virtual_memory().total / 2**30

@@ -95,9 +95,21 @@ def make_row(number: int, random: np.random.Generator, **changes: Any) -> dict[s
 def make_error(number: int, random: np.random.Generator, **changes: Any) -> dict[str, Any]:
     """Return one row of a failed track."""
     row = make_row(number, random)
-    kept = ("track_key", "uri", "etag", "size_bytes", "modified", "genre_model", "tag_model", "tonearm_version", "run_id")
+    kept = (
+        "track_key",
+        "uri",
+        "etag",
+        "size_bytes",
+        "modified",
+        "genre_model",
+        "tag_model",
+        "tonearm_version",
+        "run_id",
+    )
     code, message = ERRORS[random.integers(len(ERRORS))]
-    return {name: row[name] for name in kept} | {"status": "error", "error_code": code, "error_message": message} | changes
+    return (
+        {name: row[name] for name in kept} | {"status": "error", "error_code": code, "error_message": message} | changes
+    )
 
 
 def write_tracks(folder: str | Path, rows: Sequence[dict[str, Any]], *, name: str = "part-0.parquet") -> None:
@@ -127,10 +139,18 @@ def make_run(folder: str | Path | None = None, **changes: Any) -> RunSummary:
         "command": "tonearm tag s3://records --out s3://labels/records --max-windows 12",
         "version": "0.1.0",
         "genre_model": ModelFacts(
-            "sanchit-gandhi/distilhubert-finetuned-gtzan", "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", "openvino", "bf16", 30.0
+            "sanchit-gandhi/distilhubert-finetuned-gtzan",
+            "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567",
+            "openvino",
+            "bf16",
+            30.0,
         ),
         "tag_model": ModelFacts(
-            "MIT/ast-finetuned-audioset-10-10-0.4593", "f826b80d28226b62986cc218e5cec390b1096902", "openvino", "bf16", 10.24
+            "MIT/ast-finetuned-audioset-10-10-0.4593",
+            "f826b80d28226b62986cc218e5cec390b1096902",
+            "openvino",
+            "bf16",
+            10.24,
         ),
         "settings": {"max_windows": 12, "models": {"batch_size": 8, "top_tags": 20}, "fetch": {"num_attempts": 5}},
         "machine": MachineFacts("AMD EPYC 7B13", 16, 64 * 2**30, ()),

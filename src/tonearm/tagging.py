@@ -111,7 +111,10 @@ class Tagger:
         from tonearm.models.classifier import Classifier
 
         plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
-        sources = {"genre": (models.genre_model, models.genre_revision), "tags": (models.tag_model, models.tag_revision)}
+        sources = {
+            "genre": (models.genre_model, models.genre_revision),
+            "tags": (models.tag_model, models.tag_revision),
+        }
         windows_s = {"genre": models.genre_window_s, "tags": models.tag_window_s}
         classifiers = {
             head: Classifier.load(
@@ -161,7 +164,9 @@ class Tagger:
         counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
         windows = self._windows(plan, tracks)
         parts = []
-        while chunk := [window for _, window in zip(range(classifier.batch_size * BATCHES_AT_ONCE), windows, strict=False)]:
+        while chunk := [
+            window for _, window in zip(range(classifier.batch_size * BATCHES_AT_ONCE), windows, strict=False)
+        ]:
             parts.append(classifier.score(chunk))
         if not parts:
             return []
@@ -200,8 +205,12 @@ class Tagger:
             )
         windows_s = {head: plan.windows.window_samples / plan.windows.sample_rate for head, plan in self.plans.items()}
         timeline = pooling.timeline(
-            genre, tags, duration_s=track.info.duration_s, genre_window_s=windows_s.get("genre"),
-            tag_window_s=windows_s.get("tags"), top_k=self.models.top_window_tags,
+            genre,
+            tags,
+            duration_s=track.info.duration_s,
+            genre_window_s=windows_s.get("genre"),
+            tag_window_s=windows_s.get("tags"),
+            top_k=self.models.top_window_tags,
         )
         num_windows = sum(len(values) for values in starts_s.values())
         return TrackResult(track.info, covered * track.decoded_share, genre, tags, timeline, num_windows)
@@ -248,12 +257,16 @@ def to_row(ref: TrackRef, outcome: TrackResult | TrackError, facts: RunFacts) ->
 
 def _window(entry: pooling.TimelineRow) -> dict[str, Any]:
     tags = [{"label": label, "score": score} for label, score in entry.tags]
-    return {"start_s": entry.start_s, "end_s": entry.end_s, "genre": entry.genre, "genre_score": entry.genre_score, "tags": tags}
+    return {
+        "start_s": entry.start_s,
+        "end_s": entry.end_s,
+        "genre": entry.genre,
+        "genre_score": entry.genre_score,
+        "tags": tags,
+    }
 
 
-def to_table(
-    refs: Sequence[TrackRef], outcomes: Sequence[TrackResult | TrackError], facts: RunFacts
-) -> pa.Table:
+def to_table(refs: Sequence[TrackRef], outcomes: Sequence[TrackResult | TrackError], facts: RunFacts) -> pa.Table:
     """Return the tracks as a table of ``schema.TRACKS``, in order."""
     rows = [to_row(ref, outcome, facts) for ref, outcome in zip(refs, outcomes, strict=True)]
     arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema.TRACKS]

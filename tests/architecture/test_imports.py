@@ -26,7 +26,10 @@ def loaded_by(statement: str) -> set[str]:
         ("import tonearm", {"torch", "ray", "transformers", "pyarrow", "numpy"}),
         ("import tonearm.cli.app", {"torch", "ray", "transformers", "librosa"}),
         ("import tonearm.audio.sandbox, tonearm.audio.decode, tonearm.audio.plots", {"torch", "ray", "transformers"}),
-        ("import tonearm.library.sources, tonearm.library.runs, tonearm.library.report", {"torch", "ray", "transformers"}),
+        (
+            "import tonearm.library.sources, tonearm.library.runs, tonearm.library.report",
+            {"torch", "ray", "transformers"},
+        ),
         ("import tonearm.tagging", {"ray"}),
     ],
 )

@@ -1,5 +1,8 @@
 from __future__ import annotations
+
 from tests.servers.s3 import S3Server
+
+
 def test_server(s3: S3Server) -> None:
     b = s3.bucket()
     s3.put(b, {"a b#?.mp3": b"1"})

@@ -106,7 +106,9 @@ def start(folder: Path, *, die_with_parent: bool = False) -> dict[str, str]:
 
 def _bring_up(folder: Path, conf: Path, fsid: str, mon_port: int, endpoint: str, die_with_parent: bool) -> None:
     def run(*command: str | Path) -> str:
-        made = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60, check=True, env=environment)
+        made = subprocess.run(
+            [*map(str, command)], capture_output=True, text=True, timeout=60, check=True, env=environment
+        )
         return made.stdout.strip()
 
     def launch(*command: str) -> None:

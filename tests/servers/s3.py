@@ -48,9 +48,9 @@ class S3Server:
         found = []
         for line in self.access_log.read_text(errors="replace").splitlines():
             match = _ACCESS.search(line)
-            if match is None or " s3:" not in line and "aiobotocore" not in line:
+            if match is None or "aiobotocore" not in line:
                 continue  # Swift's own look-ups behind the S3 layer
-            where, _, rest = urllib.parse.unquote(match[2]).partition("/")
+            where, _, rest = urllib.parse.unquote(urllib.parse.unquote(match[2])).partition("/")
             if where.split("?")[0] == bucket:
                 found.append((match[1], rest, int(match[3])))
         return found

@@ -64,7 +64,8 @@ mb_per_sync = 0
 
 PROXY = """\
 [pipeline:main]
-pipeline = catch_errors cache healthcheck proxy-logging listing_formats bulk s3api tempauth slo dlo versioned_writes proxy-server
+pipeline = catch_errors cache healthcheck proxy-logging listing_formats bulk s3api tempauth slo dlo
+  versioned_writes proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
@@ -126,7 +127,9 @@ def install() -> Path:
                 subprocess.run([*pip, f"swift=={VERSION}"], check=True, capture_output=True, text=True, timeout=300)
             except (subprocess.SubprocessError, OSError) as error:
                 said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-                raise ServerUnavailable(f"swift {VERSION} could not be installed: {said[-1] if said else error}") from None
+                raise ServerUnavailable(
+                    f"swift {VERSION} could not be installed: {said[-1] if said else error}"
+                ) from None
             finished.touch()
     return folder / "bin"
 

@@ -27,7 +27,12 @@ def test_the_docstring_names_every_track_code() -> None:
 def test_errors_cross_process_borders(kind: type[errors.TonearmError]) -> None:
     code = "corrupt" if issubclass(kind, errors.TrackError) else "special"
     copy = pickle.loads(pickle.dumps(kind("got this; expected that", code=code)))
-    assert (type(copy), copy.message, copy.code, copy.exit_status) == (kind, "got this; expected that", code, kind.exit_status)
+    assert (type(copy), copy.message, copy.code, copy.exit_status) == (
+        kind,
+        "got this; expected that",
+        code,
+        kind.exit_status,
+    )
 
 
 def test_a_track_error_takes_only_known_codes() -> None:

@@ -182,9 +182,7 @@ class _FFmpegSource(Source):
 
 def _container(data: bytes | memoryview) -> Any:
     try:
-        return av.open(
-            io.BytesIO(data), metadata_errors="replace", options=dict(OPTIONS), buffer_size=2**20
-        )
+        return av.open(io.BytesIO(data), metadata_errors="replace", options=dict(OPTIONS), buffer_size=2**20)
     except MemoryError:
         raise
     except av.error.FFmpegError as error:

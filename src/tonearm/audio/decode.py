@@ -97,9 +97,7 @@ class DecodeRequest:
         return tuple(plans)
 
 
-def decode(
-    data: bytes | memoryview, request: DecodeRequest, *, allocate: Allocate | None = None
-) -> DecodedTrack:
+def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Allocate | None = None) -> DecodedTrack:
     """Decode a track in this process.
 
     One native decode feeds every rate. A track that outgrows ``max_scored_s`` is counted to its end and decoded a
@@ -133,9 +131,7 @@ def decode(
                 f"got {lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz, expected at least {plan.min_samples}",
                 code="too_short",
             )
-    wanted = {
-        rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates
-    }
+    wanted = {rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates}
     missing = [rate for rate in rates if kept[rate] is None]
     if missing:
         kept |= _read_spans(source, missing, wanted)
@@ -151,9 +147,7 @@ def decode(
     return DecodedTrack(info, tuple(streams), share)
 
 
-def decode_waveform(
-    data: bytes | memoryview, sample_rate: int | None = None
-) -> tuple[NDArray[np.float32], AudioInfo]:
+def decode_waveform(data: bytes | memoryview, sample_rate: int | None = None) -> tuple[NDArray[np.float32], AudioInfo]:
     """Return a whole track as mono float32 [samples], at ``sample_rate`` or its own, and its description.
 
     Raises:

@@ -156,8 +156,12 @@ class DecodeSandbox:
             return _memory_error(self.settings)
         if status < 0:
             name = signal.Signals(-status).name
-            return DecodeError(f"the native decoder died of {name} on this file{last and ': ' + last}", code="decode_crashed")
-        return DecodeError(f"the decoder ended with status {status} on this file{last and ': ' + last}", code="decode_crashed")
+            return DecodeError(
+                f"the native decoder died of {name} on this file{last and ': ' + last}", code="decode_crashed"
+            )
+        return DecodeError(
+            f"the decoder ended with status {status} on this file{last and ': ' + last}", code="decode_crashed"
+        )
 
     def _discard(self) -> None:
         if self._child is not None:
@@ -189,7 +193,12 @@ class _Child:
                 stdout=subprocess.DEVNULL,
                 stderr=self.stderr,
                 # Threads would only multiply the address space that the limit counts.
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                },
             )
         finally:
             theirs.close()

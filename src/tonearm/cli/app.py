@@ -37,7 +37,8 @@ TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
 ]
 Config = Annotated[
-    Path | None, typer.Option(help="TOML file with any of the settings; ./tonearm.toml is read without it.", show_default=False)
+    Path | None,
+    typer.Option(help="TOML file with any of the settings; ./tonearm.toml is read without it.", show_default=False),
 ]
 
 
@@ -50,7 +51,9 @@ def version(value: bool) -> None:
 
 @app.callback()
 def root(
-    show_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Label a music library: genre, AudioSet tags, embeddings and a timeline, one row per track."""
 
@@ -62,7 +65,9 @@ def tag(
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
-    max_windows: Annotated[int | None, typer.Option(min=1, help="At most this many windows a head and track, evenly taken.")] = None,
+    max_windows: Annotated[
+        int | None, typer.Option(min=1, help="At most this many windows a head and track, evenly taken.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scoring workers; one a GPU, or one, by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks listed.")] = None,
     runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
@@ -70,7 +75,9 @@ def tag(
     max_error_rate: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit 3 when a larger share of tracks failed (0.1 by default).")
     ] = None,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Take up the failed tracks of earlier runs again.")] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Take up the failed tracks of earlier runs again.")
+    ] = False,
     config: Config = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:

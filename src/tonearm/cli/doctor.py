@@ -52,10 +52,16 @@ def _machine() -> Iterator[Finding]:
     text = f"tonearm {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield Finding("machine", "ok", f"{text}, {usable_cores()} cores")
     free = memory.available / 2**30
-    yield Finding("memory", "ok" if free >= 4 else "note", f"{free:.1f} of {memory.total / 2**30:.1f} GiB free; a run takes about 4")
+    yield Finding(
+        "memory",
+        "ok" if free >= 4 else "note",
+        f"{free:.1f} of {memory.total / 2**30:.1f} GiB free; a run takes about 4",
+    )
     shared = shutil.disk_usage("/dev/shm").free / 2**30 if os.path.isdir("/dev/shm") else None
     if shared is not None and shared < 1:
-        yield Finding("/dev/shm", "note", f"{shared:.1f} GiB free; Ray keeps decoded audio there: docker run --shm-size=4g")
+        yield Finding(
+            "/dev/shm", "note", f"{shared:.1f} GiB free; Ray keeps decoded audio there: docker run --shm-size=4g"
+        )
     for folder in {tempfile.gettempdir(), os.environ.get("RAY_TMPDIR", "/tmp")}:
         disk = shutil.disk_usage(folder).free / 2**30
         yield Finding("disk", "ok" if disk >= 5 else "note", f"{disk:.0f} GiB free under {folder}")
@@ -97,7 +103,9 @@ def _decoding() -> Iterator[Finding]:
         try:
             with DecodeSandbox(DecodeSettings()) as sandbox:
                 track = sandbox.decode(file.read(), DecodeRequest((plan,), 60.0))
-            yield Finding("decoding", "ok", f"a {track.info.codec} file of {track.info.duration_s:g} s in a child process")
+            yield Finding(
+                "decoding", "ok", f"a {track.info.codec} file of {track.info.duration_s:g} s in a child process"
+            )
         except TonearmError as error:
             yield Finding("decoding", "bad", error.message)
 
@@ -109,7 +117,9 @@ def _ray() -> Iterator[Finding]:
     try:
         with cluster.session(None) as layout:
             gpus = f", {layout.scorer_gpus:g} GPU each" if layout.scorer_gpus else ""
-            yield Finding("ray", "ok", f"{where}: {layout.num_scorers} scoring workers of {layout.scorer_threads} threads{gpus}")
+            yield Finding(
+                "ray", "ok", f"{where}: {layout.num_scorers} scoring workers of {layout.scorer_threads} threads{gpus}"
+            )
     except TonearmError as error:
         yield Finding("ray", "bad", error.message)
 

@@ -181,7 +181,11 @@ def plucked(frequency: float, length_s: float, rng: np.random.Generator) -> Wave
 def power_chord(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
     phase = 2 * np.pi * frequency * t
-    chord = _saw(phase, frequency, 2600) + _saw(1.498 * phase + 1, frequency, 2600) + 0.7 * _saw(2 * phase + 2, frequency, 2600)
+    chord = (
+        _saw(phase, frequency, 2600)
+        + _saw(1.498 * phase + 1, frequency, 2600)
+        + 0.7 * _saw(2 * phase + 2, frequency, 2600)
+    )
     driven = np.tanh(5 * chord * np.exp(-t * 0.6))
     return _fade(_filtered(driven, 90, 4200), 0.004, 0.05)
 
@@ -207,8 +211,27 @@ def stab(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
 INSTRUMENTS = {
     function.__name__: function
     for function in (
-        kick, acoustic_kick, snare, clap, hat, open_hat, ride, noise_drum, saw_bass, reese, finger_bass, sub_bass, pad, bowed,
-        piano, electric_piano, plucked, power_chord, square, triangle, stab,
+        kick,
+        acoustic_kick,
+        snare,
+        clap,
+        hat,
+        open_hat,
+        ride,
+        noise_drum,
+        saw_bass,
+        reese,
+        finger_bass,
+        sub_bass,
+        pad,
+        bowed,
+        piano,
+        electric_piano,
+        plucked,
+        power_chord,
+        square,
+        triangle,
+        stab,
     )
 }
 DRUMS = frozenset({"kick", "acoustic_kick", "snare", "clap", "hat", "open_hat", "ride", "noise_drum"})

@@ -17,7 +17,10 @@ from tonearm.demo.instruments import DRUMS, RATE, play
 # Semitones above the key's root: one chord a bar, four bars round.
 MINOR = [[(0, 3, 7), (8, 12, 15), (3, 7, 10), (10, 14, 17)], [(0, 3, 7), (5, 8, 12), (8, 12, 15), (7, 10, 14)]]
 MAJOR = [[(0, 4, 7), (5, 9, 12), (7, 11, 14), (5, 9, 12)], [(0, 4, 7), (7, 11, 14), (9, 12, 16), (5, 9, 12)]]
-SEVENTHS = [[(2, 5, 9, 12), (7, 11, 14, 17), (0, 4, 7, 11), (9, 12, 16, 19)], [(0, 4, 7, 11), (9, 12, 16, 19), (2, 5, 9, 12), (7, 11, 14, 17)]]
+SEVENTHS = [
+    [(2, 5, 9, 12), (7, 11, 14, 17), (0, 4, 7, 11), (9, 12, 16, 19)],
+    [(0, 4, 7, 11), (9, 12, 16, 19), (2, 5, 9, 12), (7, 11, 14, 17)],
+]
 
 # One event: beat within the bar, instrument, semitones above the root (or of chord tone), length in beats, loudness.
 Event = tuple[float, str, int, float, float]
@@ -69,7 +72,9 @@ class Song:
 
 def _hits(instrument: str, beats: list[float], loudness: float = 1.0, chance: float = 1.0) -> Pattern:
     def pattern(chord: tuple[int, ...], bar: int, rng: np.random.Generator) -> list[Event]:
-        return [(beat, instrument, 0, 0.5, loudness * (0.8 + 0.2 * rng.random())) for beat in beats if rng.random() < chance]
+        return [
+            (beat, instrument, 0, 0.5, loudness * (0.8 + 0.2 * rng.random())) for beat in beats if rng.random() < chance
+        ]
 
     return pattern
 
@@ -102,7 +107,10 @@ def _arpeggio(instrument: str, step: float, lift: int, span: int = 2) -> Pattern
         order = [tones[index % len(tones)] for index in range(int(4 / step))]
         if bar % 2:
             order.reverse()
-        return [(index * step, instrument, tone % 24 + lift, step * 1.6, 0.7 + 0.3 * rng.random()) for index, tone in enumerate(order)]
+        return [
+            (index * step, instrument, tone % 24 + lift, step * 1.6, 0.7 + 0.3 * rng.random())
+            for index, tone in enumerate(order)
+        ]
 
     return pattern
 
@@ -129,64 +137,133 @@ FOUR, OFF, EIGHTHS = [0.0, 1.0, 2.0, 3.0], [0.5, 1.5, 2.5, 3.5], [0.5 * index fo
 SIXTEENTHS = [0.25 * index for index in range(16)]
 
 STYLES: tuple[Style, ...] = (
-    Style("techno", (124, 140), MINOR, (
-        Layer(_hits("kick", FOUR), (*MACHINE, "Bass drum"), 0.9),
-        Layer(_hits("open_hat", OFF), ("Hi-hat",), 0.3, 0.2),
-        Layer(_hits("clap", [1.0, 3.0]), MACHINE, 0.35),
-        Layer(_bass("saw_bass", [0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.25, 2.5, 2.75, 3.25, 3.5, 3.75], 0.22), SYNTH, 0.4),
-        Layer(_chords("stab", [0.75, 2.25], 0.4), SYNTH, 0.16, -0.3),
-    ), reverb_s=0.9),
-    Style("drum and bass", (168, 178), MINOR, (
-        Layer(_hits("acoustic_kick", [0.0, 2.5]), (*KIT, "Bass drum"), 0.9),
-        Layer(_hits("snare", [1.0, 3.0]), (*KIT, "Snare drum"), 0.65),
-        Layer(_hits("snare", [1.75, 2.25, 3.75], 0.35, 0.5), ("Snare drum",), 0.5),
-        Layer(_hits("hat", EIGHTHS), ("Hi-hat",), 0.35, 0.2),
-        Layer(_bass("reese", [0.0, 2.0], 1.9, -17), SYNTH, 0.45),
-        Layer(_chords("pad", [0.0], 4.0), SYNTH, 0.1),
-    ), root=41),
-    Style("hip hop", (84, 96), SEVENTHS, (
-        Layer(_hits("acoustic_kick", [0.0, 1.75, 2.5]), (*KIT, "Bass drum"), 0.95),
-        Layer(_hits("snare", [1.0, 3.0]), (*KIT, "Snare drum"), 0.55),
-        Layer(_hits("hat", EIGHTHS), ("Hi-hat",), 0.25, 0.25),
-        Layer(_chords("electric_piano", [0.0, 2.5], 1.6), ("Electric piano",), 0.2, -0.2),
-        Layer(_bass("sub_bass", [0.0, 2.5], 1.2), ("Bass guitar",), 0.5),
-    ), swing=0.14, hiss=0.012),
-    Style("rock", (112, 138), MAJOR, (
-        Layer(_hits("acoustic_kick", [0.0, 2.0, 2.5]), (*KIT, "Bass drum"), 0.8),
-        Layer(_hits("snare", [1.0, 3.0]), (*KIT, "Snare drum"), 0.7),
-        Layer(_hits("open_hat", EIGHTHS), ("Hi-hat", "Cymbal"), 0.2, 0.3),
-        Layer(_root_chugs("power_chord"), ("Electric guitar", "Guitar"), 0.34, -0.35),
-        Layer(_bass("finger_bass", EIGHTHS, 0.5), ("Bass guitar",), 0.5),
-    ), root=45, reverb_s=0.5),
-    Style("ambient", (60, 76), MAJOR, (
-        Layer(_chords("pad", [0.0], 5.5, 12), SYNTH, 0.22, -0.3),
-        Layer(_chords("pad", [0.0], 5.5, 24), SYNTH, 0.12, 0.3),
-        Layer(_bass("sub_bass", [0.0], 4.0), SYNTH, 0.25),
-        Layer(_melody("electric_piano", 24, 0.15, 3.0), ("Electric piano",), 0.12, 0.2),
-    ), reverb_s=3.2, wet=0.55, hiss=0.004),
-    Style("classical", (66, 96), MAJOR, (
-        Layer(_chords("bowed", [0.0, 2.0], 2.0, 12), ("Bowed string instrument", "String section"), 0.2, -0.3),
-        Layer(_melody("bowed", 24, 0.4, 1.4), ("Bowed string instrument", "Violin, fiddle"), 0.24, 0.3),
-        Layer(_bass("bowed", [0.0, 2.0], 2.0, -5), ("Bowed string instrument", "String section"), 0.28),
-    ), reverb_s=2.0, wet=0.35),
-    Style("jazz", (120, 168), SEVENTHS, (
-        Layer(_hits("ride", [0.0, 1.0, 1.66, 2.0, 3.0, 3.66]), (*KIT, "Cymbal"), 0.3, 0.3),
-        Layer(_hits("hat", [1.0, 3.0]), ("Hi-hat",), 0.25, 0.3),
-        Layer(_walk("finger_bass"), ("Double bass",), 0.6),
-        Layer(_chords("piano", [0.66, 2.5], 0.7), ("Piano",), 0.2, -0.3),
-        Layer(_melody("piano", 24, 0.5, 0.6), ("Piano",), 0.25, -0.2),
-    ), root=43, swing=0.16, reverb_s=0.8),
-    Style("chiptune", (130, 165), MAJOR, (
-        Layer(_arpeggio("square", 0.25, 24), (*SYNTH, "Video game music"), 0.18, -0.2),
-        Layer(_melody("square", 31, 0.7, 0.45), (*SYNTH, "Video game music"), 0.18, 0.2),
-        Layer(_bass("triangle", EIGHTHS, 0.45), SYNTH, 0.32),
-        Layer(_hits("noise_drum", [1.0, 3.0, 3.5]), MACHINE, 0.25),
-    ), reverb_s=0.2, wet=0.02),
-    Style("folk", (92, 124), MAJOR, (
-        Layer(_arpeggio("plucked", 0.5, 12), ("Acoustic guitar", "Guitar", "Plucked string instrument"), 0.4, -0.2),
-        Layer(_bass("plucked", [0.0, 2.0], 1.8, 0), ("Acoustic guitar", "Guitar", "Plucked string instrument"), 0.45),
-        Layer(_melody("plucked", 24, 0.3, 1.2), ("Plucked string instrument",), 0.3, 0.3),
-    ), reverb_s=0.7, wet=0.12),
+    Style(
+        "techno",
+        (124, 140),
+        MINOR,
+        (
+            Layer(_hits("kick", FOUR), (*MACHINE, "Bass drum"), 0.9),
+            Layer(_hits("open_hat", OFF), ("Hi-hat",), 0.3, 0.2),
+            Layer(_hits("clap", [1.0, 3.0]), MACHINE, 0.35),
+            Layer(
+                _bass("saw_bass", [0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.25, 2.5, 2.75, 3.25, 3.5, 3.75], 0.22),
+                SYNTH,
+                0.4,
+            ),
+            Layer(_chords("stab", [0.75, 2.25], 0.4), SYNTH, 0.16, -0.3),
+        ),
+        reverb_s=0.9,
+    ),
+    Style(
+        "drum and bass",
+        (168, 178),
+        MINOR,
+        (
+            Layer(_hits("acoustic_kick", [0.0, 2.5]), (*KIT, "Bass drum"), 0.9),
+            Layer(_hits("snare", [1.0, 3.0]), (*KIT, "Snare drum"), 0.65),
+            Layer(_hits("snare", [1.75, 2.25, 3.75], 0.35, 0.5), ("Snare drum",), 0.5),
+            Layer(_hits("hat", EIGHTHS), ("Hi-hat",), 0.35, 0.2),
+            Layer(_bass("reese", [0.0, 2.0], 1.9, -17), SYNTH, 0.45),
+            Layer(_chords("pad", [0.0], 4.0), SYNTH, 0.1),
+        ),
+        root=41,
+    ),
+    Style(
+        "hip hop",
+        (84, 96),
+        SEVENTHS,
+        (
+            Layer(_hits("acoustic_kick", [0.0, 1.75, 2.5]), (*KIT, "Bass drum"), 0.95),
+            Layer(_hits("snare", [1.0, 3.0]), (*KIT, "Snare drum"), 0.55),
+            Layer(_hits("hat", EIGHTHS), ("Hi-hat",), 0.25, 0.25),
+            Layer(_chords("electric_piano", [0.0, 2.5], 1.6), ("Electric piano",), 0.2, -0.2),
+            Layer(_bass("sub_bass", [0.0, 2.5], 1.2), ("Bass guitar",), 0.5),
+        ),
+        swing=0.14,
+        hiss=0.012,
+    ),
+    Style(
+        "rock",
+        (112, 138),
+        MAJOR,
+        (
+            Layer(_hits("acoustic_kick", [0.0, 2.0, 2.5]), (*KIT, "Bass drum"), 0.8),
+            Layer(_hits("snare", [1.0, 3.0]), (*KIT, "Snare drum"), 0.7),
+            Layer(_hits("open_hat", EIGHTHS), ("Hi-hat", "Cymbal"), 0.2, 0.3),
+            Layer(_root_chugs("power_chord"), ("Electric guitar", "Guitar"), 0.34, -0.35),
+            Layer(_bass("finger_bass", EIGHTHS, 0.5), ("Bass guitar",), 0.5),
+        ),
+        root=45,
+        reverb_s=0.5,
+    ),
+    Style(
+        "ambient",
+        (60, 76),
+        MAJOR,
+        (
+            Layer(_chords("pad", [0.0], 5.5, 12), SYNTH, 0.22, -0.3),
+            Layer(_chords("pad", [0.0], 5.5, 24), SYNTH, 0.12, 0.3),
+            Layer(_bass("sub_bass", [0.0], 4.0), SYNTH, 0.25),
+            Layer(_melody("electric_piano", 24, 0.15, 3.0), ("Electric piano",), 0.12, 0.2),
+        ),
+        reverb_s=3.2,
+        wet=0.55,
+        hiss=0.004,
+    ),
+    Style(
+        "classical",
+        (66, 96),
+        MAJOR,
+        (
+            Layer(_chords("bowed", [0.0, 2.0], 2.0, 12), ("Bowed string instrument", "String section"), 0.2, -0.3),
+            Layer(_melody("bowed", 24, 0.4, 1.4), ("Bowed string instrument", "Violin, fiddle"), 0.24, 0.3),
+            Layer(_bass("bowed", [0.0, 2.0], 2.0, -5), ("Bowed string instrument", "String section"), 0.28),
+        ),
+        reverb_s=2.0,
+        wet=0.35,
+    ),
+    Style(
+        "jazz",
+        (120, 168),
+        SEVENTHS,
+        (
+            Layer(_hits("ride", [0.0, 1.0, 1.66, 2.0, 3.0, 3.66]), (*KIT, "Cymbal"), 0.3, 0.3),
+            Layer(_hits("hat", [1.0, 3.0]), ("Hi-hat",), 0.25, 0.3),
+            Layer(_walk("finger_bass"), ("Double bass",), 0.6),
+            Layer(_chords("piano", [0.66, 2.5], 0.7), ("Piano",), 0.2, -0.3),
+            Layer(_melody("piano", 24, 0.5, 0.6), ("Piano",), 0.25, -0.2),
+        ),
+        root=43,
+        swing=0.16,
+        reverb_s=0.8,
+    ),
+    Style(
+        "chiptune",
+        (130, 165),
+        MAJOR,
+        (
+            Layer(_arpeggio("square", 0.25, 24), (*SYNTH, "Video game music"), 0.18, -0.2),
+            Layer(_melody("square", 31, 0.7, 0.45), (*SYNTH, "Video game music"), 0.18, 0.2),
+            Layer(_bass("triangle", EIGHTHS, 0.45), SYNTH, 0.32),
+            Layer(_hits("noise_drum", [1.0, 3.0, 3.5]), MACHINE, 0.25),
+        ),
+        reverb_s=0.2,
+        wet=0.02,
+    ),
+    Style(
+        "folk",
+        (92, 124),
+        MAJOR,
+        (
+            Layer(_arpeggio("plucked", 0.5, 12), ("Acoustic guitar", "Guitar", "Plucked string instrument"), 0.4, -0.2),
+            Layer(
+                _bass("plucked", [0.0, 2.0], 1.8, 0), ("Acoustic guitar", "Guitar", "Plucked string instrument"), 0.45
+            ),
+            Layer(_melody("plucked", 24, 0.3, 1.2), ("Plucked string instrument",), 0.3, 0.3),
+        ),
+        reverb_s=0.7,
+        wet=0.12,
+    ),
 )
 GENRES = tuple(style.name for style in STYLES)
 TAGS = tuple(sorted({"Music", *(tag for style in STYLES for layer in style.layers for tag in layer.tags)}))

@@ -52,7 +52,10 @@ def make_model(head: str) -> tuple[Any, Any]:
     )
 
     names = GENRES if head == "genre" else TAGS
-    labels: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    labels: dict[str, Any] = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
     if head == "genre":
         config = HubertConfig(
             hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, classifier_proj_size=96,
@@ -189,7 +192,9 @@ def main() -> None:
     extractor.save_pretrained(arguments.out)
     (arguments.out / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")
     parameters = sum(weight.numel() for weight in model.parameters())
-    text = ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items())
+    text = ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+    )
     (arguments.out / "README.md").write_text(CARD.format(head=arguments.head, parameters=parameters, figures=text))
     print(f"{arguments.head}: {parameters:,} parameters, {text}, {time.monotonic() - started:.0f} s")
 

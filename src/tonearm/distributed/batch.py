@@ -91,15 +91,11 @@ def tag_library(
         Incomplete: a listed track has no row, or two.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    plans = plan_heads(
-        settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s
-    )
+    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     destination = Destination(out)
     own = runs.claim(destination, fingerprint_facts(plans, settings))
     run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
-    listed = manifest.write_manifest(
-        sources, destination.manifest, limit=settings.limit, progress=watcher.listing
-    )
+    listed = manifest.write_manifest(sources, destination.manifest, limit=settings.limit, progress=watcher.listing)
     keys = manifest.read_keys(destination.manifest)
     if retry_errors:
         runs.drop_failed(destination, own)
@@ -111,8 +107,17 @@ def tag_library(
         layout, counts = _run(todo, len(keys) - len(done), destination, own, settings, plans, run_id, watcher)
     audit = runs.audit(destination, own, keys)
     outcome = Outcome(
-        run_id, own, audit, len(done), dict(listed.skipped), listed.num_bytes, plans, started,
-        time.monotonic() - clock, layout, counts,
+        run_id,
+        own,
+        audit,
+        len(done),
+        dict(listed.skipped),
+        listed.num_bytes,
+        plans,
+        started,
+        time.monotonic() - clock,
+        layout,
+        counts,
     )
     if not audit.is_exact:
         raise Incomplete(
@@ -252,7 +257,7 @@ def _failures(destination: Destination) -> Iterator[None]:
         raise Stopped(f"stopped; what is written in {destination.url} stays. Run the same command to go on") from None
     except TonearmError:
         raise
-    except Exception as error:  # noqa: BLE001  the process boundary: Ray wraps whatever a worker raised
+    except Exception as error:
         raise _explain(error, destination) from error
 
 

@@ -52,9 +52,8 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    with contextlib.nullcontext() if verbose else _quiet():
-        with _session(num_workers, verbose) as layout:
-            yield layout
+    with contextlib.nullcontext() if verbose else _quiet(), _session(num_workers, verbose) as layout:
+        yield layout
 
 
 @contextlib.contextmanager
@@ -71,7 +70,9 @@ def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
             ray.init(address=address, log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
-        raise ClusterError(f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`") from error
+        raise ClusterError(
+            f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
+        ) from error
     try:
         yield plan([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local)
     finally:
@@ -138,7 +139,9 @@ def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_lo
     """
     num_cpus = sum(node.get("CPU", 0.0) for node in nodes)
     num_gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
-    scorers = num_workers or num_gpus or (1 if is_local else max(1, sum(1 for node in nodes if node.get("CPU", 0) >= 2)))
+    scorers = (
+        num_workers or num_gpus or (1 if is_local else max(1, sum(1 for node in nodes if node.get("CPU", 0) >= 2)))
+    )
     cores = usable_cores() if is_local else int(max((node.get("CPU", 0.0) for node in nodes), default=0))
     if num_gpus:
         threads, cpus, gpus = 1, SCORER_CPUS, 1.0 if scorers <= num_gpus else num_gpus / scorers

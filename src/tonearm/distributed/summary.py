@@ -57,7 +57,9 @@ def machine_facts() -> MachineFacts:
     """Return this machine's processor, cores, memory and GPUs."""
     model, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.is_file():
-        names = (line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name"))
+        names = (
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        )
         model = next(names, model)
     import torch
 

@@ -1,91 +1,135 @@
 """Hugging Face data sets as a source: ``hf://datasets/OWNER/NAME[/CONFIG]``, or a folder of ``save_to_disk``.
 
-Audio is never decoded here (``Audio(decode=False)``). A row that points at a file is that file's track; a row with its
-bytes inside becomes ``SOURCE#SPLIT/ROW``, which ``read_row`` reads again.
+Audio is never decoded here (``Audio(decode=False)``). A row that names a file is that file's track. A row that holds
+its bytes is ``PLACE#SPLIT/ROW``, where PLACE is the ``hf://`` source or ``arrow+file:///FOLDER``, and ``read_row``
+reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is written anew.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import posixpath
+import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from tonearm.errors import FetchError, SourceError
-from tonearm.library import stores
-from tonearm.library.sources import TrackRef, local_path, local_ref, make_ref
+from tonearm.library.local_listing import local_ref
+from tonearm.library.track_ref import TrackRef, make_ref
+from tonearm.library.uris import SCHEME, local_path, scrubbed, shown
 
-SAVED = "dataset://"
-
-
-def is_saved_dataset(path: str) -> bool:
-    """Return whether ``path`` is a folder that ``save_to_disk`` wrote."""
-    return any(os.path.isfile(os.path.join(path, name)) for name in ("dataset_dict.json", "state.json"))
+SAVED, HUB = "arrow+file://", "hf://datasets/"
+WHOLE = "all"  # the split of a data set that has none
+BATCH_ROWS = 1000
 
 
-def list_rows(source: str) -> Iterator[TrackRef]:
-    """Yield a track a row, split by split.
-
-    Raises:
-        SourceError: the data set is missing or has no audio column.
-    """
-    place = source if source.startswith("hf://") else SAVED + os.path.abspath(local_path(source))
-    for split, dataset, column in _load(place):
-        version = getattr(dataset, "_fingerprint", None)
-        for number in range(len(dataset)):
-            audio = dataset[number][column]
-            path, data = audio.get("path"), audio.get("bytes")
-            if data is None and path and os.path.isfile(path):
-                yield local_ref(os.path.abspath(path))
-            elif data is None and path and stores.SCHEME.match(path):
-                yield make_ref(path)
-            else:
-                yield make_ref(f"{place}#{split}/{number}", len(data or b""), version)
+def is_saved(folder: str) -> bool:
+    """Return whether ``folder`` is one that ``save_to_disk`` wrote."""
+    names = ("dataset_dict.json", "state.json")
+    return any(os.path.isfile(os.path.join(folder, name)) for name in names)
 
 
 def is_row(uri: str) -> bool:
     """Return whether ``uri`` is a row that ``read_row`` reads."""
-    return uri.startswith(SAVED) or (uri.startswith("hf://datasets/") and "#" in uri)
+    return uri.startswith((SAVED, HUB)) and "#" in uri
 
 
-def read_row(uri: str) -> bytes:
-    """Return the bytes inside a row.
+def list_rows(source: str) -> Iterator[TrackRef]:
+    """Yield a track for each row, split by split; only lengths and paths are read.
 
     Raises:
-        FetchError: the data set or the row is gone.
+        SourceError: the data set is missing, or has no column of audio.
     """
-    place, _, row = uri.rpartition("#")
+    place = source.rstrip("/") if source.startswith("hf://") else SAVED + urllib.parse.quote(os.fsencode(source))
+    for split, dataset, column in _loaded(place):
+        number = 0
+        for batch in dataset.select_columns([column]).with_format("arrow").iter(batch_size=BATCH_ROWS):
+            audio = batch[column].combine_chunks()
+            lengths = pc.binary_length(pc.struct_field(audio, "bytes")).to_pylist()
+            for length, path in zip(lengths, pc.struct_field(audio, "path").to_pylist(), strict=True):
+                yield _ref(place, f"{split}/{number}", dataset._fingerprint, length, path)
+                number += 1
+
+
+def _ref(place: str, row: str, fingerprint: str, length: int | None, path: str | None) -> TrackRef:
+    if length is None and path:
+        if SCHEME.match(path):
+            return make_ref(path)
+        if place.startswith(SAVED):
+            return local_ref(os.path.normpath(posixpath.join(local_path(place), path)))
+    return make_ref(f"{place}#{row}", length, fingerprint)
+
+
+def read_row(ref: TrackRef) -> bytes:
+    """Return the bytes in a row.
+
+    Raises:
+        FetchError: the data set or the row is gone (not_found), or was written anew since it was listed (changed).
+    """
+    place, _, row = ref.uri.rpartition("#")
     split, _, number = row.rpartition("/")
     try:
-        for name, dataset, column in _load(place):
-            if name == split:
-                return dataset[int(number)][column]["bytes"] or b""
+        found = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
+        if found is None:
+            raise FetchError(f"{shown(ref.uri)}: no split {split} there", code="not_found")
+        dataset, column = found
+        if ref.etag is not None and ref.etag != dataset._fingerprint:
+            raise FetchError(f"{shown(ref.uri)} was written anew since it was listed; run again", code="changed")
+        audio = dataset[int(number)][column]
+        if audio["bytes"] is None and audio["path"]:
+            return Path(audio["path"]).read_bytes()
+        return bytes(audio["bytes"] or b"")
     except (SourceError, IndexError, ValueError, OSError) as error:
-        raise FetchError(f"{uri} cannot be read ({stores.reason(error)})", code="not_found") from None
-    raise FetchError(f"{place} has no split {split}", code="not_found")
+        raise FetchError(f"{shown(ref.uri)} cannot be read ({scrubbed(str(error))})", code="not_found") from None
+
+
+def _loaded(place: str) -> tuple[tuple[str, Any, str], ...]:
+    written: int | None = None
+    if place.startswith(SAVED):
+        folder = local_path(place)
+        states = [os.path.join(folder, name) for name in ("dataset_dict.json", "state.json")]
+        written = max((os.stat(path).st_mtime_ns for path in states if os.path.isfile(path)), default=None)
+    return _load(place, written)
 
 
 @functools.lru_cache(maxsize=4)
-def _load(place: str) -> list[tuple[str, Any, str]]:
+def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
+    """Return the splits: name, data set with undecoded audio, name of its audio column."""
+    del written  # a folder that was written anew is read anew
     try:
         import datasets
     except ImportError:
-        raise SourceError(f"{place}: data sets need a package; run pip install 'tonearm[datasets]'") from None
+        raise SourceError(f"{shown(place)}: data sets need a package; run pip install 'tonearm[datasets]'") from None
     try:
-        if place.startswith(SAVED):
-            loaded = datasets.load_from_disk(place.removeprefix(SAVED))
-        else:
-            owner, name, *config = place.removeprefix("hf://datasets/").strip("/").split("/")
-            loaded = datasets.load_dataset(f"{owner}/{name}", *config)
-    except (OSError, ValueError, ConnectionError) as error:
-        raise SourceError(f"the data set {place} cannot be loaded ({stores.reason(error)})") from None
-    splits = loaded.items() if isinstance(loaded, datasets.DatasetDict) else [("all", loaded)]
+        loaded = datasets.load_from_disk(local_path(place)) if place.startswith(SAVED) else _load_hub(place)
+    except (OSError, ValueError, RuntimeError) as error:
+        advice = (
+            "check its name and the network, or log in with `hf auth login`"
+            if place.startswith("hf://")
+            else "save it again"
+        )
+        raise SourceError(f"the data set {shown(place)} cannot be loaded ({scrubbed(str(error))}); {advice}") from None
+    splits = loaded.items() if isinstance(loaded, dict) else [(WHOLE, loaded)]
     found = []
     for split, dataset in splits:
-        columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
-        if not columns:
-            raise SourceError(f"{place} has the columns {', '.join(dataset.features)}; expected one of type Audio")
-        found.append((str(split), dataset.cast_column(columns[0], datasets.Audio(decode=False)), columns[0]))
-    return found
+        names = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
+        if not names:
+            columns = ", ".join(dataset.features)
+            raise SourceError(f"the data set {shown(place)} has the columns {columns}; expected one of type Audio")
+        column = "audio" if "audio" in names else names[0]
+        found.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
+    return tuple(found)
 
 
+def _load_hub(place: str) -> Any:
+    import datasets
+
+    parts = place.removeprefix(HUB).split("/")
+    if not place.startswith(HUB) or len(parts) not in (2, 3) or not all(parts):
+        raise SourceError(f"got {shown(place)}, expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME/CONFIG")
+    name, _, revision = parts[1].partition("@")
+    return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision=revision or None)

@@ -2,210 +2,205 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import os
+import stat
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import tenacity
 
 from tonearm.errors import FetchError, SourceError
 from tonearm.library import datasets_source, stores
-from tonearm.library.sources import TrackRef, local_path, local_ref
+from tonearm.library.failures import Failure, diagnose, http_failure
+from tonearm.library.http_objects import request, wait_for
+from tonearm.library.track_ref import TrackRef, from_nanoseconds
+from tonearm.library.uris import local_path, scheme, shown, split_bucket
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from tonearm.settings import FetchSettings
 
 CHUNK_BYTES = 2**20
-# Answers that say the same however often one asks.
-FINAL = {"not_found", "access_denied", "too_large", "changed", "fetch_timeout"}
-S3_CODES = {
-    "NoSuchKey": "not_found",
-    "NoSuchBucket": "not_found",
-    "404": "not_found",
-    "AccessDenied": "access_denied",
-    "InvalidAccessKeyId": "access_denied",
-    "SignatureDoesNotMatch": "access_denied",
-    "403": "access_denied",
-    "PreconditionFailed": "changed",
-    "412": "changed",
-}
+MAX_WAIT_S = 20.0
 
 
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, FetchError) and error.code not in FINAL
+class _Retry(Exception):
+    """An attempt failed in a way that may pass."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
 
 
 class ObjectReader:
-    """Reads tracks' bytes from wherever their URIs point; safe to share between threads, cheap to make."""
+    """Reads tracks' bytes from wherever their URIs point. Cheap to make, safe between threads and after a fork."""
 
     def __init__(self, settings: FetchSettings) -> None:
         self.settings = settings
 
     def read(self, ref: TrackRef) -> bytes:
-        """Return the object's bytes.
-
-        One request an object on S3, with the listed ETag as its condition.
+        """Return the object's bytes: one GET an object on S3 and over HTTP, on the condition of the listed ETag.
 
         Raises:
-            FetchError: not_found, access_denied, too_large, changed, fetch_timeout, or fetch_failed after the retries.
+            FetchError: not_found, access_denied, too_large, changed, fetch_timeout (all attempts together took longer
+                than ``timeout_s``), or fetch_failed after ``num_attempts``.
         """
-        limit = self.settings.max_bytes
-        if ref.size_bytes is not None and ref.size_bytes > limit:
-            raise _too_large(ref, ref.size_bytes, limit)
-        deadline = time.monotonic() + self.settings.timeout_s
+        settings = self.settings
+        _check_size(ref, ref.size_bytes, settings.max_bytes)
+        deadline = time.monotonic() + settings.timeout_s
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.settings.num_attempts) | tenacity.stop_after_delay(self.settings.timeout_s),
-            wait=tenacity.wait_exponential_jitter(initial=self.settings.backoff_s, max=30, jitter=self.settings.backoff_s),
-            retry=tenacity.retry_if_exception(_is_transient),
-            reraise=True,
+            stop=tenacity.stop_after_attempt(settings.num_attempts) | tenacity.stop_before_delay(settings.timeout_s),
+            wait=tenacity.wait_exponential_jitter(
+                initial=settings.backoff_s, max=MAX_WAIT_S, jitter=settings.backoff_s
+            ),
+            retry=tenacity.retry_if_exception_type(_Retry),
         )
-        data: bytes = retrying(self._read_once, ref, deadline)
+        try:
+            data: bytes = retrying(self._attempt, ref, deadline)
+        except tenacity.RetryError as error:
+            num_attempts, last = error.last_attempt.attempt_number, error.last_attempt.exception()
+            tries = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
+            if num_attempts < settings.num_attempts:
+                raise _late(ref, settings.timeout_s, f"{tries}, the last: {last}") from None
+            raise FetchError(f"{shown(ref.uri)} cannot be read ({last}; {tries})", code="fetch_failed") from None
         return data
 
-    def _read_once(self, ref: TrackRef, deadline: float) -> bytes:
-        kind = stores.scheme(ref.uri)
-        if datasets_source.is_row(ref.uri):
-            data = datasets_source.read_row(ref.uri)
-        elif kind == "file":
-            data = _read_local(ref, self.settings.max_bytes)
-        elif kind in ("http", "https"):
-            data = _read_http(ref, self.settings.max_bytes, deadline)
-        elif kind in ("s3", "s3a"):
-            data = _read_s3(ref, self.settings.max_bytes, deadline)
-        else:
-            data = _read_other(ref, self.settings.max_bytes)
-        if ref.size_bytes is not None and len(data) < ref.size_bytes:
-            raise FetchError(f"{ref.uri}: got {len(data):,} of {ref.size_bytes:,} bytes", code="fetch_failed")
+    def _attempt(self, ref: TrackRef, deadline: float) -> bytes:
+        left = deadline - time.monotonic()
+        kind, limit = scheme(ref.uri), self.settings.max_bytes
+        try:
+            if left <= 0:
+                raise TimeoutError
+            if datasets_source.is_row(ref.uri):
+                data = datasets_source.read_row(ref)
+            elif kind == "file":
+                data = _read_local(ref, limit, deadline)
+            elif kind == "s3":
+                data = _read_s3(ref, limit, left)
+            elif kind in ("http", "https"):
+                data = _read_http(ref, limit, left)
+            else:
+                data = _read_other(ref, limit, deadline)
+        except SourceError as error:
+            raise FetchError(error.message, code="fetch_failed") from None
+        except stores.store_errors(kind if kind in ("file", "s3", "http", "https") else "file") as error:
+            if time.monotonic() >= deadline:
+                raise _late(ref, self.settings.timeout_s, "still reading") from None
+            raise _failed(ref, diagnose(error)) from None
+        _check_size(ref, len(data), limit)
+        if ref.size_bytes is not None and len(data) != ref.size_bytes:
+            raise _changed(ref)
         return data
 
 
-def _too_large(ref: TrackRef, num_bytes: int, limit: int) -> FetchError:
-    return FetchError(f"{ref.uri} has {num_bytes:,} bytes or more, over fetch.max_bytes = {limit:,}", code="too_large")
+def _failed(ref: TrackRef, failure: Failure) -> Exception:
+    if failure.is_transient:
+        return _Retry(failure)
+    if failure.kind == "changed":
+        return _changed(ref)
+    return FetchError(f"{shown(ref.uri)} cannot be read ({failure.reason})", code=failure.fetch_code)
 
 
-def _timeout(ref: TrackRef) -> FetchError:
-    return FetchError(f"{ref.uri} took longer than fetch.timeout_s", code="fetch_timeout")
+def _late(ref: TrackRef, timeout_s: float, state: str) -> FetchError:
+    return FetchError(
+        f"{shown(ref.uri)} took longer than fetch.timeout_s = {timeout_s:g} ({state})", code="fetch_timeout"
+    )
 
 
 def _changed(ref: TrackRef) -> FetchError:
-    return FetchError(f"{ref.uri} is no longer the version that was listed; run again to list it anew", code="changed")
+    return FetchError(f"{shown(ref.uri)} is not the version that was listed; run again to list it anew", code="changed")
 
 
-def _read_local(ref: TrackRef, limit: int) -> bytes:
-    path = local_path(ref.uri) if ref.uri.startswith("file://") else ref.uri
-    try:
-        if ref.size_bytes is not None:
-            now = local_ref(path)
-            if (now.size_bytes, now.modified) != (ref.size_bytes, ref.modified):
-                raise _changed(ref)
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError:
-        raise FetchError(f"no file {ref.uri}", code="not_found") from None
-    except PermissionError:
-        raise FetchError(f"{ref.uri} may not be read", code="access_denied") from None
-    except OSError as error:
-        code = "not_found" if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR) else "fetch_failed"
-        raise FetchError(f"{ref.uri} cannot be read ({os.strerror(error.errno or 0)})", code=code) from None
-    if len(data) > limit:
-        raise _too_large(ref, len(data), limit)
-    return data
+def _check_size(ref: TrackRef, num_bytes: int | None, limit: int) -> None:
+    if num_bytes is not None and num_bytes > limit:
+        message = f"{shown(ref.uri)} has {num_bytes:,} bytes or more, over fetch.max_bytes = {limit:,}"
+        raise FetchError(message, code="too_large")
 
 
-def _read_s3(ref: TrackRef, limit: int, deadline: float) -> bytes:
-    from botocore.exceptions import ClientError
-    from fsspec.asyn import sync
+def _read_local(ref: TrackRef, limit: int, deadline: float) -> bytes:
+    # O_NONBLOCK: a named pipe must not hold the worker up.
+    descriptor = os.open(local_path(ref.uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found")
+        _check_size(ref, found.st_size, limit)
+        if ref.modified is not None and from_nanoseconds(found.st_mtime_ns) != ref.modified:
+            raise _changed(ref)
+        buffer = io.BytesIO()
+        while chunk := file.read(16 * CHUNK_BYTES):
+            _append(ref, buffer, chunk, limit)
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+    return buffer.getvalue()
 
-    filesystem, _ = stores.filesystem(ref.uri)
-    bucket, _, key = ref.uri.split("://", 1)[1].partition("/")
+
+def _append(ref: TrackRef, buffer: io.BytesIO, chunk: bytes, limit: int) -> None:
+    _check_size(ref, buffer.tell() + len(chunk), limit)
+    buffer.write(chunk)
+
+
+def _read_s3(ref: TrackRef, limit: int, timeout_s: float) -> bytes:
+    filesystem = stores.s3_filesystem(num_attempts=1)  # the retries are ours, so that they are counted once
+    bucket, key = split_bucket(ref.uri)
     condition = {"IfMatch": f'"{ref.etag}"'} if ref.etag else {}
 
     async def get() -> bytes:
         client = await filesystem.set_session()
         response = await client.get_object(Bucket=bucket, Key=key, **condition)
         async with response["Body"] as body:
-            expected = int(response.get("ContentLength") or 0)
-            if expected > limit:
-                raise _too_large(ref, expected, limit)
-            parts, num_bytes = [], 0
-            while part := await body.read(CHUNK_BYTES):
-                parts.append(part)
-                num_bytes += len(part)
-                if num_bytes > limit:
-                    raise _too_large(ref, num_bytes, limit)
-        if num_bytes != expected:
-            raise FetchError(f"{ref.uri}: got {num_bytes:,} of {expected:,} bytes", code="fetch_failed")
-        return b"".join(parts)
+            expected = response.get("ContentLength")
+            if ref.etag and response.get("ETag", "").strip('"') != ref.etag:
+                raise _changed(ref)
+            return await _collect(ref, body.iter_chunks(CHUNK_BYTES), expected, limit)
 
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise _timeout(ref)
+    return wait_for(filesystem.loop, get, timeout_s=timeout_s)
+
+
+def _read_http(ref: TrackRef, limit: int, timeout_s: float) -> bytes:
+    async def take(response: aiohttp.ClientResponse) -> bytes:
+        if response.status >= 400:
+            raise _failed(ref, http_failure(response.status, response.reason or ""))
+        etag = response.headers.get("ETag", "").removeprefix("W/").strip('"')
+        if ref.etag and etag and etag != ref.etag:
+            raise _changed(ref)
+        return await _collect(ref, response.content.iter_chunked(CHUNK_BYTES), response.content_length, limit)
+
+    return request("GET", ref.uri, take, timeout_s=timeout_s)
+
+
+async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: int) -> bytes:
+    """Return what ``chunks`` give, as many bytes as the store announced."""
+    _check_size(ref, expected, limit)
+    if expected is not None and ref.size_bytes is not None and expected != ref.size_bytes:
+        raise _changed(ref)
+    buffer = io.BytesIO()  # hands its bytes out without a copy
+    async for chunk in chunks:  # type: ignore[attr-defined]
+        _append(ref, buffer, chunk, limit)
+    if expected is not None and buffer.tell() != expected:
+        raise _Retry(Failure("unreachable", f"got {buffer.tell():,} of {expected:,} bytes", is_transient=True))
+    return buffer.getvalue()
+
+
+def _read_other(ref: TrackRef, limit: int, deadline: float) -> bytes:
+    filesystem, path = stores.filesystem(ref.uri)
     try:
-        data: bytes = sync(filesystem.loop, get, timeout=left)
+        with filesystem.open(path, "rb", block_size=16 * CHUNK_BYTES) as file:
+            buffer = io.BytesIO()
+            for chunk in _chunks(file):
+                _append(ref, buffer, chunk, limit)
+                if time.monotonic() >= deadline:
+                    raise TimeoutError
+        return buffer.getvalue()
     except FetchError:
         raise
-    except ClientError as error:
-        answer = error.response.get("Error", {})
-        code = S3_CODES.get(str(answer.get("Code")), "fetch_failed")
-        if code == "changed":
-            raise _changed(ref) from None
-        raise FetchError(f"{ref.uri}: the store answers {answer.get('Code')} ({stores.reason(error)})", code=code) from None
-    except TimeoutError:
-        raise _timeout(ref) from None
-    except Exception as error:  # noqa: BLE001  botocore and aiohttp share no base class
-        raise _unknown(ref, error) from None
-    return data
+    except stores.store_errors(scheme(ref.uri)) as error:
+        raise _failed(ref, diagnose(error)) from None
 
 
-def _read_http(ref: TrackRef, limit: int, deadline: float) -> bytes:
-    import httpx
-
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise _timeout(ref)
-    parts, num_bytes = [], 0
-    try:
-        with httpx.stream("GET", ref.uri, follow_redirects=True, timeout=min(left, stores.READ_TIMEOUT_S)) as response:
-            if response.is_error:
-                codes = {404: "not_found", 410: "not_found", 401: "access_denied", 403: "access_denied"}
-                code = codes.get(response.status_code, "fetch_failed")
-                raise FetchError(f"{ref.uri} answers {response.status_code} {response.reason_phrase}", code=code)
-            etag = (response.headers.get("etag") or "").strip('"')
-            if ref.etag and etag and etag != ref.etag:
-                raise _changed(ref)
-            for part in response.iter_bytes(CHUNK_BYTES):
-                parts.append(part)
-                num_bytes += len(part)
-                if num_bytes > limit:
-                    raise _too_large(ref, num_bytes, limit)
-                if time.monotonic() > deadline:
-                    raise _timeout(ref)
-    except httpx.HTTPError as error:
-        raise _unknown(ref, error) from None
-    return b"".join(parts)
-
-
-def _read_other(ref: TrackRef, limit: int) -> bytes:
-    try:
-        filesystem, path = stores.filesystem(ref.uri)
-        with filesystem.open(path, "rb") as file:
-            data: bytes = file.read(limit + 1)
-    except FileNotFoundError:
-        raise FetchError(f"no object {ref.uri}", code="not_found") from None
-    except PermissionError:
-        raise FetchError(f"{ref.uri} may not be read", code="access_denied") from None
-    except SourceError as error:
-        raise FetchError(error.message, code="access_denied") from None
-    except Exception as error:  # noqa: BLE001  each store has its own errors
-        raise _unknown(ref, error) from None
-    if len(data) > limit:
-        raise _too_large(ref, len(data), limit)
-    return data
-
-
-def _unknown(ref: TrackRef, error: BaseException) -> FetchError:
-    name: Any = type(error).__name__
-    if name == "NoCredentialsError":
-        return FetchError(f"no credentials to read {ref.uri}", code="access_denied")
-    return FetchError(f"{ref.uri} cannot be read ({name}: {stores.reason(error)})", code="fetch_failed")
+def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
+    while chunk := file.read(16 * CHUNK_BYTES):
+        yield chunk

@@ -1,7 +1,7 @@
 """``report.html``: one file that says what a library holds, how sure the models were and what went wrong.
 
-The numbers come from ``tracks/`` (``report_figures``), the facts of the run from ``runs/<run>.json``; the page holds its
-own styles and pictures, loads nothing, and its policy allows no script but its own.
+The numbers come from ``tracks/`` (``report_figures``), the facts of the run from ``runs/<run>.json``. The page holds
+its own styles and pictures, loads nothing, and its policy allows no script but its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tonearm.library import report_text as text
-from tonearm.library import stores
+from tonearm.library import stores, uris
 from tonearm.library.names import track_name
 from tonearm.library.report_figures import NUM_EXAMPLES, STRONG_SCORE, GroupFigures, LibraryFigures, gather
 from tonearm.library.report_pictures import duration_histogram, score_histogram
@@ -79,7 +79,7 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
     css, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
     template = environment.get_template("report.html.j2")
     return template.render(
-        destination=destination,
+        destination=uris.shown(destination),
         run=run,
         figures=figures,
         css=Markup(css),
@@ -133,7 +133,9 @@ def _figure(name: str, value: str, note: str, *, is_bad: bool = False) -> dict[s
     return {"name": name, "value": value, "note": note, "is_bad": is_bad}
 
 
-def _split(groups: Mapping[Any, GroupFigures], most: int) -> tuple[list[tuple[Any, GroupFigures]], GroupFigures | None, int]:
+def _split(
+    groups: Mapping[Any, GroupFigures], most: int
+) -> tuple[list[tuple[Any, GroupFigures]], GroupFigures | None, int]:
     """Return the largest groups, the sum of the rest (None without one) and how many the rest are."""
     ordered = sorted(groups.items(), key=lambda item: (-item[1].num_tracks, -item[1].mean_score, str(item[0])))
     if len(ordered) <= most + 1:
@@ -209,7 +211,7 @@ def _failures(figures: LibraryFigures) -> list[dict[str, Any]]:
                 "tracks": f"{tracks}, {text.share(failure.num_tracks, figures.num_tracks)}",
                 "meaning": meaning,
                 "advice": advice,
-                "examples": failure.examples,
+                "examples": [(uris.shown(uri), message) for uri, message in failure.examples],
                 "num_more": max(0, failure.num_tracks - NUM_EXAMPLES),
             }
         )
@@ -220,7 +222,7 @@ def _track(row: Mapping[str, Any]) -> dict[str, Any]:
     tags = sorted(row["tags"] or (), key=lambda tag: -(tag["score"] or 0.0))
     name = track_name(row["uri"])
     return {
-        "uri": row["uri"],
+        "uri": uris.shown(row["uri"]),
         "title": row["title"] or name,
         "file": name if row["title"] else "",
         "artist": row["artist"],
@@ -232,7 +234,10 @@ def _track(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]]:
-    yield "Started", f"{run.started:%Y-%m-%d %H:%M:%S} UTC, finished {run.finished:%Y-%m-%d %H:%M:%S}, {text.clock(run.wall_s)}"
+    yield (
+        "Started",
+        f"{run.started:%Y-%m-%d %H:%M:%S} UTC, finished {run.finished:%Y-%m-%d %H:%M:%S}, {text.clock(run.wall_s)}",
+    )
     listed = f"{text.number(run.manifest.num_tracks)} tracks, {text.size(run.manifest.num_bytes)}"
     if run.manifest.skipped:
         kinds = sorted(run.manifest.skipped.items(), key=lambda item: (-item[1], item[0]))
@@ -242,7 +247,10 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
     yield "Listed", listed
     yield "Ended", f"{text.number(run.results.num_ok)} ok, {text.number(run.results.num_error)} failed"
     if figures.num_older:
-        yield "Earlier versions", f"{text.number(figures.num_older)} rows of objects that have changed since; not counted above"
+        yield (
+            "Earlier versions",
+            f"{text.number(figures.num_older)} rows of objects that have changed since; not counted above",
+        )
     if figures.num_partial:
         yield "Scored in part", f"{text.number(figures.num_partial)} tracks have a coverage under 1"
     yield "Genre model", _model(run.genre_model)

@@ -25,7 +25,17 @@ NUM_EXAMPLES = 3
 FULL_COVERAGE = 0.999
 
 SHOWN = ["uri", "title", "artist", "genre", "genre_score", "tags", "duration_s"]
-COLUMNS = [*SHOWN, "status", "error_code", "error_message", "coverage", "sample_rate", "channels", "codec", "size_bytes"]
+COLUMNS = [
+    *SHOWN,
+    "status",
+    "error_code",
+    "error_message",
+    "coverage",
+    "sample_rate",
+    "channels",
+    "codec",
+    "size_bytes",
+]
 
 
 @dataclasses.dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ def score_histogram(scores: NDArray[np.float32]) -> Histogram:
         scores: float32 [tracks].
     """
     counts, edges = np.histogram(scores, bins=20, range=(0.0, 1.0))
-    texts = [f"{low:.2f} to {high:.2f}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    texts = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
     ticks = [(value, f"{value:g}") for value in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
     alt = "no scores"
     if len(scores):
@@ -86,7 +87,7 @@ def duration_histogram(durations_s: NDArray[np.float32]) -> Histogram:
     num_bins = min(MAX_DURATION_BINS, int(wanted // width_s) + 1)
     end_s = num_bins * width_s
     counts, edges = np.histogram(np.minimum(durations_s, end_s), bins=num_bins, range=(0.0, end_s))
-    texts = [f"{_axis(low)} to {_axis(high)}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    texts = [f"{_axis(low)} to {_axis(high)}" for low, high in itertools.pairwise(edges)]
     every = max(1, -(-num_bins // 6))
     ticks = [(float(edges[place]), _axis(edges[place])) for place in range(0, num_bins + 1, every)]
     if longest > end_s:

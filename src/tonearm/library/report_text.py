@@ -20,7 +20,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Reading the object took longer than fetch.timeout_s.",
         "Run again with --retry-errors, from nearer to the store or with a higher fetch.timeout_s.",
     ),
-    "too_large": ("The object has more bytes than fetch.max_bytes.", "Raise fetch.max_bytes if such files belong here."),
+    "too_large": (
+        "The object has more bytes than fetch.max_bytes.",
+        "Raise fetch.max_bytes if such files belong here.",
+    ),
     "changed": (
         "The object changed between listing and reading.",
         "Run again: it is listed as the new version that it is.",
@@ -33,7 +36,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "no_audio": ("A media file without a stream of audio.", "Nothing: there is nothing to hear in it."),
     "corrupt": (
         "It has a stream of audio, from which not one sample could be decoded.",
-        "Copy or encode the file again; `ffmpeg -v error -i FILE -f null -` says where it breaks.",
+        "Copy or encode the file again; ffmpeg -v error -i FILE -f null - says where it breaks.",
     ),
     "too_short": (
         "It decodes, but to less than one frame of the model.",

@@ -129,8 +129,8 @@ class RunSummary:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DestinationError(
-                f"{where}: got something that is not a run's summary ({type(error).__name__}: {error}), expected the JSON "
-                "that `tonearm tag` writes to runs/; delete the file, or run `tonearm tag` again"
+                f"{where}: not a run's summary ({type(error).__name__}: {error}), expected the JSON that "
+                "`tonearm tag` writes to runs/; delete the file, or run `tonearm tag` again"
             ) from None
 
 

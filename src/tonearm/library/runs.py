@@ -113,8 +113,11 @@ def claim(destination: Destination, facts: Mapping[str, Any]) -> str:
         if not _has_files(filesystem, posixpath.join(folder, other)):
             continue
         theirs = json.loads(stores.read_bytes(destination.join("_checkpoint", name)))
-        changed = [f"{key} (there {theirs.get(key)!r}, now {facts.get(key)!r})" for key in sorted({*theirs, *facts})
-                   if json.dumps(theirs.get(key), default=str) != json.dumps(facts.get(key), default=str)]
+        changed = [
+            f"{key} (there {theirs.get(key)!r}, now {facts.get(key)!r})"
+            for key in sorted({*theirs, *facts})
+            if json.dumps(theirs.get(key), default=str) != json.dumps(facts.get(key), default=str)
+        ]
         raise DestinationError(
             f"{destination.url} holds tracks tagged with other settings: {'; '.join(changed)}; "
             "give the same settings to add to it, or another --out"
@@ -230,8 +233,11 @@ def audit(destination: Destination, own: str, listed: NDArray[np.int64]) -> Audi
     for table in scan_tracks(destination, own, columns):
         keys = table[KEY].to_numpy()
         places = np.searchsorted(listed, keys)
-        known = (places < len(listed)) & (listed[np.minimum(places, len(listed) - 1)] == keys) if len(listed) else \
-            np.zeros(len(keys), bool)
+        known = (
+            (places < len(listed)) & (listed[np.minimum(places, len(listed) - 1)] == keys)
+            if len(listed)
+            else np.zeros(len(keys), bool)
+        )
         np.add.at(seen, places[known], 1)
         table = table.filter(pa.array(known))
         is_ok = pc.equal(table["status"], "ok")
@@ -251,5 +257,3 @@ def audit(destination: Destination, own: str, listed: NDArray[np.int64]) -> Audi
         num_missing=int(np.count_nonzero(seen == 0)),
         num_doubled=int(np.count_nonzero(seen > 1)),
     )
-
-

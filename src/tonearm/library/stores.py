@@ -9,7 +9,7 @@ import contextlib
 import errno
 import functools
 import os
-import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,15 @@ import fsspec
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from tonearm.errors import DestinationError, SourceError
+from tonearm.library.failures import diagnose
+from tonearm.library.uris import SCHEME as SCHEME
+from tonearm.library.uris import is_local as is_local
+from tonearm.library.uris import local_path, scrubbed, shown, split_bucket
+from tonearm.library.uris import scheme as scheme
 
-SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+)://")
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 10, 60, 5
-EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "http": "http", "https": "http"}
-
-
-def scheme(url: str) -> str:
-    """Return the URL's scheme, ``file`` for a plain path."""
-    match = SCHEME.match(url)
-    return match.group(1) if match else "file"
-
-
-def is_local(url: str) -> bool:
-    """Return whether ``url`` is a path of this machine."""
-    return scheme(url) == "file"
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5, 60, 3
+EXTRAS = {"gs": "gcs", "az": "azure"}
+KNOWN = "s3://, gs://, az://, https:// and paths"
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -43,45 +37,70 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     kind = scheme(url)
     if kind == "file":
-        path = url[len("file://") :] if url.startswith("file://") else url
-        return _instance("file", os.getpid()), os.path.abspath(path)
+        return _instance("file", os.getpid(), ()), local_path(url)
+    if kind == "s3":
+        return s3_filesystem(), "/".join(split_bucket(url)).rstrip("/")
     try:
-        found = _instance(kind, os.getpid())
+        found = _instance(kind, os.getpid(), ())
     except ValueError:
-        raise SourceError(f"{url}: unknown scheme {kind}://; known are s3://, gs://, az://, https:// and paths") from None
+        raise SourceError(f"{shown(url)}: unknown scheme {kind}://; expected one of {KNOWN}") from None
     except ImportError:
         extra = EXTRAS.get(kind)
         advice = f"run pip install 'tonearm[{extra}]'" if extra else f"install the fsspec package for {kind}://"
-        raise SourceError(f"{url}: {kind}:// needs a package that is not installed; {advice}") from None
+        raise SourceError(f"{shown(url)}: {kind}:// needs a package that is not installed; {advice}") from None
     return found, found._strip_protocol(url)
 
 
+def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS) -> Any:
+    """Return this process's s3fs file system for the credentials and endpoint that the environment names now.
+
+    Listings are not cached: another process may have written since.
+
+    Args:
+        num_attempts: how often the client itself tries a request.
+    """
+    environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    return _instance("s3", os.getpid(), environment, num_attempts)
+
+
 @functools.cache
-def _instance(kind: str, pid: int) -> Any:
-    # One instance a process: an asynchronous file system does not survive a fork.
-    del pid
-    if kind in ("s3", "s3a"):
-        return fsspec.filesystem(
-            "s3",
-            use_listings_cache=False,
-            skip_instance_cache=True,
-            config_kwargs={
-                "connect_timeout": CONNECT_TIMEOUT_S,
-                "read_timeout": READ_TIMEOUT_S,
-                "retries": {"max_attempts": NUM_ATTEMPTS, "mode": "standard"},
-                "max_pool_connections": 32,
-                "user_agent_extra": "tonearm",
-            },
-        )
-    return fsspec.filesystem(kind, skip_instance_cache=True)
+def _instance(kind: str, pid: int, environment: tuple[tuple[str, str], ...], num_attempts: int = NUM_ATTEMPTS) -> Any:
+    # One instance a process and an environment: an asynchronous file system does not survive a fork, and reads the
+    # environment only once.
+    del pid, environment
+    if kind != "s3":
+        return fsspec.filesystem(kind, skip_instance_cache=True)
+    return fsspec.filesystem(
+        "s3",
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retries": {"total_max_attempts": num_attempts, "mode": "standard"},
+            "max_pool_connections": 32,
+            "user_agent_extra": "tonearm",
+        },
+    )
+
+
+class ObjectStoreHandler(FSSpecHandler):
+    """An object store for pyarrow: folders are not made, since there are none; s3fs would make a missing bucket."""
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Do nothing."""
 
 
 def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
-    """Return ``url`` as pyarrow and Ray Data take it: a file system and the path in it."""
+    """Return ``url`` as pyarrow and Ray Data take it: a file system and the path in it.
+
+    Raises:
+        SourceError: an unknown scheme, or one whose package is not installed.
+    """
     found, path = filesystem(url)
     if is_local(url):
         return LocalFileSystem(), path
-    return PyFileSystem(FSSpecHandler(found)), path
+    return PyFileSystem(ObjectStoreHandler(found)), path
 
 
 def read_bytes(url: str) -> bytes:
@@ -101,6 +120,23 @@ def exists(url: str) -> bool:
     return bool(found.exists(path))
 
 
+def list_files(url: str) -> list[str]:
+    """Return the names of the files directly in a folder, sorted; none where there is no folder."""
+    found, path = filesystem(url)
+    try:
+        entries = found.ls(path, detail=True)
+    except FileNotFoundError:
+        return []
+    return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
+
+
+def delete(url: str) -> None:
+    """Remove an object; nothing happens where there is none."""
+    found, path = filesystem(url)
+    with writing(url), contextlib.suppress(FileNotFoundError):
+        found.rm_file(path)
+
+
 def write_text(url: str, text: str) -> None:
     """Write an object whole or not at all, its folders included.
 
@@ -113,22 +149,24 @@ def write_text(url: str, text: str) -> None:
 def write_bytes(url: str, data: bytes) -> None:
     """Write an object whole or not at all, its folders included.
 
+    A local file is written beside its place and renamed; an object store shows an object only when it is complete.
+
     Raises:
         DestinationError: the place is full, read-only or refused.
     """
     found, path = filesystem(url)
     with writing(url):
-        if is_local(url):
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-            try:
-                partial.write_bytes(data)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-        else:
+        if not is_local(url):
             found.pipe_file(path, data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
+        try:
+            partial.write_bytes(data)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -140,17 +178,42 @@ def writing(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except PermissionError as error:
-        raise DestinationError(f"{url} may not be written ({reason(error)}); give a place you may write, or other keys") from None
-    except FileNotFoundError as error:
-        raise DestinationError(f"{url} cannot be written ({reason(error)}); create the bucket or folder first") from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DestinationError(f"no space left to write {url}; free some or give another --out") from None
-        raise DestinationError(f"{url} cannot be written ({reason(error)})") from None
+    except store_errors(scheme(url)) as error:
+        raise _unwritten(url, error) from None
+
+
+def _unwritten(url: str, error: BaseException) -> DestinationError:
+    place, failure = shown(url), diagnose(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return DestinationError(f"no space left to write {place}; free some or give another --out")
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return DestinationError(f"{place} cannot be written: a file is where a folder should be; give another --out")
+    match failure.kind:
+        case "access_denied":
+            advice = "give a place you may write, or other keys"
+        case "no_credentials":
+            advice = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        case "no_bucket" | "not_found":
+            advice = "create the bucket or folder first"
+        case "unreachable" | "timeout":
+            advice = "check the network and AWS_ENDPOINT_URL, then run the same command again"
+        case _:
+            advice = "give another --out"
+    return DestinationError(f"{place} cannot be written ({failure.reason}); {advice}")
+
+
+def store_errors(kind: str) -> tuple[type[Exception], ...]:
+    """Return what the libraries behind the scheme ``kind`` raise when a store fails."""
+    if kind == "file":
+        return (OSError,)
+    if kind in ("s3", "http", "https"):
+        import aiohttp
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        return (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+    return (Exception,)  # gcsfs and adlfs pass on the errors of four further packages
 
 
 def reason(error: BaseException) -> str:
     """Return why a store refused, in one line and without credentials."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"(?i)(key|token|secret|signature)([=: ]+)\S+", r"\1\2...", text)[:200]
+    return scrubbed(str(error)) or type(error).__name__

@@ -6,10 +6,11 @@ A changed object is a new version and has a row of its own; ``latest`` says whic
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -43,16 +44,22 @@ class LatestTracks:
 
 
 def track_paths(destination: str) -> list[str]:
-    """Return the finished files of ``tracks/``, sorted, as paths on the destination's file system."""
+    """Return the finished files of ``tracks/``, sorted, as paths on the destination's file system.
+
+    Raises:
+        DestinationError: the destination cannot be read.
+    """
     place = Destination(destination)
     filesystem, marks = stores.arrow_filesystem(place.join("_checkpoint"))
-    found = filesystem.get_file_info(FileSelector(marks, recursive=True, allow_not_found=True))
-    names = [posixpath.basename(entry.path) for entry in found]
+    _, folder = stores.arrow_filesystem(place.tracks)
+    with _reading(destination):
+        marked = filesystem.get_file_info(FileSelector(marks, recursive=True, allow_not_found=True))
+        written = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+    names = [posixpath.basename(entry.path) for entry in marked]
     pending = tuple(name.removesuffix(PENDING_SUFFIX) for name in names if name.endswith(PENDING_SUFFIX))
-    filesystem, folder = stores.arrow_filesystem(place.tracks)
     return sorted(
         entry.path
-        for entry in filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        for entry in written
         if entry.type == FileType.File
         and entry.path.endswith(".parquet")
         and not posixpath.basename(entry.path).startswith(("_", "."))
@@ -85,10 +92,8 @@ def num_rows(destination: str) -> int:
     Raises:
         DestinationError: no tracks, or a file that cannot be read.
     """
-    try:
+    with _reading(destination):
         return open_tracks(destination).count_rows()
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(destination, error) from None
 
 
 def scan(
@@ -111,21 +116,24 @@ def scan(
         DestinationError: no tracks, or a file that cannot be read.
     """
     wanted = list(columns) if keys is None or KEY in columns else [*columns, KEY]
-    batches = open_tracks(destination).to_batches(
-        columns=wanted,
-        filter=filter,
-        batch_size=batch_rows,
-        batch_readahead=BATCH_READAHEAD,
-        fragment_readahead=FRAGMENT_READAHEAD,
-    )
-    try:
-        for batch in batches:
-            if keys is not None:
-                batch = batch.filter(pa.array(_among(batch[KEY].to_numpy(), keys))).select(list(columns))
-            if batch.num_rows:
-                yield batch
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(destination, error) from None
+    dataset = open_tracks(destination)
+    with _reading(destination):
+        batches = dataset.to_batches(
+            columns=wanted,
+            filter=filter,
+            batch_size=batch_rows,
+            batch_readahead=BATCH_READAHEAD,
+            fragment_readahead=FRAGMENT_READAHEAD,
+        )
+    while True:
+        with _reading(destination):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        if keys is not None:
+            batch = batch.filter(pa.array(_among(batch[KEY].to_numpy(), keys))).select(list(columns))
+        if batch.num_rows:
+            yield batch
 
 
 def read_keys(destination: str) -> NDArray[np.int64]:
@@ -152,7 +160,7 @@ def latest(destination: str) -> LatestTracks:
     columns: dict[str, list[NDArray[np.int64]]] = {KEY: [], "modified": [], "run": []}
     runs: dict[str | None, int] = {}
     for batch in scan(destination, [KEY, "uri", "modified", "run_id"]):
-        uris.append(_digests(batch["uri"]))
+        uris.append(digests(batch["uri"].to_pylist()))
         columns[KEY].append(batch[KEY].to_numpy())
         moments = pc.fill_null(batch["modified"].cast(pa.int64()), np.iinfo(np.int64).min)
         columns["modified"].append(moments.to_numpy())
@@ -173,8 +181,9 @@ def latest(destination: str) -> LatestTracks:
     return LatestTracks(keys, len(key) - len(keys))
 
 
-def _digests(uris: pa.Array) -> NDArray[np.uint64]:
-    joined = b"".join(hashlib.blake2b(uri.encode(), digest_size=8).digest() for uri in uris.to_pylist())
+def digests(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """Return uint64 [n]: a number for each text, equal for equal texts in every process."""
+    joined = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(joined, np.uint64)
 
 
@@ -185,9 +194,17 @@ def _among(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.boo
     return keys[places] == values
 
 
-def _unreadable(destination: str, error: Exception) -> DestinationError:
-    reason = str(error).strip().splitlines()[0]
-    return DestinationError(
-        f"{destination}: a file of tracks/ cannot be read ({reason}); "
-        "delete that file and run `tonearm tag` again: its tracks will be tagged anew"
-    )
+@contextlib.contextmanager
+def _reading(destination: str) -> Iterator[None]:
+    """Turn what can go wrong while reading into one line; around the reading alone, not around what uses the rows."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise DestinationError(
+            f"{destination}: a file of tracks/ is not what `tonearm tag` writes ({stores.reason(error)}); "
+            "delete that file and run `tonearm tag` again: its tracks will be tagged anew"
+        ) from None
+    except stores.store_errors(stores.scheme(destination)) as error:
+        raise DestinationError(
+            f"{stores.shown(destination)}: tracks/ cannot be read ({stores.reason(error)}); see `tonearm doctor`"
+        ) from None

@@ -116,7 +116,9 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if os.sep in source.rstrip(os.sep) and (source.startswith((os.sep, ".", "~")) or source.count("/") > 1):
-        raise CheckpointError(f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id")
+        raise CheckpointError(
+            f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"
+        )
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -128,7 +130,9 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     except LocalEntryNotFoundError:
         reason = "is not in the local cache and the hub cannot be reached"
     except HfHubHTTPError as error:
-        reason = f"is not to be had from the hub ({error.response.status_code if error.response is not None else error})"
+        reason = (
+            f"is not to be had from the hub ({error.response.status_code if error.response is not None else error})"
+        )
     except (OSError, httpx.HTTPError):
         reason = "could not be downloaded"
     raise CheckpointError(
@@ -170,7 +174,9 @@ def read_labels(config: Any, source: str) -> tuple[str, ...]:
     """
     id2label = {int(number): str(label) for number, label in (config.id2label or {}).items()}
     if sorted(id2label) != list(range(len(id2label))) or not id2label:
-        raise CheckpointError(f"{source}: id2label has the numbers {sorted(id2label)[:8]}, expected 0 to {len(id2label) - 1}")
+        raise CheckpointError(
+            f"{source}: id2label has the numbers {sorted(id2label)[:8]}, expected 0 to {len(id2label) - 1}"
+        )
     labels = tuple(id2label[number] for number in range(len(id2label)))
     if len(set(labels)) != len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})

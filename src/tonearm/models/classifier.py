@@ -67,8 +67,8 @@ class Classifier:
             CheckpointError: the checkpoint cannot be used.
             SettingsError: a runtime, precision and device that do not go together.
         """
-        from tonearm.models import runtimes
         from tonearm.errors import SettingsError
+        from tonearm.models import runtimes
         from tonearm.models.features import OwnExtractor, build_features
 
         runtimes.quiet()
@@ -79,7 +79,9 @@ class Classifier:
         features = build_features(extractor)
         if kind == "openvino" and isinstance(features, OwnExtractor):
             if runtime == "openvino":
-                raise SettingsError(f"got --runtime openvino for a {info.family} model, which only torch runs; give --runtime auto")
+                raise SettingsError(
+                    f"got --runtime openvino for a {info.family} model, which only torch runs; give --runtime auto"
+                )
             kind = "torch"
         runner: runtimes.Runtime
         if kind == "openvino":
@@ -87,7 +89,9 @@ class Classifier:
         else:
             runner = runtimes.TorchRuntime(model, features, chosen, place)
         if batch_size is None:
-            batch_size = CUDA_BATCH if place != "cpu" else max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
+            batch_size = (
+                CUDA_BATCH if place != "cpu" else max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
+            )
         return cls(info, plan, runner, batch_size)
 
     @property

@@ -91,9 +91,7 @@ def pool_genre(scores: WindowScores, start_s: NDArray[np.float64], labels: tuple
     return GenreResult(*ranked[0], ranked, _mean(scores.embedding), labels, start_s, windows)
 
 
-def pool_tags(
-    scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, top_k: int
-) -> TagResult:
+def pool_tags(scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, top_k: int) -> TagResult:
     """Return the ``top_k`` tags of a track by mean score, each with its best window.
 
     Args:
@@ -135,7 +133,9 @@ def timeline(
             nearest = np.where(centres - genre_centres[right - 1] <= genre_centres[right] - centres, right - 1, right)
     rows = []
     for index, (start_s, end_s) in enumerate(zip(grid.start_s, ends_s, strict=True)):
-        label, score = _top(genre.labels, genre.window_scores[nearest[index]], 1)[0] if genre is not None else (None, None)
+        label, score = (
+            _top(genre.labels, genre.window_scores[nearest[index]], 1)[0] if genre is not None else (None, None)
+        )
         best = _top(tags.labels, tags.window_scores[index], top_k) if tags is not None else ()
         rows.append(TimelineRow(float(start_s), float(end_s), label, score, best))
     return tuple(rows)

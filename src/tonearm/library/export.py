@@ -1,0 +1,79 @@
+"""``tonearm export``: the rows of a destination in the forms that other programs read.
+
+The latest version of each track, streamed batch by batch; a file appears whole or not at all, locally and on object
+storage alike. CSV and JSON Lines hold every track, the failed ones too; labels and playlists only those that are ok.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+from tonearm.errors import UsageError
+from tonearm.library import table
+from tonearm.library.export_labels import write_labels
+from tonearm.library.export_output import By, ExportRequest, check_output
+from tonearm.library.export_playlists import write_playlists
+from tonearm.library.export_rows import write_csv, write_jsonl
+
+WRITERS: dict[str, Callable[[ExportRequest], tuple[int, int]]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "audacity": write_labels,
+    "m3u": write_playlists,
+}
+FOLDER_KINDS = ("audacity", "m3u")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportCounts:
+    """What one export wrote: ``num_tracks`` tracks into ``num_files`` files at ``output``."""
+
+    kind: str
+    output: str
+    num_tracks: int
+    num_files: int
+
+
+def export(
+    destination: str,
+    kind: str,
+    output: str,
+    *,
+    by: By = "genre",
+    min_score: float | None = None,
+    include_embeddings: bool = False,
+    all_versions: bool = False,
+    overwrite: bool = False,
+) -> ExportCounts:
+    """Write the tracks of ``destination`` to ``output`` as ``kind``.
+
+    Args:
+        kind: ``csv`` (one line a track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
+            ``audacity`` (a folder with one label file a track) or ``m3u`` (a folder with one playlist a genre or tag).
+        output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
+        by: what a playlist is of; for ``m3u``.
+        min_score: leave out tags (and, for playlists by genre, tracks) that score less; without it 0.5 for the tags of
+            ``audacity`` and ``m3u``, and 0 for everything else.
+        include_embeddings: for ``jsonl``.
+        all_versions: also the earlier versions of objects that have changed.
+        overwrite: replace what is there; other files of a folder stay.
+
+    Raises:
+        UsageError: an unknown kind or ``by``, or a score out of range.
+        DestinationError: no tracks, or the output is taken or cannot be written.
+    """
+    if kind not in WRITERS:
+        near = difflib.get_close_matches(kind, WRITERS, n=1)
+        advice = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"got export kind {kind!r}; {advice}expected one of {', '.join(WRITERS)}")
+    if by not in ("genre", "tag"):
+        raise UsageError(f"got by = {by!r}, expected 'genre' or 'tag'")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
+    check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
+    newest = None if all_versions else table.latest(destination)
+    keys = newest.keys if newest is not None and newest.num_older else None
+    request = ExportRequest(destination, output, by, min_score, include_embeddings, keys)
+    return ExportCounts(kind, output, *WRITERS[kind](request))

@@ -1,0 +1,97 @@
+"""Where an export goes: files that appear whole or not at all, locally and on object storage alike."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.errors import DestinationError
+from tonearm.library import stores
+
+By = Literal["genre", "tag"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportRequest:
+    """One export, checked. ``keys`` are int64 sorted, or None when every row counts."""
+
+    destination: str
+    output: str
+    by: By
+    min_score: float | None
+    include_embeddings: bool
+    keys: NDArray[np.int64] | None
+
+    def threshold(self, default: float) -> float:
+        return default if self.min_score is None else self.min_score
+
+
+def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:
+    """Refuse an output that is taken, or of the wrong kind.
+
+    Raises:
+        DestinationError: a file where a folder must be or the reverse, or something is there and may not be replaced.
+    """
+    with stores.writing(output):
+        found, path = stores.filesystem(output)
+        if not found.exists(path):
+            return
+        if found.isdir(path):
+            is_empty, is_right = not found.ls(path, detail=False), is_folder
+        else:
+            is_empty, is_right = not found.size(path), not is_folder
+    if not is_right:
+        got, expected = ("a file", "a folder") if is_folder else ("a folder", "a file")
+        raise DestinationError(f"{output} is {got}, expected the name of {expected} for this kind of export")
+    if not is_empty and not overwrite:
+        raise DestinationError(
+            f"{output} exists already and is not empty; give another name, or --overwrite to replace it"
+        )
+
+
+@contextlib.contextmanager
+def whole_file(url: str) -> Iterator[TextIO]:
+    """Give a UTF-8 text file that appears at ``url`` when the block ends well, and never otherwise.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    found, path = stores.filesystem(url)
+    with stores.writing(url), contextlib.ExitStack() as stack:
+        if stores.is_local(url):
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name[:100]}.{os.getpid()}.partial")
+        else:
+            partial = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonearm-"))) / "export"
+        stack.callback(partial.unlink, missing_ok=True)
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        if stores.is_local(url):
+            partial.replace(target)
+        else:
+            found.put_file(str(partial), path)
+
+
+def write_texts(folder: str, texts: dict[str, str]) -> None:
+    """Write each text as ``folder/name``, whole or not at all; on object storage many at a time.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    base = folder.rstrip("/") or "/"
+    if stores.is_local(folder):
+        for name, content in texts.items():
+            stores.write_text(f"{base}/{name}", content)
+        return
+    found, path = stores.filesystem(base)
+    with stores.writing(folder):
+        found.pipe({f"{path}/{name}": content.encode() for name, content in texts.items()})

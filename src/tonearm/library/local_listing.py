@@ -1,0 +1,138 @@
+"""Listing folders and globs of this machine, one folder in memory at a time, in an order that is always the same."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import posixpath
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from fsspec.utils import glob_translate
+
+from tonearm.errors import SourceError
+from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, is_hidden
+from tonearm.library.track_ref import TrackRef, from_nanoseconds, make_ref
+from tonearm.library.uris import WILDCARDS, local_uri
+
+UNREADABLE, NOT_A_FILE = "(unreadable folder)", "(not a file)"
+
+
+def local_ref(path: str) -> TrackRef:
+    """Return the ref of a local file as it is now; of one that is gone, without size and time.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return make_ref(local_uri(path))
+    return make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+
+
+def list_folder(folder: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Yield the audio files below ``folder``, links followed, each real folder once.
+
+    Raises:
+        SourceError: the folder itself cannot be read; one below it is counted as skipped.
+    """
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise SourceError(f"the folder {folder} cannot be read ({why}); change that or leave it out") from None
+    return _tracks(_walk(folder, skipped, lambda path: True), skipped)
+
+
+def list_glob(pattern: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Yield the audio files that match ``pattern`` or lie below a folder that does, as a shell's expansion would.
+
+    Args:
+        pattern: an absolute path with ``*``, ``?``, ``[...]`` or ``**``.
+    """
+    parts = pattern.split("/")
+    first = next(number for number, part in enumerate(parts) if WILDCARDS.search(part))
+    base = "/".join(parts[:first]) or "/"
+    matches = glob_matcher(pattern)
+    recursive = next((number for number, part in enumerate(parts) if "**" in part), len(parts))
+
+    def may_hold(path: str) -> bool:
+        below = path.split("/")
+        pairs = zip(below[first:recursive], parts[first:recursive], strict=False)
+        return all(fnmatch.fnmatchcase(name, wanted) for name, wanted in pairs)
+
+    if not os.path.isdir(base):
+        return iter(())
+    return _tracks((path for path in _walk(base, skipped, may_hold) if matches(path)), skipped)
+
+
+def glob_matcher(pattern: str) -> Callable[[str], bool]:
+    """Return whether a path matches ``pattern``, or lies below one that does."""
+    # The translation ends in \Z; what lies below a match is let through before it.
+    whole = re.compile(glob_translate(pattern.rstrip("/")))
+
+    def matches(path: str) -> bool:
+        if whole.match(path):
+            return True
+        while path := posixpath.dirname(path).rstrip("/"):
+            if whole.match(path):
+                return True
+        return False
+
+    return matches
+
+
+def _tracks(paths: Iterator[str], skipped: Counter[str]) -> Iterator[TrackRef]:
+    for path in paths:
+        extension = extension_of(path)
+        if extension not in AUDIO_EXTENSIONS:
+            skipped[extension] += 1
+            continue
+        try:
+            found = os.stat(path)
+        except OSError:  # a dangling link, or one that turns in a circle: reading it says what is wrong
+            yield make_ref(local_uri(path))
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+        else:
+            skipped[NOT_A_FILE] += 1
+
+
+def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the paths of all that is no folder. Real folders come first, so a link into the tree adds nothing."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [top], list[str]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            names, below, linked = _scan(folder)
+        except OSError:
+            skipped[UNREADABLE] += 1
+            continue
+        yield from (posixpath.join(folder, name) for name in names)
+        folders.extend(path for path in reversed(below) if may_hold(path))
+        links.extend(path for path in linked if may_hold(path))
+
+
+def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the names of files, and the paths of folders and of links to folders, each sorted."""
+    names, below, linked = list[str](), list[str](), list[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                linked.append(entry.path)
+            else:
+                names.append(entry.name)
+    return sorted(names), sorted(below), sorted(linked)

@@ -1,0 +1,177 @@
+"""Listing object stores page by page; no more than one page is held."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tonearm.errors import SourceError
+from tonearm.library import stores
+from tonearm.library.failures import diagnose
+from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, has_hidden
+from tonearm.library.local_listing import glob_matcher
+from tonearm.library.track_ref import TrackRef, make_ref
+from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket
+
+Entry = tuple[str, int | None, str | None, datetime.datetime | None]
+
+
+def list_s3(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Yield the tracks of one object, of all below a prefix, or of all that match a glob.
+
+    ``s3://b/music`` is the object of that name, else the folder ``music/``; it never takes ``musical/a.mp3`` with it.
+
+    Raises:
+        SourceError: there is nothing there, or the bucket cannot be listed.
+    """
+    bucket, key = split_bucket(source)
+    if not bucket:
+        raise SourceError(f"got {source}, expected a bucket: s3://BUCKET/PREFIX")
+    if key and not key.endswith("/"):
+        first = next(_s3_objects(bucket, key, max_keys=1), None)
+        if first is not None and first[0] == key:
+            return iter([_ref(f"s3://{bucket}/", first)])
+    folder = key if not key or key.endswith("/") else key + "/"
+    entries, is_empty = _peek(_s3_objects(bucket, folder))
+    if not is_empty:
+        return _below(f"s3://{bucket}/", folder, entries, skipped)
+    wild = WILDCARDS.search(key)
+    if wild is None:
+        raise SourceError(
+            f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
+        )
+    literal = key[: wild.start()]
+    matches = glob_matcher(key)
+    found = (entry for entry in _s3_objects(bucket, literal) if matches(entry[0]))
+    return _below(f"s3://{bucket}/", literal.rpartition("/")[0], found, skipped)
+
+
+def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[Entry]:
+    filesystem = stores.s3_filesystem()
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": max_keys}
+    while True:
+        try:
+            page = filesystem.call_s3("list_objects_v2", **request)
+        except stores.store_errors("s3") as error:
+            raise unlisted(f"s3://{bucket}", error) from None
+        for entry in page.get("Contents", ()):
+            yield entry["Key"], entry["Size"], (entry.get("ETag") or "").strip('"') or None, entry.get("LastModified")
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def list_other(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Yield the tracks of one object or below a prefix of any other fsspec store, folder by folder.
+
+    Raises:
+        SourceError: there is nothing there, or the store cannot be listed.
+    """
+    filesystem, path = stores.filesystem(source)
+    path, place = path.strip("/"), f"{scheme(source)}://"
+    try:
+        if filesystem.isfile(path):
+            return iter([_ref(place, _entry(filesystem.info(path)))])
+    except stores.store_errors(scheme(source)) as error:
+        raise unlisted(shown(source), error) from None
+    wild = WILDCARDS.search(path)
+    base = path if wild is None or filesystem.isdir(path) else path[: wild.start()].rpartition("/")[0]
+    entries, is_empty = _peek(_walk(source, filesystem, base))
+    if is_empty:
+        raise SourceError(
+            f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
+        )
+    if base != path:
+        matches = glob_matcher(path)
+        entries = (entry for entry in entries if matches(entry[0]))
+    return _below(place, base, entries, skipped)
+
+
+def _walk(source: str, filesystem: Any, path: str) -> Iterator[Entry]:
+    try:
+        for _, _, files in filesystem.walk(path, detail=True):
+            yield from (_entry(info) for _, info in sorted(files.items()))
+    except stores.store_errors(scheme(source)) as error:
+        raise unlisted(shown(source), error) from None
+
+
+def _entry(info: dict[str, Any]) -> Entry:
+    times = (info.get(name) for name in ("mtime", "updated", "last_modified", "LastModified", "created"))
+    modified: Any = next((time for time in times if time), None)
+    if isinstance(modified, str):
+        modified = datetime.datetime.fromisoformat(modified)
+    elif isinstance(modified, int | float):
+        modified = datetime.datetime.fromtimestamp(modified, datetime.UTC)
+    etag = info.get("etag") or info.get("ETag") or info.get("md5Hash")
+    return info["name"].strip("/"), info.get("size"), str(etag).strip('"') if etag else None, modified
+
+
+def head(url: str) -> TrackRef:
+    """Return the ref of one ``https://`` object by a HEAD request; of a server without HEAD, the address alone.
+
+    Raises:
+        SourceError: the server has no such object, refuses it or cannot be reached.
+    """
+    from tonearm.library.http_objects import request_head
+
+    try:
+        status, headers = request_head(url, timeout_s=stores.READ_TIMEOUT_S)
+    except stores.store_errors("https") as error:
+        raise unlisted(shown(url), error) from None
+    if status in (403, 405, 501):  # addresses signed for GET, and servers that know no HEAD
+        return make_ref(url)
+    if status >= 400:
+        raise SourceError(f"{shown(url)} answers HTTP {status}, expected an audio file; check the address")
+    length, date = headers.get("Content-Length"), headers.get("Last-Modified")
+    modified = email.utils.parsedate_to_datetime(date) if date else None
+    etag = headers.get("ETag", "").removeprefix("W/").strip('"') or None
+    return make_ref(url, int(length) if length else None, etag, modified)
+
+
+def unlisted(place: str, error: BaseException) -> SourceError:
+    """Return why ``place`` cannot be listed, as one line with what to do."""
+    failure = diagnose(error)
+    match failure.kind:
+        case "no_bucket":
+            return SourceError(f"no bucket {place} ({failure.reason}); check its name, the region and AWS_ENDPOINT_URL")
+        case "not_found":
+            return SourceError(f"nothing at {place} ({failure.reason}); check the name")
+        case "access_denied":
+            return SourceError(
+                f"{place} may not be read ({failure.reason}); check the keys and what they are allowed to do"
+            )
+        case "no_credentials":
+            advice = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            return SourceError(f"no credentials for {place} ({failure.reason}); {advice}")
+        case "unreachable" | "timeout":
+            return SourceError(f"{place} cannot be reached ({failure.reason}); check the network and AWS_ENDPOINT_URL")
+    return SourceError(f"{place} cannot be listed ({failure.reason}); check the address")
+
+
+def _peek(entries: Iterator[Entry]) -> tuple[Iterator[Entry], bool]:
+    first = next(entries, None)
+    return (iter(()), True) if first is None else (itertools.chain([first], entries), False)
+
+
+def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[str]) -> Iterator[TrackRef]:
+    start = len(folder)
+    for entry in entries:
+        key = entry[0]
+        if key.endswith("/") or has_hidden(key[start:].split("/")):  # a folder's zero-byte marker, .DS_Store
+            continue
+        extension = extension_of(key)
+        if extension in AUDIO_EXTENSIONS:
+            yield _ref(place, entry)
+        else:
+            skipped[extension] += 1
+
+
+def _ref(place: str, entry: Entry) -> TrackRef:
+    key, size_bytes, etag, modified = entry
+    if modified is not None:
+        modified = modified.astimezone(datetime.UTC) if modified.tzinfo else modified.replace(tzinfo=datetime.UTC)
+    return make_ref(f"{place}{key}", size_bytes, etag, modified)

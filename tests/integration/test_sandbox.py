@@ -1,0 +1,151 @@
+"""What a native decoder can do to its process costs one track, never the caller."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from tests.commands import wait_for
+from tonearm.audio.decode import DecodeRequest, decode
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import DecodeError
+from tonearm.settings import DecodeSettings
+
+REQUEST = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 14400)
+
+
+def flac(seconds: float, sample_rate: int = 8000) -> bytes:
+    samples = np.random.default_rng(0).normal(0, 0.1, int(seconds * sample_rate))
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="FLAC")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def short() -> bytes:
+    return flac(2.0)
+
+
+@pytest.fixture(scope="module")
+def long() -> bytes:
+    """Long enough to be in the middle of decoding for a second or more."""
+    return flac(1800.0)
+
+
+def hurt(sandbox: DecodeSandbox, number: signal.Signals) -> None:
+    """Send the child a signal once it is at work."""
+    pid = sandbox.child_pid
+    assert pid is not None
+    child = psutil.Process(pid)
+    before = sum(child.cpu_times()[:2])
+    wait_for(lambda: sum(child.cpu_times()[:2]) > before + 0.05, what="the child at work")
+    os.kill(pid, number)
+
+
+def test_equals_decoding_here(short: bytes) -> None:
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        there, here = sandbox.decode(short, REQUEST), decode(short, REQUEST)
+    assert there.info == here.info
+    assert there.streams[0].spans == here.streams[0].spans
+    assert np.array_equal(there.streams[0].pcm, here.streams[0].pcm)
+
+
+def test_results_outlive_later_tracks_and_the_sandbox(short: bytes) -> None:
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        first = sandbox.decode(short, REQUEST).streams[0]
+        before = first.pcm.copy()
+        sandbox.decode(flac(3.0), REQUEST)
+    assert np.array_equal(first.pcm, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_crash_is_one_track(number: signal.Signals, short: bytes, long: bytes) -> None:
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        sandbox.decode(short, REQUEST)
+        thread = threading.Thread(target=hurt, args=(sandbox, number))
+        thread.start()
+        with pytest.raises(DecodeError, match=number.name) as caught:
+            sandbox.decode(long, REQUEST)
+        thread.join()
+        assert caught.value.code == "decode_crashed"
+        assert sandbox.decode(short, REQUEST).info.duration_s == pytest.approx(2.0)
+
+
+def test_a_hang_ends_at_the_deadline(short: bytes, long: bytes) -> None:
+    with DecodeSandbox(DecodeSettings(timeout_s=3.0)) as sandbox:
+        sandbox.decode(short, REQUEST)
+        hung = sandbox.child_pid
+        assert hung is not None
+        thread = threading.Thread(target=hurt, args=(sandbox, signal.SIGSTOP))
+        thread.start()
+        with pytest.raises(DecodeError, match=r"timeout_s = 3") as caught:
+            sandbox.decode(long, REQUEST)
+        thread.join()
+        assert caught.value.code == "decode_timeout"
+        assert not psutil.pid_exists(hung)
+        assert sandbox.decode(short, REQUEST).info.duration_s == pytest.approx(2.0)
+
+
+def test_a_memory_bomb_is_one_track(short: bytes, long: bytes) -> None:
+    with DecodeSandbox(DecodeSettings(max_memory_bytes=340 * 2**20)) as sandbox:
+        with pytest.raises(DecodeError, match="max_memory_bytes") as caught:
+            sandbox.decode(long, REQUEST)
+        assert caught.value.code == "decode_memory"
+        assert sandbox.decode(short, REQUEST).info.duration_s == pytest.approx(2.0)
+
+
+def test_a_child_that_died_between_tracks_is_replaced(short: bytes) -> None:
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        sandbox.decode(short, REQUEST)
+        pid = sandbox.child_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        assert sandbox.decode(short, REQUEST).info.duration_s == pytest.approx(2.0)
+
+
+def test_the_child_dies_with_its_parent(short: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.flac").write_bytes(short)
+    code = (
+        "import sys, time\n"
+        "from tonearm.audio.decode import DecodeRequest\n"
+        "from tonearm.audio.sandbox import DecodeSandbox\n"
+        "from tonearm.audio.windows import WindowPlan\n"
+        "from tonearm.settings import DecodeSettings\n"
+        "sandbox = DecodeSandbox(DecodeSettings())\n"
+        f"sandbox.decode(open({str(tmp_path / 'x.flac')!r}, 'rb').read(), DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60))\n"
+        "print(sandbox.child_pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert psutil.pid_exists(pid)
+        parent.kill()
+    wait_for(
+        lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE,
+        what="the child gone",
+    )
+
+
+@pytest.mark.parametrize(
+    "playlist", ["#EXTM3U\n#EXTINF:2,\nfile://{path}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {path}\n"]
+)
+def test_a_playlist_does_not_open_what_it_names(playlist: str, short: bytes, tmp_path: Path) -> None:
+    (tmp_path / "secret.flac").write_bytes(short)
+    with DecodeSandbox(DecodeSettings()) as sandbox, pytest.raises(DecodeError) as caught:
+        sandbox.decode(playlist.format(path=tmp_path / "secret.flac").encode(), REQUEST)
+    assert caught.value.code in ("not_audio", "corrupt")

@@ -1,0 +1,80 @@
+"""Decoding equals ``librosa.load`` on WAV and FLAC, and FFmpeg's own decode elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from tonearm.audio.decode import DecodeRequest, decode, decode_waveform
+from tonearm.audio.windows import WindowPlan
+
+RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000]
+WAV = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"]
+
+
+def noise(sample_rate: int, channels: int, seconds: float = 3.37) -> np.ndarray:
+    rng = np.random.default_rng([sample_rate, channels])
+    return rng.normal(0, 0.2, (int(sample_rate * seconds) + 3, channels)).clip(-1, 1)
+
+
+@pytest.mark.parametrize("sample_rate", RATES)
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_equals_librosa(sample_rate: int, channels: int, tmp_path: Path) -> None:
+    samples = noise(sample_rate, channels)
+    for extension, subtypes in (("wav", WAV), ("flac", ["PCM_16", "PCM_24"])):
+        for subtype in subtypes:
+            path = tmp_path / f"x.{extension}"
+            soundfile.write(path, samples, sample_rate, subtype=subtype)
+            expected, _ = librosa.load(path, sr=16000)
+            got, info = decode_waveform(path.read_bytes(), 16000)
+            assert got.dtype == np.float32
+            assert got.shape == expected.shape, (extension, subtype)
+            np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0, err_msg=f"{extension} {subtype}")
+            assert (info.sample_rate, info.channels) == (sample_rate, channels)
+            assert info.duration_s == pytest.approx(len(samples) / sample_rate)
+
+
+def test_windows_are_the_same_however_much_is_kept(tmp_path: Path) -> None:
+    """The whole track, a sample of it, and one that outgrew its budget and was decoded twice hold the same audio."""
+    path = tmp_path / "x.flac"
+    soundfile.write(path, noise(44100, 2, 61.7), 44100)
+    data = path.read_bytes()
+    whole, _ = decode_waveform(data, 16000)
+    for max_windows, max_scored_s in ((None, 3600.0), (3, 3600.0), (None, 25.0), (2, 25.0)):
+        plans = (WindowPlan(16000, 80000, 80000, max_windows, 400), WindowPlan(16000, 32000, 32000, max_windows, 400))
+        request = DecodeRequest(plans, max_scored_s)
+        stream = decode(data, request).stream(16000)
+        assert stream.num_samples == len(whole)
+        for plan in request.limited():
+            starts = plan.starts(stream.num_samples)
+            assert len(starts) * plan.window_samples <= max(max_scored_s * 16000, plan.window_samples)
+            for start in starts:
+                expected = whole[start : start + plan.window_samples]
+                np.testing.assert_allclose(stream.window(int(start), plan.window_samples), expected, atol=2.0**-15)
+    with pytest.raises(IndexError, match="were not kept"):
+        stream.window(40000, 80000)
+
+
+def test_two_rates_come_from_one_decode(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(44100, 1), 44100)
+    plans = tuple(WindowPlan(rate, rate, rate, None, 10) for rate in (8000, 16000, 44100))
+    track = decode(path.read_bytes(), DecodeRequest(plans, 60))
+    for rate in (8000, 16000, 44100):
+        expected, _ = librosa.load(path, sr=rate)
+        assert track.stream(rate).num_samples == len(expected)
+        np.testing.assert_allclose(track.stream(rate).window(0, rate), expected[:rate], atol=2.0**-15)
+
+
+def test_real_recordings_equal_librosa(shared_audio: Path) -> None:
+    paths = sorted((shared_audio / "librosa" / "audio").glob("*.ogg"))[:6]
+    for path in paths:
+        expected, _ = librosa.load(path, sr=16000)
+        got, _ = decode_waveform(path.read_bytes(), 16000)
+        # Another Vorbis decoder than libsndfile's, so equal as two decoders are, and to the sample in length.
+        assert abs(len(got) - len(expected)) <= 1
+        np.testing.assert_allclose(got[: len(expected)], expected[: len(got)], atol=2e-3)

@@ -1,0 +1,298 @@
+"""What is listed, from every kind of source that needs no store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tonearm.errors import FetchError, SourceError, UsageError
+from tonearm.library.objects import ObjectReader
+from tonearm.library.sources import ListingCounts, TrackRef, list_tracks, track_key
+from tonearm.library.uris import local_path, resolve, scrubbed, shown
+from tonearm.settings import FetchSettings
+
+READER = ObjectReader(FetchSettings(num_attempts=1))
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return folder
+
+
+def listed(*sources: str | Path, **options: int) -> list[TrackRef]:
+    return list(list_tracks([str(source) for source in sources], **options))
+
+
+def names(refs: list[TrackRef], folder: Path) -> list[str]:
+    return [os.path.relpath(local_path(ref.uri), folder) for ref in refs]
+
+
+def test_folder_lists_audio_sorted_and_counts_the_rest(tmp_path: Path) -> None:
+    make(tmp_path, "b.MP3", "a.flac", "sub/c.ogg", "x.txt", "sub/y.TXT", "cover.jpg", "README", "odd.xyz")
+    (tmp_path / "empty.wav").touch()
+    counts = ListingCounts()
+    refs = list(list_tracks([str(tmp_path)], counts=counts))
+    assert names(refs, tmp_path) == ["a.flac", "b.MP3", "empty.wav", "sub/c.ogg"]
+    assert counts.skipped == Counter({".txt": 2, ".jpg": 1, "": 1, ".xyz": 1})
+    assert (counts.num_tracks, counts.num_bytes) == (4, sum(ref.size_bytes or 0 for ref in refs))
+
+
+def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3", ".git/b.mp3", "._a.mp3", ".DS_Store", "@eaDir/a.mp3/c.mp3", "__MACOSX/a.mp3")
+    counts = ListingCounts()
+    assert names(list(list_tracks([str(tmp_path)], counts=counts)), tmp_path) == ["a.mp3"]
+    assert not counts.skipped
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    library = make(tmp_path / "library", "z/real.mp3")
+    make(tmp_path / "elsewhere", "far.mp3")
+    (library / "a-link").symlink_to(library / "z")  # sorts before the folder it points at
+    (library / "z" / "loop").symlink_to(library)
+    (library / "disk").symlink_to(tmp_path / "elsewhere")
+    (library / "one.mp3").symlink_to(tmp_path / "elsewhere" / "far.mp3")
+    (library / "dangling.mp3").symlink_to(tmp_path / "gone.mp3")
+    refs = listed(library)
+    assert names(refs, library) == ["dangling.mp3", "one.mp3", "z/real.mp3", "disk/far.mp3"]
+    with pytest.raises(FetchError) as caught:
+        READER.read(refs[0])
+    assert caught.value.code == "not_found"
+
+
+def test_named_pipes_neither_hang_nor_count_as_tracks(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3")
+    os.mkfifo(tmp_path / "pipe.mp3")
+    counts = ListingCounts()
+    assert names(list(list_tracks([str(tmp_path)], counts=counts)), tmp_path) == ["a.mp3"]
+    assert counts.skipped == Counter({"(not a file)": 1})
+
+
+ODD_NAMES = [
+    "a b.mp3",
+    "a#b?c.mp3",
+    "100%.mp3",
+    "%41.mp3",
+    "new\nline.mp3",
+    "[Live] *.mp3",
+    "é→.mp3",
+    " .mp3",
+    "a:\\b.mp3",
+]
+
+
+def test_odd_names_come_back_as_the_same_bytes(tmp_path: Path) -> None:
+    make(tmp_path, *ODD_NAMES)
+    not_utf8 = os.fsencode(tmp_path) + b"/caf\xe9#%41.mp3"
+    with open(not_utf8, "wb") as file:  # noqa: PTH123  pathlib takes no bytes
+        file.write(b"latin")
+    refs = listed(tmp_path)
+    assert {READER.read(ref) for ref in refs} == {*(name.encode() for name in ODD_NAMES), b"latin"}
+    # and each can be given as a source of its own, or written in a table
+    assert [listed(ref.uri)[0] for ref in refs] == refs
+    table = tmp_path / "uris.jsonl"
+    table.write_text("".join(json.dumps({"uri": ref.uri}) + "\n" for ref in refs))
+    assert listed(table) == refs
+
+
+def test_uris_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "music/a.mp3")
+    monkeypatch.chdir(tmp_path)
+    relative, dotted = listed("music"), listed("./music/../music/a.mp3")
+    assert relative == dotted == listed(tmp_path / "music") == listed(f"file://{tmp_path}/music")
+    assert relative[0].uri == f"{tmp_path}/music/a.mp3"
+
+
+def test_glob_matches_like_a_shell_and_takes_whole_folders(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "rock/a.mp3",
+        "rock/live/b.mp3",
+        "rockabilly/c.mp3",
+        "jazz/d.mp3",
+        "jazz/e.flac",
+        "jazz/f.txt",
+        "g.mp3",
+    )
+    assert names(listed(tmp_path / "rock*"), tmp_path) == ["rock/a.mp3", "rock/live/b.mp3", "rockabilly/c.mp3"]
+    assert names(listed(tmp_path / "*/*.mp3"), tmp_path) == ["jazz/d.mp3", "rock/a.mp3", "rockabilly/c.mp3"]
+    assert names(listed(tmp_path / "**/*.flac"), tmp_path) == ["jazz/e.flac"]
+    assert names(listed(tmp_path / "[a-j]*/?.mp3"), tmp_path) == ["jazz/d.mp3"]
+    with pytest.raises(SourceError, match="nothing matches"):
+        listed(tmp_path / "*.ogg")
+
+
+def test_overlapping_sources_list_each_object_once(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3", "b.mp3", "sub/c.mp3")
+    refs = listed(tmp_path / "sub", tmp_path, tmp_path / "a.mp3", tmp_path / "*.mp3")
+    assert names(refs, tmp_path) == ["sub/c.mp3", "a.mp3", "b.mp3"]
+    assert len(listed(tmp_path, tmp_path / "sub", limit=2)) == 2
+    with pytest.raises(UsageError, match="limit of 0"):
+        listed(tmp_path, limit=0)
+
+
+def test_key_changes_with_the_object_and_with_nothing_else(tmp_path: Path) -> None:
+    path = make(tmp_path, "a.mp3") / "a.mp3"
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    (first,) = listed(path)
+    assert listed(tmp_path) == [first]
+    assert 0 < first.track_key < 2**63
+    os.utime(path, ns=(0, 1_700_000_000_123_457_789))  # one microsecond later
+    assert listed(path)[0].track_key != first.track_key
+    path.write_bytes(b"longer than before")
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    assert listed(path)[0].track_key != first.track_key
+    assert track_key("s3://b/k", 1, "x", None) != track_key("s3://b/k", 1, "y", None)
+
+
+def test_single_names_need_no_audio_extension(tmp_path: Path) -> None:
+    make(tmp_path, "take-7", "dump.xyz", "cover.jpg")
+    assert names(listed(tmp_path / "take-7", tmp_path / "dump.xyz", tmp_path / "cover.jpg"), tmp_path) == [
+        "take-7",
+        "dump.xyz",
+    ]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no\nwhere.mp3"])
+def test_missing_source_is_one_line_before_anything_is_listed(tmp_path: Path, name: str) -> None:
+    make(tmp_path, "a.mp3")
+    stream = list_tracks([str(tmp_path), str(tmp_path / name)])
+    with pytest.raises(SourceError, match="no file or folder") as caught:
+        next(stream)
+    assert "\n" not in caught.value.message
+
+
+def test_folder_without_audio_names_what_was_skipped(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{number}.txt" for number in range(14)), "README")
+    with pytest.raises(SourceError, match=r"no audio in .*: 14 \.txt, 1 without an extension skipped"):
+        listed(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="it is empty"):
+        listed(tmp_path / "empty")
+    # one source without audio among others is told, not refused
+    make(tmp_path, "music/a.mp3")
+    counts = ListingCounts()
+    assert len(list(list_tracks([str(tmp_path / "empty"), str(tmp_path / "music")], counts=counts))) == 1
+    assert counts.empty == [str(tmp_path / "empty")]
+
+
+@pytest.mark.parametrize("source", ["ftp://host/a.mp3", "foo://x"])
+def test_unknown_scheme(source: str) -> None:
+    with pytest.raises(SourceError, match="unknown scheme"):
+        listed(source)
+
+
+@pytest.mark.parametrize(("source", "extra"), [("gs://bucket/a", "gcs"), ("az://container/a", "azure")])
+def test_stores_of_missing_packages_name_the_extra(source: str, extra: str) -> None:
+    pytest.importorskip("fsspec")
+    if extra == "gcs" and "gcsfs" in fsspec.available_protocols() and __import__("importlib").util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    with pytest.raises(SourceError, match=rf"tonearm\[{extra}\]"):
+        listed(source)
+
+
+def test_other_fsspec_stores(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("lib/a.mp3", "lib/sub/b b#.flac", "lib/x.txt", "lib/.hidden/c.mp3", "library/d.mp3"):
+        store.pipe_file(f"/{tmp_path.name}/{name}", name.encode())
+    root = f"memory://{tmp_path.name}"
+    counts = ListingCounts()
+    refs = list(list_tracks([f"{root}/lib"], counts=counts))
+    assert [ref.uri.removeprefix(root) for ref in refs] == ["/lib/a.mp3", "/lib/sub/b b#.flac"]
+    assert [READER.read(ref) for ref in refs] == [b"lib/a.mp3", b"lib/sub/b b#.flac"]
+    assert counts.skipped == Counter({".txt": 1})
+    assert len(listed(f"{root}/lib*")) == 3
+    assert listed(f"{root}/lib/a.mp3") == refs[:1]
+    with pytest.raises(SourceError, match="nothing at"):
+        listed(f"{root}/nowhere")
+
+
+def write_table(path: Path, columns: dict[str, list[object]]) -> Path:
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows))
+    else:
+        lines = [",".join(columns)] + [
+            ",".join("" if value is None else str(value) for value in row.values()) for row in rows
+        ]
+        path.write_text("\n".join(lines), encoding="utf-8-sig")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_table_of_uris(tmp_path: Path, suffix: str) -> None:
+    make(tmp_path, "sub/a.mp3", "b.bin")
+    uris = ["sub/a.mp3", str(tmp_path / "b.bin"), "gone.mp3", "s3://bucket/k#?.mp3", "https://host/x?sig=1"]
+    table = write_table(
+        tmp_path / f"list{suffix}",
+        {
+            "uri": uris,
+            "size": [None, None, None, 12, None],
+            "etag": [None, None, None, "0012", None],
+            "modified": [None, None, None, "2026-01-31T12:00:00+01:00", None],
+        },
+    )
+    a, b, gone, s3, web = listed(table)
+    assert [a, b] == [*listed(tmp_path / "sub" / "a.mp3"), *listed(tmp_path / "b.bin")]
+    assert (gone.uri, gone.size_bytes, gone.modified) == (str(tmp_path / "gone.mp3"), None, None)
+    assert (s3.uri, s3.size_bytes, s3.etag) == ("s3://bucket/k#?.mp3", 12, "0012")
+    assert s3.modified is not None and s3.modified.isoformat() == "2026-01-31T11:00:00+00:00"
+    assert (web.uri, web.size_bytes) == ("https://host/x?sig=1", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"path,size\nx.mp3,1\n", "has the columns path, size; expected one named uri"),
+        ("a.csv", b"uri,size\nx.mp3,\ny.mp3,\n,3\n", "row 3: got '' as uri"),
+        ("a.csv", b"uri,size\ns3://b/k,many\n", "row 1: got 'many' as size"),
+        ("a.csv", b"uri,modified\ns3://b/k,soon\n", "row 1: got 'soon' as modified"),
+        ("a.csv", b"uri\nftp://h/k\n", "row 1: got ftp://h/k, expected one of s3://"),
+        ("a.csv", "uri\ncafé.mp3\n".encode("latin-1"), "is not a readable table"),
+        ("a.csv", b"", "has the columns none"),
+        ("a.jsonl", b'{"path": 1}\n', "has the columns path"),
+        ("a.jsonl", b'{"uri": "x"}\nnonsense\n', "is not a readable table"),
+        ("a.jsonl", b"[1]\n", "expected an object"),
+        ("a.jsonl", b'{"uri": 7}\n', "row 1: got 7 as uri"),
+        ("a.parquet", b"PAR1 but not really", "is not a readable table"),
+    ],
+)
+def test_malformed_tables_say_what_and_where(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        listed(tmp_path / name)
+    assert says in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file or folder"):
+        listed(tmp_path / "list.csv")
+
+
+def test_every_odd_recording_is_listed(shared_audio: Path) -> None:
+    wanted = {line.split(",")[0] for line in (shared_audio / "odd" / "index.csv").read_text().splitlines()[1:]}
+    assert {Path(ref.uri).name for ref in listed(shared_audio / "odd")} == wanted
+
+
+def test_relative_uris_beside_a_table_in_a_bucket() -> None:
+    assert resolve("a/../b c.mp3", "s3://bucket/lists/") == "s3://bucket/lists/b c.mp3"
+    assert resolve("../up.mp3", "s3://bucket/lists/") == "s3://bucket/up.mp3"
+    assert resolve("s3a://other/x.mp3", "s3://bucket/") == "s3://other/x.mp3"
+    assert resolve("file:///a%20b.mp3", "s3://bucket/") == "/a b.mp3"
+
+
+def test_messages_hold_no_credentials() -> None:
+    assert shown("https://user:pass@host/a.mp3?X-Amz-Signature=abc") == "https://host/a.mp3"
+    assert "abc" not in scrubbed("denied for https://u:abc@h/x?Signature=abc secret=abc AccessKeyId: abc")
