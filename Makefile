@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	@$(BIN)/python -m tonearm.demo
+	@$(BIN)/tonearm demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

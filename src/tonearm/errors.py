@@ -8,7 +8,7 @@
     │   ├── SourceError              source                2   400   a source that is missing, empty or unreadable
     │   ├── CheckpointError          checkpoint            2   400   a model folder or hub id that cannot be used
     │   ├── DestinationError         destination           2   400   an output that is taken, read-only or full
-    │   └── ClusterError             cluster               2   503   too few processors or too little memory to run without a deadlock
+    │   └── ClusterError             cluster               2   503   too few processors to run without a deadlock
     ├── TrackError                   (see TRACK_CODES)     –  see table   one track failed; the others go on
     │   ├── FetchError               not_found, access_denied, fetch_failed, fetch_timeout, too_large, changed
     │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short,

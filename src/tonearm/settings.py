@@ -123,7 +123,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         SettingsError: the file is missing or is not TOML.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
         raise SettingsError(f"no settings file {path}; give --config the path of a TOML file") from None

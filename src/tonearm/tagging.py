@@ -7,6 +7,7 @@ The first half (``DecodeSandbox.decode`` with ``decode_request``) needs no torch
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,7 @@ class Tagger:
         embedding = np.concatenate([part.embedding for part in parts])
         edges = np.cumsum([0, *counts])
         results: list[WindowScores | ScoreError] = []
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges):
             if np.isfinite(logits[start:stop]).all():
                 results.append(WindowScores(logits[start:stop], embedding[start:stop]))
             else:
@@ -251,11 +252,12 @@ def to_row(ref: TrackRef, outcome: TrackResult | TrackError, facts: RunFacts) ->
         }
     if (tags := outcome.tags) is not None:
         row |= {"tags": [dataclasses.asdict(tag) for tag in tags.tags], "tag_embedding": tags.embedding}
-    row["windows"] = [_window(entry) for entry in outcome.timeline]
+    row["windows"] = [window_row(entry) for entry in outcome.timeline]
     return row
 
 
-def _window(entry: pooling.TimelineRow) -> dict[str, Any]:
+def window_row(entry: pooling.TimelineRow) -> dict[str, Any]:
+    """Return one entry of the timeline as a row of ``schema.WINDOW``."""
     tags = [{"label": label, "score": score} for label, score in entry.tags]
     return {
         "start_s": entry.start_s,

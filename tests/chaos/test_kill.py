@@ -93,7 +93,7 @@ def test_killed_worker_is_replaced(
     for worker in workers_of(process, title):
         worker.kill()
     assert process.poll() is None, "the run was over before its worker was killed"
-    output, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert_equal(read_tracks(out), undisturbed)
 

@@ -50,7 +50,7 @@ def complaint(row: dict[str, str], outcome: DecodedTrack | DecodeError) -> str |
 
 
 def test_every_odd_file_ends_as_its_index_says(shared_audio: Path) -> None:
-    with open(shared_audio / "odd" / "index.csv", newline="") as file:
+    with (shared_audio / "odd" / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) > 140
     with DecodeSandbox(DecodeSettings()) as sandbox:

@@ -124,7 +124,8 @@ def test_the_child_dies_with_its_parent(short: bytes, tmp_path: Path) -> None:
         "from tonearm.audio.windows import WindowPlan\n"
         "from tonearm.settings import DecodeSettings\n"
         "sandbox = DecodeSandbox(DecodeSettings())\n"
-        f"sandbox.decode(open({str(tmp_path / 'x.flac')!r}, 'rb').read(), DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60))\n"
+        "request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60)\n"
+        f"sandbox.decode(open({str(tmp_path / 'x.flac')!r}, 'rb').read(), request)\n"
         "print(sandbox.child_pid, flush=True)\n"
         "sys.stdin.read()\n"
     )

@@ -127,10 +127,8 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
         )
     for plan in plans:
         if lengths[plan.sample_rate] < plan.min_samples:
-            raise DecodeError(
-                f"got {lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz, expected at least {plan.min_samples}",
-                code="too_short",
-            )
+            got = f"{lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz"
+            raise DecodeError(f"got {got}, expected at least {plan.min_samples}", code="too_short")
     wanted = {rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates}
     missing = [rate for rate in rates if kept[rate] is None]
     if missing:

@@ -23,8 +23,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE...",
-        help="Folder, file, glob, s3://, gs://, az://, https://, a manifest (.parquet, .csv, .jsonl with a uri column), "
-        "hf://datasets/OWNER/NAME or a saved data set.",
+        help="Folder, file, glob, s3://, gs://, az://, https://, a manifest (.parquet, .csv, .jsonl with a uri "
+        "column), hf://datasets/OWNER/NAME or a saved data set.",
     ),
 ]
 DemoModels = Annotated[
@@ -36,6 +36,10 @@ GenreModel = Annotated[
 TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
 ]
+MaxWindows = Annotated[
+    int | None, typer.Option(min=1, help="At most this many windows a head and track, evenly taken.")
+]
+Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
 Config = Annotated[
     Path | None,
     typer.Option(help="TOML file with any of the settings; ./tonearm.toml is read without it.", show_default=False),
@@ -65,9 +69,7 @@ def tag(
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
-    max_windows: Annotated[
-        int | None, typer.Option(min=1, help="At most this many windows a head and track, evenly taken.")
-    ] = None,
+    max_windows: MaxWindows = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scoring workers; one a GPU, or one, by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks listed.")] = None,
     runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
@@ -94,6 +96,107 @@ def tag(
     }
     settings = verb.tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     return verb.tag(source, out, settings, retry_errors=retry_errors, demo_models=demo_models)
+
+
+@app.command()
+def plot(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A track: a path or a URL.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
+    timeline: Annotated[bool, typer.Option("--timeline", help="Also score the track and draw its timeline.")] = False,
+    genre_model: GenreModel = None,
+    tag_model: TagModel = None,
+    demo_models: DemoModels = False,
+    max_windows: MaxWindows = None,
+    config: Config = None,
+) -> int:
+    """Draw a track's waveform, spectrum, spectrogram and mel spectrogram as PNG."""
+    from tonearm.cli.plot import plot as verb
+    from tonearm.cli.tag import tag_settings
+
+    flags = {"max_windows": max_windows}
+    settings = tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
+    return verb(file, out, settings, timeline=timeline)
+
+
+@app.command()
+def report(dest: Destination) -> int:
+    """Write report.html of DEST anew, from its rows and its last run."""
+    from tonearm.library.report import write_report
+
+    print(write_report(dest))
+    return 0
+
+
+@app.command()
+def export(
+    dest: Destination,
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="File to write; a folder for audacity and m3u.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="csv, jsonl, audacity (labels per track), m3u (playlists) or embeddings (Parquet); by default what "
+            "OUTPUT's ending says.",
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option(help="For m3u: one playlist a genre or a tag.")] = "genre",
+    min_score: Annotated[float | None, typer.Option(help="Leave out labels that score less.")] = None,
+    include_embeddings: Annotated[bool, typer.Option("--include-embeddings", help="For jsonl.")] = False,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="For embeddings: project to so many numbers, by PCA on these tracks.")
+    ] = None,
+    all_versions: Annotated[
+        bool, typer.Option("--all-versions", help="Also earlier versions of objects that have changed.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> int:
+    """Write the rows of DEST for other programs."""
+    from tonearm.library import export as library_export
+
+    counts = library_export.export(
+        dest,
+        kind or library_export.kind_of(output),
+        output,
+        by=by,  # type: ignore[arg-type]  # export itself says what it expects
+        min_score=min_score,
+        include_embeddings=include_embeddings,
+        dim=dim,
+        all_versions=all_versions,
+        overwrite=overwrite,
+    )
+    print(f"{counts.output}: {counts.num_tracks:,} tracks in {counts.num_files:,} files")
+    return 0
+
+
+@app.command()
+def models(
+    genre_model: GenreModel = None,
+    tag_model: TagModel = None,
+    demo_models: DemoModels = False,
+    config: Config = None,
+) -> int:
+    """Show what the two heads are made of: family, labels, windows, size."""
+    from tonearm.cli.models import models as verb
+    from tonearm.cli.tag import tag_settings
+
+    settings = tag_settings({}, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
+    return verb(settings.models)
+
+
+@app.command()
+def demo(
+    library: Annotated[Path, typer.Option(help="Folder for the synthesized songs.")] = Path("demo-library"),
+    out: Annotated[Path, typer.Option(help="Folder for the rows and the report.")] = Path("demo-out"),
+    tracks: Annotated[int, typer.Option(min=1, help="How many songs.")] = 24,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same songs.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Scoring workers; one a GPU, or one, by default.")] = None,
+) -> int:
+    """Write a small library of synthesized songs and tag it with the built-in models."""
+    from tonearm.cli.demo import demo as verb
+    from tonearm.cli.tag import tag_settings
+
+    settings = tag_settings({"workers": workers}, None, genre_model=None, tag_model=None, demo_models=True)
+    return verb(library, out, settings, num_tracks=tracks, seed=seed)
 
 
 @app.command()

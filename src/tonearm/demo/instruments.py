@@ -134,8 +134,8 @@ def pad(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
     drift = 1 + 0.002 * np.sin(2 * np.pi * 0.2 * t + 6 * rng.random())
     phase = 2 * np.pi * frequency * np.cumsum(drift) / RATE
-    voices = sum(_saw(phase * d + 6 * rng.random(), frequency, 1300) for d in (0.996, 1.004))
-    return _fade(0.5 * voices, 0.35 * length_s, 0.35 * length_s)
+    low, high = (_saw(phase * detune + 6 * rng.random(), frequency, 1300) for detune in (0.996, 1.004))
+    return _fade(0.5 * (low + high), 0.35 * length_s, 0.35 * length_s)
 
 
 def bowed(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -96,8 +97,9 @@ class DemoTrack:
 def write_library(
     folder: str | Path, *, num_tracks: int = 24, seed: int = 0, min_s: float = 20, max_s: float = 60
 ) -> list[DemoTrack]:
-    """Write songs of every style in turn, a folder an artist, and beside them what real libraries hold too: a cover, notes
-    and a download that broke off.
+    """Write songs of every style in turn, a folder an artist, and beside them what real libraries hold too.
+
+    That is: notes, labels and a download that broke off.
 
     Args:
         folder: made if it is missing.
@@ -120,7 +122,7 @@ def write_library(
         tracks.append(DemoTrack(path, genre, title, ARTISTS[genre], duration_s, encoding))
     (folder / "broken download.mp3").write_bytes(b"<html><body>404 Not Found</body></html>\n" * 20)
     (folder / "notes.txt").write_text("Synthesized by tonearm.demo; free to use.\n")
-    with open(folder / "labels.txt", "w", newline="") as file:
+    with (folder / "labels.txt").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "genre"])
         rows.writerows((track.path.relative_to(folder).as_posix(), track.genre) for track in tracks)
@@ -139,7 +141,7 @@ def encode(path: Path, samples: NDArray[np.float32], encoding: Encoding, metadat
     layout = "stereo" if encoding.channels == 2 else "mono"
     with av.open(str(path), "w") as container:
         container.metadata.update(metadata)
-        stream = container.add_stream(encoding.codec, rate=encoding.sample_rate, layout=layout)
+        stream: Any = container.add_stream(encoding.codec, rate=encoding.sample_rate, layout=layout)
         if encoding.bit_rate is not None:
             stream.bit_rate = encoding.bit_rate
         if encoding.extension == "opus":

@@ -7,12 +7,13 @@ deserves (AudioSet's names), so the truth about each moment of a song is known.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.demo.instruments import DRUMS, RATE, play
+from tonearm.demo.instruments import DRUMS, play
+from tonearm.demo.instruments import RATE as RATE
 
 # Semitones above the key's root: one chord a bar, four bars round.
 MINOR = [[(0, 3, 7), (8, 12, 15), (3, 7, 10), (10, 14, 17)], [(0, 3, 7), (5, 8, 12), (8, 12, 15), (7, 10, 14)]]
@@ -43,7 +44,7 @@ class Style:
 
     name: str
     tempo: tuple[int, int]
-    chords: list[list[tuple[int, ...]]]
+    chords: Sequence[Sequence[tuple[int, ...]]]
     layers: tuple[Layer, ...]
     root: int = 45
     swing: float = 0.0
@@ -290,7 +291,7 @@ def compose(genre: str, seed: int, duration_s: float) -> Song:
         gain = layer.gain * rng.uniform(0.75, 1.2)
         left, right = gain * np.sqrt((1 - layer.pan) / 2), gain * np.sqrt((1 + layer.pan) / 2)
         for bar in np.flatnonzero(sounding):
-            events = layer.pattern(progression[bar % 4], int(bar), rng)
+            events = layer.pattern(progression[int(bar) % 4], int(bar), rng)
             _render(mix, events, bar * bar_s, bar_s / 4, root, style.swing, (left, right), rng)
             for tag in layer.tags:
                 spans.setdefault(tag, []).append((bar * bar_s, (bar + 1) * bar_s))
@@ -332,7 +333,7 @@ def _render(
         mix[1, first : first + len(note)] += gains[1] * note
 
 
-def _master(mix: NDArray[np.float32], style: Style, rng: np.random.Generator) -> NDArray[np.float32]:
+def _master(mix: NDArray[np.floating], style: Style, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the mix with reverberation, hiss, gentle compression and a peak of 0.9."""
     length = int(style.reverb_s * RATE)
     decay = np.exp(-np.arange(length) / RATE * 6.9 / style.reverb_s)

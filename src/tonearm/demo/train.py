@@ -58,17 +58,35 @@ def make_model(head: str) -> tuple[Any, Any]:
     }
     if head == "genre":
         config = HubertConfig(
-            hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, classifier_proj_size=96,
-            conv_dim=(64, 64, 96, 96), conv_kernel=(10, 8, 4, 4), conv_stride=(5, 4, 4, 4), num_feat_extract_layers=4,
-            num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, do_stable_layer_norm=True, layerdrop=0.0,
-            apply_spec_augment=False, **labels,
-        )  # fmt: skip
+            hidden_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=256,
+            classifier_proj_size=96,
+            conv_dim=(64, 64, 96, 96),
+            conv_kernel=(10, 8, 4, 4),
+            conv_stride=(5, 4, 4, 4),
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+            do_stable_layer_norm=True,
+            layerdrop=0.0,
+            apply_spec_augment=False,
+            **labels,
+        )
         extractor = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=True, return_attention_mask=False)
         return HubertForSequenceClassification(config), extractor
     ast = ASTConfig(
-        hidden_size=96, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256, patch_size=16,
-        frequency_stride=16, time_stride=16, hidden_dropout_prob=0.1, problem_type="multi_label_classification", **labels,
-    )  # fmt: skip
+        hidden_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=256,
+        patch_size=16,
+        frequency_stride=16,
+        time_stride=16,
+        hidden_dropout_prob=0.1,
+        problem_type="multi_label_classification",
+        **labels,
+    )
     return ASTForAudioClassification(ast), ASTFeatureExtractor()
 
 
@@ -159,8 +177,8 @@ pipeline_tag: audio-classification
 ---
 # tonearm's demo model: {head}
 
-{parameters:,} parameters, trained from scratch on songs that `tonearm.demo.songs` synthesizes. **It knows only synthesized
-music** and is there to try tonearm without a download; what it says of real music means nothing.
+{parameters:,} parameters, trained from scratch on songs that `tonearm.demo.songs` synthesizes. **It knows only
+synthesized music** and is there to try tonearm without a download; what it says of real music means nothing.
 
 Held out (songs of other seeds): {figures}.
 

@@ -121,8 +121,8 @@ def tag_library(
     )
     if not audit.is_exact:
         raise Incomplete(
-            f"the audit of {out} found {audit.num_missing} listed tracks without a row and {audit.num_doubled} with more "
-            f"than one, expected exactly one each; run the same command again, and report this as a bug if it stays"
+            f"the audit of {out} found {audit.num_missing} listed tracks without a row and {audit.num_doubled} with "
+            f"more than one, expected exactly one each; run the same command again, and report this if it stays"
         )
     return outcome
 
@@ -194,7 +194,7 @@ def _execute(
             ray.data.read_parquet(folder, filesystem=source, file_extensions=["parquet"])
             .repartition(target_num_rows_per_block=per_block)
             .map_batches(
-                decode_tracks,
+                decode_tracks,  # type: ignore[arg-type]  # Ray does not type functions with keyword arguments
                 fn_kwargs={
                     "request": decode_request(plans, settings.decode.max_scored_s),
                     "fetch": settings.fetch,
@@ -268,13 +268,13 @@ def _explain(error: Exception, destination: Destination) -> TonearmError:
             return cause
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
             return Stopped(
-                f"the disk under {destination.url} or under Ray's temporary folder is full; the rows already written stay. "
-                "Free some space and run the same command to go on"
+                f"the disk under {destination.url} or under Ray's temporary folder is full; the rows already written "
+                "stay. Free some space and run the same command to go on"
             )
-    last = causes[-1]
+    lines = str(causes[-1]).strip().splitlines() or ["no message"]
     return Stopped(
-        f"the run broke off: {type(last).__name__}: {str(last).strip().splitlines()[-1] if str(last).strip() else 'no message'}; "
-        f"the rows already written in {destination.url} stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
+        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {destination.url} "
+        f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
     )
 
 

@@ -53,7 +53,7 @@ def encode_track(ref: TrackRef, outcome: DecodedTrack | TrackError) -> pa.Table:
                 "num_samples": stream.num_samples,
                 "scale": stream.scale,
                 "spans": [edge for span in stream.spans for edge in span],
-                "pcm": memoryview(np.ascontiguousarray(stream.pcm)).cast("B"),
+                "pcm": memoryview(np.ascontiguousarray(stream.pcm).data).cast("B"),
             }
             for stream in outcome.streams
         ]

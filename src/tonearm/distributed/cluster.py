@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import sys
@@ -67,7 +68,7 @@ def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
         if is_local:
             _start_local(num_workers, verbose)
         elif not already:
-            ray.init(address=address, log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR")
+            ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
         raise ClusterError(
@@ -123,7 +124,7 @@ def _start_local(num_workers: int | None, verbose: bool) -> None:
         object_store_memory=store,
         include_dashboard=False,
         log_to_driver=verbose,
-        logging_level="INFO" if verbose else "ERROR",
+        logging_level=logging.INFO if verbose else logging.ERROR,
         configure_logging=True,
     )
 
@@ -162,7 +163,7 @@ def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_lo
     others = [node.get("CPU", 0.0) for node in nodes if num_gpus and not node.get("GPU", 0.0)]
     if max([*free, *others], default=0.0) < 1:
         raise ClusterError(
-            f"{scorers} scoring workers would take all {num_cpus:g} CPUs and leave none to list, decode and write: the run "
-            f"would wait for ever; give --workers {max(1, scorers - 1)} or at least {scorers * cpus + 1:g} CPUs"
+            f"{scorers} scoring workers would take all {num_cpus:g} CPUs and leave none to list, decode and write: the "
+            f"run would wait for ever; give --workers {max(1, scorers - 1)} or at least {scorers * cpus + 1:g} CPUs"
         )
     return Layout(scorers, cpus, gpus, threads, num_cpus, is_local)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import posixpath
 from collections.abc import Callable
 
 from tonearm.errors import UsageError
 from tonearm.library import table
+from tonearm.library.export_embeddings import write_embeddings
 from tonearm.library.export_labels import write_labels
 from tonearm.library.export_output import By, ExportRequest, check_output
 from tonearm.library.export_playlists import write_playlists
@@ -22,7 +24,9 @@ WRITERS: dict[str, Callable[[ExportRequest], tuple[int, int]]] = {
     "jsonl": write_jsonl,
     "audacity": write_labels,
     "m3u": write_playlists,
+    "embeddings": write_embeddings,
 }
+ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "embeddings"}
 FOLDER_KINDS = ("audacity", "m3u")
 
 
@@ -36,6 +40,21 @@ class ExportCounts:
     num_files: int
 
 
+def kind_of(output: str) -> str:
+    """Return the kind that an output's ending stands for.
+
+    Raises:
+        UsageError: it stands for none.
+    """
+    ending = posixpath.splitext(output)[1].lower()
+    if ending not in ENDINGS:
+        raise UsageError(
+            f"got {output}, whose ending is that of no export ({', '.join(ENDINGS)}); "
+            f"give --format, one of {', '.join(WRITERS)}"
+        )
+    return ENDINGS[ending]
+
+
 def export(
     destination: str,
     kind: str,
@@ -44,6 +63,7 @@ def export(
     by: By = "genre",
     min_score: float | None = None,
     include_embeddings: bool = False,
+    dim: int | None = None,
     all_versions: bool = False,
     overwrite: bool = False,
 ) -> ExportCounts:
@@ -51,12 +71,14 @@ def export(
 
     Args:
         kind: ``csv`` (one line a track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
-            ``audacity`` (a folder with one label file a track) or ``m3u`` (a folder with one playlist a genre or tag).
+            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist a genre or tag) or
+            ``embeddings`` (Parquet, a row a track).
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
         by: what a playlist is of; for ``m3u``.
         min_score: leave out tags (and, for playlists by genre, tracks) that score less; without it 0.5 for the tags of
             ``audacity`` and ``m3u``, and 0 for everything else.
         include_embeddings: for ``jsonl``.
+        dim: for ``embeddings``: project them to so many numbers by PCA fitted on these tracks.
         all_versions: also the earlier versions of objects that have changed.
         overwrite: replace what is there; other files of a folder stay.
 
@@ -72,8 +94,10 @@ def export(
         raise UsageError(f"got by = {by!r}, expected 'genre' or 'tag'")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
+    if dim is not None and kind != "embeddings":
+        raise UsageError(f"got a projection to {dim} numbers for {kind}, which has none; it goes with embeddings")
     check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
     newest = None if all_versions else table.latest(destination)
     keys = newest.keys if newest is not None and newest.num_older else None
-    request = ExportRequest(destination, output, by, min_score, include_embeddings, keys)
+    request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, keys)
     return ExportCounts(kind, output, *WRITERS[kind](request))

@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import IO, BinaryIO, Literal, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class ExportRequest:
     by: By
     min_score: float | None
     include_embeddings: bool
+    dim: int | None
     keys: NDArray[np.int64] | None
 
     def threshold(self, default: float) -> float:
@@ -64,6 +65,23 @@ def whole_file(url: str) -> Iterator[TextIO]:
     Raises:
         DestinationError: the place is full, read-only or refused.
     """
+    with _whole(url, lambda path: path.open("w", encoding="utf-8", newline="")) as file:
+        yield cast(TextIO, file)
+
+
+@contextlib.contextmanager
+def whole_binary(url: str) -> Iterator[BinaryIO]:
+    """Give a binary file that appears at ``url`` when the block ends well, and never otherwise.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    with _whole(url, lambda path: path.open("wb")) as file:
+        yield cast(BinaryIO, file)
+
+
+@contextlib.contextmanager
+def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
     found, path = stores.filesystem(url)
     with stores.writing(url), contextlib.ExitStack() as stack:
         if stores.is_local(url):
@@ -73,7 +91,7 @@ def whole_file(url: str) -> Iterator[TextIO]:
         else:
             partial = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonearm-"))) / "export"
         stack.callback(partial.unlink, missing_ok=True)
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with open_(partial) as file:
             yield file
         if stores.is_local(url):
             partial.replace(target)

@@ -22,6 +22,7 @@ from pyarrow.fs import FileSelector, FileType
 from tonearm.errors import DestinationError
 from tonearm.library import schema, stores
 from tonearm.library.runs import KEY, PENDING_SUFFIX, Destination
+from tonearm.library.uris import shown
 
 BATCH_ROWS = 4096
 # One batch is decoded while one is in use; the next file is opened meanwhile. More only costs memory.
@@ -206,5 +207,5 @@ def _reading(destination: str) -> Iterator[None]:
         ) from None
     except stores.store_errors(stores.scheme(destination)) as error:
         raise DestinationError(
-            f"{stores.shown(destination)}: tracks/ cannot be read ({stores.reason(error)}); see `tonearm doctor`"
+            f"{shown(destination)}: tracks/ cannot be read ({stores.reason(error)}); see `tonearm doctor`"
         ) from None

@@ -1,7 +1,7 @@
 """Hugging Face audio classifiers: what a folder or hub id holds, and its weights.
 
-Any architecture of transformers' ``AutoModelForAudioClassification``. Weights are safetensors unless the caller insists;
-code from a checkpoint is never run.
+Any architecture of transformers' ``AutoModelForAudioClassification``. Weights are safetensors unless the caller
+insists; code from a checkpoint is never run.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ def _native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> fl
 
 
 def _min_samples(config: Any) -> int:
-    kernels, strides = getattr(config, "conv_kernel", None), getattr(config, "conv_stride", None)
+    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
     if config.model_type in ("audio-spectrogram-transformer", "whisper", "wav2vec2-bert") or not kernels:
         return FRAME_SAMPLES
     field, jump = 1, 1
@@ -268,7 +268,7 @@ def _min_samples(config: Any) -> int:
 def _count_parameters(folder: Path) -> int | None:
     total = 0
     for path in folder.glob("*.safetensors"):
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
@@ -286,7 +286,7 @@ def _hash_files(stats: tuple[tuple[str, int, int], ...]) -> str:
     digest = hashlib.sha256()
     for name, _, _ in stats:
         digest.update(Path(name).name.encode())
-        with open(name, "rb") as file:
+        with Path(name).open("rb") as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)
     return f"sha256:{digest.hexdigest()[:16]}"

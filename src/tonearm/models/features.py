@@ -6,6 +6,7 @@ B windows, S samples, T frames, F frequency bins, M mel bins.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -51,19 +52,24 @@ class AstFilterbank(nn.Module):
         super().__init__()
         from transformers.audio_utils import mel_filter_bank
 
-        filters = mel_filter_bank(
-            num_frequency_bins=FFT // 2 + 1,
-            num_mel_filters=extractor.num_mel_bins,
-            min_frequency=20,
-            max_frequency=extractor.sampling_rate // 2,
-            sampling_rate=extractor.sampling_rate,
-            norm=None,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # narrow bands without a bin: the reference has them too
+            filters = mel_filter_bank(
+                num_frequency_bins=FFT // 2 + 1,
+                num_mel_filters=extractor.num_mel_bins,
+                min_frequency=20,
+                max_frequency=extractor.sampling_rate // 2,
+                sampling_rate=extractor.sampling_rate,
+                norm=None,
+                mel_scale="kaldi",
+                triangularize_in_mel_space=True,
+            )
         self.max_length = int(extractor.max_length)
         # (x - mean) / (2 std), the reference's own odd factor of two.
-        self.mean, self.spread = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
+        self.mean: float = extractor.mean if extractor.do_normalize else 0.0
+        self.spread: float = 2 * extractor.std if extractor.do_normalize else 1.0
+        self.filters: Tensor
+        self.window: Tensor
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(FRAME, periodic=False), persistent=False)
 
@@ -87,6 +93,8 @@ class WhisperLogMel(nn.Module):
         super().__init__()
         self.num_samples, self.fft, self.hop = extractor.n_samples, extractor.n_fft, extractor.hop_length
         self.do_normalize = bool(getattr(extractor, "do_normalize", False))
+        self.filters: Tensor
+        self.window: Tensor
         self.register_buffer("filters", torch.as_tensor(extractor.mel_filters).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(self.fft), persistent=False)
 

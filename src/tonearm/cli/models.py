@@ -1,0 +1,52 @@
+"""``tonearm models``: what the two heads are made of, before anything runs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import CheckpointError
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, plan_windows
+from tonearm.settings import ModelSettings
+
+NUM_LABELS = 8
+
+
+def models(settings: ModelSettings) -> int:
+    """Print each head's checkpoint, or why it cannot be used; return 0 when both can, else 2."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    problems = []
+    for head, source, revision, window_s in (
+        ("genre", settings.genre_model, settings.genre_revision, settings.genre_window_s),
+        ("tags", settings.tag_model, settings.tag_revision, settings.tag_window_s),
+    ):
+        if source is None:
+            table.add_row(head, "off")
+            continue
+        try:
+            info = describe_checkpoint(source, revision=revision)
+            plan = plan_windows(info, window_s, None)
+        except CheckpointError as error:
+            problems.append(error)
+            table.add_row(head, error.message)
+            continue
+        for place, (name, text) in enumerate(_facts(info, plan, source)):
+            table.add_row("" if place else head, f"{name:<12}{text}")
+    Console(highlight=False, soft_wrap=True).print(table)
+    return 2 if problems else 0
+
+
+def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[str, str]]:
+    size = f", {info.num_parameters / 1e6:.1f} M parameters" if info.num_parameters else ", pickled weights only"
+    kind = "multi-label" if info.multi_label else "single-label"
+    labels = ", ".join(info.labels[:NUM_LABELS]) + (", ..." if len(info.labels) > NUM_LABELS else "")
+    return [
+        ("checkpoint", source),
+        ("revision", info.revision),
+        ("family", f"{info.family}{size}"),
+        ("labels", f"{len(info.labels)} ({labels}), trained as {kind}"),
+        ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_samples / plan.sample_rate:g} s"),
+        ("embedding", f"{info.embedding_dim} numbers"),
+    ]
