@@ -155,7 +155,8 @@ def _spread(model: Any, extractor: Any, seed: int) -> None:
     with torch.no_grad():
         batches = [extractor(clip, sampling_rate=rate, return_tensors="pt") for clip in clips(seed, length_s=length_s)]
         logits = torch.cat([model(**batch).logits for batch in batches])  # [clips, labels]
-        scale = 2.0 / logits.std(dim=0).clamp_min(1e-6)
+        # Beyond some thousands the rounding of float32 in the encoder would show in the logits.
+        scale = (2.0 / logits.std(dim=0)).clamp_max(3000.0)
         offset = torch.linspace(-1.0, 1.0, logits.shape[1])
         head.weight.mul_(scale[:, None])
         head.bias.copy_((head.bias - logits.mean(dim=0)) * scale + offset)

@@ -30,7 +30,7 @@ class Projection:
 
     def apply(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 [tracks, num_components] of ``embeddings`` [tracks, dim]."""
-        projected: NDArray[np.float32] = (embeddings - self.mean) @ self.components.T
+        projected: NDArray[np.float32] = (embeddings - self.mean).astype(np.float32) @ self.components.T
         return projected
 
 
