@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,6 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
         raise CheckpointError(
             f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"
         )
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -133,7 +131,7 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
         reason = (
             f"is not to be had from the hub ({error.response.status_code if error.response is not None else error})"
         )
-    except (OSError, httpx.HTTPError):
+    except OSError:
         reason = "could not be downloaded"
     raise CheckpointError(
         f"the model {source} {reason}; give --genre-model and --tag-model the folders of saved models, "
@@ -207,6 +205,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
         CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
     from transformers.utils import logging as chatter
 
@@ -229,16 +228,21 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
                 trust_remote_code=False,
                 use_safetensors=None if allow_pickle else True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that the report tells the shapes
                 dtype=torch.float32,
             )
             extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{source} cannot be loaded: {_first_line(error)}") from None
-    absent = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
-    if absent:
+    for name, stored, expected in sorted(report.get("mismatched_keys", ()), key=str):
         raise CheckpointError(
-            f"{source}: {len(absent)} weights are missing or of another shape ({absent[0]} ...); "
-            "expected a fine-tuned classifier, not a bare encoder"
+            f"{source}: the weight {name} has the shape {list(stored)}, expected {list(expected)} for the config's "
+            f"{config.num_labels} labels; the config belongs to other weights"
+        )
+    if absent := sorted(report.get("missing_keys", ())):
+        raise CheckpointError(
+            f"{source}: {len(absent)} weights are missing ({absent[0]} ...); expected a fine-tuned classifier, not a "
+            "bare encoder"
         )
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
@@ -266,12 +270,15 @@ def _min_samples(config: Any) -> int:
 
 
 def _count_parameters(folder: Path) -> int | None:
+    from safetensors import SafetensorError, safe_open
+
     total = 0
     for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        try:
+            with safe_open(path, "np") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); save or download it again") from None
     return total or None
 
 
