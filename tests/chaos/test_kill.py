@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(280)
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("library")
-    write_library(folder, num_tracks=32, seed=5)
+    write_library(folder, num_tracks=28, seed=5, min_s=12, max_s=30)
     return folder
 
 
@@ -72,10 +72,11 @@ def test_killed_driver_resumes_to_the_undisturbed_table(
 ) -> None:
     process, out = running
     wait_for(lambda: len(finished_files(out)) >= 2, what="two finished files")
-    family = psutil.Process(process.pid).children(recursive=True)
+    workers = workers_of(process, "ray::Map")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    psutil.wait_procs(family, timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive, "workers outlive their run"
     before = len(finished_files(out))
     assert before < undisturbed.num_rows / 2, "the run was over before it was killed"
     again = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)

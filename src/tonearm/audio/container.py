@@ -127,7 +127,7 @@ class _FFmpegSource(Source):
             elif container.duration and container.duration > 0:
                 declared_s = container.duration / 1_000_000
             return cls(
-                codec=context.name,
+                codec=context.codec.canonical_name,
                 sample_rate=context.sample_rate or 0,
                 channels=context.channels,
                 declared_s=declared_s,

@@ -15,6 +15,7 @@ from tonearm.cli.terminal import clock
 from tonearm.settings import TagSettings
 
 NUM_TAGS = 3
+LEAST_SCORE = 0.5
 LABELS = "labels.txt"
 
 
@@ -59,7 +60,8 @@ def _cells(row: dict[str, Any], truth: str | None) -> list[str]:
     if row["status"] != "ok":
         return ["", name, "", "", row["error_code"], "", "", ""]
     audio = f"{row['codec']} {row['sample_rate'] / 1000:g} kHz {'mono' if row['channels'] == 1 else 'stereo'}"
-    tags = ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in row["tags"][:NUM_TAGS])
+    labels = [tag["label"] for tag in row["tags"] if tag["label"] != "Music" and tag["score"] >= LEAST_SCORE]
+    tags = ", ".join(labels[:NUM_TAGS])
     mark = "" if truth is None else "✓" if truth == row["genre"] else f"({truth})"
     length = clock(row["duration_s"])
     return [
