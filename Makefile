@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-all lint bench bench-quick clean
+.PHONY: install demo test test-slow lint bench bench-quick clean
 
 install: $(STAMP)
 
@@ -19,7 +19,10 @@ demo: $(STAMP)
 	@$(BIN)/tonearm demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

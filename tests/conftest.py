@@ -26,3 +26,13 @@ def shared_audio() -> Path:
 def shared_facts() -> Path:
     """The folder of published model configurations beside the checkout."""
     return _shared("facts")
+
+
+@pytest.fixture(scope="session")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine short synthesized songs in several codecs, a folder an artist; read only."""
+    from tonearm.demo.library import write_library
+
+    folder = tmp_path_factory.mktemp("songs")
+    write_library(folder, num_tracks=9, seed=3, min_s=12, max_s=16)
+    return folder

@@ -11,12 +11,16 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from annotated_types import Ge, Gt, Le
 
 from tonearm.errors import SettingsError
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Positive = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Gt(0)]
 T = TypeVar("T")
 
 GENRE_MODEL = "sanchit-gandhi/distilhubert-finetuned-gtzan"
@@ -27,20 +31,20 @@ TAG_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 class FetchSettings:
     """How objects are read from a store."""
 
-    max_bytes: int = 2**30
-    timeout_s: float = 300.0
-    num_attempts: int = 5
-    backoff_s: float = 0.5
-    concurrency: int = 4
+    max_bytes: Positive = 2**30
+    timeout_s: Seconds = 300.0
+    num_attempts: Positive = 5
+    backoff_s: Annotated[float, Ge(0)] = 0.5
+    concurrency: Positive = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodeSettings:
     """How bytes become a waveform, and what a decoder may take while it does."""
 
-    timeout_s: float = 300.0
-    max_memory_bytes: int = 2 * 2**30
-    max_scored_s: float = 4 * 3600.0
+    timeout_s: Seconds = 300.0
+    max_memory_bytes: Positive = 2 * 2**30
+    max_scored_s: Seconds = 4 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +55,13 @@ class ModelSettings:
     tag_model: str | None = TAG_MODEL
     genre_revision: str | None = None
     tag_revision: str | None = None
-    genre_window_s: float = 30.0
-    tag_window_s: float | None = None
+    genre_window_s: Seconds = 30.0
+    tag_window_s: Seconds | None = None
     runtime: Runtime = "auto"
     precision: Precision = "auto"
-    batch_size: int | None = None
-    top_tags: int = 20
-    top_window_tags: int = 3
+    batch_size: Positive | None = None
+    top_tags: Positive = 20
+    top_window_tags: Annotated[int, Ge(0)] = 3
     allow_pickle: bool = False
 
 
@@ -68,11 +72,11 @@ class TagSettings:
     models: ModelSettings = ModelSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
-    max_windows: int | None = None
-    workers: int | None = None
-    limit: int | None = None
-    max_error_rate: float = 0.1
-    tracks_per_block: int | None = None
+    max_windows: Positive | None = None
+    workers: Positive | None = None
+    limit: Positive | None = None
+    max_error_rate: Annotated[float, Ge(0), Le(1)] = 0.1
+    tracks_per_block: Positive | None = None
     verbose: bool = False
 
 
@@ -89,7 +93,7 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"{where}: got {values!r}, expected a table of settings")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     given: dict[str, Any] = {}
     for name, value in values.items():

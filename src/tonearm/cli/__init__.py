@@ -30,15 +30,21 @@ def main() -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    import click
+    import typer
 
-    if isinstance(error, click.exceptions.Abort):
+    if isinstance(error, typer.Abort):
         return 4
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
+    # typer brings a click of its own, whose errors have no public name.
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        print(f"tonearm: {error.format_message().rstrip('.')}; see {_command_path(error)} --help", file=sys.stderr)
+        return int(error.exit_code)
     import traceback
 
     traceback.print_exception(error)
     print("tonearm: this is a bug; please report it with the lines above", file=sys.stderr)
     return 1
+
+
+def _command_path(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "tonearm"

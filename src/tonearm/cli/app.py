@@ -36,9 +36,7 @@ GenreModel = Annotated[
 TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
 ]
-MaxWindows = Annotated[
-    int | None, typer.Option(min=1, help="At most this many windows a head and track, evenly taken.")
-]
+MaxWindows = Annotated[int | None, typer.Option(help="At most this many windows a head and track, evenly taken.")]
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
 Config = Annotated[
     Path | None,
@@ -70,12 +68,12 @@ def tag(
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scoring workers; one a GPU, or one, by default.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks listed.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N tracks listed.")] = None,
     runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
     max_error_rate: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Exit 3 when a larger share of tracks failed (0.1 by default).")
+        float | None, typer.Option(help="Exit 3 when a larger share of tracks failed (0.1 by default).")
     ] = None,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Take up the failed tracks of earlier runs again.")
@@ -143,7 +141,7 @@ def export(
     min_score: Annotated[float | None, typer.Option(help="Leave out labels that score less.")] = None,
     include_embeddings: Annotated[bool, typer.Option("--include-embeddings", help="For jsonl.")] = False,
     dim: Annotated[
-        int | None, typer.Option(min=1, help="For embeddings: project to so many numbers, by PCA on these tracks.")
+        int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
     ] = None,
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Also earlier versions of objects that have changed.")
@@ -189,7 +187,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the rows and the report.")] = Path("demo-out"),
     tracks: Annotated[int, typer.Option(min=1, help="How many songs.")] = 24,
     seed: Annotated[int, typer.Option(help="The same seed writes the same songs.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scoring workers; one a GPU, or one, by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
 ) -> int:
     """Write a small library of synthesized songs and tag it with the built-in models."""
     from tonearm.cli.demo import demo as verb

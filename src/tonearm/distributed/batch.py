@@ -92,7 +92,7 @@ def tag_library(
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    destination = Destination(out)
+    destination = Destination.of(out)
     own = runs.claim(destination, fingerprint_facts(plans, settings))
     run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
     listed = manifest.write_manifest(sources, destination.manifest, limit=settings.limit, progress=watcher.listing)

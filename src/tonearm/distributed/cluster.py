@@ -112,6 +112,11 @@ def _start_local(num_workers: int | None, verbose: bool) -> None:
     import ray
 
     cores = usable_cores()
+    if num_workers is not None and num_workers > cores:
+        raise ClusterError(
+            f"{num_workers} scoring workers on {cores} cores would only take each other's time and memory; give "
+            f"--workers {cores} or fewer, or a cluster with RAY_ADDRESS"
+        )
     memory = psutil.virtual_memory().available
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
     # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.

@@ -20,6 +20,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,12 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tonearm.errors import DestinationError
 from tonearm.library import stores
+from tonearm.library.uris import local_path, shown, split_bucket
 
 PENDING_SUFFIX = ".pending.parquet"
 KEY = "track_key"
+WRITABLE = ("s3", "gs", "az", "memory")
+READERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,21 @@ class Destination:
     """The places below one ``--out``."""
 
     url: str
+
+    @classmethod
+    def of(cls, url: str) -> Destination:
+        """Return the destination at ``url``, with a local path made absolute.
+
+        Raises:
+            DestinationError: a place that cannot hold one, such as ``https://`` or ``s3://`` without a bucket.
+        """
+        if stores.is_local(url):
+            return cls(local_path(url))
+        if stores.scheme(url) not in WRITABLE:
+            raise DestinationError(f"got --out {shown(url)}, expected a folder, s3://, gs:// or az://BUCKET/PREFIX")
+        if not split_bucket(url)[0]:
+            raise DestinationError(f"got --out {url}, expected a bucket: {stores.scheme(url)}://BUCKET/PREFIX")
+        return cls(url)
 
     def join(self, *parts: str) -> str:
         return posixpath.join(self.url.rstrip("/") or "/", *parts)
@@ -149,7 +168,7 @@ def track_files(destination: Destination, own: str) -> list[str]:
 
 
 def _is_pending(name: str, pending: set[str]) -> bool:
-    return any(name.startswith(mark) for mark in pending)
+    return name.startswith(tuple(pending))
 
 
 def scan_tracks(destination: Destination, own: str, columns: list[str]) -> Iterator[pa.Table]:
@@ -159,13 +178,19 @@ def scan_tracks(destination: Destination, own: str, columns: list[str]) -> Itera
         DestinationError: a file that is not Parquet, named.
     """
     filesystem, _ = stores.arrow_filesystem(destination.tracks)
-    for path in track_files(destination, own):
+
+    def read(path: str) -> pa.Table:
         try:
-            yield pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
+            return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None, use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise DestinationError(
                 f"{path} cannot be read ({error}); delete that file and run again: its tracks will be tagged anew"
             ) from None
+
+    paths = track_files(destination, own)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:  # a store's latency, many times over
+        for first in range(0, len(paths), 16 * READERS):
+            yield from pool.map(read, paths[first : first + 16 * READERS])
 
 
 def done_keys(destination: Destination, own: str) -> NDArray[np.int64]:
