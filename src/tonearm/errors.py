@@ -9,7 +9,7 @@
     │   ├── CheckpointError          checkpoint            2   400   a model folder or hub id that cannot be used
     │   ├── DestinationError         destination           2   400   an output that is taken, read-only or full
     │   └── ClusterError             cluster               2   503   too few processors to run without a deadlock
-    ├── TrackError                   (see TRACK_CODES)     –  see table   one track failed; the others go on
+    ├── TrackError                   (see TRACK_CODES)     3  see table   one track failed; in a run the others go on
     │   ├── FetchError               not_found, access_denied, fetch_failed, fetch_timeout, too_large, changed
     │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short,
     │   │                            decode_timeout, decode_crashed, decode_memory
@@ -107,6 +107,8 @@ class ClusterError(UsageError):
 
 class TrackError(TonearmError):
     """One track failed; ``code`` is a key of ``TRACK_CODES``."""
+
+    exit_status = 3
 
     def __init__(self, message: str, *, code: str) -> None:
         if code not in TRACK_CODES:

@@ -38,6 +38,7 @@ def write_pictures(
         sample_rate: Hz.
         start_s: where in the track the waveform begins; the time axes count from there.
     """
+    waveform = np.pad(waveform, (0, max(0, 2 - len(waveform))))
     drawings: dict[str, Callable[[Axes, NDArray[np.float32], int, float], None]] = {
         "waveform": draw_waveform,
         "spectrum": draw_spectrum,
@@ -66,13 +67,12 @@ def draw_spectrum(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, s
     """Draw level over frequency, on a log axis, of the loudest 4096 samples under a Hann window."""
     first = _loudest(waveform, SPECTRUM_FRAME)
     frame = waveform[first : first + SPECTRUM_FRAME]
-    size = max(len(frame), 2)
-    magnitude = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), size))
-    frequency = np.fft.rfftfreq(size, 1 / sample_rate)
+    magnitude = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), SPECTRUM_FRAME))
+    frequency = np.fft.rfftfreq(SPECTRUM_FRAME, 1 / sample_rate)
     axes.plot(frequency[1:], _decibel(magnitude)[1:], color="#2b6cb0", linewidth=0.9)
     at_s = start_s + first / sample_rate
     axes.set(
-        title=f"Spectrum of the loudest {size:,} samples (from {at_s:.2f} s, Hann window)",
+        title=f"Spectrum of the loudest {len(frame):,} samples (from {at_s:.2f} s, Hann window)",
         xscale="log",
         xlabel="Frequency (Hz)",
         ylabel="Level (dB)",

@@ -61,7 +61,7 @@ def _cells(row: dict[str, Any], truth: str | None) -> list[str]:
         return ["", name, "", "", row["error_code"], "", "", ""]
     audio = f"{row['codec']} {row['sample_rate'] / 1000:g} kHz {'mono' if row['channels'] == 1 else 'stereo'}"
     labels = [tag["label"] for tag in row["tags"] if tag["label"] != "Music" and tag["score"] >= LEAST_SCORE]
-    tags = ", ".join(labels[:NUM_TAGS])
+    tags = " · ".join(labels[:NUM_TAGS])
     mark = "" if truth is None else "✓" if truth == row["genre"] else f"({truth})"
     length = clock(row["duration_s"])
     return [

@@ -1,0 +1,69 @@
+"""A data set that ``datasets`` saved, as a source: bytes inside its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.commands import read_tracks, tonearm
+from tonearm.errors import FetchError, SourceError
+from tonearm.library.objects import ObjectReader
+from tonearm.library.sources import list_tracks
+from tonearm.settings import FetchSettings
+
+datasets = pytest.importorskip("datasets")
+READER = ObjectReader(FetchSettings(num_attempts=1))
+
+
+def save(songs: Path, folder: Path) -> list[Path]:
+    files = sorted(songs.glob("*/*"))[:4]
+    audio = [{"path": str(path), "bytes": path.read_bytes()} for path in files]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"clip": pa.array(audio, kind), "label": [path.parent.name for path in files]})
+    # `from_dict` would encode with torchcodec; what is stored is the same.
+    rows = datasets.Dataset(table).cast_column("clip", datasets.Audio(decode=False))
+    datasets.DatasetDict({"train": rows.select(range(3)), "test": rows.select([3])}).save_to_disk(folder)
+    return files
+
+
+def test_rows_with_bytes_are_read_by_split_and_number(songs: Path, tmp_path: Path) -> None:
+    files = save(songs, tmp_path / "set")
+    refs = list(list_tracks([str(tmp_path / "set")]))
+    assert [ref.uri.rpartition("#")[2] for ref in refs] == ["train/0", "train/1", "train/2", "test/0"]
+    assert len({ref.track_key for ref in refs}) == 4
+    assert [READER.read(ref) for ref in refs] == [path.read_bytes() for path in files]
+
+
+def test_a_data_set_written_anew_is_new_tracks(songs: Path, tmp_path: Path) -> None:
+    save(songs, tmp_path / "set")
+    before = list(list_tracks([str(tmp_path / "set")]))
+    rows = datasets.load_from_disk(str(tmp_path / "set"))["test"].map(lambda row: {"label": "other"})
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "other")
+    for path in (tmp_path / "set").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    for path in (tmp_path / "other").rglob("*"):
+        target = tmp_path / "set" / path.relative_to(tmp_path / "other")
+        target.mkdir(exist_ok=True) if path.is_dir() else target.write_bytes(path.read_bytes())
+    after = list(list_tracks([str(tmp_path / "set")]))
+    assert not {ref.track_key for ref in before} & {ref.track_key for ref in after}
+    with pytest.raises(FetchError) as caught:
+        READER.read(before[0])
+    assert caught.value.code == "changed"
+
+
+def test_a_data_set_without_audio_says_so(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "set")
+    with pytest.raises(SourceError, match="has the columns text; expected one of type Audio"):
+        list(list_tracks([str(tmp_path / "set")]))
+
+
+def test_it_is_tagged(songs: Path, tmp_path: Path) -> None:
+    save(songs, tmp_path / "set")
+    run = tonearm("tag", tmp_path / "set", "--out", tmp_path / "out", "--demo-models")
+    assert run.returncode == 0, run.stderr
+    table = read_tracks(tmp_path / "out")
+    assert table.num_rows == 4
+    assert set(table["status"].to_pylist()) == {"ok"}

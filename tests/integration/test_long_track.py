@@ -1,0 +1,75 @@
+"""Three hours of audio: scored to the end, with no process above 2 GiB, however small the file."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from tests.checkpoints import AST, save_small
+from tests.commands import read_tracks, start_tonearm
+
+HOURS_S = 3 * 3600.0
+LIMIT_BYTES = 2 * 2**30
+
+
+class PeakMemory(threading.Thread):
+    """Notes the largest resident set of each process below ``pid`` until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.ended = threading.Event()
+        self.peaks: dict[str, int] = {}
+
+    def run(self) -> None:
+        while not self.ended.wait(0.1):
+            try:
+                family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+            except psutil.Error:
+                return
+            for process in family:
+                try:
+                    name = f"{process.pid} {' '.join(process.cmdline())[:60]}"
+                    self.peaks[name] = max(self.peaks.get(name, 0), process.memory_info().rss)
+                except psutil.Error:
+                    continue
+
+
+@pytest.mark.parametrize("max_windows", [None, 12])
+def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
+    library, out = tmp_path / "library", tmp_path / "out"
+    library.mkdir()
+    rate = 22050
+    hum = (0.3 * np.sin(np.arange(rate * 60) * 0.05)).astype(np.float32)
+    with soundfile.SoundFile(library / "set.flac", "w", rate, 1) as file:
+        for minute in range(180):
+            file.write(hum if minute < 179 else hum * 0.1)
+    tiny = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    tags = save_small(tmp_path / "ast", AST, patch_size=16, frequency_stride=64, time_stride=64, **tiny)
+    genre = save_small(tmp_path / "hubert", "hubert", conv_dim=(8, 8, 8), conv_stride=(10, 8, 8), **tiny)
+    options = ["--max-windows", str(max_windows)] if max_windows else []
+    process = start_tonearm("tag", library, "--out", out, "--genre-model", genre, "--tag-model", tags, *options)
+    memory = PeakMemory(process.pid)
+    memory.start()
+    _, errors = process.communicate(timeout=250)
+    memory.ended.set()
+    memory.join()
+    assert process.returncode == 0, errors
+    (row,) = read_tracks(out).to_pylist()
+    assert row["duration_s"] == pytest.approx(HOURS_S)
+    starts = [window["start_s"] for window in row["windows"]]
+    assert row["windows"][-1]["end_s"] == pytest.approx(HOURS_S)
+    if max_windows:
+        assert len(starts) == 12
+        assert row["coverage"] == pytest.approx(12 * 10.24 / HOURS_S, abs=1e-4)
+        assert np.diff(starts) == pytest.approx((HOURS_S - 10.24) / 11, abs=0.01)
+    else:
+        assert len(starts) == int(np.ceil(HOURS_S / 10.24))
+        assert row["coverage"] == pytest.approx(1.0)
+    assert max(memory.peaks.values()) < LIMIT_BYTES, memory.peaks
+    assert any("sandbox_child" in name for name in memory.peaks)
