@@ -20,7 +20,8 @@ VOLATILE = ("run_id",)
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment for a command of its own Ray, with a short temporary folder (sockets have 107 bytes)."""
     folder = tempfile.mkdtemp(prefix="ta-")
-    return {**os.environ, "RAY_TMPDIR": folder, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **extra}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**kept, "RAY_TMPDIR": folder, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **extra}
 
 
 def tonearm(*arguments: str | Path, timeout_s: float = 280, **extra: str) -> subprocess.CompletedProcess[str]:

@@ -47,7 +47,7 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_modules_stay_readable(module: Path) -> None:
     source = (PACKAGE / module).read_text()
-    assert source.count("\n") <= 350, "a file this long wants to be two"
+    assert source.count("\n") <= 400, "a file this long wants to be two"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 70, f"{node.name} is too long"

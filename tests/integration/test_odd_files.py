@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import av
 import pytest
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
@@ -44,7 +45,8 @@ def complaint(row: dict[str, str], outcome: DecodedTrack | DecodeError) -> str |
     info, duration_s = outcome.info, float(row["duration_s"])
     if abs(info.duration_s - duration_s) > max(0.15, 0.02 * duration_s):
         return f"duration {info.duration_s}"
-    if (info.codec, str(info.sample_rate), str(info.channels)) != (row["codec"], row["sample_rate"], row["channels"]):
+    codec = av.Codec(row["codec"], "r").canonical_name  # the index has the decoder's name: mp3float for mp3
+    if (info.codec, str(info.sample_rate), str(info.channels)) != (codec, row["sample_rate"], row["channels"]):
         return f"{info}"
     return None
 

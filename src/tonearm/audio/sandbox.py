@@ -114,7 +114,16 @@ class DecodeSandbox:
         with self._lock:
             child = self._ready_child()
             try:
-                track = child.decode(data, request, self.settings.timeout_s)
+                try:
+                    track = child.decode(data, request, self.settings.timeout_s)
+                except (EOFError, ConnectionError):
+                    if not child.num_tracks:
+                        raise
+                    # An earlier track may have left its heap broken, or the system ended it while it was idle: a
+                    # track is only to blame when a fresh child dies of it too.
+                    self._discard()
+                    child = self._ready_child()
+                    track = child.decode(data, request, self.settings.timeout_s)
             except TimeoutError:
                 self._discard()
                 raise DecodeError(

@@ -85,6 +85,7 @@ def _speed(outcome: Outcome) -> SpeedFacts | None:
         audio_s=counts.audio_s,
         tracks_per_s=counts.num_tracks / outcome.wall_s,
         audio_hours_per_hour=counts.audio_s / outcome.wall_s,
+        span_s=counts.span_s,
         peak_bytes={**counts.peak_bytes, "driver": peak_memory_bytes()},
         busy_s=counts.busy_s,
     )

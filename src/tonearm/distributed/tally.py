@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections import Counter
 from typing import Any
 
@@ -11,13 +13,17 @@ import ray
 
 @dataclasses.dataclass
 class Counts:
-    """What the stages have reported so far; for people, not for the audit."""
+    """What the stages have reported so far; for people, not for the audit.
+
+    ``span_s`` is the time from the first track's bytes to the last track's row.
+    """
 
     num_tracks: int = 0
     num_failed: int = 0
     num_windows: int = 0
     audio_s: float = 0.0
     fetched_bytes: int = 0
+    span_s: float = 0.0
     busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
     peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     facts: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
@@ -29,8 +35,12 @@ class _Tally:
         self.busy_s: Counter[str] = Counter()
         self.peak_bytes: dict[str, int] = {}
         self.facts: dict[str, dict[str, str]] = {}
+        self.first_s = math.inf
+        self.last_s = -math.inf
 
     def add(self, totals: dict[str, float], busy_s: dict[str, float], peak_bytes: dict[str, int]) -> None:
+        self.last_s = time.monotonic()
+        self.first_s = min(self.first_s, self.last_s - sum(busy_s.values()))
         self.totals.update(totals)
         self.busy_s.update(busy_s)
         for name, value in peak_bytes.items():
@@ -41,7 +51,8 @@ class _Tally:
 
     def read(self) -> Counts:
         totals: dict[str, Any] = dict(self.totals)
-        return Counts(**totals, busy_s=dict(self.busy_s), peak_bytes=self.peak_bytes, facts=self.facts)
+        span_s = max(0.0, self.last_s - self.first_s)
+        return Counts(**totals, span_s=span_s, busy_s=dict(self.busy_s), peak_bytes=self.peak_bytes, facts=self.facts)
 
 
 def start_tally() -> Any:

@@ -65,6 +65,7 @@ class ResultCounts:
 class SpeedFacts:
     """How fast a run was, over the tracks that it did itself.
 
+    ``span_s`` is the time from the first track's bytes to the last track's row, without setting up and auditing;
     ``peak_bytes`` is the highest resident memory by kind of process, ``busy_s`` the summed seconds by stage.
     """
 
@@ -72,6 +73,7 @@ class SpeedFacts:
     audio_s: float
     tracks_per_s: float
     audio_hours_per_hour: float
+    span_s: float = 0.0
     peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
 

@@ -1,0 +1,127 @@
+"""A whole run of ``tonearm tag``, against the forward passes alone and a loop over ``transformers.pipeline``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tonearm import demo
+from tonearm.demo.library import write_library
+
+# Windows travel as int16, and a float32 forward pass depends a little on its batch.
+TOLERANCE = 2e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One library and the two checkpoints that score it."""
+
+    name: str
+    library: Path
+    genre: Path
+    tags: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One table of the results; ``is_right`` when tonearm's scores equal the pipeline's."""
+
+    text: str
+    is_right: bool
+
+
+def cases(folder: Path, *, quick: bool) -> Iterator[Case]:
+    """Yield what is measured."""
+    library = folder / "library"
+    write_library(library)
+    yield Case("demo library, demo models", library, Path(demo.genre_model_path()), Path(demo.tag_model_path()))
+    if quick:
+        return
+    from bench.checkpoints import save_ast, save_distilhubert
+
+    short = folder / "short"
+    write_library(short, num_tracks=10, seed=1)
+    genre, tags = save_distilhubert(folder / "distilhubert"), save_ast(folder / "ast")
+    yield Case("ten songs, full-size DistilHuBERT and AST with random weights", short, genre, tags)
+
+
+def measure(case: Case, folder: Path) -> Section:
+    """Run tonearm and both peers one after the other."""
+    out = folder / f"out-{case.library.name}"
+    own, wall_s = _tonearm(case, out)
+    forward, pipeline = _peer("forward", case), _peer("pipeline", case)
+    difference, num_compared = _difference(out, pipeline["results"])
+    speed = own["speed"]
+    rate = {
+        "tonearm tag, first byte to last row": speed["audio_s"] / speed["span_s"],
+        "tonearm tag, the whole command": speed["audio_s"] / wall_s,
+        "the forward passes alone": forward["audio_s"] / forward["wall_s"],
+        "a loop over transformers.pipeline": pipeline["audio_s"] / pipeline["wall_s"],
+    }
+    peak = ", ".join(f"{name} {_mib(value)}" for name, value in sorted(speed["peak_bytes"].items()))
+    memory = {
+        "tonearm tag, first byte to last row": peak,
+        "the forward passes alone": _mib(forward["peak_bytes"]),
+        "a loop over transformers.pipeline": _mib(pipeline["peak_bytes"]),
+    }
+    best = rate["the forward passes alone"]
+    lines = [
+        f"## {case.name}",
+        "",
+        f"{speed['num_tracks']} tracks, {speed['audio_s'] / 60:.1f} min of audio; genre on "
+        f"{_ran(own['genre_model'])}, tags on {_ran(own['tag_model'])}.",
+        "",
+        "| | hours of audio an hour | of the forward rate | peak memory |",
+        "|---|---:|---:|---|",
+        *(f"| {name} | {value:,.1f} | {value / best:.0%} | {memory.get(name, '')} |" for name, value in rate.items()),
+        "",
+        f"Largest difference of a score from the pipeline's, over {num_compared} tracks: {difference:.1e}. "
+        f"Busy: {', '.join(f'{stage} {value:.1f} s' for stage, value in speed['busy_s'].items())} "
+        f"in {speed['span_s']:.1f} s.",
+    ]
+    return Section("\n".join(lines), difference < TOLERANCE)
+
+
+def _tonearm(case: Case, out: Path) -> tuple[dict[str, Any], float]:
+    models = ["--genre-model", str(case.genre), "--tag-model", str(case.tags)]
+    command = [sys.executable, "-m", "tonearm", "tag", str(case.library), "--out", str(out), *models]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall_s = time.perf_counter() - started
+    (summary,) = (out / "runs").glob("*.json")
+    return json.loads(summary.read_text()), wall_s
+
+
+def _peer(kind: str, case: Case) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.peers", kind, str(case.library), str(case.genre), str(case.tags)]
+    made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    facts: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+    return facts
+
+
+def _difference(out: Path, results: dict[str, dict[str, dict[str, float]]]) -> tuple[float, int]:
+    worst, num_compared = 0.0, 0
+    for row in pq.read_table(out / "tracks", columns=["uri", "status", "genre_scores", "tags"]).to_pylist():
+        if row["status"] != "ok" or row["uri"] not in results:
+            continue
+        num_compared += 1
+        for head, entries in (("genre", row["genre_scores"]), ("tags", row["tags"])):
+            for entry in entries:
+                worst = max(worst, abs(entry["score"] - results[row["uri"]][head][entry["label"]]))
+    return worst, num_compared
+
+
+def _ran(model: dict[str, Any]) -> str:
+    return f"{model['runtime']} {model['precision']} ({model['device']})"
+
+
+def _mib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB"
