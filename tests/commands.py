@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -65,3 +67,26 @@ def read_tracks(out: str | Path, *, drop: Sequence[str] = VOLATILE) -> pa.Table:
 def finished_files(out: str | Path) -> list[Path]:
     """Return the checkpoint marks of finished files."""
     return [path for path in Path(out).glob("_checkpoint/*/*.parquet") if not path.name.endswith(".pending.parquet")]
+
+
+class PeakMemory(threading.Thread):
+    """Notes the largest resident set of each process below ``pid`` until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.ended = threading.Event()
+        self.peaks: dict[str, int] = {}
+
+    def run(self) -> None:
+        while not self.ended.wait(0.1):
+            try:
+                family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+            except psutil.Error:
+                return
+            for process in family:
+                try:
+                    name = f"{process.pid} {' '.join(process.cmdline())[:60]}"
+                    self.peaks[name] = max(self.peaks.get(name, 0), process.memory_info().rss)
+                except psutil.Error:
+                    continue

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import soundfile
 
 from tests.checkpoints import AST, save_small
-from tests.commands import read_tracks, start_tonearm
+from tests.commands import PeakMemory, read_tracks, start_tonearm
 
 HOURS_S = 3 * 3600.0
 LIMIT_BYTES = 2 * 2**30
-
-
-class PeakMemory(threading.Thread):
-    """Notes the largest resident set of each process below ``pid`` until it ends."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid = pid
-        self.ended = threading.Event()
-        self.peaks: dict[str, int] = {}
-
-    def run(self) -> None:
-        while not self.ended.wait(0.1):
-            try:
-                family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-            except psutil.Error:
-                return
-            for process in family:
-                try:
-                    name = f"{process.pid} {' '.join(process.cmdline())[:60]}"
-                    self.peaks[name] = max(self.peaks.get(name, 0), process.memory_info().rss)
-                except psutil.Error:
-                    continue
 
 
 @pytest.mark.parametrize("max_windows", [None, 12])
