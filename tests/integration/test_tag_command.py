@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import AST, save_small
 from tests.commands import read_tracks, tonearm
@@ -171,6 +172,7 @@ def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
         (["audio", "--demo-models", "--config", "none.toml"], "no settings file none.toml"),
         (["audio", "--demo-models", "--precision", "fp23"], "got 'fp23'.*'fp32'"),
         (["s3://no-such-bucket/music", "--demo-models"], "no credentials for s3://no-such-bucket"),
+        (["audio", "--demo-models", "--precision", "int8"], "got --precision int8"),
         (["audio", "--demo-models", "--max-windws", "3"], "No such option: --max-windws.*tonearm tag --help"),
         (
             ["audio", "--demo-models", "--max-windows", "0"],
@@ -198,6 +200,18 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str, son
     (line,) = [line for line in run.stderr.splitlines() if not line.startswith(("demo models:", "tagging"))]
     assert re.search(says, line), line
     assert not list((tmp_path / "out").rglob("*.parquet")) or "--workers" in arguments
+
+
+def test_weights_that_only_the_worker_reads_are_refused_in_one_line(songs: Path, tmp_path: Path) -> None:
+    model = save_small(tmp_path / "hubert", "hubert")
+    weights = load_file(model / "model.safetensors")
+    weights["classifier.weight"][0, 0] = float("nan")
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    run = tonearm("tag", songs, "--out", tmp_path / "out", "--genre-model", model, "--tag-model", "none")
+    assert run.returncode == 2, run.stderr
+    assert "classifier.weight holds values that are not numbers" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+    assert not run.stdout
 
 
 def subprocess_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -117,6 +117,8 @@ def test_labels_that_do_not_match_the_weights(broken: Path) -> None:
     edit(broken, id2label={str(index): f"label {index}" for index in range(5)}, label2id={})
     with pytest.raises(CheckpointError, match=r"classifier\.bias has the shape \[7\], expected \[5\]"):
         load(broken)
+    with pytest.raises(CheckpointError, match=r"classifier\.weight has the shape \[7, 32\], expected 5 rows"):
+        describe_checkpoint(str(broken))
 
 
 def test_bare_encoder(broken: Path) -> None:
@@ -124,8 +126,9 @@ def test_bare_encoder(broken: Path) -> None:
         name: value for name, value in load_file(broken / "model.safetensors").items() if "classifier" not in name
     }
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    with pytest.raises(CheckpointError, match="expected a fine-tuned classifier"):
-        load(broken)
+    for use in (lambda: describe_checkpoint(str(broken)), lambda: load(broken)):
+        with pytest.raises(CheckpointError, match="expected a fine-tuned classifier"):
+            use()
 
 
 def test_weights_that_are_not_numbers(broken: Path) -> None:

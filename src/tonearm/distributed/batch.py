@@ -16,6 +16,7 @@ import dataclasses
 import datetime
 import errno
 import math
+import os
 import threading
 import time
 import uuid
@@ -30,7 +31,7 @@ from tonearm.distributed import cluster
 from tonearm.errors import DestinationError, Incomplete, Stopped, TonearmError
 from tonearm.library import manifest, runs, stores
 from tonearm.library.runs import Audit, Destination
-from tonearm.settings import TagSettings
+from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, decode_request, plan_heads
 
 POLL_S = 0.5
@@ -91,6 +92,7 @@ def tag_library(
         Incomplete: a listed track has no row, or two.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    _check_runtime(settings.models)
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     destination = Destination.of(out)
     own = runs.claim(destination, fingerprint_facts(plans, settings))
@@ -127,6 +129,15 @@ def tag_library(
     return outcome
 
 
+def _check_runtime(models: ModelSettings) -> None:
+    """Refuse what this machine cannot run before anything is listed; a cluster's workers check for themselves."""
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    from tonearm.models.runtimes import choose
+
+    choose(models.runtime, models.precision, None)
+
+
 def _todo(destination: Destination, parts: Sequence[str], done: NDArray[np.int64], keys: NDArray[np.int64]) -> str:
     if not len(done):
         return destination.manifest
@@ -150,7 +161,7 @@ def _run(
 
         tally = start_tally()
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
-        with _failures(destination), _watching(tally, watcher):
+        with _failures(destination, tally), _watching(tally, watcher):
             _execute(todo, destination, own, settings, plans, run_id, layout, per_block, tally)
         import ray
 
@@ -249,7 +260,7 @@ def _watching(tally: Any, watcher: Watcher) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _failures(destination: Destination) -> Iterator[None]:
+def _failures(destination: Destination, tally: Any) -> Iterator[None]:
     """Turn what stops a whole run into one line; every file already written stays."""
     try:
         yield
@@ -258,6 +269,12 @@ def _failures(destination: Destination) -> Iterator[None]:
     except TonearmError:
         raise
     except Exception as error:
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayError):
+            failure = ray.get(tally.read.remote(), timeout=10).failure
+            if failure is not None:
+                raise failure from None
         raise _explain(error, destination) from error
 
 

@@ -21,7 +21,7 @@ from tonearm.errors import ClusterError
 
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
-STDERR = 2
+STDOUT, STDERR = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,24 +83,26 @@ def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what Ray and the libraries below write to stderr, Python and C++ alike, to a log file.
+    """Send what Ray and the libraries below write to stdout and stderr, Python and C++ alike, to a log file.
 
-    Each has a switch of its own, and some none; the descriptor is common to all. Who wants to reach the person all the
-    while keeps a copy of it, as ``cli.terminal.ProgressLine`` does.
+    Each has a switch of its own, and some none; the descriptors are common to all. Who wants to reach the person all
+    the while keeps a copy, as ``cli.terminal.ProgressLine`` does. Only a run that fails leaves its log behind.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    sys.stderr.flush()
-    person = os.dup(STDERR)
-    log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(log, STDERR)
-    os.close(log)
-    try:
+    path = log_path()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with contextlib.ExitStack() as stack:
+        for stream, number in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
+            stream.flush()
+            stack.callback(os.close, person := os.dup(number))
+            stack.callback(os.dup2, person, number)
+            stack.callback(stream.flush)
+            os.dup2(log, number)
+        os.close(log)
         yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(person, STDERR)
-        os.close(person)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def log_path() -> str:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.distributed import blocks
-from tonearm.errors import TrackError
+from tonearm.errors import TonearmError, TrackError
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import TrackRef
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
@@ -120,7 +120,13 @@ class ScoreTracks:
 
         # Ray sets OMP_NUM_THREADS to the actor's logical CPUs, which are not its cores.
         torch.set_num_threads(num_threads)
-        self.tagger = Tagger.load(models, max_windows=max_windows, max_scored_s=max_scored_s)
+        try:
+            self.tagger = Tagger.load(models, max_windows=max_windows, max_scored_s=max_scored_s)
+        except TonearmError as error:
+            import ray
+
+            ray.get(tally.fail.remote(error))
+            raise
         self.facts = facts
         self.tally = tally
         for head, description in self.tagger.describe().items():

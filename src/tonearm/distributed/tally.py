@@ -10,6 +10,8 @@ from typing import Any
 
 import ray
 
+from tonearm.errors import TonearmError
+
 
 @dataclasses.dataclass
 class Counts:
@@ -27,6 +29,7 @@ class Counts:
     busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
     peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     facts: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    failure: TonearmError | None = None
 
 
 class _Tally:
@@ -35,6 +38,7 @@ class _Tally:
         self.busy_s: Counter[str] = Counter()
         self.peak_bytes: dict[str, int] = {}
         self.facts: dict[str, dict[str, str]] = {}
+        self.failure: TonearmError | None = None
         self.first_s = math.inf
         self.last_s = -math.inf
 
@@ -49,10 +53,21 @@ class _Tally:
     def note(self, name: str, value: dict[str, str]) -> None:
         self.facts[name] = value
 
+    def fail(self, error: TonearmError) -> None:
+        """Keep why a worker could not start: of a dead actor Ray tells the driver only text."""
+        self.failure = error
+
     def read(self) -> Counts:
         totals: dict[str, Any] = dict(self.totals)
         span_s = max(0.0, self.last_s - self.first_s)
-        return Counts(**totals, span_s=span_s, busy_s=dict(self.busy_s), peak_bytes=self.peak_bytes, facts=self.facts)
+        return Counts(
+            **totals,
+            span_s=span_s,
+            busy_s=dict(self.busy_s),
+            peak_bytes=self.peak_bytes,
+            facts=self.facts,
+            failure=self.failure,
+        )
 
 
 def start_tally() -> Any:

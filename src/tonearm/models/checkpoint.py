@@ -69,17 +69,19 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     folder = resolve(source, revision=revision, patterns=CONFIG_FILES)
     is_local = Path(source).is_dir()
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
+    labels, shapes = read_labels(config, source), _read_shapes(folder)
+    _check_classifier(shapes, labels, source)
     rate = int(preprocessor.get("sampling_rate", 16000))
     return CheckpointInfo(
         name=Path(source).resolve().name if is_local else source,
         revision=_folder_hash(folder) if is_local else folder.name,
         family=config.model_type,
-        labels=read_labels(config, source),
+        labels=labels,
         sample_rate=rate,
         native_window_s=_native_window_s(config, preprocessor, rate),
         min_samples=_min_samples(config),
         embedding_dim=int(config.hidden_size),
-        num_parameters=_count_parameters(folder),
+        num_parameters=sum(map(math.prod, shapes.values())) or None,
         multi_label=config.problem_type == "multi_label_classification",
     )
 
@@ -269,17 +271,34 @@ def _min_samples(config: Any) -> int:
     return max(FRAME_SAMPLES, field)
 
 
-def _count_parameters(folder: Path) -> int | None:
+def _read_shapes(folder: Path) -> dict[str, list[int]]:
+    """Return the shape of each weight that is there as safetensors; only the files' headers are read."""
     from safetensors import SafetensorError, safe_open
 
-    total = 0
+    shapes: dict[str, list[int]] = {}
     for path in folder.glob("*.safetensors"):
         try:
             with safe_open(path, "np") as file:
-                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+                shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); save or download it again") from None
-    return total or None
+    return shapes
+
+
+def _check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], source: str) -> None:
+    """Find what is wrong with the last layer before any weights are loaded, where they are at hand."""
+    if not shapes:
+        return
+    name = next((name for name in ("classifier.dense.weight", "classifier.weight") if name in shapes), None)
+    if name is None:
+        raise CheckpointError(
+            f"{source} has no classifier weights; expected a fine-tuned classifier, not a bare encoder"
+        )
+    if shapes[name][0] != len(labels):
+        raise CheckpointError(
+            f"{source}: the weight {name} has the shape {shapes[name]}, expected {len(labels)} rows for the config's "
+            f"{len(labels)} labels; the config belongs to other weights"
+        )
 
 
 def _folder_hash(folder: Path) -> str:
