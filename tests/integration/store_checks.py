@@ -135,7 +135,7 @@ def check_run(s3: S3Server, songs: Path, tmp_path: Path) -> None:
     s3.fs.put_file(str(files[-1]), f"{bucket}/music/{files[0].name}")
     third = tonearm(*command, **s3.env)
     assert third.returncode == 0, third.stderr
-    assert third.stdout.startswith("2 tracks tagged")
+    assert third.stdout.startswith("2 tracks tagged"), third.stdout
     after = _rows(s3, f"{bucket}/labels/v1")
     assert len(after) == len(rows) + 2
     before = {row["track_key"] for row in rows}
