@@ -162,7 +162,8 @@ def export(
         all_versions=all_versions,
         overwrite=overwrite,
     )
-    print(f"{counts.output}: {counts.num_tracks:,} tracks in {counts.num_files:,} files")
+    files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
+    print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
     return 0
 
 

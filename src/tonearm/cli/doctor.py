@@ -118,7 +118,7 @@ def _ray() -> Iterator[Finding]:
         with cluster.session(None) as layout:
             gpus = f", {layout.scorer_gpus:g} GPU each" if layout.scorer_gpus else ""
             yield Finding(
-                "ray", "ok", f"{where}: {layout.num_scorers} scoring workers of {layout.scorer_threads} threads{gpus}"
+                "ray", "ok", f"{where}: scoring with {layout.num_scorers} × {layout.scorer_threads} threads{gpus}"
             )
     except TonearmError as error:
         yield Finding("ray", "bad", error.message)
