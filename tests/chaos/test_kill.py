@@ -99,6 +99,20 @@ def test_killed_worker_is_replaced(
     assert_equal(read_tracks(out), undisturbed)
 
 
+def test_a_second_run_into_the_same_place_is_refused(
+    running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
+) -> None:
+    process, out = running
+    wait_for(lambda: bool(finished_files(out)), what="a finished file")
+    second = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    assert process.poll() is None, "the first run was over before the second began"
+    assert second.returncode == 2
+    assert f"another run (process {process.pid} on " in second.stderr
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert_equal(read_tracks(out), undisturbed)
+
+
 def test_ctrl_c_stops_resumably(running: tuple[subprocess.Popen[str], Path], library: Path, settings: Path) -> None:
     process, out = running
     wait_for(lambda: bool(finished_files(out)), what="a finished file")

@@ -50,6 +50,10 @@ class ProgressLine:
             self.live = None
         self.stream.close()
 
+    def waiting(self, why: str) -> None:
+        """Say what is waited for before anything starts."""
+        self._plain(why)
+
     def listing(self, num_tracks: int) -> None:
         """Say how many tracks the sources have given so far."""
         if time.monotonic() - self.last_plain >= PLAIN_EVERY_S:

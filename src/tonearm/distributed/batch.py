@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from tonearm import __version__
 from tonearm.distributed import cluster
 from tonearm.errors import DestinationError, Incomplete, Stopped, TonearmError
-from tonearm.library import manifest, runs, stores
+from tonearm.library import lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, decode_request, plan_heads
@@ -40,6 +40,7 @@ POLL_S = 0.5
 class Watcher(Protocol):
     """Who is told how the run goes; the terminal's progress line, or a test."""
 
+    def waiting(self, why: str) -> None: ...
     def listing(self, num_tracks: int) -> None: ...
     def starting(self, num_tracks: int, num_done: int) -> None: ...
     def progress(self, counts: Any) -> None: ...
@@ -96,6 +97,21 @@ def tag_library(
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     destination = Destination.of(out)
     own = runs.claim(destination, fingerprint_facts(plans, settings))
+    with lock.held(destination, waiting=watcher.waiting):
+        return _tag(sources, destination, own, settings, plans, watcher, started, clock, retry_errors)
+
+
+def _tag(
+    sources: Sequence[str],
+    destination: Destination,
+    own: str,
+    settings: TagSettings,
+    plans: dict[str, HeadPlan],
+    watcher: Watcher,
+    started: datetime.datetime,
+    clock: float,
+    retry_errors: bool,
+) -> Outcome:
     run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
     listed = manifest.write_manifest(sources, destination.manifest, limit=settings.limit, progress=watcher.listing)
     keys = manifest.read_keys(destination.manifest)
@@ -123,8 +139,9 @@ def tag_library(
     )
     if not audit.is_exact:
         raise Incomplete(
-            f"the audit of {out} found {audit.num_missing} listed tracks without a row and {audit.num_doubled} with "
-            f"more than one, expected exactly one each; run the same command again, and report this if it stays"
+            f"the audit of {destination.url} found {audit.num_missing} listed tracks without a row and "
+            f"{audit.num_doubled} with more than one, expected exactly one each; run the same command again, and "
+            "report this if it stays"
         )
     return outcome
 

@@ -1,0 +1,133 @@
+"""One run at a time writes to a destination: a lock beside its checkpoints, on disk and on object storage alike.
+
+The lock is a small file that its holder writes anew every ``BEAT_S``. On the holder's own machine a dead process frees
+it at once; from elsewhere it counts as held until it has not changed for ``STALE_S``. Neither needs the two machines'
+clocks to agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import psutil
+
+from tonearm.errors import DestinationError
+from tonearm.library import stores
+from tonearm.library.runs import Destination
+from tonearm.library.uris import shown
+
+BEAT_S = 15.0
+STALE_S = 50.0
+POLL_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who holds a lock; ``beat`` changes with every writing."""
+
+    token: str
+    host: str
+    pid: int
+    process_started: float
+    since: str
+    beat: int = 0
+
+    def is_dead(self) -> bool:
+        """Return whether this was a process of this machine that is gone."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            return psutil.Process(self.pid).create_time() != self.process_started
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+
+@contextlib.contextmanager
+def held(destination: Destination, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock of ``destination`` while the block runs.
+
+    Args:
+        waiting: told, once, whom a lock that may be stale belongs to, before it is watched for ``STALE_S``.
+
+    Raises:
+        DestinationError: another run is writing there.
+    """
+    url = destination.join("_checkpoint", "lock.json")
+    _await_free(url, waiting)
+    process = psutil.Process()
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    own = Holder(uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time(), since)
+    _write(url, own)
+    # Two that found it free in the same moment: the one whose writing came last has it.
+    holder = _read(url)
+    if holder is not None and holder.token != own.token:
+        raise _taken(url, holder)
+    ended = threading.Event()
+    thread = threading.Thread(target=_beat, args=(url, own, ended), name="lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(DestinationError):
+            stores.delete(url)
+
+
+def _await_free(url: str, waiting: Callable[[str], None] | None) -> None:
+    found = _read(url)
+    if found is None or found.is_dead():
+        return
+    if found.host == socket.gethostname():
+        raise _taken(url, found)
+    if waiting is not None:
+        waiting(f"{_who(found)} wrote there last; waiting {STALE_S:.0f} s to see whether it still does")
+    ends = time.monotonic() + STALE_S
+    while time.monotonic() < ends:
+        time.sleep(POLL_S)
+        now = _read(url)
+        if now is None:
+            return
+        if now != found:
+            raise _taken(url, now)
+
+
+def _taken(url: str, holder: Holder) -> DestinationError:
+    place = shown(url).rpartition("/_checkpoint/")[0]
+    return DestinationError(
+        f"{_who(holder)} is tagging into {place}; wait until it is done, stop it, or give another --out"
+    )
+
+
+def _who(holder: Holder) -> str:
+    return f"another run (process {holder.pid} on {holder.host}, since {holder.since} UTC)"
+
+
+def _beat(url: str, own: Holder, ended: threading.Event) -> None:
+    beat = 0
+    while not ended.wait(BEAT_S):
+        beat += 1
+        # A store that fails for a while must not end the run: the rows are safe without the lock.
+        with contextlib.suppress(DestinationError):
+            _write(url, dataclasses.replace(own, beat=beat))
+
+
+def _write(url: str, holder: Holder) -> None:
+    stores.write_text(url, json.dumps(dataclasses.asdict(holder)))
+
+
+def _read(url: str) -> Holder | None:
+    failures = (ValueError, TypeError, *stores.store_errors(stores.scheme(url)))
+    try:
+        return Holder(**json.loads(stores.read_bytes(url)))
+    except failures:
+        return None
