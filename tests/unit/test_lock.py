@@ -36,7 +36,10 @@ def leave(place: Destination, **values: object) -> None:
     path_of(place).write_text(json.dumps(dataclasses.asdict(holder) | values))
 
 
-def test_a_second_run_is_refused_and_the_first_leaves_nothing(place: Destination) -> None:
+def test_a_second_run_is_refused_and_the_first_leaves_nothing(
+    place: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "GRACE_S", 0.2)
     with lock.held(place):
         says = f"process {os.getpid()} on .* is tagging into .*out; wait"
         with pytest.raises(DestinationError, match=says), lock.held(place):
@@ -45,6 +48,17 @@ def test_a_second_run_is_refused_and_the_first_leaves_nothing(place: Destination
     assert not path_of(place).exists()
     with lock.held(place):
         pass
+
+
+def test_a_run_that_is_ending_is_waited_for(place: Destination) -> None:
+    # Killed and not yet waited for by its parent: a zombie, whose number is still taken.
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leave(place, pid=process.pid, process_started=psutil.Process(process.pid).create_time())
+    timer = threading.Timer(0.3, process.kill)
+    timer.start()
+    with lock.held(place):
+        pass
+    process.communicate()
 
 
 def test_it_is_freed_when_the_run_fails(place: Destination) -> None:

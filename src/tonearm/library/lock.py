@@ -26,6 +26,8 @@ from tonearm.library.uris import shown
 BEAT_S = 15.0
 STALE_S = 50.0
 POLL_S = 2.0
+# A run that was told to stop a moment ago needs a few seconds to end.
+GRACE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Holder:
         if self.host != socket.gethostname():
             return False
         try:
-            return psutil.Process(self.pid).create_time() != self.process_started
+            process = psutil.Process(self.pid)
+            return process.create_time() != self.process_started or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
@@ -87,18 +90,19 @@ def _await_free(url: str, waiting: Callable[[str], None] | None) -> None:
     found = _read(url)
     if found is None or found.is_dead():
         return
-    if found.host == socket.gethostname():
-        raise _taken(url, found)
-    if waiting is not None:
+    is_here = found.host == socket.gethostname()
+    if waiting is not None and not is_here:
         waiting(f"{_who(found)} wrote there last; waiting {STALE_S:.0f} s to see whether it still does")
-    ends = time.monotonic() + STALE_S
+    ends = time.monotonic() + (GRACE_S if is_here else STALE_S)
     while time.monotonic() < ends:
-        time.sleep(POLL_S)
+        time.sleep(GRACE_S / 20 if is_here else POLL_S)
         now = _read(url)
-        if now is None:
+        if now is None or now.is_dead():
             return
-        if now != found:
+        if now != found and not is_here:
             raise _taken(url, now)
+    if is_here:
+        raise _taken(url, found)
 
 
 def _taken(url: str, holder: Holder) -> DestinationError:
@@ -126,7 +130,7 @@ def _write(url: str, holder: Holder) -> None:
 
 
 def _read(url: str) -> Holder | None:
-    failures = (ValueError, TypeError, *stores.store_errors(stores.scheme(url)))
+    failures: tuple[type[Exception], ...] = (ValueError, TypeError, *stores.store_errors(stores.scheme(url)))
     try:
         return Holder(**json.loads(stores.read_bytes(url)))
     except failures:
