@@ -86,7 +86,7 @@ class PeakMemory(threading.Thread):
                 return
             for process in family:
                 try:
-                    name = f"{process.pid} {' '.join(process.cmdline())[:60]}"
+                    name = f"{process.pid} {' '.join(process.cmdline())[:300]}"
                     self.peaks[name] = max(self.peaks.get(name, 0), process.memory_info().rss)
                 except psutil.Error:
                     continue
