@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ VOLATILE = ("run_id",)
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment for a command of its own Ray, with a short temporary folder (sockets have 107 bytes)."""
     folder = tempfile.mkdtemp(prefix="ta-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {**kept, "RAY_TMPDIR": folder, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **extra}
 
