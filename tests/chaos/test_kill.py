@@ -104,9 +104,12 @@ def test_a_second_run_into_the_same_place_is_refused(
 ) -> None:
     process, out = running
     wait_for(lambda: bool(finished_files(out)), what="a finished file")
-    second = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
-    assert process.poll() is None, "the first run was over before the second began"
-    assert second.returncode == 2
+    os.kill(process.pid, signal.SIGSTOP)  # so that it is not over before the second has looked
+    try:
+        second = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert second.returncode == 2, second.stdout
     assert f"another run (process {process.pid} on " in second.stderr
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
