@@ -8,7 +8,8 @@
     │   ├── SourceError              source                2   400   a source that is missing, empty or unreadable
     │   ├── CheckpointError          checkpoint            2   400   a model folder or hub id that cannot be used
     │   ├── DestinationError         destination           2   400   an output that is taken, read-only or full
-    │   └── ClusterError             cluster               2   503   too few processors to run without a deadlock
+    │   ├── ClusterError             cluster               2   503   too few processors to run without a deadlock
+    │   └── TrainingError            training              2   400   a training run that cannot go on as it was set up
     ├── TrackError                   (see TRACK_CODES)     3  see table   one track failed; in a run the others go on
     │   ├── FetchError               not_found, access_denied, fetch_failed, fetch_timeout, too_large, changed
     │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short,
@@ -103,6 +104,12 @@ class ClusterError(UsageError):
     """A cluster on which the run would never finish."""
 
     code, http_status = "cluster", 503
+
+
+class TrainingError(UsageError):
+    """A training run that cannot go on with these settings: a loss that is not a number, labels that do not fit."""
+
+    code = "training"
 
 
 class TrackError(TonearmError):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from tonearm.errors import SettingsError
 
@@ -21,8 +21,11 @@ Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Positive = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+NotNegative = Annotated[float, Ge(0)]
 T = TypeVar("T")
 
+BASE_MODEL = "ntu-spml/distilhubert"
 GENRE_MODEL = "sanchit-gandhi/distilhubert-finetuned-gtzan"
 TAG_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
@@ -55,7 +58,7 @@ class ModelSettings:
     tag_model: str | None = TAG_MODEL
     genre_revision: str | None = None
     tag_revision: str | None = None
-    genre_window_s: Seconds = 30.0
+    genre_window_s: Seconds | None = None
     tag_window_s: Seconds | None = None
     runtime: Runtime = "auto"
     precision: Precision = "auto"
@@ -63,6 +66,7 @@ class ModelSettings:
     top_tags: Positive = 20
     top_window_tags: Annotated[int, Ge(0)] = 3
     allow_pickle: bool = False
+    calibrated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,113 @@ class TagSettings:
     max_error_rate: Annotated[float, Ge(0), Le(1)] = 0.1
     tracks_per_block: Positive | None = None
     verbose: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSettings:
+    """Where a collection keeps its labels, and how it is split; see ``library.labelled`` for what a field is.
+
+    Attributes:
+        split_by: ``stratified``, ``gtzan-fault-filtered``, or a field whose values name the splits.
+        validation_on, test_on: values of that field; without them train, validation and test by their usual names.
+        validation_share: of the training side, where no value names the validation clips.
+        duplicates: ``report`` clips that stand on both sides of a split, ``drop`` them from training, or ``ignore``.
+        multi_label: None for what the labels look like.
+    """
+
+    label_by: str | None = None
+    group_by: str | None = None
+    split_by: str = "stratified"
+    validation_on: tuple[str, ...] = ()
+    test_on: tuple[str, ...] = ()
+    validation_share: Annotated[float, Ge(0), Lt(1)] = 0.1
+    duplicates: Literal["report", "drop", "ignore"] = "report"
+    multi_label: bool | None = None
+    skip_unlabelled: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentSettings:
+    """What is done to a clip each time it is seen; all of it off but the random crop. Seeded by clip and epoch.
+
+    Attributes:
+        crop: take a random window of a longer clip, not its middle.
+        roll: turn the crop round by a random time, its end joined to its start.
+        gain_db: change the level by up to so many decibels either way.
+        tilt_db: tilt the spectrum by up to so many decibels an octave either way.
+        noise_db: add white noise, at least so many decibels below the clip.
+        speed: play faster or slower by up to this share.
+        time_masks, time_mask_s, frequency_masks, frequency_mask_share: SpecAugment (arXiv:1904.08779).
+        mixup: alpha of the Beta distribution (arXiv:1710.09412).
+    """
+
+    crop: bool = True
+    roll: bool = False
+    gain_db: NotNegative = 0.0
+    tilt_db: NotNegative = 0.0
+    noise_db: Annotated[float, Gt(0)] | None = None
+    speed: Annotated[float, Ge(0), Lt(1)] = 0.0
+    time_masks: Annotated[int, Ge(0)] = 0
+    time_mask_s: Seconds = 1.0
+    frequency_masks: Annotated[int, Ge(0)] = 0
+    frequency_mask_share: Annotated[float, Gt(0), Lt(1)] = 0.15
+    mixup: NotNegative = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """One training run; the defaults are the recipe of the Hugging Face audio course, unit 4.
+
+    Attributes:
+        model: a checkpoint's folder or hub id, or ``small-hubert`` and ``small-ast`` with ``from_scratch``.
+        from_scratch: begin with random weights of that architecture.
+        new_head: replace the classifier even where the checkpoint knows some of the labels.
+        window_s: seconds a clip; the checkpoint's own, or 30.
+        max_windows: of each track kept and evaluated, evenly over it.
+        batch_size: clips a worker takes at once; a step has ``batch_size * accumulate * workers`` of them.
+        keep: the ``best`` evaluation's weights, or the ``last``.
+        metric: what is best; accuracy, or macro_map with several labels, unless named.
+        patience: evaluations without a better one before it stops; None for never.
+        checkpoint_steps: steps between two checkpoints, besides the one at each evaluation.
+        compare_split: a second run on this split, for its figures alone.
+        cache: the folder of decoded clips; the user's cache folder by default.
+    """
+
+    model: str = BASE_MODEL
+    revision: str | None = None
+    from_scratch: bool = False
+    new_head: bool = False
+    window_s: Seconds | None = None
+    max_windows: Positive = 8
+    epochs: Positive = 10
+    batch_size: Positive = 8
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Gt(0)] = 5e-5
+    weight_decay: NotNegative = 0.0
+    warmup_ratio: Share = 0.1
+    clip_norm: Annotated[float, Gt(0)] | None = 1.0
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    class_weights: bool = False
+    freeze_feature_encoder: bool = False
+    precision: Precision = "auto"
+    seed: int = 42
+    evaluate_every: Positive = 1
+    keep: Literal["best", "last"] = "best"
+    metric: Literal["auto", "accuracy", "macro_f1", "macro_map", "loss"] = "auto"
+    patience: Positive | None = None
+    checkpoint_steps: Positive = 500
+    log_steps: Positive = 10
+    workers: Positive | None = None
+    max_failures: Annotated[int, Ge(0)] = 3
+    max_error_rate: Share = 0.1
+    compare_split: str | None = None
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    cache: str | None = None
+    verbose: bool = False
+    labels: LabelSettings = LabelSettings()
+    augment: AugmentSettings = AugmentSettings()
+    fetch: FetchSettings = FetchSettings()
+    decode: DecodeSettings = DecodeSettings()
 
 
 def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") -> T:
@@ -114,7 +225,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return value
     try:
-        return TypeAdapter(hint).validate_python(value, strict=not isinstance(value, int))
+        return TypeAdapter(hint).validate_python(value, strict=not isinstance(value, int | list))
     except ValidationError as error:
         expected = error.errors()[0]["msg"].lower()
         raise SettingsError(f"{where}: got {value!r}; {expected}") from None

@@ -25,6 +25,7 @@ from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, plan_
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.library.sources import TrackRef
+    from tonearm.models.calibration import Calibration
     from tonearm.models.classifier import Classifier, WindowScores
     from tonearm.settings import ModelSettings
 
@@ -86,6 +87,12 @@ def plan_heads(models: ModelSettings, *, max_windows: int | None, max_scored_s: 
         plans[head] = HeadPlan(info, dataclasses.replace(windows, max_windows=limit))
     if not plans:
         raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
+    if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
+        names = " and ".join(plan.checkpoint.name for plan in plans.values())
+        raise UsageError(
+            f"got --calibrated, but {names} have no calibration; fit one with "
+            "`tonearm evaluate MODEL SOURCE --calibrate`"
+        )
     return plans
 
 
@@ -199,10 +206,16 @@ class Tagger:
             covered = min(covered, _covered_samples(starts, plan.window_samples, num_samples) / num_samples)
         genre = tags = None
         if "genre" in scores:
-            genre = pooling.pool_genre(scores["genre"], starts_s["genre"], self.plans["genre"].checkpoint.labels)
+            checkpoint, found = self.plans["genre"].checkpoint, self._calibration("genre")
+            temperature = found.temperature if found is not None else 1.0
+            genre = pooling.pool_genre(scores["genre"], starts_s["genre"], checkpoint.labels, temperature=temperature)
         if "tags" in scores:
             tags = pooling.pool_tags(
-                scores["tags"], starts_s["tags"], self.plans["tags"].checkpoint.labels, top_k=self.models.top_tags
+                scores["tags"],
+                starts_s["tags"],
+                self.plans["tags"].checkpoint.labels,
+                top_k=self.models.top_tags,
+                calibration=self._calibration("tags"),
             )
         windows_s = {head: plan.windows.window_samples / plan.windows.sample_rate for head, plan in self.plans.items()}
         timeline = pooling.timeline(
@@ -215,6 +228,9 @@ class Tagger:
         )
         num_windows = sum(len(values) for values in starts_s.values())
         return TrackResult(track.info, covered * track.decoded_share, genre, tags, timeline, num_windows)
+
+    def _calibration(self, head: str) -> Calibration | None:
+        return self.plans[head].checkpoint.companion.calibration if self.models.calibrated else None
 
 
 def tag_bytes(data: bytes, sandbox: DecodeSandbox, tagger: Tagger, *, max_scored_s: float = 4 * 3600.0) -> TrackResult:

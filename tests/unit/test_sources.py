@@ -254,14 +254,14 @@ def test_table_of_uris(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", b"path,size\nx.mp3,1\n", "has the columns path, size; expected one named uri"),
+        ("a.csv", b"place,size\nx.mp3,1\n", "has the columns place, size; expected one named uri"),
         ("a.csv", b"uri,size\nx.mp3,\ny.mp3,\n,3\n", "row 3: got '' as uri"),
         ("a.csv", b"uri,size\ns3://b/k,many\n", "row 1: got 'many' as size"),
         ("a.csv", b"uri,modified\ns3://b/k,soon\n", "row 1: got 'soon' as modified"),
         ("a.csv", b"uri\nftp://h/k\n", "row 1: got ftp://h/k, expected one of s3://"),
         ("a.csv", "uri\ncafé.mp3\n".encode("latin-1"), "is not a readable table"),
         ("a.csv", b"", "has the columns none"),
-        ("a.jsonl", b'{"path": 1}\n', "has the columns path"),
+        ("a.jsonl", b'{"place": 1}\n', "has the columns place"),
         ("a.jsonl", b'{"uri": "x"}\nnonsense\n', "is not a readable table"),
         ("a.jsonl", b"[1]\n", "expected an object"),
         ("a.jsonl", b'{"uri": 7}\n', "row 1: got 7 as uri"),

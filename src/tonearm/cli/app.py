@@ -75,6 +75,10 @@ def tag(
     max_error_rate: Annotated[
         float | None, typer.Option(help="Exit 3 when a larger share of tracks failed (0.1 by default).")
     ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Use the temperature and thresholds that `tonearm evaluate` has fitted."),
+    ] = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Take up the failed tracks of earlier runs again.")
     ] = False,
@@ -90,7 +94,7 @@ def tag(
         "limit": limit,
         "max_error_rate": max_error_rate,
         "verbose": verbose or None,
-        "models": {"runtime": runtime, "precision": precision},
+        "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
     }
     settings = verb.tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     return verb.tag(source, out, settings, retry_errors=retry_errors, demo_models=demo_models)

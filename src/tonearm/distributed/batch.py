@@ -77,6 +77,9 @@ def fingerprint_facts(plans: dict[str, HeadPlan], settings: TagSettings) -> dict
         if head in plans:
             facts[f"{head}_model"] = plans[head].checkpoint.revision
             facts[f"{head}_windows"] = dataclasses.asdict(plans[head].windows)
+            calibration = plans[head].checkpoint.companion.calibration
+            if settings.models.calibrated and calibration is not None:
+                facts[f"{head}_calibration"] = dataclasses.asdict(calibration)
         else:
             facts[f"{head}_model"] = None
     return facts

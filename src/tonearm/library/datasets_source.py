@@ -11,7 +11,7 @@ import functools
 import os
 import posixpath
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def list_rows(source: str) -> Iterator[TrackRef]:
     Raises:
         SourceError: the data set is missing, or has no column of audio.
     """
-    place = source.rstrip("/") if source.startswith("hf://") else SAVED + urllib.parse.quote(os.fsencode(source))
+    place = _place(source)
     for split, dataset, column in _loaded(place):
         number = 0
         for batch in dataset.select_columns([column]).with_format("arrow").iter(batch_size=BATCH_ROWS):
@@ -53,6 +53,54 @@ def list_rows(source: str) -> Iterator[TrackRef]:
             for length, path in zip(lengths, pc.struct_field(audio, "path").to_pylist(), strict=True):
                 yield _ref(place, f"{split}/{number}", dataset._fingerprint, length, path)
                 number += 1
+
+
+def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRef, dict[str, Any]]]:
+    """Yield a track for each row with the row's ``columns`` and its ``split``; class numbers become their names.
+
+    Raises:
+        SourceError: as ``list_rows``, or one of the columns is missing.
+    """
+    place = _place(source)
+    for _, dataset, _ in _loaded(place):
+        if missing := [name for name in columns if name not in (*dataset.features, "split")]:
+            known = ", ".join(dataset.features)
+            raise SourceError(f"{shown(source)} has the columns {known}; expected {', '.join(missing)} too")
+    refs = list_rows(source)
+    for split, dataset, _ in _loaded(place):
+        names = [name for name in columns if name in dataset.features]
+        read = {name: _named(dataset.features[name]) for name in names}
+        for batch in dataset.select_columns(names).iter(batch_size=BATCH_ROWS) if names else [{}] * len(dataset):
+            for index in range(len(batch[names[0]]) if names else 1):
+                values = {name: read[name](batch[name][index]) for name in names}
+                yield next(refs), {"split": split} | values
+
+
+def class_columns(source: str) -> list[str]:
+    """Return the names of the columns that hold classes: ``ClassLabel``, or a list of them."""
+    import datasets
+
+    _, dataset, _ = _loaded(_place(source))[0]
+    kinds = {name: getattr(feature, "feature", feature) for name, feature in dataset.features.items()}
+    return [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+
+
+def _named(feature: Any) -> Callable[[Any], Any]:
+    """Return what turns a stored value into what a person would write: a class's name for its number."""
+    kind = getattr(feature, "feature", feature)
+    if not hasattr(kind, "int2str"):
+        return lambda value: value
+
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(item) for item in value]
+        return None if value is None or value < 0 else kind.int2str(value)
+
+    return name
+
+
+def _place(source: str) -> str:
+    return source.rstrip("/") if source.startswith("hf://") else SAVED + urllib.parse.quote(os.fsencode(source))
 
 
 def _ref(place: str, row: str, fingerprint: str, length: int | None, path: str | None) -> TrackRef:
@@ -132,4 +180,10 @@ def _load_hub(place: str) -> Any:
     if not place.startswith(HUB) or len(parts) not in (2, 3) or not all(parts):
         raise SourceError(f"got {shown(place)}, expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME/CONFIG")
     name, _, revision = parts[1].partition("@")
-    return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision=revision or None)
+    try:
+        return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision=revision or None)
+    except RuntimeError as error:
+        # Older data sets, GTZAN among them, are a loading script, which is code; the hub keeps its output as Parquet.
+        if "script" not in str(error) or revision:
+            raise
+        return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision="refs/convert/parquet")

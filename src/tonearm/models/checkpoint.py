@@ -18,6 +18,8 @@ from typing import Any
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
+from tonearm.models import calibration
+from tonearm.models.calibration import Companion, read_companion
 
 CONFIG_FILES = ["config.json", "preprocessor_config.json"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
@@ -42,6 +44,7 @@ class CheckpointInfo:
         embedding_dim: of the pooled hidden state.
         num_parameters: as stored, or None where only pickled weights are there.
         multi_label: whether the config says that labels are independent.
+        companion: what ``tonearm train`` and ``tonearm evaluate`` left beside it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class CheckpointInfo:
     embedding_dim: int
     num_parameters: int | None
     multi_label: bool
+    companion: Companion = dataclasses.field(default_factory=Companion)
 
 
 def describe_checkpoint(source: str, *, revision: str | None = None) -> CheckpointInfo:
@@ -66,7 +70,7 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     Raises:
         CheckpointError: missing, not an audio classifier, or without the files it needs.
     """
-    folder = resolve(source, revision=revision, patterns=CONFIG_FILES)
+    folder = resolve(source, revision=revision, patterns=[*CONFIG_FILES, calibration.FILE])
     is_local = Path(source).is_dir()
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), _read_shapes(folder)
@@ -78,11 +82,12 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
         family=config.model_type,
         labels=labels,
         sample_rate=rate,
-        native_window_s=_native_window_s(config, preprocessor, rate),
-        min_samples=_min_samples(config),
+        native_window_s=native_window_s(config, preprocessor, rate),
+        min_samples=min_samples(config),
         embedding_dim=int(config.hidden_size),
         num_parameters=sum(map(math.prod, shapes.values())) or None,
         multi_label=config.problem_type == "multi_label_classification",
+        companion=read_companion(folder),
     )
 
 
@@ -90,14 +95,14 @@ def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int 
     """Return how a head with this checkpoint cuts a track.
 
     Args:
-        window_s: the wanted length; a model with a native length takes no longer one.
+        window_s: the wanted length; by default the model's own, the one it was trained on, or 30 s. A model with a
+            length of its own takes no longer one.
 
     Raises:
         CheckpointError: ``window_s`` is longer than the model can take, or shorter than one frame.
     """
     native = info.native_window_s
-    length = native if window_s is None else window_s
-    length = 30.0 if length is None else length
+    length = next(value for value in (window_s, native, info.companion.window_s, 30.0) if value is not None)
     if native is not None and length > native:
         length = native
     samples = round(length * info.sample_rate)
@@ -252,7 +257,8 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     return model.eval(), extractor, folder
 
 
-def _native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> float | None:
+def native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> float | None:
+    """Return the only length a family takes, or None for any."""
     if config.model_type == "audio-spectrogram-transformer":
         # A frame each 10 ms; the last two of a window this long are padding, in the reference too.
         return float(preprocessor.get("max_length", config.max_length)) * 160 / rate
@@ -261,7 +267,8 @@ def _native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> fl
     return None
 
 
-def _min_samples(config: Any) -> int:
+def min_samples(config: Any) -> int:
+    """Return the shortest waveform that gives a family one frame."""
     kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
     if config.model_type in ("audio-spectrogram-transformer", "whisper", "wav2vec2-bert") or not kernels:
         return FRAME_SAMPLES

@@ -35,6 +35,7 @@ class RawWaveform(nn.Module):
     def __init__(self, extractor: Any) -> None:
         super().__init__()
         self.do_normalize = bool(extractor.do_normalize)
+        self.return_attention_mask = bool(getattr(extractor, "return_attention_mask", False))
 
     def forward(self, windows: Tensor) -> dict[str, Tensor]:
         """Return ``input_values`` [B, S]."""

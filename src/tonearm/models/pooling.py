@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from tonearm.models.calibration import Calibration
     from tonearm.models.classifier import WindowScores
 
 Floats = NDArray[np.float32]
@@ -78,33 +79,49 @@ def sigmoid(logits: Floats) -> Floats:
     return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 
 
-def pool_genre(scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...]) -> GenreResult:
+def pool_genre(
+    scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, temperature: float = 1.0
+) -> GenreResult:
     """Return the genre of a track; every window counts the same.
 
     Args:
         scores: logits [W, L] and embedding [W, D].
         start_s: [W].
+        temperature: what the logits are divided by.
     """
-    windows = softmax(scores.logits)
+    windows = softmax(scores.logits / np.float32(temperature))
     mean = windows.mean(axis=0, dtype=np.float64)
     ranked = tuple((labels[index], float(mean[index])) for index in np.argsort(-mean, kind="stable"))
     return GenreResult(*ranked[0], ranked, _mean(scores.embedding), labels, start_s, windows)
 
 
-def pool_tags(scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, top_k: int) -> TagResult:
+def pool_tags(
+    scores: WindowScores,
+    start_s: NDArray[np.float64],
+    labels: tuple[str, ...],
+    *,
+    top_k: int,
+    calibration: Calibration | None = None,
+) -> TagResult:
     """Return the ``top_k`` tags of a track by mean score, each with its best window.
 
     Args:
         scores: logits [W, L] and embedding [W, D].
         start_s: [W].
+        calibration: scores are at its temperature, and only tags that reach their thresholds are kept.
     """
-    windows = sigmoid(scores.logits)
+    windows = sigmoid(scores.logits / np.float32(calibration.temperature if calibration is not None else 1.0))
     mean, best = windows.mean(axis=0, dtype=np.float64), windows.argmax(axis=0)
     tags = tuple(
         Tag(labels[index], float(mean[index]), float(windows[best[index], index]), float(start_s[best[index]]))
         for index in np.argsort(-mean, kind="stable")[:top_k]
+        if calibration is None or _reaches(calibration.thresholds.get(labels[index]), float(mean[index]))
     )
     return TagResult(tags, _mean(scores.embedding), labels, start_s, windows)
+
+
+def _reaches(threshold: float | None, score: float) -> bool:
+    return threshold is not None and score >= threshold
 
 
 def timeline(

@@ -1,0 +1,69 @@
+"""What tonearm keeps beside a checkpoint's own files: the window it was trained on, and how to read its scores.
+
+``tonearm.json`` in the model's folder; a checkpoint without one is as good, only without these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tonearm.errors import CheckpointError
+
+FILE = "tonearm.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How scores become probabilities one can trust.
+
+    Attributes:
+        temperature: what logits are divided by.
+        thresholds: for each label the score from which it is right often enough; None where no score is.
+        precision: what "often enough" was.
+    """
+
+    temperature: float
+    thresholds: Mapping[str, float | None]
+    precision: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Companion:
+    """The contents of ``tonearm.json``."""
+
+    window_s: float | None = None
+    calibration: Calibration | None = None
+
+
+def read_companion(folder: Path) -> Companion:
+    """Return what the folder's ``tonearm.json`` says; nothing where there is none.
+
+    Raises:
+        CheckpointError: it cannot be understood.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return Companion()
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        found = values.get("calibration")
+        calibration = None
+        if found is not None:
+            thresholds = {
+                str(label): None if value is None else float(value) for label, value in found["thresholds"].items()
+            }
+            calibration = Calibration(float(found["temperature"]), thresholds, float(found["precision"]))
+        window_s = values.get("window_s")
+        return Companion(None if window_s is None else float(window_s), calibration)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be understood ({error!r}); remove it or write it again") from None
+
+
+def write_companion(folder: Path, companion: Companion) -> None:
+    """Write ``tonearm.json``."""
+    values = {name: value for name, value in dataclasses.asdict(companion).items() if value is not None}
+    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n")

@@ -1,0 +1,225 @@
+"""Decoded clips on disk, so that audio is decoded once and not every epoch: int16, memory-mapped, a shard at a time.
+
+::
+
+    FOLDER/KEY/00000.i16    the samples of up to 256 tracks, one after the other
+    FOLDER/KEY/00000.json   where each track lies in it, written last: a shard without it is decoded again
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.audio.decode import DecodedTrack, DecodeRequest
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.audio.windows import WindowPlan, dequantize
+from tonearm.errors import DestinationError, TrackError
+from tonearm.library.objects import ObjectReader
+from tonearm.library.stores import writing
+from tonearm.library.track_ref import TrackRef
+from tonearm.settings import DecodeSettings, FetchSettings
+
+TRACKS_PER_SHARD = 256
+FORMAT = 1
+FREE_BYTES = 512 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One cached track.
+
+    Attributes:
+        pcm: int16 [kept], a view of the file; ``pcm * scale`` is the waveform.
+        spans: the kept ``[start, stop)`` in samples of the track, ascending.
+        num_samples: of the whole track at the cache's rate.
+        digest: SHA-256 over the kept samples.
+    """
+
+    pcm: NDArray[np.int16]
+    scale: float
+    spans: tuple[tuple[int, int], ...]
+    num_samples: int
+    duration_s: float
+    digest: str
+
+    def window(self, offset: int, length: int) -> NDArray[np.float32]:
+        """Return float32 [<= length] from the kept sample ``offset``."""
+        return dequantize(self.pcm[offset : offset + length], self.scale)
+
+    def windows(self, plan: WindowPlan) -> list[tuple[float, NDArray[np.float32]]]:
+        """Return the windows that tagging would score, as ``(start in seconds, float32 [samples])``."""
+        found, offset = [], 0
+        starts = [int(start) for start in plan.starts(self.num_samples)]
+        for first, last in self.spans:
+            for start in starts:
+                stop = min(start + plan.window_samples, self.num_samples)
+                if first <= start and stop <= last:
+                    found.append((start / plan.sample_rate, self.window(offset + start - first, stop - start)))
+            offset += last - first
+        return found
+
+
+class ClipCache:
+    """The decoded clips of a list of tracks, by their numbers in it."""
+
+    def __init__(self, folder: Path, plan: WindowPlan, num_tracks: int) -> None:
+        self.folder, self.plan, self.num_tracks = folder, plan, num_tracks
+        self.errors: dict[int, TrackError] = {}
+        self._entries: list[dict[str, Any]] = []
+        self._maps: dict[int, NDArray[np.int16]] = {}
+        for shard in range(num_shards(num_tracks)):
+            self._entries += json.loads(_index(folder, shard).read_text())["tracks"]
+        for number, entry in enumerate(self._entries):
+            if "error" in entry:
+                self.errors[number] = TrackError(entry["error"]["message"], code=entry["error"]["code"])
+
+    def clip(self, number: int) -> Clip:
+        """Return a track that decoded."""
+        entry, shard = self._entries[number], number // TRACKS_PER_SHARD
+        if shard not in self._maps:
+            self._maps[shard] = np.memmap(_samples(self.folder, shard), np.int16, "r")
+        first = entry["offset"]
+        spans = tuple((start, stop) for start, stop in entry["spans"])
+        kept = sum(stop - start for start, stop in spans)
+        return Clip(
+            self._maps[shard][first : first + kept],
+            entry["scale"],
+            spans,
+            entry["num_samples"],
+            entry["duration_s"],
+            entry["digest"],
+        )
+
+
+def default_folder() -> Path:
+    """Return the user's cache folder for clips."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "tonearm" / "clips"
+
+
+def num_shards(num_tracks: int) -> int:
+    """Return how many shards hold so many tracks."""
+    return -(-num_tracks // TRACKS_PER_SHARD)
+
+
+def open_cache(
+    base: Path,
+    refs: Sequence[TrackRef],
+    plan: WindowPlan,
+    *,
+    fetch: FetchSettings,
+    decode: DecodeSettings,
+    num_threads: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ClipCache:
+    """Return the cache of these tracks, decoding those that are not in it yet.
+
+    Safe to call from several processes at once: one decodes, the others wait.
+
+    Raises:
+        DestinationError: no space left, or a folder that cannot be written.
+    """
+    from filelock import FileLock
+
+    facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs]]
+    folder = base / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
+    with writing(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            request = DecodeRequest((plan,), decode.max_scored_s)
+            reader = ObjectReader(fetch)
+            local = _Sandboxes(decode, num_threads)
+            try:
+                with ThreadPoolExecutor(num_threads, thread_name_prefix="clips") as pool:
+                    for shard in range(num_shards(len(refs))):
+                        first = shard * TRACKS_PER_SHARD
+                        part = refs[first : first + TRACKS_PER_SHARD]
+                        if not _index(folder, shard).is_file():
+                            tracks = pool.map(lambda ref: local.decode(reader, ref, request), part)
+                            _write_shard(folder, shard, tracks, lambda done, first=first: progress(first + done))  # type: ignore[misc]
+                            _check_space(folder, shard, num_shards(len(refs)))
+                        progress(first + len(part))
+            finally:
+                local.close()
+    return ClipCache(folder, plan, len(refs))
+
+
+class _Sandboxes:
+    """One decoding child a thread."""
+
+    def __init__(self, settings: DecodeSettings, count: int) -> None:
+        self._free = [DecodeSandbox(settings) for _ in range(count)]
+
+    def decode(self, reader: ObjectReader, ref: TrackRef, request: DecodeRequest) -> DecodedTrack | TrackError:
+        sandbox = self._free.pop()
+        try:
+            return sandbox.decode(reader.read(ref), request)
+        except TrackError as error:
+            return error
+        finally:
+            self._free.append(sandbox)
+
+    def close(self) -> None:
+        for sandbox in self._free:
+            sandbox.close()
+
+
+def _write_shard(
+    folder: Path, shard: int, tracks: Iterator[DecodedTrack | TrackError], progress: Callable[[int], None]
+) -> None:
+    entries: list[dict[str, Any]] = []
+    offset = 0
+    with _samples(folder, shard).open("wb") as file:
+        for track in tracks:
+            if isinstance(track, TrackError):
+                entries.append({"error": {"code": track.code, "message": track.message}})
+            else:
+                (stream,) = track.streams
+                digest = hashlib.sha256(stream.pcm.tobytes()).hexdigest()
+                stream.pcm.tofile(file)
+                entries.append(
+                    {
+                        "offset": offset,
+                        "scale": stream.scale,
+                        "spans": stream.spans,
+                        "num_samples": stream.num_samples,
+                        "duration_s": track.info.duration_s,
+                        "digest": digest,
+                    }
+                )
+                offset += len(stream.pcm)
+            progress(len(entries))
+    partial = folder / f".{shard:05d}.partial"
+    partial.write_text(json.dumps({"tracks": entries}))
+    partial.replace(_index(folder, shard))
+
+
+def _check_space(folder: Path, shard: int, count: int) -> None:
+    """Say after the first shard, not after the last, that the disk is too small."""
+    if shard:
+        return
+    size, free = _samples(folder, shard).stat().st_size, shutil.disk_usage(folder).free
+    if size * (count - 1) + FREE_BYTES > free:
+        raise DestinationError(
+            f"the decoded clips need some {size * count / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; "
+            "free some or name a folder on another disk with cache = ..."
+        )
+
+
+def _samples(folder: Path, shard: int) -> Path:
+    return folder / f"{shard:05d}.i16"
+
+
+def _index(folder: Path, shard: int) -> Path:
+    return folder / f"{shard:05d}.json"

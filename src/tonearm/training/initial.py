@@ -1,0 +1,205 @@
+"""The model that training begins with: a checkpoint with a head for the collection's labels, or an architecture alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tonearm.errors import CheckpointError
+from tonearm.models.checkpoint import (
+    CONFIG_FILES,
+    PICKLE_FILES,
+    WEIGHT_FILES,
+    min_samples,
+    native_window_s,
+    read_preprocessor,
+    resolve,
+)
+
+ARCHITECTURES = ("small-hubert", "small-ast")
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """An architecture and where its weights are, before any are loaded.
+
+    Attributes:
+        folder: holds config.json, preprocessor_config.json and, unless ``from_scratch``, weights.
+        labels: the checkpoint's own, in the order of its logits; empty where it has no classifier.
+        keeps_head: whether its classifier knows exactly the collection's labels and is trained on.
+        note: what a person should know about the head, or empty.
+    """
+
+    source: str
+    folder: Path
+    family: str
+    labels: tuple[str, ...]
+    sample_rate: int
+    native_window_s: float | None
+    min_samples: int
+    keeps_head: bool
+    from_scratch: bool
+    note: str
+
+
+def read_start(
+    source: str,
+    wanted: Sequence[str],
+    *,
+    revision: str | None = None,
+    from_scratch: bool = False,
+    new_head: bool = False,
+) -> Start:
+    """Return what training would begin with, without loading weights.
+
+    Args:
+        source: a folder, a hub id, or one of ``ARCHITECTURES`` with ``from_scratch``.
+        wanted: the collection's labels.
+
+    Raises:
+        CheckpointError: it is missing or no audio model, has no weights, or knows only some of the labels.
+    """
+    if source in ARCHITECTURES:
+        if not from_scratch:
+            raise CheckpointError(f"{source} is an architecture without weights; add --from-scratch")
+        with importlib.resources.as_file(importlib.resources.files(__package__) / "architectures" / source) as path:
+            folder = path
+    else:
+        patterns = CONFIG_FILES if from_scratch else CONFIG_FILES + WEIGHT_FILES + PICKLE_FILES
+        folder = resolve(source, revision=revision, patterns=patterns)
+    config = _read_config(folder, source)
+    preprocessor = read_preprocessor(folder, source)
+    has_weights = any(list(folder.glob(pattern)) for pattern in (*WEIGHT_FILES, *PICKLE_FILES))
+    if not from_scratch and not has_weights:
+        raise CheckpointError(f"{source} has no weights; give a checkpoint that has, or --from-scratch")
+    rate = int(preprocessor.get("sampling_rate", 16000))
+    known = _known_labels(config)
+    keeps, note = False, ""
+    if not from_scratch and known:
+        keeps, note = _compare_labels(source, known, wanted, new_head)
+    return Start(
+        source,
+        folder,
+        config.model_type,
+        known,
+        rate,
+        native_window_s(config, preprocessor, rate),
+        min_samples(config),
+        keeps,
+        from_scratch,
+        note,
+    )
+
+
+def load_start(
+    start: Start, labels: Sequence[str], *, is_multi: bool, seed: int, window_s: float | None = None
+) -> tuple[Any, Any]:
+    """Return the model, with a classifier for ``labels``, and its feature extractor; the same for the same seed.
+
+    Args:
+        window_s: a spectrogram model made from scratch is made for windows of this length.
+
+    Raises:
+        CheckpointError: the weights cannot be loaded.
+    """
+    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers.utils import logging as chatter
+
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    config = _read_config(start.folder, start.source)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "multi_label_classification" if is_multi else "single_label_classification"
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extractor = AutoFeatureExtractor.from_pretrained(start.folder, trust_remote_code=False)
+        if start.from_scratch:
+            if start.family == "audio-spectrogram-transformer" and window_s is not None:
+                config.max_length = extractor.max_length = ast_frames(window_s, config)
+            return AutoModelForAudioClassification.from_config(config, dtype=torch.float32), extractor
+        # Without safetensors the older format is read as plain tensors (weights_only): no code of it runs.
+        has_safetensors = any(start.folder.glob("*.safetensors"))
+        try:
+            model, report = AutoModelForAudioClassification.from_pretrained(
+                start.folder,
+                config=config,
+                trust_remote_code=False,
+                use_safetensors=has_safetensors,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                weights_only=True,
+                dtype=torch.float32,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{start.source} cannot be loaded: {str(error).splitlines()[0]}") from None
+    head = ("classifier", "projector")
+    absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
+    if absent:
+        raise CheckpointError(
+            f"{start.source}: {len(absent)} weights of the encoder are missing ({absent[0]} ...); expected a checkpoint "
+            f"of the family {start.family}"
+        )
+    return model, extractor
+
+
+def ast_frames(window_s: float, config: Any) -> int:
+    """Return the frames of 10 ms that hold ``window_s``, a whole number of patches."""
+    steps = math.ceil((window_s * 100 - config.patch_size) / config.time_stride)
+    return max(0, steps) * int(config.time_stride) + int(config.patch_size)
+
+
+def _read_config(folder: Path, source: str) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{source} has no config.json; give a folder of save_pretrained, or a hub id")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise CheckpointError(f"{source}/config.json cannot be used: {str(error).splitlines()[0]}") from None
+    if config.model_type not in CLASSIFIERS:
+        raise CheckpointError(
+            f"{source} is a {config.model_type}, which has no audio classifier; expected one of "
+            f"{', '.join(sorted(CLASSIFIERS))}"
+        )
+    return config
+
+
+def _known_labels(config: Any) -> tuple[str, ...]:
+    """Return the labels of a fine-tuned classifier; a bare encoder's placeholders are none."""
+    architectures = getattr(config, "architectures", None) or [""]
+    if "Classification" not in architectures[0]:
+        return ()
+    labels = tuple(str(label) for _, label in sorted((int(key), value) for key, value in config.id2label.items()))
+    return () if all(label.startswith("LABEL_") for label in labels) else labels
+
+
+def _compare_labels(source: str, known: tuple[str, ...], wanted: Sequence[str], new_head: bool) -> tuple[bool, str]:
+    if new_head:
+        return False, f"its classifier of {len(known)} labels is replaced (--new-head)"
+    if set(known) == set(wanted):
+        return True, f"its classifier knows these {len(known)} labels and is trained on"
+    folded = {label.casefold() for label in known}
+    shared = [label for label in wanted if label.casefold() in folded]
+    if len(shared) >= 0.5 * len(wanted):
+        extra = [label for label in wanted if label not in known]
+        absent = [label for label in known if label not in wanted]
+        raise CheckpointError(
+            f"{source} and the collection share {len(shared)} labels but not all: it lacks {_some(extra)} and the "
+            f"collection lacks {_some(absent)}; make them the same, or give --new-head to begin with a new classifier"
+        )
+    return False, f"its classifier of {len(known)} other labels is replaced"
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "") if labels else "none"

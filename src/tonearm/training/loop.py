@@ -1,0 +1,312 @@
+"""The training loop, plain torch: epochs of steps, an evaluation after each, checkpoints from which it goes on exactly.
+
+Who runs it is told by a ``World``: one process, or one of Ray Train's workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tonearm.errors import TrainingError
+from tonearm.models.features import build_features
+from tonearm.models.pooling import sigmoid, softmax
+from tonearm.training import metrics
+from tonearm.training.cache import ClipCache
+from tonearm.training.examples import Example, TrainingSet, model_inputs
+from tonearm.training.initial import Start, load_start
+from tonearm.training.recipe import Job, Schedule, autocast_type, choose_precision
+from tonearm.training.step import Stepper, seed_step
+
+STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
+
+
+class World(Protocol):
+    """Where a loop runs. Every method but ``tell`` is called by all workers, equally often."""
+
+    rank: int
+    size: int
+    device: str
+
+    def wrap(self, model: nn.Module) -> nn.Module: ...
+    def mean(self, value: float) -> float: ...
+    def gather(self, value: Any) -> list[Any]: ...
+    def save(self, facts: dict[str, Any], folder: Path | None) -> None: ...
+    def saved(self) -> Path | None: ...
+    def tell(self, event: dict[str, Any]) -> None: ...
+
+
+class Alone:
+    """A world of one process, without Ray; its checkpoint is one folder."""
+
+    rank, size = 0, 1
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
+        self.events: list[dict[str, Any]] = []
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model on the device."""
+        return model.to(self.device)
+
+    def mean(self, value: float) -> float:
+        """Return the value."""
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the value alone."""
+        return [value]
+
+    def save(self, facts: dict[str, Any], folder: Path | None) -> None:
+        """Keep the checkpoint in place of the last."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.iterdir()) if folder is not None else []:
+            (self.folder / path.name).write_bytes(path.read_bytes())
+
+    def saved(self) -> Path | None:
+        """Return the last checkpoint."""
+        return self.folder if (self.folder / STATE).is_file() else None
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; part of every checkpoint."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    without_better: int = 0
+    is_done: bool = False
+    losses: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+class Loop:
+    """One worker's part of a training run."""
+
+    def __init__(self, job: Job, start: Start, cache: ClipCache, world: World, *, num_threads: int = 1) -> None:
+        settings = job.settings
+        self.job, self.world, self.cache = job, world, cache
+        self.precision, self.why = choose_precision(settings.precision, world.device)
+        model, extractor = load_start(
+            start, job.labels, is_multi=job.is_multi, seed=settings.seed, window_s=settings.window_s
+        )
+        if settings.freeze_feature_encoder:
+            _freeze(model)
+        self.extractor, self.bare = extractor, model
+        self.training_set = TrainingSet(cache, job.train, job.plan, settings.augment, settings.seed, num_threads)
+        self.step_size = settings.batch_size * settings.accumulate * world.size
+        self.num_steps = self.training_set.num_steps(self.step_size) * settings.epochs
+        wrapped = world.wrap(model)
+        schedule = Schedule.of(self.num_steps, settings.warmup_ratio)
+        self.stepper = Stepper(
+            job, wrapped, build_features(extractor), schedule, device=world.device, precision=self.precision
+        )
+        self.progress = Progress()
+        self.best_weights: dict[str, torch.Tensor] | None = None
+
+    def run(self) -> Progress:
+        """Train to the end, or go on to it from the last checkpoint.
+
+        Raises:
+            TrainingError: the loss is no number any more.
+        """
+        self._resume()
+        if self.progress.is_done:
+            return self.progress
+        self.world.tell(
+            {
+                "kind": "start",
+                "precision": self.precision,
+                "why": self.why,
+                "device": self.world.device,
+                "num_steps": self.num_steps,
+                "step": self.progress.step,
+                "step_size": self.step_size,
+            }
+        )
+        while self.progress.epoch < self.job.settings.epochs and not self._is_enough():
+            self._epoch()
+        self._finish()
+        return self.progress
+
+    def _epoch(self) -> None:
+        settings, progress = self.job.settings, self.progress
+        self.stepper.model.train()
+        pending: list[torch.Tensor] = []
+        clock, clips = time.perf_counter(), 0
+        steps = self.training_set.steps(
+            progress.epoch,
+            first=progress.step_in_epoch,
+            step_size=self.step_size,
+            micro=settings.batch_size,
+            rank=self.world.rank,
+            size=self.world.size,
+        )
+        for num_clips, batches in steps:
+            seed_step(settings.seed, progress.step, self.world.rank)
+            rate = self.stepper.schedule.get_last_lr()[0]
+            pending.append(self.stepper.step(num_clips, batches, size=self.world.size))
+            progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
+            clips += num_clips
+            if progress.step % settings.log_steps == 0 or progress.step == self.num_steps:
+                self._log(pending, rate, clips / (time.perf_counter() - clock))
+                pending, clock, clips = [], time.perf_counter(), 0
+            if progress.step % settings.checkpoint_steps == 0:
+                self._checkpoint()
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        if progress.epoch % settings.evaluate_every == 0 or progress.epoch == settings.epochs:
+            self._evaluate()
+            self._checkpoint()
+
+    def _log(self, pending: Sequence[torch.Tensor], rate: float, clips_per_s: float) -> None:
+        loss = self.world.mean(float(torch.stack(list(pending)).mean()))
+        self.stepper.check(loss, self.progress.step)
+        self.progress.losses.append((self.progress.step, loss))
+        self.world.tell(
+            {
+                "kind": "step",
+                "step": self.progress.step,
+                "epoch": self.progress.epoch,
+                "loss": loss,
+                "learning_rate": rate,
+                "clips_per_s": clips_per_s,
+            }
+        )
+
+    def _evaluate(self) -> None:
+        job, progress = self.job, self.progress
+        side = job.validation
+        if side:
+            found = self.predict(side)
+            figures = metrics.quick(found, job)
+            progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})
+            value = -figures["loss"] if job.metric == "loss" else figures[job.metric]
+            self.world.tell({"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, **figures})
+        else:
+            value = float(progress.epoch)  # nothing to choose by: the last is kept
+        if progress.best is None or value > progress.best or job.settings.keep == "last":
+            is_better = progress.best is None or value > progress.best
+            progress.best, progress.best_epoch = value, progress.epoch
+            progress.without_better = 0 if is_better else progress.without_better + 1
+            self.best_weights = {name: weight.detach().cpu().clone() for name, weight in self.bare.state_dict().items()}
+        else:
+            progress.without_better += 1
+
+    def _is_enough(self) -> bool:
+        patience = self.job.settings.patience
+        return patience is not None and self.progress.without_better >= patience
+
+    def predict(self, side: Sequence[Example]) -> metrics.Predictions:
+        """Return the scores of every window of ``side``, the work shared between the workers, all of them told."""
+        own = range(self.world.rank, len(side), self.world.size)
+        parts = self.world.gather([(number, self._score(side[number])) for number in own])
+        by_number = {number: scores for part in parts for number, scores in part}
+        rows = [by_number[number] for number in range(len(side))]
+        return metrics.Predictions(
+            np.concatenate([logits for _, logits in rows]),
+            np.repeat(np.arange(len(rows)), [len(logits) for _, logits in rows]),
+            np.concatenate([starts for starts, _ in rows]),
+            np.array([example.target for example in side], np.float32),
+            np.array([example.clip for example in side]),
+        )
+
+    def _score(self, example: Example) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        model = self.bare
+        was_training = model.training
+        model.eval()
+        windows = self.cache.clip(example.clip).windows(self.job.plan)
+        dtype = autocast_type(self.precision)
+        logits = []
+        with torch.inference_mode():
+            for first in range(0, len(windows), self.job.settings.batch_size):
+                batch = [waveform for _, waveform in windows[first : first + self.job.settings.batch_size]]
+                inputs = model_inputs(self.stepper.features, batch, self.world.device)
+                with torch.autocast(self.world.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+                    logits.append(model(**inputs).logits.float().cpu().numpy())
+        model.train(was_training)
+        return np.array([start for start, _ in windows]), np.concatenate(logits)
+
+    def _finish(self) -> None:
+        """Judge the weights that are kept on every side, and say so in the last checkpoint."""
+        if self.best_weights is None:
+            self._evaluate()
+        assert self.best_weights is not None
+        self.bare.load_state_dict(self.best_weights)
+        found = {
+            name: self.predict(side)
+            for name, side in (("validation", self.job.validation), ("test", self.job.test))
+            if side
+        }
+        self.progress.is_done = True
+        self._checkpoint(found)
+
+    def _checkpoint(self, predictions: dict[str, metrics.Predictions] | None = None) -> None:
+        facts = {"step": self.progress.step, "epoch": self.progress.epoch}
+        if self.world.rank != 0:
+            self.world.save(facts, None)
+            return
+        with tempfile.TemporaryDirectory(prefix="tonearm-checkpoint-") as name:
+            folder = Path(name)
+            state: dict[str, Any] = {"progress": dataclasses.asdict(self.progress)}
+            if not self.progress.is_done:
+                state |= {"model": self.bare.state_dict(), **self.stepper.state()}
+            torch.save(state, folder / STATE)
+            if self.best_weights is not None:
+                from safetensors.torch import save_file
+
+                save_file({name: weight.contiguous() for name, weight in self.best_weights.items()}, folder / BEST)
+            if predictions:
+                metrics.write_predictions(folder / PREDICTIONS, predictions)
+            self.world.save(facts, folder)
+
+    def _resume(self) -> None:
+        folder = self.world.saved()
+        if folder is None:
+            return
+        # Nothing but tensors and plain values was written, so nothing else is read.
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        self.progress = Progress(**state["progress"])
+        self.progress.losses = [(int(step), float(loss)) for step, loss in self.progress.losses]
+        if (folder / BEST).is_file():
+            from safetensors.torch import load_file
+
+            self.best_weights = load_file(folder / BEST)
+        if "model" in state:
+            self.bare.load_state_dict(state["model"])
+            self.stepper.load_state(state)
+
+
+def _freeze(model: nn.Module) -> None:
+    """Keep the convolutions in front as they are.
+
+    Raises:
+        TrainingError: a family without them.
+    """
+    freeze = getattr(model, "freeze_feature_encoder", None)
+    if freeze is None:
+        raise TrainingError(
+            f"got --freeze-feature-encoder for {type(model).__name__}, which has no feature encoder; leave it out"
+        )
+    freeze()
+
+
+def probabilities(logits: NDArray[np.float32], *, is_multi: bool, temperature: float = 1.0) -> NDArray[np.float32]:
+    """Return [..., L] scores: softmax, or sigmoid where labels are independent."""
+    scaled = (logits / temperature).astype(np.float32)
+    return sigmoid(scaled) if is_multi else softmax(scaled)

@@ -1,0 +1,299 @@
+"""Everything that can be known before hours are spent: the labels, the split, the decoded clips, what is doubtful.
+
+The result is a ``Prepared``: what each worker needs, and what a person should be told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import DestinationError, SourceError, TooManyFailures
+from tonearm.library.labelled import Collection, LabelledTrack, list_labelled
+from tonearm.library.track_ref import TrackRef
+from tonearm.library.uris import shown
+from tonearm.settings import LabelSettings, TrainSettings
+from tonearm.training.cache import ClipCache, default_folder, open_cache
+from tonearm.training.duplicates import Twin, find_twins
+from tonearm.training.examples import Example
+from tonearm.training.initial import Start, load_start, read_start
+from tonearm.training.recipe import Job, choose_precision
+from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, Split, is_gtzan, split_tracks
+
+NUM_NAMED = 3
+DEFAULT_WINDOW_S = 30.0
+# A checkpoint while training holds the weights, two moments of AdamW, and the best weights so far.
+COPIES_IN_CHECKPOINT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A training run, ready to start.
+
+    Attributes:
+        refs: the tracks of the cache, by the numbers that examples use.
+        notes: what a person should know before it starts, a line each.
+        fingerprint: of all that decides the weights it will end with.
+    """
+
+    job: Job
+    start: Start
+    refs: tuple[TrackRef, ...]
+    collection: Collection
+    split: Split
+    twins: tuple[Twin, ...]
+    broken: tuple[int, ...]
+    notes: tuple[str, ...]
+    num_parameters: int
+    fingerprint: str
+
+    def open_cache(self, num_threads: int, progress: Callable[[int], None] = lambda done: None) -> ClipCache:
+        """Return the decoded clips, on this machine; made if they are not there."""
+        return cache_of(self.job.settings, self.refs, self.job.plan, num_threads, progress)
+
+
+def cache_of(
+    settings: TrainSettings,
+    refs: Sequence[TrackRef],
+    plan: WindowPlan,
+    num_threads: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ClipCache:
+    """Return the cache of ``refs`` in the folder that the settings name."""
+    base = Path(settings.cache) if settings.cache is not None else default_folder()
+    return open_cache(
+        base, refs, plan, fetch=settings.fetch, decode=settings.decode, num_threads=num_threads, progress=progress
+    )
+
+
+def prepare(
+    source: str,
+    settings: TrainSettings,
+    *,
+    num_threads: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prepared:
+    """Read, check, split and decode a collection.
+
+    Args:
+        progress: told how many of how many clips are decoded.
+
+    Raises:
+        UsageError: what would make the run fail or its result worthless.
+        TooManyFailures: more clips are broken than ``max_error_rate`` allows.
+    """
+    choose_precision("fp32" if settings.precision == "fp16" else settings.precision, "cpu")
+    collection = _labelled(source, settings.labels)
+    is_multi = settings.labels.multi_label if settings.labels.multi_label is not None else collection.is_multi
+    labels = _labels(source, collection, is_multi)
+    split = split_tracks(collection.tracks, settings.labels, settings.seed)
+    start = read_start(
+        settings.model,
+        labels,
+        revision=settings.revision,
+        from_scratch=settings.from_scratch,
+        new_head=settings.new_head,
+    )
+    labels = start.labels if start.keeps_head else labels
+    plan = _plan(start, settings)
+    refs = tuple(track.ref for track in collection.tracks)
+    cache = cache_of(settings, refs, plan, num_threads, lambda done: progress(done, len(refs)))
+    notes = [start.note] if start.note else []
+    notes += _check_broken(collection, cache, split, settings)
+    num_parameters = _check_model(start, settings, labels, is_multi)
+    twins = _twins(cache, split, settings)
+    notes += describe_twins(twins, collection)
+    split = _without(split, set(cache.errors), twins if settings.labels.duplicates == "drop" else ())
+    notes += _check_classes(collection, split, labels, is_multi)
+    job = Job(
+        settings,
+        labels,
+        is_multi,
+        plan,
+        *(
+            tuple(_example(number, collection.tracks[number], labels) for number in side)
+            for side in (split.train, split.validation, split.test)
+        ),
+    )
+    return Prepared(
+        job,
+        start,
+        refs,
+        collection,
+        split,
+        tuple(twins),
+        tuple(sorted(cache.errors)),
+        tuple(notes),
+        num_parameters,
+        _fingerprint(job, start, refs),
+    )
+
+
+def _labelled(source: str, settings: LabelSettings) -> Collection:
+    field = None if settings.split_by in (STRATIFIED, FAULT_FILTERED) else settings.split_by
+    collection = list_labelled(source, label_by=settings.label_by, group_by=settings.group_by, split_by=field)
+    bare = [track for track in collection.tracks if track.labels is None]
+    if bare and not settings.skip_unlabelled:
+        raise SourceError(
+            f"{len(bare)} of {len(collection.tracks)} clips have no label by {collection.label_by} (the first is "
+            f"{shown(bare[0].ref.uri)}); fill them in, name another field with --label-by, or give --skip-unlabelled"
+        )
+    tracks = tuple(track for track in collection.tracks if track.labels is not None)
+    if field is not None:
+        # Clips on no side say nothing of what there is to learn.
+        sides = split_tracks(tracks, dataclasses.replace(settings, validation_share=0.0), 0) if tracks else None
+        kept = sorted(number for side in sides.sides().values() for number in side) if sides is not None else []
+        tracks = tuple(tracks[number] for number in kept)
+    if settings.split_by == FAULT_FILTERED and is_gtzan(tracks):
+        sides = split_tracks(tracks, settings, 0)
+        tracks = tuple(tracks[number] for number in sorted(n for side in sides.sides().values() for n in side))
+    return dataclasses.replace(collection, tracks=tracks)
+
+
+def _labels(source: str, collection: Collection, is_multi: bool) -> tuple[str, ...]:
+    labels = tuple(sorted(collection.counts))
+    if len(labels) < (1 if is_multi else 2):
+        got = f"the one class {labels[0]}" if labels else "no class"
+        raise SourceError(
+            f"{shown(source)} has {got} by {collection.label_by}, expected at least 2; expected a folder a class, or "
+            "name the field with --label-by"
+        )
+    if not is_multi:
+        for track in collection.tracks:
+            if len(track.labels or ()) != 1:
+                raise SourceError(
+                    f"{shown(track.ref.uri)} has {len(track.labels or ())} labels, expected 1; give --multi-label"
+                )
+    return labels
+
+
+def _plan(start: Start, settings: TrainSettings) -> WindowPlan:
+    wanted = [settings.window_s, start.native_window_s, DEFAULT_WINDOW_S]
+    window_s = next(value for value in wanted if value is not None)
+    if start.native_window_s is not None and window_s > start.native_window_s and not start.from_scratch:
+        raise SourceError(
+            f"got --window-s {window_s:g} for {start.source}, expected at most {start.native_window_s:g} s, which is "
+            "all that the checkpoint takes at once"
+        )
+    samples = max(round(window_s * start.sample_rate), start.min_samples)
+    return WindowPlan(start.sample_rate, samples, samples, settings.max_windows, start.min_samples)
+
+
+def _check_broken(collection: Collection, cache: ClipCache, split: Split, settings: TrainSettings) -> list[str]:
+    if not cache.errors:
+        return []
+    lines = [
+        f"{shown(collection.tracks[number].ref.uri)}: {error.message} ({error.code})"
+        for number, error in sorted(cache.errors.items())
+    ]
+    share = len(lines) / len(collection.tracks)
+    if share > settings.max_error_rate:
+        raise TooManyFailures(
+            f"{len(lines)} of {len(collection.tracks)} clips cannot be used (the first: {lines[0]}), more than "
+            f"max_error_rate {settings.max_error_rate:g} allows; repair them or allow more"
+        )
+    more = f", and {len(lines) - NUM_NAMED} more" if len(lines) > NUM_NAMED else ""
+    return [f"left out, cannot be decoded: {'; '.join(lines[:NUM_NAMED])}{more}"]
+
+
+def _check_model(start: Start, settings: TrainSettings, labels: Sequence[str], is_multi: bool) -> int:
+    """Load the weights once here, so that what is wrong with them is said before a cluster starts."""
+    model, _ = load_start(start, labels, is_multi=is_multi, seed=settings.seed, window_s=settings.window_s)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def check_space(folder: Path, num_parameters: int) -> None:
+    """Refuse a local destination on which not even two checkpoints fit.
+
+    Raises:
+        DestinationError: too little space.
+    """
+    needed = 2 * COPIES_IN_CHECKPOINT * 4 * num_parameters
+    place = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise DestinationError(
+            f"checkpoints need some {needed / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some or "
+            "give another --out"
+        )
+
+
+def _twins(cache: ClipCache, split: Split, settings: TrainSettings) -> list[Twin]:
+    if settings.labels.duplicates == "ignore":
+        return []
+    return find_twins(cache, split.sides())
+
+
+def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
+    """Return a line for each side with clips that are in training too."""
+    lines = []
+    for side in dict.fromkeys(twin.side for twin in twins):
+        found = [twin for twin in twins if twin.side == side]
+        exact = sum(twin.is_exact for twin in found)
+        named = "; ".join(
+            f"{_name(collection, twin.held_out)} = {_name(collection, twin.trained_on)} ({twin.likeness:.2f})"
+            for twin in found[:NUM_NAMED]
+        )
+        lines.append(
+            f"{len(found)} clips of {side} are in training too ({exact} with the same samples): {named}"
+            f"{' ...' if len(found) > NUM_NAMED else ''}; --duplicates drop takes them out of training"
+        )
+    return lines
+
+
+def _name(collection: Collection, number: int) -> str:
+    return shown(collection.tracks[number].ref.uri).rpartition("/")[2]
+
+
+def _without(split: Split, broken: set[int], twins: Sequence[Twin]) -> Split:
+    dropped = broken | {twin.trained_on for twin in twins}
+    sides = [
+        tuple(number for number in side if number not in unwanted)
+        for side, unwanted in ((split.train, dropped), (split.validation, broken), (split.test, broken))
+    ]
+    return Split(*sides, split.left_out)
+
+
+def _check_classes(collection: Collection, split: Split, labels: Sequence[str], is_multi: bool) -> list[str]:
+    counts = Counter(label for number in split.train for label in collection.tracks[number].labels or ())
+    absent = [label for label in labels if not counts[label]]
+    if not split.train:
+        raise SourceError("no clip is left to learn from; see what was left out above, or change the split")
+    if absent and not is_multi:
+        raise SourceError(
+            f"no clip to learn from has the label {', '.join(absent[:NUM_NAMED])}; add some, or change the split"
+        )
+    return [f"no clip to learn from has the tag {', '.join(absent[:NUM_NAMED])}"] if absent else []
+
+
+def _example(number: int, track: LabelledTrack, labels: Sequence[str]) -> Example:
+    present = set(track.labels or ())
+    return Example(number, tuple(float(label in present) for label in labels))
+
+
+def _fingerprint(job: Job, start: Start, refs: Sequence[TrackRef]) -> str:
+    """Return a hash over what decides the weights; how it is run and watched does not."""
+    facts: dict[str, Any] = dataclasses.asdict(job.settings)
+    for name in (
+        "workers",
+        "max_failures",
+        "trackers",
+        "cache",
+        "verbose",
+        "fetch",
+        "decode",
+        "checkpoint_steps",
+        "log_steps",
+        "compare_split",
+    ):
+        del facts[name]
+    sides = [[example.clip for example in side] for side in (job.train, job.validation, job.test)]
+    text = json.dumps([facts, job.labels, sides, [ref.track_key for ref in refs], start.source], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
