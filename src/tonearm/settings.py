@@ -92,12 +92,14 @@ class LabelSettings:
         split_by: ``stratified``, ``gtzan-fault-filtered``, or a field whose values name the splits.
         validation_on, test_on: values of that field; without them train, validation and test by their usual names.
         validation_share: of the training side, where no value names the validation clips.
+        source_by: a field that may give the label away, such as where a track was got from; how well is reported.
         duplicates: ``report`` clips that stand on both sides of a split, ``drop`` them from training, or ``ignore``.
         multi_label: None for what the labels look like.
     """
 
     label_by: str | None = None
     group_by: str | None = None
+    source_by: str | None = None
     split_by: str = "stratified"
     validation_on: tuple[str, ...] = ()
     test_on: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tonearm import __version__
+from tonearm.cli import training_verbs
 
 app = typer.Typer(
     name="tonearm",
@@ -184,6 +185,9 @@ def models(
 
     settings = tag_settings({}, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     return verb(settings.models)
+
+
+training_verbs.add(app)
 
 
 @app.command()

@@ -31,6 +31,7 @@ def tag_settings(
     values: dict[str, Any] = {}
     if config is not None or Path("tonearm.toml").is_file():
         values = settings_module.read_toml(config or "tonearm.toml")
+        values.pop("train", None)  # what `tonearm train` reads of the same file
     values = settings_module.merge(values, flags)
     models = values.setdefault("models", {})
     if demo_models:
@@ -59,7 +60,7 @@ def tag(
     from tonearm.library.run_summary import write_run
     from tonearm.library.runs import Destination
 
-    _stop_like_ctrl_c()
+    stop_like_ctrl_c()
     if demo_models:
         print(demo.NOTICE, file=sys.stderr)
     with ProgressLine() as watcher:
@@ -97,7 +98,7 @@ def _print_end(outcome: Any) -> None:
     print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
 
 
-def _stop_like_ctrl_c() -> None:
+def stop_like_ctrl_c() -> None:
     """Let SIGTERM, which schedulers send, end a run as cleanly as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> None:

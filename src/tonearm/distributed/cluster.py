@@ -61,6 +61,15 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
 def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
     import ray
 
+    with _joined(num_workers, verbose) as is_local:
+        yield plan([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local)
+
+
+@contextlib.contextmanager
+def _joined(num_workers: int | None, verbose: bool) -> Iterator[bool]:
+    """Join or start Ray; yield whether it is a local one of this process."""
+    import ray
+
     already = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
     is_local = not already and not address
@@ -75,7 +84,7 @@ def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
             f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
         ) from error
     try:
-        yield plan([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local)
+        yield is_local
     finally:
         if not already:
             ray.shutdown()
@@ -116,7 +125,7 @@ def _start_local(num_workers: int | None, verbose: bool) -> None:
     cores = usable_cores()
     if num_workers is not None and num_workers > cores:
         raise ClusterError(
-            f"{num_workers} scoring workers on {cores} cores would only take each other's time and memory; give "
+            f"{num_workers} workers on {cores} cores would only take each other's time and memory; give "
             f"--workers {cores} or fewer, or a cluster with RAY_ADDRESS"
         )
     memory = psutil.virtual_memory().available
@@ -134,6 +143,65 @@ def _start_local(num_workers: int | None, verbose: bool) -> None:
         logging_level=logging.INFO if verbose else logging.ERROR,
         configure_logging=True,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingLayout:
+    """How a training run is spread over a cluster; every worker has ``threads`` to compute and decode with."""
+
+    num_workers: int
+    use_gpu: bool
+    worker_cpus: float
+    threads: int
+
+
+@contextlib.contextmanager
+def training_session(num_workers: int | None, *, verbose: bool = False) -> Iterator[TrainingLayout]:
+    """Join or start Ray as ``session`` does, for a training run.
+
+    Args:
+        num_workers: None for one a GPU and, without GPUs, one.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or is too small.
+    """
+    with contextlib.nullcontext() if verbose else _quiet(), _joined(num_workers, verbose) as is_local:
+        import ray
+
+        yield plan_training(
+            [node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local
+        )
+
+
+def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_local: bool) -> TrainingLayout:
+    """Return how many training workers of which size there will be.
+
+    Args:
+        nodes: each machine's resources.
+
+    Raises:
+        ClusterError: they do not fit.
+    """
+    num_gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
+    workers = num_workers or num_gpus or 1
+    if num_gpus:
+        if workers > num_gpus:
+            raise ClusterError(
+                f"got {workers} training workers for {num_gpus} GPUs, expected at most one a GPU; give --workers "
+                f"{num_gpus}, or more GPUs"
+            )
+        cpus = min(node.get("CPU", 1.0) / node["GPU"] for node in nodes if node.get("GPU", 0.0))
+        threads = max(1, min(8, int(cpus) - 1))
+        return TrainingLayout(workers, True, float(threads), threads)
+    cores = usable_cores() if is_local else int(max((node.get("CPU", 0.0) for node in nodes), default=0))
+    total = sum(node.get("CPU", 0.0) for node in nodes)
+    if workers > total:
+        raise ClusterError(
+            f"got {workers} training workers for {total:g} CPUs, expected at most one a CPU; give --workers "
+            f"{int(total)} or a larger cluster"
+        )
+    threads = max(1, cores // workers) if is_local else max(1, int(total) // workers)
+    return TrainingLayout(workers, False, 1.0, min(threads, cores))
 
 
 def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_local: bool) -> Layout:

@@ -35,6 +35,7 @@ class LabelledTrack:
     labels: tuple[str, ...] | None
     group: str | None = None
     split: str | None = None
+    source: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,12 @@ class Collection:
 
 
 def list_labelled(
-    source: str, *, label_by: str | None = None, group_by: str | None = None, split_by: str | None = None
+    source: str,
+    *,
+    label_by: str | None = None,
+    group_by: str | None = None,
+    split_by: str | None = None,
+    source_by: str | None = None,
 ) -> Collection:
     """Return the tracks of ``source`` with their labels.
 
@@ -67,11 +73,12 @@ def list_labelled(
         label_by: a field; by default the folders' names, the only ClassLabel, or a column named label, genre or tags.
         group_by: a field; tracks of one group (an artist, a recording) belong on one side of a split.
         split_by: a field whose values name the splits.
+        source_by: a field with where a track comes from, which may give its label away.
 
     Raises:
         SourceError: the source is missing, or has no such column.
     """
-    fields = [field for field in (label_by, group_by, split_by) if field is not None]
+    fields = [field for field in (label_by, group_by, split_by, source_by) if field is not None]
     columns = [field for field in fields if field != FOLDER and not field.startswith(NAME)]
     for field in fields:
         _compile(field)
@@ -93,6 +100,7 @@ def list_labelled(
                 _labels(found),
                 _text(_value(group_by, ref, row, root)) if group_by else None,
                 _text(_value(split_by, ref, row, root)) if split_by else None,
+                _text(_value(source_by, ref, row, root)) if source_by else None,
             )
         )
     return Collection(tuple(tracks), label_by, is_multi)

@@ -149,7 +149,8 @@ def open_cache(
                             tracks = pool.map(lambda ref: local.decode(reader, ref, request), part)
                             _write_shard(folder, shard, tracks, lambda done, first=first: progress(first + done))  # type: ignore[misc]
                             _check_space(folder, shard, num_shards(len(refs)))
-                        progress(first + len(part))
+                        else:
+                            progress(first + len(part))
             finally:
                 local.close()
     return ClipCache(folder, plan, len(refs))

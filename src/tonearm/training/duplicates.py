@@ -10,8 +10,10 @@ Letters in shapes: T frames, B bands, D embedding dimensions.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from tonearm.training.cache import Clip, ClipCache
 FRAME_S, HOP_S, NUM_BANDS, LONGEST_S = 0.256, 0.016, 33, 60.0
 LOWEST_HZ, HIGHEST_HZ = 200, 5000
 NUM_NEIGHBOURS = 8
+FINGERPRINTS_KEPT = 4096
 # Frames this far below a clip's loudest hold noise or silence, whose signs mean nothing.
 FLOOR_DB = 50.0
 LEAST_OVERLAP_S = 0.5
@@ -42,14 +45,11 @@ class Twin:
         return self.likeness == 1.0
 
 
-def find_twins(
-    cache: ClipCache, sides: Mapping[str, Sequence[int]], embeddings: Mapping[int, NDArray[np.float32]] | None = None
-) -> list[Twin]:
+def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads: int = 1) -> list[Twin]:
     """Return for each held-out clip its likest twin among those trained on, if it has one.
 
     Args:
         sides: numbers in the cache, by side; ``train`` is compared with each of the others.
-        embeddings: [D] of each clip, from the model; without them the level and spread of each mel band serve.
     """
     train = [number for number in sides.get("train", ()) if number not in cache.errors]
     held = [(side, number) for side, numbers in sides.items() if side != "train" for number in numbers]
@@ -59,8 +59,14 @@ def find_twins(
     by_digest: dict[str, int] = {}
     for number in train:
         by_digest.setdefault(cache.clip(number).digest, number)
-    made = {number: fingerprint(cache.clip(number), cache.plan.sample_rate) for number in _numbers(train, held)}
-    vectors = embeddings if embeddings is not None else {number: summary for number, (_, summary) in made.items()}
+
+    @functools.lru_cache(maxsize=FINGERPRINTS_KEPT)
+    def made(number: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        return fingerprint(cache.clip(number), cache.plan.sample_rate)
+
+    numbers = sorted({*train, *(number for _, number in held)})
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="fingerprints") as pool:
+        vectors = dict(zip(numbers, pool.map(lambda number: made(number)[1], numbers), strict=True))
     twins, rest = [], []
     for side, number in held:
         same = by_digest.get(cache.clip(number).digest)
@@ -69,14 +75,10 @@ def find_twins(
         else:
             rest.append((side, number))
     for side, number, neighbours in _neighbours(rest, train, vectors):
-        likeness, nearest = max((likeness_of(made[number][0], made[other][0]), other) for other in neighbours)
+        likeness, nearest = max((likeness_of(made(number)[0], made(other)[0]), other) for other in neighbours)
         if likeness >= LEAST_ALIKE:
             twins.append(Twin(side, number, nearest, min(likeness, 0.9999)))
     return twins
-
-
-def _numbers(train: list[int], held: list[tuple[str, int]]) -> list[int]:
-    return sorted({*train, *(number for _, number in held)})
 
 
 def _neighbours(
@@ -98,7 +100,7 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-12)
 
 
-def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return the signs [T, B] in {-1, 0, 1} of a clip's first minute, and its summary [D]."""
     import librosa
 
@@ -117,7 +119,7 @@ def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.float32], NDAr
     ).T
     level_db = 10 * np.log10(np.maximum(power, 1e-12))
     slope = np.diff(level_db, axis=1)
-    signs = np.sign(np.diff(slope, axis=0)).astype(np.float32)
+    signs = np.sign(np.diff(slope, axis=0)).astype(np.int8)
     loud = power.sum(axis=1)
     signs[loud[1:] < loud.max() * 10 ** (-FLOOR_DB / 10) + 1e-10] = 0
     level_db = np.maximum(level_db - level_db.max(), -FLOOR_DB)
@@ -125,11 +127,11 @@ def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.float32], NDAr
     return signs, np.concatenate([level_db.mean(axis=0), level_db.std(axis=0), moves]).astype(np.float32)
 
 
-def likeness_of(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def likeness_of(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
     """Return the largest agreement of two fingerprints [T, B] over all offsets: 1 for the same, about 0 for chance."""
     from scipy.signal import fftconvolve
 
-    agreement = fftconvolve(first, second[::-1], axes=0).sum(axis=1)
+    agreement = fftconvolve(first.astype(np.float32), second[::-1].astype(np.float32), axes=0).sum(axis=1)
     counted = [np.abs(signs).max(axis=1).astype(np.float64) for signs in (first, second)]
     overlap = np.round(fftconvolve(counted[0], counted[1][::-1]))
     least = max(round(LEAST_OVERLAP_S / HOP_S), 0.5 * min(part.sum() for part in counted))

@@ -111,7 +111,10 @@ class TrainingSet:
         waveform, target = self._crop(number, epoch, CLIP)
         if self.settings.mixup:
             rng = generator(self.seed, PARTNER, epoch, number)
-            other, share = int(rng.integers(len(self.examples))), float(rng.beta(*[self.settings.mixup] * 2))
+            other, share = (
+                int(rng.integers(len(self.examples))),
+                float(rng.beta(self.settings.mixup, self.settings.mixup)),
+            )
             share = max(share, 1 - share)
             second, label = self._crop(other, epoch, PARTNER)
             waveform, target = mix(waveform, second, share), (share * target + (1 - share) * label).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The model that training begins with: a checkpoint with a head for the collection's labels, or an architecture alone."""
+"""The model that training begins with: a checkpoint with a head for the collection, or an architecture alone."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def load_start(
     absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
     if absent:
         raise CheckpointError(
-            f"{start.source}: {len(absent)} weights of the encoder are missing ({absent[0]} ...); expected a checkpoint "
-            f"of the family {start.family}"
+            f"{start.source}: {len(absent)} weights of the encoder are missing ({absent[0]} ...); expected a "
+            f"checkpoint of the family {start.family}"
         )
     return model, extractor
 

@@ -19,7 +19,6 @@ from torch import nn
 
 from tonearm.errors import TrainingError
 from tonearm.models.features import build_features
-from tonearm.models.pooling import sigmoid, softmax
 from tonearm.training import metrics
 from tonearm.training.cache import ClipCache
 from tonearm.training.examples import Example, TrainingSet, model_inputs
@@ -149,7 +148,7 @@ class Loop:
         settings, progress = self.job.settings, self.progress
         self.stepper.model.train()
         pending: list[torch.Tensor] = []
-        clock, clips = time.perf_counter(), 0
+        clock, clips, rate = time.perf_counter(), 0, 0.0
         steps = self.training_set.steps(
             progress.epoch,
             first=progress.step_in_epoch,
@@ -160,7 +159,7 @@ class Loop:
         )
         for num_clips, batches in steps:
             seed_step(settings.seed, progress.step, self.world.rank)
-            rate = self.stepper.schedule.get_last_lr()[0]
+            rate = float(self.stepper.schedule.get_last_lr()[0])
             pending.append(self.stepper.step(num_clips, batches, size=self.world.size))
             progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
             clips += num_clips
@@ -168,11 +167,19 @@ class Loop:
                 self._log(pending, rate, clips / (time.perf_counter() - clock))
                 pending, clock, clips = [], time.perf_counter(), 0
             if progress.step % settings.checkpoint_steps == 0:
+                self._check(pending)
                 self._checkpoint()
+        if pending:
+            self._log(pending, rate, clips / (time.perf_counter() - clock))
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         if progress.epoch % settings.evaluate_every == 0 or progress.epoch == settings.epochs:
             self._evaluate()
             self._checkpoint()
+
+    def _check(self, pending: Sequence[torch.Tensor]) -> None:
+        """Stop before worthless weights take a good checkpoint's place."""
+        if pending:
+            self.stepper.check(self.world.mean(float(torch.stack(list(pending)).mean())), self.progress.step)
 
     def _log(self, pending: Sequence[torch.Tensor], rate: float, clips_per_s: float) -> None:
         loss = self.world.mean(float(torch.stack(list(pending)).mean()))
@@ -215,32 +222,38 @@ class Loop:
     def predict(self, side: Sequence[Example]) -> metrics.Predictions:
         """Return the scores of every window of ``side``, the work shared between the workers, all of them told."""
         own = range(self.world.rank, len(side), self.world.size)
-        parts = self.world.gather([(number, self._score(side[number])) for number in own])
-        by_number = {number: scores for part in parts for number, scores in part}
-        rows = [by_number[number] for number in range(len(side))]
+        places: list[tuple[int, float]] = []
+        logits: list[NDArray[np.float32]] = []
+        batch: list[NDArray[np.float32]] = []
+        self.bare.eval()
+        for number in own:
+            for start_s, waveform in self.cache.clip(side[number].clip).windows(self.job.plan):
+                if len(batch) == self.job.settings.batch_size:
+                    logits.append(self._score(batch))
+                    batch = []
+                places.append((number, start_s))
+                batch.append(waveform)
+        if batch:
+            logits.append(self._score(batch))
+        self.bare.train()
+        scored = list(zip(places, np.concatenate(logits), strict=True)) if places else []
+        rows = sorted((row for part in self.world.gather(scored) for row in part), key=lambda row: row[0])
         return metrics.Predictions(
-            np.concatenate([logits for _, logits in rows]),
-            np.repeat(np.arange(len(rows)), [len(logits) for _, logits in rows]),
-            np.concatenate([starts for starts, _ in rows]),
+            np.stack([scores for _, scores in rows]),
+            np.array([number for (number, _), _ in rows]),
+            np.array([start_s for (_, start_s), _ in rows]),
             np.array([example.target for example in side], np.float32),
             np.array([example.clip for example in side]),
         )
 
-    def _score(self, example: Example) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        model = self.bare
-        was_training = model.training
-        model.eval()
-        windows = self.cache.clip(example.clip).windows(self.job.plan)
+    def _score(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return logits [B, L]."""
         dtype = autocast_type(self.precision)
-        logits = []
         with torch.inference_mode():
-            for first in range(0, len(windows), self.job.settings.batch_size):
-                batch = [waveform for _, waveform in windows[first : first + self.job.settings.batch_size]]
-                inputs = model_inputs(self.stepper.features, batch, self.world.device)
-                with torch.autocast(self.world.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
-                    logits.append(model(**inputs).logits.float().cpu().numpy())
-        model.train(was_training)
-        return np.array([start for start, _ in windows]), np.concatenate(logits)
+            inputs = model_inputs(self.stepper.features, waveforms, self.world.device)
+            with torch.autocast(self.world.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+                logits: NDArray[np.float32] = self.bare(**inputs).logits.float().cpu().numpy()
+        return logits
 
     def _finish(self) -> None:
         """Judge the weights that are kept on every side, and say so in the last checkpoint."""
@@ -263,7 +276,7 @@ class Loop:
             return
         with tempfile.TemporaryDirectory(prefix="tonearm-checkpoint-") as name:
             folder = Path(name)
-            state: dict[str, Any] = {"progress": dataclasses.asdict(self.progress)}
+            state: dict[str, Any] = {"progress": dataclasses.asdict(self.progress), "step_size": self.step_size}
             if not self.progress.is_done:
                 state |= {"model": self.bare.state_dict(), **self.stepper.state()}
             torch.save(state, folder / STATE)
@@ -281,6 +294,12 @@ class Loop:
             return
         # Nothing but tensors and plain values was written, so nothing else is read.
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        if state["step_size"] != self.step_size:
+            workers = max(1, state["step_size"] * self.world.size // self.step_size)
+            raise TrainingError(
+                f"the run to go on with took {state['step_size']} clips a step, this one takes {self.step_size} on "
+                f"{self.world.size} workers; give --workers {workers}, or --overwrite to begin anew"
+            )
         self.progress = Progress(**state["progress"])
         self.progress.losses = [(int(step), float(loss)) for step, loss in self.progress.losses]
         if (folder / BEST).is_file():
@@ -304,9 +323,3 @@ def _freeze(model: nn.Module) -> None:
             f"got --freeze-feature-encoder for {type(model).__name__}, which has no feature encoder; leave it out"
         )
     freeze()
-
-
-def probabilities(logits: NDArray[np.float32], *, is_multi: bool, temperature: float = 1.0) -> NDArray[np.float32]:
-    """Return [..., L] scores: softmax, or sigmoid where labels are independent."""
-    scaled = (logits / temperature).astype(np.float32)
-    return sigmoid(scaled) if is_multi else softmax(scaled)

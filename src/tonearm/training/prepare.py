@@ -108,7 +108,7 @@ def prepare(
     notes = [start.note] if start.note else []
     notes += _check_broken(collection, cache, split, settings)
     num_parameters = _check_model(start, settings, labels, is_multi)
-    twins = _twins(cache, split, settings)
+    twins = _twins(cache, split, settings, num_threads)
     notes += describe_twins(twins, collection)
     split = _without(split, set(cache.errors), twins if settings.labels.duplicates == "drop" else ())
     notes += _check_classes(collection, split, labels, is_multi)
@@ -138,7 +138,13 @@ def prepare(
 
 def _labelled(source: str, settings: LabelSettings) -> Collection:
     field = None if settings.split_by in (STRATIFIED, FAULT_FILTERED) else settings.split_by
-    collection = list_labelled(source, label_by=settings.label_by, group_by=settings.group_by, split_by=field)
+    collection = list_labelled(
+        source,
+        label_by=settings.label_by,
+        group_by=settings.group_by,
+        split_by=field,
+        source_by=settings.source_by,
+    )
     bare = [track for track in collection.tracks if track.labels is None]
     if bare and not settings.skip_unlabelled:
         raise SourceError(
@@ -220,15 +226,15 @@ def check_space(folder: Path, num_parameters: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise DestinationError(
-            f"checkpoints need some {needed / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some or "
-            "give another --out"
+            f"checkpoints need some {needed / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some "
+            "or give another --out"
         )
 
 
-def _twins(cache: ClipCache, split: Split, settings: TrainSettings) -> list[Twin]:
+def _twins(cache: ClipCache, split: Split, settings: TrainSettings, num_threads: int) -> list[Twin]:
     if settings.labels.duplicates == "ignore":
         return []
-    return find_twins(cache, split.sides())
+    return find_twins(cache, split.sides(), num_threads)
 
 
 def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
@@ -254,11 +260,11 @@ def _name(collection: Collection, number: int) -> str:
 
 def _without(split: Split, broken: set[int], twins: Sequence[Twin]) -> Split:
     dropped = broken | {twin.trained_on for twin in twins}
-    sides = [
-        tuple(number for number in side if number not in unwanted)
-        for side, unwanted in ((split.train, dropped), (split.validation, broken), (split.test, broken))
-    ]
-    return Split(*sides, split.left_out)
+    return Split(_but(split.train, dropped), _but(split.validation, broken), _but(split.test, broken), split.left_out)
+
+
+def _but(numbers: Sequence[int], unwanted: set[int]) -> tuple[int, ...]:
+    return tuple(number for number in numbers if number not in unwanted)
 
 
 def _check_classes(collection: Collection, split: Split, labels: Sequence[str], is_multi: bool) -> list[str]:

@@ -184,8 +184,8 @@ def _check_counts(tracks: Sequence[LabelledTrack], indices: list[int], classes: 
         if count < 2 and label:
             index = indices[classes.index(label)]
             raise SourceError(
-                f"the class {label} has 1 clip ({shown(tracks[index].ref.uri)}), expected at least 2: one to learn from "
-                "and one to evaluate on; add clips, leave it out, or give --validation-share 0"
+                f"the class {label} has 1 clip ({shown(tracks[index].ref.uri)}), expected at least 2: one to learn "
+                "from and one to evaluate on; add clips, leave it out, or give --validation-share 0"
             )
 
 

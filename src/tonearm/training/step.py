@@ -130,7 +130,8 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
         if isinstance(module, nn.LayerNorm | nn.GroupNorm)
         for inner, _ in module.named_parameters(recurse=False)
     }
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (plain if name in norms or name.endswith("bias") else decayed).append(parameter)

@@ -1,0 +1,108 @@
+"""The verbs of training: ``train``, ``evaluate`` and ``publish``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder with a folder a class, a table (.csv, .parquet, .jsonl), a saved data set or "
+        "hf://datasets/OWNER/NAME.",
+    ),
+]
+FIELD = "'folder', 'name:REGEX' (its first group, matched in the path) or a column"
+LabelBy = Annotated[str | None, typer.Option(help=f"Where the labels are: {FIELD}.", show_default=False)]
+GroupBy = Annotated[
+    str | None, typer.Option(help="A field such as the artist; no group stands on both sides.", show_default=False)
+]
+SourceBy = Annotated[
+    str | None, typer.Option(help="A field that may give the label away; the card says how well.", show_default=False)
+]
+SplitBy = Annotated[str | None, typer.Option(help="stratified, gtzan-fault-filtered or a field.")]
+On = Annotated[list[str] | None, typer.Option(help="A value of --split-by; may be given again.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command()(train)
+
+
+def train(
+    source: Source,
+    out: Annotated[str, typer.Option(help="Folder or object-store prefix for the model.")],
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint folder or hub id to begin with, or small-hubert, small-ast.")
+    ] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
+    new_head: Annotated[bool, typer.Option("--new-head", help="Replace a classifier that knows other labels.")] = False,
+    label_by: LabelBy = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="A clip may have several labels.")] = False,
+    skip_unlabelled: Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out clips without one.")] = False,
+    group_by: GroupBy = None,
+    source_by: SourceBy = None,
+    split_by: SplitBy = None,
+    validation_on: On = None,
+    test_on: On = None,
+    validation_share: Annotated[float | None, typer.Option(help="Held out where no value says which (0.1).")] = None,
+    duplicates: Annotated[
+        str | None, typer.Option(help="Clips on both sides of the split: report, drop or ignore.")
+    ] = None,
+    window_s: Annotated[float | None, typer.Option(help="Seconds a clip; the checkpoint's own, or 30.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="10 by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips a worker takes at once (8).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="5e-5 by default.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    seed: Annotated[int | None, typer.Option(help="42 by default.")] = None,
+    freeze_feature_encoder: Annotated[
+        bool, typer.Option("--freeze-feature-encoder", help="Keep the convolutions in front as they are.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Training workers; one a GPU, or one, by default.")] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="tensorboard (the default), wandb, mlflow or none; may be given again.")
+    ] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as augment.mixup=0.3.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the settings; [train] of ./tonearm.toml without it.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
+) -> int:
+    """Fine-tune a classifier on the labelled audio of SOURCE; run again to go on."""
+    from tonearm.cli import train as verb
+
+    labels: dict[str, Any] = {
+        "label_by": label_by,
+        "group_by": group_by,
+        "source_by": source_by,
+        "split_by": split_by,
+        "validation_on": validation_on or None,
+        "test_on": test_on or None,
+        "validation_share": validation_share,
+        "duplicates": duplicates,
+        "multi_label": multi_label or None,
+        "skip_unlabelled": skip_unlabelled or None,
+    }
+    flags: dict[str, Any] = {
+        "labels": labels,
+        "model": model,
+        "from_scratch": from_scratch or None,
+        "new_head": new_head or None,
+        "window_s": window_s,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "precision": precision,
+        "seed": seed,
+        "freeze_feature_encoder": freeze_feature_encoder or None,
+        "workers": workers,
+        "trackers": None if not tracker else [name for name in tracker if name != "none"],
+        "verbose": verbose or None,
+    }
+    return verb.train(source, out, verb.train_settings(flags, config, assign or ()), overwrite=overwrite)

@@ -1,0 +1,377 @@
+"""Fine-tuning on Ray Train: the loop of ``tonearm.training`` on any number of workers, restarted where one dies.
+
+::
+
+    OUT/.training/FINGERPRINT/checkpoint_*    the last two step checkpoints, while a run is under way
+    OUT/config.json, model.safetensors ...    the finished model
+
+The same command after any kind of end goes on from the last checkpoint: Ray Train restarts dead workers by itself, and
+a run of the same name finds its checkpoints in its storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from tonearm.distributed import cluster
+from tonearm.errors import DestinationError, Stopped, TonearmError, TrainingError
+from tonearm.library import stores
+from tonearm.library.uris import is_local, local_path, shown
+from tonearm.settings import TrainSettings
+from tonearm.training.card import Comparison, main_side
+from tonearm.training.export import CONFIG, METRICS, write_model
+from tonearm.training.loop import Loop
+from tonearm.training.prepare import Prepared, check_space, prepare
+from tonearm.training.result import Result, read_result
+from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, is_gtzan
+from tonearm.training.trackers import check_trackers, closing, open_trackers, values_of
+
+WORK = ".training"
+POLL_S = 0.5
+
+
+class Watcher(Protocol):
+    """Who is told how training goes; the terminal, or a test."""
+
+    def note(self, line: str) -> None: ...
+    def decoding(self, num_done: int, num_clips: int) -> None: ...
+    def event(self, event: dict[str, Any]) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model that is written; ``is_new`` is False where it was there already."""
+
+    out: str
+    facts: dict[str, Any]
+    is_new: bool
+
+
+def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, overwrite: bool = False) -> Trained:
+    """Fine-tune on the labelled collection ``source`` and write the model to ``out``.
+
+    Raises:
+        UsageError: anything that can be known to fail before hours are spent.
+        TrainingError: the loss is no number any more; the last good checkpoint stays in ``out``.
+        Stopped: the run ended early; the same call goes on from its last checkpoint.
+    """
+    check_trackers(settings.trackers)
+    _check_empty(out, overwrite)
+    threads = cluster.usable_cores()
+    prepared = prepare(source, settings, num_threads=threads, progress=watcher.decoding)
+    done = _check_out(out, prepared, overwrite)
+    if done is not None:
+        return Trained(out, done, is_new=False)
+    if is_local(out):
+        with stores.writing(out):
+            Path(local_path(out)).mkdir(parents=True, exist_ok=True)
+        check_space(Path(local_path(out)), prepared.num_parameters)
+    for line in prepared.notes:
+        watcher.note(line)
+    other = _other_split(prepared)
+    with cluster.training_session(settings.workers, verbose=settings.verbose) as layout:
+        result = _fit(out, prepared, layout, watcher, name=Path(out).name)
+        comparisons = []
+        if other is not None:
+            watcher.note(f"once more on the split {other}, for its figures alone")
+            labels = dataclasses.replace(settings.labels, split_by=other, group_by=None)
+            again = prepare(source, dataclasses.replace(settings, labels=labels), num_threads=threads)
+            second = _fit(out, again, layout, watcher, name=f"{Path(out).name}-{other}")
+            figures = second.figures(again)
+            side = main_side(figures)
+            if side is not None:
+                comparisons.append(Comparison(other, side, figures[side]))
+    facts = write_model(out, prepared, result, source=source, comparisons=comparisons)
+    _remove(f"{out.rstrip('/')}/{WORK}")
+    return Trained(out, facts, is_new=True)
+
+
+def _other_split(prepared: Prepared) -> str | None:
+    settings = prepared.job.settings
+    if settings.compare_split == "none":
+        return None
+    if settings.compare_split is not None:
+        return settings.compare_split
+    # A random split of GTZAN is known to flatter: both figures are shown.
+    if settings.labels.split_by == STRATIFIED and is_gtzan(prepared.collection.tracks):
+        return FAULT_FILTERED
+    return None
+
+
+def _check_empty(out: str, overwrite: bool) -> None:
+    """Refuse a place that holds something else, before anything is decoded."""
+    if overwrite:
+        return
+    names = stores.list_files(out)
+    if names and METRICS not in names and not _unfinished(out):
+        raise DestinationError(
+            f"{shown(out)} holds other files ({names[0]}); give an empty --out, or --overwrite to write among them"
+        )
+
+
+def _unfinished(out: str) -> list[str]:
+    found, path = stores.filesystem(f"{out.rstrip('/')}/{WORK}")
+    try:
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found.ls(path, detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _check_out(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] | None:
+    """Return what a finished run of the same settings has written to ``out``, if it has."""
+    base = out.rstrip("/")
+    if stores.exists(f"{base}/{METRICS}") and stores.exists(f"{base}/{CONFIG}"):
+        facts: dict[str, Any] = json.loads(stores.read_bytes(f"{base}/{METRICS}"))
+        if not overwrite:
+            if facts.get("fingerprint") == prepared.fingerprint:
+                return facts
+            raise DestinationError(
+                f"{shown(out)} holds a model trained otherwise; give another --out, or --overwrite to replace it"
+            )
+    others = [name for name in _unfinished(out) if not name.startswith(prepared.fingerprint)]
+    if others and not overwrite and not any(name.startswith(prepared.fingerprint) for name in _unfinished(out)):
+        raise DestinationError(
+            f"{shown(out)} holds an unfinished run with other settings or clips; give those again to go on with it, "
+            "another --out, or --overwrite to drop it"
+        )
+    if overwrite:
+        stores.delete(f"{base}/{CONFIG}")
+        _remove(f"{base}/{WORK}")
+    return None
+
+
+def _remove(url: str) -> None:
+    found, path = stores.filesystem(url)
+    with stores.writing(url), contextlib.suppress(FileNotFoundError):
+        found.rm(path, recursive=True)
+
+
+def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: Watcher, *, name: str) -> Result:
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    settings = prepared.job.settings
+    storage, path = stores.arrow_filesystem(f"{out.rstrip('/')}/{WORK}")
+    journal: Any = ray.remote(_Journal).options(num_cpus=0, max_concurrency=4).remote()
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"prepared": prepared, "journal": journal, "threads": layout.threads},
+        scaling_config=ScalingConfig(
+            num_workers=layout.num_workers,
+            use_gpu=layout.use_gpu,
+            resources_per_worker={"CPU": layout.worker_cpus, **({"GPU": 1} if layout.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=prepared.fingerprint,
+            storage_path=path,
+            storage_filesystem=storage,
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with _listening(journal, out, name, prepared, watcher) as run:
+        try:
+            result = trainer.fit()
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:
+            fatal = ray.get(journal.fatal.remote())
+            if fatal is not None:
+                raise fatal from None
+            raise Stopped(
+                f"training ended early ({_reason(error)}); the same command goes on from the last checkpoint"
+            ) from error
+        fatal = ray.get(journal.fatal.remote())
+        if fatal is not None:
+            raise fatal
+    if result.checkpoint is None:
+        raise TrainingError("training ended without a checkpoint; this is a bug, please report it")
+    with result.checkpoint.as_directory() as folder:
+        facts = {
+            "workers": layout.num_workers,
+            **{key: run.get(key) for key in ("precision", "why", "device", "step_size")},
+        }
+        return read_result(Path(folder), facts)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the cause that a person can act on, in one line, from what Ray Train wraps it in."""
+    failures = getattr(error, "worker_failures", None)
+    cause: BaseException = next(iter(failures.values())) if failures else error
+    cause = getattr(cause, "cause", None) or cause
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(cause).__name__
+
+
+class _Journal:
+    """An actor that keeps the workers' events until the driver takes them."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.error: TonearmError | None = None
+
+    def tell(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def take(self) -> list[dict[str, Any]]:
+        events, self.events = self.events, []
+        return events
+
+    def fail(self, error: TonearmError) -> None:
+        self.error = self.error or error
+
+    def fatal(self) -> TonearmError | None:
+        return self.error
+
+
+@contextlib.contextmanager
+def _listening(journal: Any, out: str, name: str, prepared: Prepared, watcher: Watcher) -> Iterator[dict[str, Any]]:
+    """Pass events on to the watcher and the trackers while the block runs; yield what the loop said at its start."""
+    import ray
+
+    settings = prepared.job.settings
+    run: dict[str, Any] = {}
+    trackers: list[Any] = []
+    stopping = threading.Event()
+
+    def pass_on() -> None:
+        for event in ray.get(journal.take.remote()):
+            if event["kind"] == "start":
+                run.update(event)
+                if not trackers:
+                    facts = _flat(dataclasses.asdict(settings))
+                    trackers.extend(
+                        open_trackers(
+                            settings.trackers,
+                            out=out,
+                            name=name,
+                            fingerprint=prepared.fingerprint,
+                            step=event["step"],
+                            facts=facts,
+                        )
+                    )
+            for tracker in trackers:
+                values = values_of(event)
+                if values:
+                    tracker.log(values, event["step"])
+            watcher.event(event)
+
+    def listen() -> None:
+        while not stopping.wait(POLL_S):
+            pass_on()
+
+    thread = threading.Thread(target=listen, name="journal", daemon=True)
+    thread.start()
+    with closing(trackers):
+        try:
+            yield run
+        finally:
+            stopping.set()
+            thread.join()
+            with contextlib.suppress(ray.exceptions.RayError):
+                pass_on()
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Run one worker's part, on that worker."""
+    import ray
+    import ray.train
+    import torch
+
+    journal = config["journal"]
+    if ray.get(journal.fatal.remote()) is not None:
+        return  # what cannot work is not tried again
+    prepared: Prepared = config["prepared"]
+    torch.set_num_threads(config["threads"])
+    try:
+        world = _RayWorld(journal)
+        cache = prepared.open_cache(config["threads"])
+        Loop(prepared.job, prepared.start, cache, world, num_threads=config["threads"]).run()
+    except TonearmError as error:
+        ray.get(journal.fail.remote(error))
+        raise
+
+
+class _RayWorld:
+    """One of Ray Train's workers; see ``training.loop.World``."""
+
+    def __init__(self, journal: Any) -> None:
+        import ray.train
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        self.journal = journal
+        self.rank, self.size = context.get_world_rank(), context.get_world_size()
+        self.device = str(ray.train.torch.get_device())
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model on its device, its gradients shared where there are several workers."""
+        from ray.train.torch import prepare_model
+
+        # A speech encoder's mask embedding takes part in some steps only.
+        wrapped: nn.Module = prepare_model(model, parallel_strategy_kwargs={"find_unused_parameters": True})
+        return wrapped
+
+    def mean(self, value: float) -> float:
+        """Return the mean over the workers."""
+        if self.size == 1:
+            return value
+        import torch
+
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total) / self.size
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every worker's value, by rank."""
+        if self.size == 1:
+            return [value]
+        import torch
+
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def save(self, facts: dict[str, Any], folder: Path | None) -> None:
+        """Report to Ray Train, which stores the checkpoint before it returns."""
+        import ray.train
+
+        checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
+        try:
+            ray.train.report(facts, checkpoint=checkpoint)
+        except OSError as error:
+            raise DestinationError(
+                f"a checkpoint could not be written ({stores.reason(error)}); free some space or give another --out, "
+                "then run the same command again; the last good checkpoint is kept"
+            ) from None
+
+    def saved(self) -> Path | None:
+        """Return a copy of the last checkpoint."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        return None if checkpoint is None else Path(checkpoint.to_directory())
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Pass the event on to the driver."""
+        if self.rank == 0:
+            self.journal.tell.remote(event)
