@@ -144,7 +144,14 @@ class Tagger:
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
         """Return each track's result in order; a track that failed before, or fails here, is its error."""
-        outcomes: list[TrackResult | TrackError] = []
+        return [
+            scores if isinstance(scores, TrackError) else self._pool(track, scores)  # type: ignore[arg-type]
+            for track, scores in zip(tracks, self.score_windows(tracks), strict=True)
+        ]
+
+    def score_windows(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[dict[str, WindowScores] | TrackError]:
+        """Return what each head says of each track's windows, before they are pooled, in order."""
+        outcomes: list[dict[str, WindowScores] | TrackError] = []
         decoded = [track for track in tracks if isinstance(track, DecodedTrack)]
         scored = {head: iter(self._score_head(head, decoded)) for head in self.plans}
         for track in tracks:
@@ -153,7 +160,7 @@ class Tagger:
                 continue
             scores = {head: next(results) for head, results in scored.items()}
             failed = [value for value in scores.values() if isinstance(value, ScoreError)]
-            outcomes.append(failed[0] if failed else self._pool(track, scores))  # type: ignore[arg-type]
+            outcomes.append(failed[0] if failed else scores)  # type: ignore[arg-type]
         return outcomes
 
     def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:

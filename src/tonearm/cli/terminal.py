@@ -31,7 +31,8 @@ def clock(seconds: float) -> str:
 class ProgressLine:
     """Shows tracks and audio done, rate, failures and the time left; a ``batch.Watcher``."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "tagging") -> None:
+        self.doing = doing
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
         self.console = Console(file=self.stream)
@@ -63,7 +64,8 @@ class ProgressLine:
         """Say what is ahead."""
         self.num_tracks, self.num_done = num_tracks, num_done
         before = f", {num_done:,} of them done before" if num_done else ""
-        self._plain(f"tagging {num_tracks:,} tracks{before}; Ctrl-C stops, the same command goes on")
+        again = "; Ctrl-C stops, the same command goes on" if self.doing == "tagging" else ""
+        self._plain(f"{self.doing} {num_tracks:,} tracks{before}{again}")
         self.started = time.monotonic()
         if self.console.is_terminal:
             self.live = Live(console=self.console, transient=True, auto_refresh=False)

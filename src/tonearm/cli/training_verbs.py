@@ -30,6 +30,8 @@ On = Annotated[list[str] | None, typer.Option(help="A value of --split-by; may b
 def add(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.command()(train)
+    app.command()(evaluate)
+    app.command()(publish)
 
 
 def train(
@@ -106,3 +108,90 @@ def train(
         "verbose": verbose or None,
     }
     return verb.train(source, out, verb.train_settings(flags, config, assign or ()), overwrite=overwrite)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint's folder or hub id.")],
+    source: Source,
+    out: Annotated[str | None, typer.Option(help="Folder for figures, pictures and a list of the clips.")] = None,
+    label_by: LabelBy = None,
+    multi_label: Annotated[
+        bool | None, typer.Option("--multi-label/--single-label", help="What the checkpoint says by default.")
+    ] = None,
+    skip_unlabelled: Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out clips without one.")] = False,
+    split_by: SplitBy = None,
+    on: Annotated[
+        list[str] | None, typer.Option(help="Only clips of this value of --split-by; may be repeated.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature and thresholds and keep them with the model.")
+    ] = False,
+    wanted_precision: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="For --calibrate: the share of shown tags that should be right.")
+    ] = 0.9,
+    max_windows: Annotated[int | None, typer.Option(help="At most this many windows a track, evenly taken.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    max_error_rate: Annotated[
+        float | None, typer.Option(help="Exit 3 when a larger share of clips failed (0.1 by default).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings of tagging.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
+) -> int:
+    """Judge MODEL on the labelled audio of SOURCE: accuracy, F1, mAP, calibration, with intervals."""
+    from tonearm.cli import evaluate as verb
+
+    flags: dict[str, Any] = {
+        "max_windows": max_windows,
+        "workers": workers,
+        "max_error_rate": max_error_rate,
+        "verbose": verbose or None,
+        "models": {"precision": precision},
+    }
+    labels: dict[str, Any] = {
+        "label_by": label_by,
+        "multi_label": multi_label,
+        "skip_unlabelled": skip_unlabelled or None,
+        "split_by": split_by,
+    }
+    return verb.evaluate(
+        model,
+        source,
+        verb.evaluate_settings(flags, config, model),
+        {name: value for name, value in labels.items() if value is not None},
+        on=on or (),
+        out=out,
+        calibrate=calibrate,
+        precision=wanted_precision,
+    )
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="DEST", help="What `tonearm train --out DEST` has written.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    license: Annotated[str | None, typer.Option(help="For the card, as apache-2.0 or cc-by-4.0.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Hub id of a data set; may be given again.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="Hub id; what the card says by default.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for the card; may be given again.")] = None,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    space: Annotated[Path | None, typer.Option(help="Also write a Gradio Space to this folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
+) -> int:
+    """Push a trained model and its card to the Hugging Face Hub."""
+    from tonearm.cli.publish import publish as verb
+
+    return verb(
+        folder,
+        repo,
+        private=private,
+        dry_run=dry_run,
+        license=license,
+        datasets=dataset or (),
+        base_model=base_model,
+        tags=tag or (),
+        message=message,
+        space=space,
+        overwrite=overwrite,
+    )

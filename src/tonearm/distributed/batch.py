@@ -181,7 +181,7 @@ def _run(
 
         tally = start_tally()
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
-        with _failures(destination, tally), _watching(tally, watcher):
+        with failing(destination.url, tally), watching(tally, watcher):
             _execute(todo, destination, own, settings, plans, run_id, layout, per_block, tally)
         import ray
 
@@ -259,7 +259,7 @@ def _execute(
 
 
 @contextlib.contextmanager
-def _watching(tally: Any, watcher: Watcher) -> Iterator[None]:
+def watching(tally: Any, watcher: Watcher) -> Iterator[None]:
     import ray
 
     ended = threading.Event()
@@ -280,12 +280,12 @@ def _watching(tally: Any, watcher: Watcher) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _failures(destination: Destination, tally: Any) -> Iterator[None]:
+def failing(place: str, tally: Any) -> Iterator[None]:
     """Turn what stops a whole run into one line; every file already written stays."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; what is written in {destination.url} stays. Run the same command to go on") from None
+        raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
     except TonearmError:
         raise
     except Exception as error:
@@ -295,22 +295,22 @@ def _failures(destination: Destination, tally: Any) -> Iterator[None]:
             failure = ray.get(tally.read.remote(), timeout=10).failure
             if failure is not None:
                 raise failure from None
-        raise _explain(error, destination) from error
+        raise _explain(error, place) from error
 
 
-def _explain(error: Exception, destination: Destination) -> TonearmError:
+def _explain(error: Exception, place: str) -> TonearmError:
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, TonearmError) and not isinstance(cause, DestinationError):
             return cause
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
             return Stopped(
-                f"the disk under {destination.url} or under Ray's temporary folder is full; the rows already written "
+                f"the disk under {place} or under Ray's temporary folder is full; the rows already written "
                 "stay. Free some space and run the same command to go on"
             )
     lines = str(causes[-1]).strip().splitlines() or ["no message"]
     return Stopped(
-        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {destination.url} "
+        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {place} "
         f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
     )
 

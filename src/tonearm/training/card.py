@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from tonearm.library.uris import local_path, scheme, shown
+from tonearm.library.uris import local_path, scheme
 from tonearm.training.duplicates import count_by_side
 from tonearm.training.prepare import Prepared
+from tonearm.training.recipe import Job
 from tonearm.training.splits import FAULT_FILTERED, STRATIFIED
 
 MOST_CLASSES_SHOWN = 60
@@ -43,10 +45,10 @@ def describe_split(prepared: Prepared, split_by: str | None = None) -> str:
     elif split_by == FAULT_FILTERED:
         how = "the artist-aware fault-filtered split of GTZAN"
     else:
-        how = f"by {split_by}"
+        how = f"by `{split_by}`"
         for name, values in (("validation", labels.validation_on), ("test", labels.test_on)):
             how += f", {name} on {', '.join(values)}" if values else ""
-    return how + (f", grouped by {labels.group_by}" if labels.group_by else "")
+    return how + (f", grouped by `{labels.group_by}`" if labels.group_by else "")
 
 
 def main_side(figures: Mapping[str, Any]) -> str | None:
@@ -105,7 +107,7 @@ def write_card(
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["audio-classification", "music", "tonearm"],
-        base_model=None if start.from_scratch or start.folder.as_posix() == start.source else start.source,
+        base_model=None if start.from_scratch or Path(start.source).is_dir() else start.source,
         datasets=[hub_id] if hub_id else None,
         metrics=["mAP", "roc_auc"] if job.is_multi else ["accuracy", "f1"],
         model_name=f"{start.family} on {name}",
@@ -117,7 +119,7 @@ def write_card(
     lines += _figures(prepared, rows, figures, side)
     lines += ["", "## What the figures mean", ""]
     lines += [f"- {line}" for line in _meaning(prepared, figures, side)]
-    lines += ["", "## Use", "", *_use(settings.window_s, job.plan.window_samples / job.plan.sample_rate)]
+    lines += ["", "## Use", "", *_use(job)]
     lines += ["", "## Recipe", "", *_recipe(prepared, run)]
     return "\n".join(lines) + "\n"
 
@@ -127,7 +129,7 @@ def _about(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     begun = (
         f"Trained from random weights ({start.source})"
         if start.from_scratch
-        else f"Fine-tuned from {shown(start.source) if '://' in start.source else start.source}"
+        else f"Fine-tuned from {Path(start.source).resolve().name if Path(start.source).is_dir() else start.source}"
     )
     kind = "says which of these tags a clip has" if job.is_multi else "says which of these classes a clip is"
     return [
@@ -147,7 +149,7 @@ def _figures(prepared: Prepared, rows: list[Any], figures: Mapping[str, Any], si
         for split, held_out, found in rows:
             track = found["track"]
             lines.append(
-                f"| {split} ({held_out}) | {found['num_tracks']:,} | {track['macro_map']:.3f} "
+                f"| {_cell(split)} ({held_out}) | {found['num_tracks']:,} | {track['macro_map']:.3f} "
                 f"| {track['micro_map']:.3f} | {track['mean_auc']:.3f} | {track['d_prime']:.2f} |"
             )
     else:
@@ -156,7 +158,7 @@ def _figures(prepared: Prepared, rows: list[Any], figures: Mapping[str, Any], si
             track = found["track"]
             low, high = track["accuracy_interval"]
             lines.append(
-                f"| {split} ({held_out}) | {found['num_tracks']:,} | {track['accuracy']:.3f} | {low:.3f} to {high:.3f} "
+                f"| {_cell(split)} ({held_out}) | {found['num_tracks']:,} | {track['accuracy']:.3f} | {low:.3f} to {high:.3f} "
                 f"| {track['macro_f1']:.3f} | {track['ece']:.3f} |"
             )
     lines += ["", "Track level: the mean of the scores of a track's windows.", ""]
@@ -171,6 +173,10 @@ def _figures(prepared: Prepared, rows: list[Any], figures: Mapping[str, Any], si
     if not job.is_multi:
         lines += ["", "![confusion matrix](confusion.png)"]
     return [*lines, "", "![curves](curves.png)"]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -> list[str]:
@@ -194,12 +200,12 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
             "the artist looks like recognizing the class. `--group-by` keeps them apart."
         )
     elif labels.group_by is not None:
-        lines.append(f"No {labels.group_by} stands on both sides of the split.")
+        lines.append(f"No group by `{labels.group_by}` stands on both sides of the split.")
     confounded = source_share(prepared, side)
     if confounded is not None:
         share, chance = confounded
         lines.append(
-            f"**Knowing nothing but {labels.source_by}, one guesses the class of {share:.0%} of these tracks** (the "
+            f"**Knowing nothing but `{labels.source_by}`, one guesses the class of {share:.0%} of these tracks** (the "
             f"most frequent class alone: {chance:.0%}). "
             + (
                 "A model that has learnt to tell the sources apart by their sound (encoder, loudness, studio) would "
@@ -240,17 +246,17 @@ def source_share(prepared: Prepared, side: str) -> tuple[float, float] | None:
     return right / len(held), truths.count(most) / len(held)
 
 
-def _use(asked_window_s: float | None, window_s: float) -> list[str]:
+def _use(job: Job) -> list[str]:
+    window_s, head = job.plan.window_samples / job.plan.sample_rate, "--tag-model" if job.is_multi else "--genre-model"
     return [
         "```python",
         "from transformers import pipeline",
         "",
-        'pipeline("audio-classification", model="THIS")("clip.wav")',
+        'pipeline("audio-classification", model="MODEL")("clip.wav")',
         "```",
         "",
-        f"Windows of {window_s:g} s at 16 kHz"
-        + ("." if asked_window_s is None else ", as it was trained on.")
-        + " For whole tracks and libraries: `tonearm tag SOURCE --genre-model THIS --out OUT`.",
+        f"It was trained on windows of {window_s:g} s at {job.plan.sample_rate} Hz. For whole tracks and libraries: "
+        f"`tonearm tag SOURCE {head} MODEL --out OUT`.",
     ]
 
 
@@ -259,7 +265,7 @@ def _recipe(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     lines = [
         f"- {settings.epochs} epochs, AdamW, learning rate {settings.learning_rate:g}, weight decay "
         f"{settings.weight_decay:g}, warm-up {settings.warmup_ratio:g}, linear decay",
-        f"- {run['step_size']} clips a step ({run['workers']} workers × {settings.batch_size}"
+        f"- {run['step_size']} clips a step ({run['workers']} {'worker' if run['workers'] == 1 else 'workers'} × {settings.batch_size}"
         + (f" × {settings.accumulate} accumulated)" if settings.accumulate > 1 else ")"),
         f"- {run['precision']} on {run['device']} ({run['why']}), seed {settings.seed}",
         f"- split: {describe_split(prepared)}",

@@ -188,6 +188,22 @@ def _per_tag(scores: Floats, targets: Floats, labels: Sequence[str]) -> dict[str
     return figures
 
 
+def confidence_of(scores: Floats, targets: Floats, *, is_multi: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return how sure a model is of what it says and whether that is right, as calibration is judged by.
+
+    Of one label the surest; of several each that is both present and absent somewhere.
+
+    Args:
+        scores, targets: [N, L].
+    """
+    truth = targets >= 0.5
+    if not is_multi:
+        said = scores.argmax(axis=1)
+        return scores.max(axis=1), truth[np.arange(len(said)), said]
+    varied = truth.any(axis=0) & ~truth.all(axis=0)
+    return scores[:, varied].ravel(), truth[:, varied].ravel()
+
+
 def interval(right: int, total: int) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share."""
     from scipy.stats import binomtest

@@ -25,7 +25,7 @@ from tonearm.training.duplicates import Twin, find_twins
 from tonearm.training.examples import Example
 from tonearm.training.initial import Start, load_start, read_start
 from tonearm.training.recipe import Job, choose_precision
-from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, Split, is_gtzan, split_tracks
+from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, Split, fault_filtered, is_gtzan, split_tracks
 
 NUM_NAMED = 3
 DEFAULT_WINDOW_S = 30.0
@@ -137,6 +137,17 @@ def prepare(
 
 
 def _labelled(source: str, settings: LabelSettings) -> Collection:
+    """Return the tracks that are on a side of the split: those on none say nothing of what there is to learn."""
+    collection = list_collection(source, settings)
+    tracks = collection.tracks
+    if settings.split_by != STRATIFIED and tracks:
+        sides = split_tracks(tracks, dataclasses.replace(settings, validation_share=0.0), 0)
+        tracks = tuple(tracks[number] for number in sorted(n for side in sides.sides().values() for n in side))
+    return dataclasses.replace(collection, tracks=only_labelled(source, tracks, collection.label_by, settings))
+
+
+def list_collection(source: str, settings: LabelSettings) -> Collection:
+    """Return the tracks of a collection with all that ``settings`` names of them."""
     field = None if settings.split_by in (STRATIFIED, FAULT_FILTERED) else settings.split_by
     collection = list_labelled(
         source,
@@ -145,22 +156,30 @@ def _labelled(source: str, settings: LabelSettings) -> Collection:
         split_by=field,
         source_by=settings.source_by,
     )
-    bare = [track for track in collection.tracks if track.labels is None]
+    if settings.split_by == FAULT_FILTERED and is_gtzan(collection.tracks):
+        sides = fault_filtered(collection.tracks)
+        tracks = zip(collection.tracks, sides, strict=True)
+        return dataclasses.replace(
+            collection, tracks=tuple(dataclasses.replace(track, split=side) for track, side in tracks)
+        )
+    return collection
+
+
+def only_labelled(
+    source: str, tracks: Sequence[LabelledTrack], label_by: str, settings: LabelSettings
+) -> tuple[LabelledTrack, ...]:
+    """Return the tracks that have labels.
+
+    Raises:
+        SourceError: some have none, and that was not allowed.
+    """
+    bare = [track for track in tracks if track.labels is None]
     if bare and not settings.skip_unlabelled:
         raise SourceError(
-            f"{len(bare)} of {len(collection.tracks)} clips have no label by {collection.label_by} (the first is "
+            f"{len(bare)} of {len(tracks)} clips of {shown(source)} have no label by {label_by} (the first is "
             f"{shown(bare[0].ref.uri)}); fill them in, name another field with --label-by, or give --skip-unlabelled"
         )
-    tracks = tuple(track for track in collection.tracks if track.labels is not None)
-    if field is not None:
-        # Clips on no side say nothing of what there is to learn.
-        sides = split_tracks(tracks, dataclasses.replace(settings, validation_share=0.0), 0) if tracks else None
-        kept = sorted(number for side in sides.sides().values() for number in side) if sides is not None else []
-        tracks = tuple(tracks[number] for number in kept)
-    if settings.split_by == FAULT_FILTERED and is_gtzan(tracks):
-        sides = split_tracks(tracks, settings, 0)
-        tracks = tuple(tracks[number] for number in sorted(n for side in sides.sides().values() for n in side))
-    return dataclasses.replace(collection, tracks=tracks)
+    return tuple(track for track in tracks if track.labels is not None)
 
 
 def _labels(source: str, collection: Collection, is_multi: bool) -> tuple[str, ...]:

@@ -1,0 +1,186 @@
+"""A model judged on a labelled collection, by the same decoding and scoring on Ray Data as tagging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tonearm.distributed import batch, cluster
+from tonearm.distributed.batch import Watcher
+from tonearm.errors import CheckpointError, SourceError, TooManyFailures
+from tonearm.library import schema
+from tonearm.library.labelled import LabelledTrack
+from tonearm.library.uris import shown
+from tonearm.models.calibration import Companion, write_companion
+from tonearm.settings import LabelSettings, TagSettings
+from tonearm.tagging import RunFacts, decode_request, plan_heads
+from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
+from tonearm.training.metrics import Predictions
+from tonearm.training.prepare import list_collection, only_labelled
+
+NUM_NAMED = 5
+
+
+def evaluate(
+    model: str,
+    source: str,
+    settings: TagSettings,
+    labels: LabelSettings,
+    watcher: Watcher,
+    *,
+    on: Sequence[str] = (),
+    precision: float | None = None,
+) -> Evaluation:
+    """Judge a model.
+
+    Args:
+        settings: as for tagging; their genre model is ``model``, their tag model None.
+        on: values of ``labels.split_by``; only the clips with these are judged.
+        precision: fit a calibration for it.
+
+    Raises:
+        UsageError: a model or source that cannot be used, or labels that the model does not know.
+        TooManyFailures: more clips failed than ``max_error_rate`` allows.
+    """
+    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+    checkpoint = plans["genre"].checkpoint
+    collection = list_collection(source, labels)
+    tracks = [track for track in collection.tracks if not on or track.split in on]
+    tracks = list(only_labelled(source, tracks, collection.label_by, labels))
+    if not tracks:
+        values = ", ".join(sorted({track.split or "(none)" for track in collection.tracks})[:8])
+        raise SourceError(f"no labelled clip to evaluate on in {shown(source)}; the values of the split are {values}")
+    is_multi = checkpoint.multi_label if labels.multi_label is None else labels.multi_label
+    targets = _targets(tracks, checkpoint.labels, checkpoint.name, is_multi=is_multi)
+    if precision is not None and len(tracks) < LEAST_FOR_CALIBRATION:
+        raise SourceError(f"got {len(tracks)} clips to calibrate on, expected at least {LEAST_FOR_CALIBRATION}")
+    rows = _score(tracks, settings, plans, watcher)
+    good = [number for number, track in enumerate(tracks) if rows[track.ref.track_key]["error_code"] is None]
+    failed = {
+        track.ref.uri: f"{rows[track.ref.track_key]['error_code']}: {rows[track.ref.track_key]['error_message']}"
+        for number, track in enumerate(tracks)
+        if rows[track.ref.track_key]["error_code"] is not None
+    }
+    if len(failed) > settings.max_error_rate * len(tracks):
+        uri, why = next(iter(failed.items()))
+        raise TooManyFailures(
+            f"{len(failed)} of {len(tracks)} clips failed (the first: {shown(uri)}: {why}), more than --max-error-rate "
+            f"{settings.max_error_rate:g} allows"
+        )
+    kept = [rows[tracks[number].ref.track_key] for number in good]
+    counts = [len(row["start_s"]) for row in kept]
+    found = Predictions(
+        np.concatenate([np.asarray(row["logits"], np.float32).reshape(len(row["start_s"]), -1) for row in kept]),
+        np.repeat(np.arange(len(kept)), counts),
+        np.concatenate([row["start_s"] for row in kept]),
+        targets[good],
+        np.array(good),
+    )
+    figures, fitted, calibrated = judge(found, checkpoint.labels, is_multi=is_multi, precision=precision)
+    return Evaluation(
+        checkpoint.name,
+        shown(source),
+        checkpoint.labels,
+        is_multi,
+        found,
+        tuple(tracks[number].ref.uri for number in good),
+        failed,
+        figures,
+        fitted,
+        calibrated,
+    )
+
+
+def store_calibration(model: str, evaluation: Evaluation) -> None:
+    """Keep the fitted calibration in the model's folder.
+
+    Raises:
+        CheckpointError: the model is no local folder.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")
+    from tonearm.models.calibration import read_companion
+
+    window_s = read_companion(folder).window_s
+    write_companion(folder, Companion(window_s=window_s, calibration=evaluation.calibration))
+
+
+def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, *, is_multi: bool) -> Any:
+    places = {label: index for index, label in enumerate(labels)}
+    unknown = sorted({label for track in tracks for label in track.labels or ()} - set(labels))
+    if unknown:
+        raise SourceError(
+            f"the collection has {len(unknown)} labels that {name} does not know ({', '.join(unknown[:NUM_NAMED])}); "
+            f"it knows {', '.join(labels[:NUM_NAMED])}{' ...' if len(labels) > NUM_NAMED else ''}"
+        )
+    targets = np.zeros((len(tracks), len(labels)), np.float32)
+    for row, track in enumerate(tracks):
+        if not is_multi and len(track.labels or ()) != 1:
+            raise SourceError(
+                f"{shown(track.ref.uri)} has {len(track.labels or ())} labels, expected 1; give --multi-label"
+            )
+        for label in track.labels or ():
+            targets[row, places[label]] = 1
+    return targets
+
+
+def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, watcher: Watcher) -> dict[int, Any]:
+    """Return a row of ``stages.LOGITS`` a track, by its key."""
+    listed = pa.Table.from_pylist(
+        [{name: getattr(track.ref, name) for name in schema.MANIFEST.names} for track in tracks], schema.MANIFEST
+    )
+    watcher.starting(len(tracks), 0)
+    with cluster.session(settings.workers, verbose=settings.verbose) as layout:
+        import ray.data
+
+        from tonearm.distributed.stages import ScoreWindows, decode_tracks
+        from tonearm.distributed.tally import start_tally
+
+        tally = start_tally()
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = settings.verbose
+        facts = {"fetch": settings.fetch, "decode": settings.decode, "tally": tally}
+        with (
+            ray.data.DataContext.current(context),
+            batch.failing("the evaluation", tally),
+            batch.watching(tally, watcher),
+        ):
+            dataset = (
+                ray.data.from_arrow(listed)
+                .repartition(target_num_rows_per_block=batch.tracks_per_block(len(tracks), layout))
+                .map_batches(
+                    decode_tracks,  # type: ignore[arg-type]  # Ray does not type functions with keyword arguments
+                    fn_kwargs={"request": decode_request(plans, settings.decode.max_scored_s), **facts},
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    zero_copy_batch=True,
+                    num_cpus=1,
+                )
+                .map_batches(
+                    ScoreWindows,
+                    fn_constructor_kwargs={
+                        "models": settings.models,
+                        "max_windows": settings.max_windows,
+                        "max_scored_s": settings.decode.max_scored_s,
+                        "facts": RunFacts("", "", None, None),
+                        "num_threads": layout.scorer_threads,
+                        "tally": tally,
+                    },
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    zero_copy_batch=True,
+                    num_cpus=layout.scorer_cpus,
+                    num_gpus=layout.scorer_gpus or None,
+                    compute=ray.data.ActorPoolStrategy(size=layout.num_scorers),
+                )
+            )
+            rows: dict[int, Any] = {}
+            block: Any
+            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                rows |= {row["track_key"]: row for row in block.to_pylist()}
+            return rows
