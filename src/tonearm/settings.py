@@ -118,6 +118,7 @@ class AugmentSettings:
         roll: turn the crop round by a random time, its end joined to its start.
         gain_db: change the level by up to so many decibels either way.
         tilt_db: tilt the spectrum by up to so many decibels an octave either way.
+        bandwidth_hz: take out what is above a random frequency, at least this one, as low bit rates do.
         noise_db: add white noise, at least so many decibels below the clip.
         speed: play faster or slower by up to this share.
         time_masks, time_mask_s, frequency_masks, frequency_mask_share: SpecAugment (arXiv:1904.08779).
@@ -128,6 +129,7 @@ class AugmentSettings:
     roll: bool = False
     gain_db: NotNegative = 0.0
     tilt_db: NotNegative = 0.0
+    bandwidth_hz: Annotated[float, Gt(0)] | None = None
     noise_db: Annotated[float, Gt(0)] | None = None
     speed: Annotated[float, Ge(0), Lt(1)] = 0.0
     time_masks: Annotated[int, Ge(0)] = 0
@@ -152,7 +154,8 @@ class TrainSettings:
         metric: what is best; accuracy, or macro_map with several labels, unless named.
         patience: evaluations without a better one before it stops; None for never.
         checkpoint_steps: steps between two checkpoints, besides the one at each evaluation.
-        compare_split: a second run on this split, for its figures alone.
+        compare_split: a second run on this split, for its figures alone; ``none`` for none, even with GTZAN.
+        note, license: for the model card.
         cache: the folder of decoded clips; the user's cache folder by default.
     """
 
@@ -184,6 +187,8 @@ class TrainSettings:
     max_failures: Annotated[int, Ge(0)] = 3
     max_error_rate: Share = 0.1
     compare_split: str | None = None
+    note: str | None = None
+    license: str | None = None
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     cache: str | None = None
     verbose: bool = False

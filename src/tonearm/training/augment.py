@@ -29,7 +29,7 @@ def augment(waveform: Floats, sample_rate: int, settings: AugmentSettings, rng: 
         waveform = _faster(waveform, rng.uniform(1 - settings.speed, 1 + settings.speed))
     if settings.roll:
         waveform = np.roll(waveform, int(rng.integers(len(waveform))))
-    if settings.tilt_db or settings.frequency_masks:
+    if settings.tilt_db or settings.frequency_masks or settings.bandwidth_hz is not None:
         waveform = _shape(waveform, sample_rate, settings, rng)
     if settings.noise_db is not None:
         level = np.sqrt(np.mean(np.square(waveform))) * 10 ** (-(settings.noise_db + rng.exponential(10.0)) / 20)
@@ -69,6 +69,10 @@ def _shape(waveform: Floats, sample_rate: int, settings: AugmentSettings, rng: n
     if settings.tilt_db:
         octaves = np.log2(np.clip(frequency_hz / 1000, 0.05, None))
         spectrum *= 10 ** (rng.uniform(-settings.tilt_db, settings.tilt_db) * octaves / 20)
+    if settings.bandwidth_hz is not None:
+        highest = np.log(max(settings.bandwidth_hz, 1.2 * sample_rate / 2))
+        cutoff_hz = np.exp(rng.uniform(np.log(settings.bandwidth_hz), highest))
+        spectrum /= 1 + (frequency_hz / cutoff_hz) ** 12
     for _ in range(settings.frequency_masks):
         # Bands as wide on the mel scale as a mask is on a mel spectrogram.
         top = 2595 * np.log10(1 + sample_rate / 2 / 700)

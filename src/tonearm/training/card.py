@@ -12,7 +12,7 @@ from tonearm.library.uris import local_path, scheme
 from tonearm.training.duplicates import count_by_side
 from tonearm.training.prepare import Prepared
 from tonearm.training.recipe import Job
-from tonearm.training.splits import FAULT_FILTERED, STRATIFIED
+from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, straddling_groups
 
 MOST_CLASSES_SHOWN = 60
 FEW_CLIPS = 200
@@ -83,7 +83,7 @@ def write_card(
     from huggingface_hub import EvalResult, ModelCardData
 
     job, start = prepared.job, prepared.start
-    settings, side = job.settings, main_side(figures)
+    side = main_side(figures)
     name, hub_id = dataset_name(source)
     metrics = ("macro_map", "micro_map", "mean_auc") if job.is_multi else ("accuracy", "macro_f1")
     rows = [(describe_split(prepared), side, figures[side])] if side is not None else []
@@ -106,7 +106,8 @@ def write_card(
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
-        tags=["audio-classification", "music", "tonearm"],
+        license=job.settings.license,
+        tags=["audio-classification", "tonearm"],
         base_model=None if start.from_scratch or Path(start.source).is_dir() else start.source,
         datasets=[hub_id] if hub_id else None,
         metrics=["mAP", "roc_auc"] if job.is_multi else ["accuracy", "f1"],
@@ -158,8 +159,8 @@ def _figures(prepared: Prepared, rows: list[Any], figures: Mapping[str, Any], si
             track = found["track"]
             low, high = track["accuracy_interval"]
             lines.append(
-                f"| {_cell(split)} ({held_out}) | {found['num_tracks']:,} | {track['accuracy']:.3f} | {low:.3f} to {high:.3f} "
-                f"| {track['macro_f1']:.3f} | {track['ece']:.3f} |"
+                f"| {_cell(split)} ({held_out}) | {found['num_tracks']:,} | {track['accuracy']:.3f} "
+                f"| {low:.3f} to {high:.3f} | {track['macro_f1']:.3f} | {track['ece']:.3f} |"
             )
     lines += ["", "Track level: the mean of the scores of a track's windows.", ""]
     per_class = figures[side]["track"]["per_class"]
@@ -180,7 +181,8 @@ def _cell(text: str) -> str:
 
 
 def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -> list[str]:
-    labels, lines = prepared.job.settings.labels, []
+    labels, note = prepared.job.settings.labels, prepared.job.settings.note
+    lines = [note] if note else []
     if side is None:
         return ["Hold clips out with `--validation-share` or `--test-on` to learn how well the model does."]
     count = figures[side]["num_tracks"]
@@ -200,7 +202,8 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
             "the artist looks like recognizing the class. `--group-by` keeps them apart."
         )
     elif labels.group_by is not None:
-        lines.append(f"No group by `{labels.group_by}` stands on both sides of the split.")
+        straddling = len(straddling_groups(prepared.collection.tracks, prepared.split))
+        lines.append(f"{straddling or 'No'} groups by `{labels.group_by}` stand on both sides of the split.")
     confounded = source_share(prepared, side)
     if confounded is not None:
         share, chance = confounded
@@ -265,8 +268,8 @@ def _recipe(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     lines = [
         f"- {settings.epochs} epochs, AdamW, learning rate {settings.learning_rate:g}, weight decay "
         f"{settings.weight_decay:g}, warm-up {settings.warmup_ratio:g}, linear decay",
-        f"- {run['step_size']} clips a step ({run['workers']} {'worker' if run['workers'] == 1 else 'workers'} × {settings.batch_size}"
-        + (f" × {settings.accumulate} accumulated)" if settings.accumulate > 1 else ")"),
+        f"- {run['step_size']} clips a step: workers {run['workers']} × batch {settings.batch_size} × accumulated "
+        f"{settings.accumulate}",
         f"- {run['precision']} on {run['device']} ({run['why']}), seed {settings.seed}",
         f"- split: {describe_split(prepared)}",
     ]

@@ -25,7 +25,15 @@ from tonearm.training.duplicates import Twin, find_twins
 from tonearm.training.examples import Example
 from tonearm.training.initial import Start, load_start, read_start
 from tonearm.training.recipe import Job, choose_precision
-from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, Split, fault_filtered, is_gtzan, split_tracks
+from tonearm.training.splits import (
+    FAULT_FILTERED,
+    STRATIFIED,
+    Split,
+    fault_filtered,
+    is_gtzan,
+    split_tracks,
+    straddling_groups,
+)
 
 NUM_NAMED = 3
 DEFAULT_WINDOW_S = 30.0
@@ -110,6 +118,12 @@ def prepare(
     num_parameters = _check_model(start, settings, labels, is_multi)
     twins = _twins(cache, split, settings, num_threads)
     notes += describe_twins(twins, collection)
+    straddling = straddling_groups(collection.tracks, split)
+    if straddling:
+        notes.append(
+            f"{len(straddling)} groups by {settings.labels.group_by} stand on both sides of the given split "
+            f"({', '.join(straddling[:NUM_NAMED])}{' ...' if len(straddling) > NUM_NAMED else ''})"
+        )
     split = _without(split, set(cache.errors), twins if settings.labels.duplicates == "drop" else ())
     notes += _check_classes(collection, split, labels, is_multi)
     job = Job(
@@ -317,6 +331,8 @@ def _fingerprint(job: Job, start: Start, refs: Sequence[TrackRef]) -> str:
         "checkpoint_steps",
         "log_steps",
         "compare_split",
+        "note",
+        "license",
     ):
         del facts[name]
     sides = [[example.clip for example in side] for side in (job.train, job.validation, job.test)]

@@ -68,7 +68,7 @@ def package(
     if (folder / METRICS).is_file():
         files[METRICS] = _public_metrics(folder / METRICS)
     card = ModelCard.load(folder / CARD) if (folder / CARD).is_file() else ModelCard(_bare_card(info))
-    data = card.data
+    data: Any = card.data
     data.library_name, data.pipeline_tag = "transformers", "audio-classification"
     data.license = license or data.license
     data.base_model = base_model or data.base_model

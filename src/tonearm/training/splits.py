@@ -72,6 +72,13 @@ def split_tracks(tracks: Sequence[LabelledTrack], settings: LabelSettings, seed:
     return Split(train, validation, tuple(sides[TEST]), left_out)
 
 
+def straddling_groups(tracks: Sequence[LabelledTrack], split: Split) -> list[str]:
+    """Return the groups with tracks both to learn from and to be judged by, as a given split may have them."""
+    learnt = {tracks[number].group for number in split.train}
+    held = {tracks[number].group for number in (*split.validation, *split.test)}
+    return sorted(group for group in learnt & held if group is not None)
+
+
 def is_gtzan(tracks: Sequence[LabelledTrack]) -> bool:
     """Return whether this is GTZAN: its ten genres, and files named ``blues.00000.wav`` and so on."""
     labels = {label for track in tracks for label in track.labels or ()}
