@@ -100,7 +100,7 @@ def publish(found: Package, *, private: bool = False, message: str | None = None
     Raises:
         DestinationError: no token, no access or no network.
     """
-    import httpx
+    import httpx2
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -122,7 +122,7 @@ def publish(found: Package, *, private: bool = False, message: str | None = None
                 "HF_TOKEN"
             ) from None
         raise DestinationError(f"{found.repo}: the Hub refused ({_line(error)})") from None
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise DestinationError(f"{found.repo}: the Hub could not be reached ({_line(error)}); try again") from None
     return str(address)
 
