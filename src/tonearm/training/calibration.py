@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from tonearm.models.calibration import Calibration
 from tonearm.training.metrics import Predictions
 
+LEAST_SCORE = 1e-7
+
 
 def fit(found: Predictions, labels: Sequence[str], *, is_multi: bool, precision: float) -> Calibration:
     """Return the calibration that fits these tracks, which the model must not have learnt from.
@@ -28,17 +30,21 @@ def fit(found: Predictions, labels: Sequence[str], *, is_multi: bool, precision:
 
 
 def fit_temperature(found: Predictions, *, is_multi: bool) -> float:
-    """Return the temperature at which the windows' scores have the least log loss (arXiv:1706.04599)."""
+    """Return the temperature at which the tracks' scores have the least log loss (arXiv:1706.04599).
+
+    The tracks', not the windows': a mean over windows is less sure than each of them, and it is what tagging shows.
+    """
     from scipy.optimize import minimize_scalar
 
-    logits = found.logits.astype(np.float64)
-    targets = found.targets[found.owner].astype(np.float64)
+    targets = found.targets.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
+        scores = found.track_scores(is_multi=is_multi, temperature=float(np.exp(log_temperature))).astype(np.float64)
+        scores = np.clip(scores, LEAST_SCORE, 1 - LEAST_SCORE)
+        losses = -targets * np.log(scores)
         if is_multi:
-            return float(np.mean(np.logaddexp(0, scaled) - targets * scaled))
-        return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - (targets * scaled).sum(axis=1)))
+            losses -= (1 - targets) * np.log1p(-scores)
+        return float(losses.mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 

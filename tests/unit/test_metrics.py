@@ -1,0 +1,140 @@
+"""The figures are those of scikit-learn, torchmetrics and the papers' formulas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torchmetrics
+
+from tonearm.models.pooling import sigmoid, softmax
+from tonearm.training import metrics
+from tonearm.training.calibration import fit, fit_temperature, threshold_for
+from tonearm.training.evaluation import cross_fitted_scores
+from tonearm.training.metrics import Predictions
+
+LABELS = ("a", "b", "c", "d", "e")
+
+
+def predictions(*, is_multi: bool, num_tracks: int = 120, sharpness: float = 1.0, seed: int = 0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(num_tracks), rng.integers(1, 5, num_tracks))
+    if is_multi:
+        targets = (rng.random((num_tracks, 5)) < [0.5, 0.3, 0.1, 0.6, 0.0]).astype(np.float32)
+    else:
+        targets = np.eye(5, dtype=np.float32)[rng.integers(0, 5, num_tracks)]
+    # What misleads a model about a track misleads it in most of the track's windows.
+    logits = 1.2 * (2 * targets[owner] - 1) + rng.normal(0, 1.5, (num_tracks, 5))[owner]
+    logits += rng.normal(0, 0.3, logits.shape)
+    logits = (sharpness * logits).astype(np.float32)
+    return Predictions(logits, owner, np.arange(len(owner), dtype=float), targets, np.arange(num_tracks))
+
+
+@pytest.mark.parametrize("level", ["track", "window"])
+def test_single_label_figures_are_scikit_learns(level: str) -> None:
+    found = predictions(is_multi=False)
+    figures = metrics.evaluate(found, LABELS, is_multi=False)[level]
+    scores = softmax(found.logits)
+    truth = found.targets.argmax(axis=1)[found.owner]
+    if level == "track":
+        scores = np.stack([scores[found.owner == track].mean(axis=0) for track in range(len(found.targets))])
+        truth = found.targets.argmax(axis=1)
+    said = scores.argmax(axis=1)
+    assert figures["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, said))
+    assert figures["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(truth, said, average="macro"))
+    assert figures["top_3"] == pytest.approx(sklearn.metrics.top_k_accuracy_score(truth, scores, k=3))
+    assert figures["confusion"] == sklearn.metrics.confusion_matrix(truth, said).tolist()
+    precision, recall, _, support = sklearn.metrics.precision_recall_fscore_support(truth, said)
+    for index, label in enumerate(LABELS):
+        row = figures["per_class"][label]
+        assert (row["precision"], row["recall"]) == pytest.approx((precision[index], recall[index]))
+        assert row["support"] == support[index]
+    reference = torchmetrics.CalibrationError(task="multiclass", num_classes=5, n_bins=15, norm="l1")
+    assert figures["ece"] == pytest.approx(
+        float(reference(torch.from_numpy(scores), torch.from_numpy(truth))), abs=1e-5
+    )
+
+
+def test_multi_label_figures_are_scikit_learns() -> None:
+    found = predictions(is_multi=True)
+    figures = metrics.evaluate(found, LABELS, is_multi=True)["window"]
+    scores, truth = sigmoid(found.logits)[:, :4], found.targets[found.owner].astype(int)[:, :4]
+    # The fifth label is never there: neither precision nor AUC is defined for it.
+    assert figures["num_labels"] == 4
+    assert figures["macro_map"] == pytest.approx(
+        sklearn.metrics.average_precision_score(truth, scores, average="macro")
+    )
+    assert figures["micro_map"] == pytest.approx(
+        sklearn.metrics.average_precision_score(truth, scores, average="micro")
+    )
+    auc = sklearn.metrics.roc_auc_score(truth, scores, average="macro")
+    assert figures["mean_auc"] == pytest.approx(auc)
+    from scipy.stats import norm
+
+    assert figures["d_prime"] == pytest.approx(np.sqrt(2) * norm.ppf(auc))
+    assert "average_precision" not in figures["per_class"]["e"]
+
+
+def test_the_interval_is_wilsons() -> None:
+    # Agresti and Coull 1998, and any table of Wilson's interval: 8 of 10.
+    assert metrics.interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    low, high = metrics.interval(10, 10)
+    assert high == pytest.approx(1.0)
+    assert low < 0.75
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_a_temperature_undoes_overconfidence(is_multi: bool) -> None:
+    sharp = predictions(is_multi=is_multi, num_tracks=2000, sharpness=3.0)
+    plain = fit_temperature(predictions(is_multi=is_multi, num_tracks=2000), is_multi=is_multi)
+    assert fit_temperature(sharp, is_multi=is_multi) == pytest.approx(3.0 * plain, rel=1e-3)
+    before = metrics.evaluate(sharp, LABELS, is_multi=is_multi)["track"]["ece"]
+    scores = cross_fitted_scores(sharp, is_multi=is_multi)
+    after = metrics.figures_of(scores, sharp.targets, LABELS, is_multi=is_multi)["ece"]
+    assert after < before
+
+
+def test_each_half_is_calibrated_by_the_other() -> None:
+    found = predictions(is_multi=False, num_tracks=40, sharpness=2.0)
+    changed = Predictions(found.logits.copy(), found.owner, found.start_s, found.targets, found.clips)
+    first = cross_fitted_scores(found, is_multi=False)
+    changed.logits[changed.owner == 0] *= 50
+    second = cross_fitted_scores(changed, is_multi=False)
+    # One clip's change moves the temperature of the other half, but of none in its own.
+    moved = np.abs(first - second).max(axis=1) > 1e-7
+    assert 0 < moved[1:].sum() < len(moved) - 1
+
+
+def test_a_threshold_gives_the_wanted_precision_with_the_most_recall() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    truth = np.array([True, True, False, True, True, False])
+    assert threshold_for(scores, truth, 0.8) == pytest.approx(0.5)  # 4 of 5
+    assert threshold_for(scores, truth, 0.9) == pytest.approx(0.8)  # 2 of 2
+    assert threshold_for(scores[::-1].copy(), np.array([False] * 5 + [True])[::-1], 0.99) is None
+    assert threshold_for(scores, np.zeros(6, bool), 0.5) is None
+
+
+def test_every_tag_gets_a_threshold_that_keeps_its_promise() -> None:
+    found = predictions(is_multi=True, num_tracks=500)
+    calibration = fit(found, LABELS, is_multi=True, precision=0.9)
+    scores = found.track_scores(is_multi=True, temperature=calibration.temperature)
+    assert calibration.thresholds["e"] is None
+    kept = 0
+    for index, label in enumerate(LABELS):
+        threshold = calibration.thresholds[label]
+        if threshold is not None:
+            shown = scores[:, index] >= threshold
+            assert found.targets[shown, index].mean() >= 0.9
+            kept += 1
+    assert kept >= 3
+
+
+def test_predictions_survive_a_file(tmp_path: Path) -> None:
+    found = predictions(is_multi=False)
+    metrics.write_predictions(tmp_path / "p.npz", {"test": found})
+    again = metrics.read_predictions(tmp_path / "p.npz")["test"]
+    np.testing.assert_array_equal(again.logits, found.logits)
+    np.testing.assert_array_equal(again.owner, found.owner)

@@ -1,0 +1,132 @@
+"""Splits that one can trust: every class on both sides, no group on both, every clip on one at most."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tonearm.errors import SourceError
+from tonearm.library.labelled import LabelledTrack
+from tonearm.library.sources import make_ref
+from tonearm.settings import LabelSettings
+from tonearm.training.splits import FAULT_FILTERED, fault_filtered, is_gtzan, split_tracks, straddling_groups
+
+GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+
+
+def tracks(
+    counts: dict[str, int], *, group_size: int | None = None, split: dict[int, str] | None = None
+) -> list[LabelledTrack]:
+    made = []
+    for label, count in counts.items():
+        for number in range(count):
+            group = None if group_size is None else f"{label} {number // group_size}"
+            made.append(
+                LabelledTrack(make_ref(f"/{label}/{number}.wav"), (label,), group, (split or {}).get(number % 10))
+            )
+    return made
+
+
+def gtzan() -> list[LabelledTrack]:
+    return [
+        LabelledTrack(make_ref(f"/gtzan/{genre}/{genre}.{number:05d}.wav"), (genre,))
+        for genre in GENRES
+        for number in range(100)
+    ]
+
+
+def test_stratified_holds_out_the_same_share_of_each_class_again_and_again() -> None:
+    collection = tracks({"a": 40, "b": 60})
+    found = split_tracks(collection, LabelSettings(), 42)
+    held = Counter((collection[number].labels or ("",))[0] for number in found.validation)
+    assert held == {"a": 4, "b": 6}
+    assert sorted(found.train + found.validation) == list(range(100))
+    assert split_tracks(collection, LabelSettings(), 42) == found
+    assert split_tracks(collection, LabelSettings(), 43) != found
+
+
+def test_no_group_stands_on_both_sides() -> None:
+    collection = tracks({"a": 40, "b": 60}, group_size=5)
+    found = split_tracks(collection, LabelSettings(group_by="artist"), 42)
+    assert not straddling_groups(collection, found)
+    held = Counter((collection[number].labels or ("",))[0] for number in found.validation)
+    assert held["a"] >= 5
+    assert held["b"] >= 5
+    assert 5 <= len(found.validation) <= 20
+
+
+def test_groups_that_a_given_split_divides_are_named() -> None:
+    collection = tracks({"a": 20, "b": 20}, group_size=20, split={0: "test", **dict.fromkeys(range(1, 10), "train")})
+    found = split_tracks(collection, LabelSettings(split_by="fold", test_on=("test",), validation_share=0.0), 42)
+    assert straddling_groups(collection, found) == ["a 0", "b 0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "sizes"),
+    [
+        ({0: "test", 1: "val", 2: "train", 3: "train"}, LabelSettings(split_by="s"), (4, 2, 2)),
+        ({0: "1", 1: "2", 2: "3"}, LabelSettings(split_by="s", test_on=("1",), validation_on=("2",)), (2, 2, 2)),
+        ({0: "1", 1: "2", 2: "3"}, LabelSettings(split_by="s", test_on=("1",), validation_share=0.0), (4, 0, 2)),
+        # Others than those named are left out where the collection says itself what to train on.
+        (
+            {0: "train", 1: "val", 2: "extra"},
+            LabelSettings(split_by="s", test_on=("val",), validation_share=0),
+            (2, 0, 2),
+        ),
+    ],
+)
+def test_a_field_names_the_sides(values: dict[int, str], settings: LabelSettings, sizes: tuple[int, int, int]) -> None:
+    collection = tracks({"a": 10, "b": 10}, split=values)
+    found = split_tracks(collection, settings, 42)
+    assert (len(found.train), len(found.validation), len(found.test)) == sizes
+
+
+def test_the_validation_clips_come_from_the_training_side_where_none_are_named() -> None:
+    collection = tracks({"a": 20, "b": 20}, split={0: "5", **dict.fromkeys(range(1, 10), "1")})
+    found = split_tracks(collection, LabelSettings(split_by="s", test_on=("5",)), 42)
+    assert (len(found.train), len(found.validation), len(found.test)) == (32, 4, 4)
+    assert {collection[number].split for number in found.test} == {"5"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "settings", "message"),
+    [
+        ({"a": 10, "b": 1}, LabelSettings(), "class b has 1 clip"),
+        ({"a": 10, "b": 10}, LabelSettings(split_by="s", test_on=("7",)), "no clip has the split 7"),
+        ({"a": 10, "b": 10}, LabelSettings(split_by=FAULT_FILTERED), "not GTZAN"),
+    ],
+)
+def test_what_cannot_be_split_is_said(counts: dict[str, int], settings: LabelSettings, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        split_tracks(tracks(counts, split={0: "1", 1: "2"}), settings, 42)
+
+
+def test_a_class_of_one_artist_cannot_be_grouped() -> None:
+    with pytest.raises(SourceError, match="all clips of the class b are of one group"):
+        split_tracks(
+            [*tracks({"a": 10}, group_size=2), *tracks({"b": 10}, group_size=10)], LabelSettings(group_by="artist"), 42
+        )
+
+
+def test_the_fault_filtered_split_of_gtzan_is_the_published_one(shared_facts: Path) -> None:
+    collection = gtzan()
+    assert is_gtzan(collection)
+    found = split_tracks(collection, LabelSettings(split_by=FAULT_FILTERED), 42)
+    with (shared_facts / "gtzan_fault_filtered_split.csv").open(newline="") as file:
+        published = {row["track"]: row["split"] for row in csv.DictReader(file)}
+    assert len(published) == len(found.train) + len(found.validation) + len(found.test) == 930
+    for side, numbers in found.sides().items():
+        for number in numbers:
+            name = collection[number].ref.uri.rpartition("/")[2].removesuffix(".wav")
+            assert (
+                published[name] in {"train": ("train",), "validation": ("valid", "validation"), "test": ("test",)}[side]
+            )
+    assert fault_filtered(collection).count(None) == 70
+
+
+def test_a_folder_that_only_shares_a_genre_is_not_gtzan() -> None:
+    assert not is_gtzan(tracks({"blues": 10, "rock": 10}))
+    assert not is_gtzan([])

@@ -1,0 +1,228 @@
+"""The loop: what it learns, what it keeps, how it stops, and that it goes on exactly where it was."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.checkpoints import AST, save_small
+from tests.labelled import loop_of, prepared, train_settings, write_folders
+from tonearm.errors import SettingsError, TrainingError
+from tonearm.training.loop import BEST, STATE, Alone, Loop
+from tonearm.training.metrics import read_predictions
+from tonearm.training.prepare import Prepared
+from tonearm.training.recipe import Schedule, choose_precision
+from tonearm.training.result import read_result
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small(tmp_path_factory.mktemp("start"), "hubert")
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=10)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+class Killed(Exception):
+    """Stands for the death of the process."""
+
+
+class Mortal(Alone):
+    """Dies when it is told of one step, as a process killed there would."""
+
+    def __init__(self, folder: Path, dies_at: int) -> None:
+        super().__init__(folder)
+        self.dies_at = dies_at
+
+    def tell(self, event: dict[str, Any]) -> None:
+        super().tell(event)
+        if event["kind"] == "step" and event["step"] == self.dies_at:
+            raise Killed
+
+
+def run_in(run: Prepared, world: Alone) -> Loop:
+    loop = Loop(run.job, run.start, run.open_cache(2), world)
+    loop.run()
+    return loop
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / BEST)
+
+
+def test_it_learns_and_keeps_the_best(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
+    run = prepared(collection, train_settings(start, cache, epochs=6, learning_rate=2e-3))
+    loop = loop_of(run, tmp_path)
+    loop.run()
+    result = read_result(tmp_path, {})
+    accuracies = [row["accuracy"] for row in result.progress.evaluations]
+    assert max(accuracies) >= 0.8
+    assert result.progress.best == max(accuracies)
+    assert result.progress.best_epoch == 1 + accuracies.index(max(accuracies))
+    # The figures at the end are of the weights that are kept.
+    kept = read_predictions(tmp_path / "predictions.npz")["validation"]
+    said = kept.track_scores(is_multi=False).argmax(axis=1)
+    assert np.mean(said == kept.targets.argmax(axis=1)) == pytest.approx(max(accuracies))
+
+
+def test_the_same_command_twice_gives_the_same_losses(
+    collection: Path, start: Path, cache: Path, tmp_path: Path
+) -> None:
+    changes = {"augment": {"mixup": 0.3, "noise_db": 20.0}, "accumulate": 2}
+    run = prepared(collection, train_settings(start, cache, **changes))
+    first, second = run_in(run, Alone(tmp_path / "a")), run_in(run, Alone(tmp_path / "b"))
+    assert first.progress.losses == second.progress.losses
+    other = prepared(collection, train_settings(start, cache, seed=7, **changes))
+    assert run_in(other, Alone(tmp_path / "c")).progress.losses != first.progress.losses
+
+
+@pytest.mark.parametrize("dies_at", [2, 5, 8])
+def test_a_killed_run_ends_in_the_same_weights(
+    collection: Path, start: Path, cache: Path, tmp_path: Path, dies_at: int
+) -> None:
+    # Dropout is on: it too must be drawn as it would have been.
+    run = prepared(collection, train_settings(start, cache, checkpoint_steps=2, augment={"mixup": 0.3}))
+    whole = run_in(run, Alone(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        run_in(run, Mortal(tmp_path / "killed", dies_at))
+    again = run_in(run, Alone(tmp_path / "killed"))
+    assert dict(again.progress.losses) == dict(whole.progress.losses)
+    for name, weight in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "killed")[name], weight, rtol=0, atol=0)
+
+
+def test_a_finished_run_is_not_run_again(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
+    run = prepared(collection, train_settings(start, cache))
+    run_in(run, Alone(tmp_path))
+    world = Alone(tmp_path)
+    run_in(run, world)
+    assert world.events == []
+
+
+def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Path, tmp_path: Path) -> None:
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+    start = save_small(tmp_path / "still", "hubert", layerdrop=0.0, apply_spec_augment=False, **still)
+    runs = [
+        prepared(collection, train_settings(start, cache, batch_size=batch, accumulate=parts))
+        for batch, parts in ((8, 1), (2, 4))
+    ]
+    losses = [
+        [loss for _, loss in run_in(run, Alone(tmp_path / str(number))).progress.losses]
+        for number, run in enumerate(runs)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_early_stopping_counts_evaluations_without_a_better_one(
+    collection: Path, start: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = prepared(collection, train_settings(start, cache, epochs=9, learning_rate=1e-9, patience=2))
+    progress = run_in(run, Alone(tmp_path)).progress
+    assert progress.epoch == progress.best_epoch + 2 == 3
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    collection: Path, start: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = train_settings(start, cache, checkpoint_steps=1, log_steps=3, epochs=4)
+    run = prepared(collection, settings)
+    world = Alone(tmp_path)
+    loop = Loop(run.job, run.start, run.open_cache(2), world)
+    step = loop.stepper.step
+
+    def poisoned(*arguments: Any, **named: Any) -> Any:
+        loss = step(*arguments, **named)
+        return loss * math.nan if loop.progress.step >= 4 else loss
+
+    loop.stepper.step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d.*lower --learning-rate"):
+        loop.run()
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    assert state["progress"]["step"] == 4
+    assert all(torch.isfinite(weight).all() for weight in state["model"].values())
+
+
+def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
+    run = prepared(collection, train_settings(start, cache, freeze_feature_encoder=True))
+    run_in(run, Alone(tmp_path))
+    before, after = load_file(start / "model.safetensors"), weights(tmp_path)
+    moved = {name for name in after if name in before and after[name].shape == before[name].shape
+             and not torch.equal(before[name], after[name])}  # fmt: skip
+    assert not any("feature_extractor" in name for name in moved)
+    assert any("encoder.layers" in name for name in moved)
+
+
+def test_a_family_without_a_feature_encoder_says_so(
+    collection: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    start = save_small(tmp_path_factory.mktemp("ast"), AST, max_length=128)
+    run = prepared(collection, train_settings(start, cache, freeze_feature_encoder=True))
+    with pytest.raises(TrainingError, match="has no feature encoder"):
+        loop_of(run, tmp_path)
+
+
+def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
+    plain = run_in(prepared(collection, train_settings(start, cache)), Alone(tmp_path / "plain"))
+    loop = loop_of(prepared(collection, train_settings(start, cache, class_weights=True)), tmp_path / "weighted")
+    counts = np.array([example.target for example in loop.job.train]).sum(axis=0)
+    assert loop.stepper.weights is not None
+    np.testing.assert_allclose(loop.stepper.weights.numpy() * counts, len(loop.job.train) / 3, rtol=1e-6)
+    assert plain.stepper.weights is None
+
+
+def test_another_number_of_clips_a_step_cannot_go_on(
+    collection: Path, start: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = prepared(collection, train_settings(start, cache, checkpoint_steps=2))
+    with pytest.raises(Killed):
+        run_in(run, Mortal(tmp_path, 4))
+    world = Alone(tmp_path)
+    world.size = 2
+    with pytest.raises(TrainingError, match="took 4 clips a step, this one takes 8 on 2 workers; give --workers 1"):
+        run_in(run, world)
+
+
+def test_the_schedule_is_the_references() -> None:
+    from transformers import get_linear_schedule_with_warmup
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=1.0)
+    reference = get_linear_schedule_with_warmup(optimizer, 10, 100)
+    own = Schedule.of(100, 0.1)
+    for step in range(100):
+        assert own.factor(step) == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "chosen"),
+    [("auto", "cuda:0", "fp16"), ("bf16", "cuda:0", "bf16"), ("fp32", "cpu", "fp32"), ("bf16", "cpu", "bf16")],
+)
+def test_the_precision_fits_the_device(precision: str, device: str, chosen: str) -> None:
+    assert choose_precision(precision, device)[0] == chosen
+
+
+@pytest.mark.parametrize(("precision", "message"), [("fp16", "no fast fp16"), ("int8", "for scoring")])
+def test_a_precision_that_does_not_train_is_refused(precision: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        choose_precision(precision, "cpu")
+
+
+def test_bf16_trains(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
+    settings = train_settings(start, cache, precision="bf16", epochs=4, learning_rate=2e-3)
+    losses = [loss for _, loss in run_in(prepared(collection, settings), Alone(tmp_path)).progress.losses]
+    assert np.mean(losses[-4:]) < 0.9 * losses[0]
