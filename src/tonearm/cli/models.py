@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
@@ -39,7 +41,8 @@ def models(settings: ModelSettings) -> int:
 
 
 def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[str, str]]:
-    size = f", {info.num_parameters / 1e6:.1f} M parameters" if info.num_parameters else ", pickled weights only"
+    absent = "pickled weights only" if Path(source).is_dir() else "weights not downloaded yet"
+    size = f", {info.num_parameters / 1e6:.1f} M parameters" if info.num_parameters else f", {absent}"
     kind = "multi-label" if info.multi_label else "single-label"
     labels = ", ".join(info.labels[:NUM_LABELS]) + (", ..." if len(info.labels) > NUM_LABELS else "")
     return [

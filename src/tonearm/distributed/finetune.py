@@ -76,7 +76,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         check_space(Path(local_path(out)), prepared.num_parameters)
     for line in prepared.notes:
         watcher.note(line)
-    other = _other_split(prepared)
+    other = other_split(prepared)
     with cluster.training_session(settings.workers, verbose=settings.verbose) as layout:
         result = _fit(out, prepared, layout, watcher, name=Path(out).name)
         comparisons = []
@@ -94,7 +94,8 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
     return Trained(out, facts, is_new=True)
 
 
-def _other_split(prepared: Prepared) -> str | None:
+def other_split(prepared: Prepared) -> str | None:
+    """Return the split on which a second run is made for its figures, or None for no second run."""
     settings = prepared.job.settings
     if settings.compare_split == "none":
         return None

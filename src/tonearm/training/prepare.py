@@ -280,8 +280,9 @@ def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
             f"{_name(collection, twin.held_out)} = {_name(collection, twin.trained_on)} ({twin.likeness:.2f})"
             for twin in found[:NUM_NAMED]
         )
+        are = "clip of {} is" if len(found) == 1 else "clips of {} are"
         lines.append(
-            f"{len(found)} clips of {side} are in training too ({exact} with the same samples): {named}"
+            f"{len(found)} {are.format(side)} in training too ({exact} with the same samples): {named}"
             f"{' ...' if len(found) > NUM_NAMED else ''}; --duplicates drop takes them out of training"
         )
     return lines

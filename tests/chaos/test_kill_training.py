@@ -1,0 +1,119 @@
+"""Training that is killed anywhere goes on by itself or by the same command, and ends in the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.checkpoints import save_small
+from tests.commands import start_tonearm, tonearm, wait_for
+from tests.labelled import write_folders
+
+pytestmark = pytest.mark.timeout(280)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
+    """A run of some seconds with a checkpoint every few steps; dropout and mixup on."""
+    base = tmp_path_factory.mktemp("killed")
+    collection = write_folders(base / "sounds", clips=40)
+    start = save_small(base / "base", "hubert")
+    changes = ["checkpoint_steps=3", "log_steps=1", "augment.mixup=0.3", f"cache='{base / 'cache'}'"]
+    return (
+        *("train", collection, "--model", start, "--new-head", "--window-s", "1", "--epochs", "6"),
+        *("--learning-rate", "1e-3", *(part for change in changes for part in ("--set", change))),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(command: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "model"
+    run = tonearm(*command, "--out", out)
+    assert run.returncode == 0, run.stderr
+    return out
+
+
+@pytest.fixture
+def running(command: tuple[str | Path, ...], tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    out = tmp_path / "model"
+    process = start_tonearm(*command, "--out", out)
+    yield process, out
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def checkpoints(out: Path) -> list[Path]:
+    return sorted(out.glob(".training/*/checkpoint_*/state.pt"))
+
+
+def family_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_same_model(first: Path, second: Path) -> None:
+    one, two = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert set(one) == set(two)
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=0)
+    facts: list[Any] = [json.loads((folder / "metrics.json").read_text()) for folder in (first, second)]
+    assert facts[0]["curves"] == facts[1]["curves"]
+    assert facts[0]["evaluation"] == facts[1]["evaluation"]
+
+
+def test_a_killed_worker_is_replaced(running: tuple[subprocess.Popen[str], Path], undisturbed: Path) -> None:
+    process, out = running
+    wait_for(lambda: bool(checkpoints(out)), what="a checkpoint")
+    (worker,) = [child for child in family_of(process) if "RayTrainWorker" in " ".join(child.cmdline())]
+    worker.send_signal(signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    steps = [int(found) for found in re.findall(r"going on at step (\d+)", errors)]
+    assert len(steps) == 1, errors
+    assert steps[0] >= 3
+    assert_same_model(undisturbed, out)
+
+
+def test_a_killed_driver_is_taken_up_by_the_same_command(
+    running: tuple[subprocess.Popen[str], Path], command: tuple[str | Path, ...], undisturbed: Path
+) -> None:
+    process, out = running
+    wait_for(lambda: bool(checkpoints(out)), what="a checkpoint")
+    family = family_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    for child in family:
+        try:
+            child.kill()
+        except psutil.Error:
+            continue
+    assert not (out / "config.json").exists()
+    refused = tonearm(*command, "--seed", "7", "--out", out)
+    assert refused.returncode == 2
+    assert "holds an unfinished run with other settings" in refused.stderr
+    again = tonearm(*command, "--out", out)
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"going on at step \d+", again.stderr)
+    assert_same_model(undisturbed, out)
+
+
+def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -> None:
+    process, out = running
+    wait_for(lambda: bool(checkpoints(out)), what="a checkpoint")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 4, errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert checkpoints(out)

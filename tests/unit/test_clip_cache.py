@@ -1,0 +1,131 @@
+"""Clips are decoded once, whole, by one process at a time, and what does not fit on the disk is said early."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from tonearm.audio.decode import decode_waveform
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import DestinationError
+from tonearm.library.sources import list_tracks
+from tonearm.settings import DecodeSettings, FetchSettings
+from tonearm.training import cache as cache_module
+from tonearm.training.cache import ClipCache, open_cache
+
+PLAN = WindowPlan(16000, 16000, 16000, 4, 400)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number, seconds in enumerate([0.5, 1.0, 2.6, 9.0]):
+        wave = 0.2 * rng.normal(size=round(seconds * 22050))
+        soundfile.write(folder / f"{number}.flac", np.clip(wave, -1, 1), 22050)
+    (folder / "4.mp3").write_bytes(b"not audio")
+    return folder
+
+
+def opened(folder: Path, base: Path, **named: Any) -> ClipCache:
+    refs = list(list_tracks([str(folder)]))
+    return open_cache(base, refs, PLAN, fetch=FetchSettings(), decode=DecodeSettings(), num_threads=2, **named)
+
+
+def test_what_is_cached_is_what_tagging_would_score(clips: Path, tmp_path: Path) -> None:
+    found = opened(clips, tmp_path / "cache")
+    waveform, _ = decode_waveform((clips / "2.flac").read_bytes(), 16000)
+    clip = found.clip(2)
+    assert clip.num_samples == len(waveform)
+    starts = [start for start, _ in clip.windows(PLAN)]
+    assert starts == pytest.approx([start / 16000 for start in PLAN.starts(len(waveform))])
+    for start, window in clip.windows(PLAN):
+        first = round(start * 16000)
+        np.testing.assert_allclose(window, waveform[first : first + 16000], atol=1.1 / 32768)
+
+
+def test_a_long_track_keeps_windows_spread_over_it(clips: Path, tmp_path: Path) -> None:
+    windows = opened(clips, tmp_path / "cache").clip(3).windows(PLAN)
+    assert len(windows) == 4
+    assert windows[0][0] == 0
+    assert windows[-1][0] == pytest.approx(8.0, abs=0.01)
+
+
+def test_a_clip_that_does_not_decode_is_named_not_fatal(clips: Path, tmp_path: Path) -> None:
+    found = opened(clips, tmp_path / "cache")
+    assert list(found.errors) == [4]
+    assert found.errors[4].code == "not_audio"
+
+
+def test_a_second_opening_decodes_nothing(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(clips, tmp_path / "cache")
+    shutil.rmtree(clips)
+    monkeypatch.setattr(cache_module.DecodeSandbox, "decode", None)
+    again = ClipCache(first.folder, PLAN, 5)
+    np.testing.assert_array_equal(again.clip(2).pcm, first.clip(2).pcm)
+
+
+def test_a_changed_file_is_decoded_anew(clips: Path, tmp_path: Path) -> None:
+    first = opened(clips, tmp_path / "cache")
+    soundfile.write(clips / "1.flac", np.zeros(44100), 22050)
+    second = opened(clips, tmp_path / "cache")
+    assert second.folder != first.folder
+    assert second.clip(1).num_samples == 32000
+
+
+def test_a_shard_that_was_being_written_is_written_again(clips: Path, tmp_path: Path) -> None:
+    first = opened(clips, tmp_path / "cache")
+    (first.folder / "00000.json").unlink()
+    (first.folder / "00000.i16").write_bytes(b"\0\0")
+    assert opened(clips, tmp_path / "cache").clip(3).digest == first.clip(3).digest
+
+
+def test_of_two_at_once_only_one_decodes(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    real = cache_module._Sandboxes.decode
+
+    def counted(self: Any, reader: Any, ref: Any, request: Any) -> Any:
+        decoded.append(ref.uri)
+        return real(self, reader, ref, request)
+
+    monkeypatch.setattr(cache_module._Sandboxes, "decode", counted)
+    threads = [threading.Thread(target=opened, args=(clips, tmp_path / "cache")) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(decoded) == len(set(decoded)) == 5
+
+
+def test_a_disk_that_is_too_small_is_said_after_the_first_shard(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "TRACKS_PER_SHARD", 2)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(DestinationError, match=r"the decoded clips need some .* GiB and .* has 0\.0 GiB free"):
+        opened(clips, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 1
+
+
+def test_progress_ends_at_the_number_of_clips(clips: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    opened(clips, tmp_path / "cache", progress=seen.append)
+    assert seen == [1, 2, 3, 4, 5]
+    again: list[int] = []
+    opened(clips, tmp_path / "cache", progress=again.append)
+    assert again == [5]
+
+
+def test_the_index_is_plain_json(clips: Path, tmp_path: Path) -> None:
+    found = opened(clips, tmp_path / "cache")
+    tracks = json.loads((found.folder / "00000.json").read_text())["tracks"]
+    assert [set(track) for track in tracks][4] == {"error"}

@@ -1,0 +1,67 @@
+"""Copies across a split are found however they were encoded, cut or levelled; other takes are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from tonearm.audio.windows import WindowPlan
+from tonearm.demo.library import Encoding, encode
+from tonearm.demo.songs import RATE, compose
+from tonearm.library.sources import list_tracks
+from tonearm.settings import DecodeSettings, FetchSettings
+from tonearm.training.cache import open_cache
+from tonearm.training.duplicates import Twin, find_twins
+
+PLAN = WindowPlan(16000, 160_000, 160_000, 4, 400)
+
+
+def song(genre: str, seed: int) -> NDArray[np.float32]:
+    return compose(genre, seed, 12.0).samples.mean(axis=0)
+
+
+def twins_of(folder: Path) -> dict[str, Twin]:
+    """Return the twin of each file whose name begins with ``held``, by its name."""
+    refs = list(list_tracks([str(folder)]))
+    cache = open_cache(folder / "cache", refs, PLAN, fetch=FetchSettings(), decode=DecodeSettings(), num_threads=2)
+    names = [Path(ref.uri).stem for ref in refs]
+    sides = {
+        "train": [number for number, name in enumerate(names) if not name.startswith("held")],
+        "test": [number for number, name in enumerate(names) if name.startswith("held")],
+    }
+    return {f"{names[twin.held_out]} = {names[twin.trained_on]}": twin for twin in find_twins(cache, sides)}
+
+
+def test_copies_are_found_and_other_songs_are_not(tmp_path: Path) -> None:
+    for genre in ("rock", "jazz", "folk"):
+        for seed in range(3):
+            soundfile.write(tmp_path / f"{genre} {seed}.wav", song(genre, seed), RATE)
+            soundfile.write(tmp_path / f"held {genre} {seed + 10}.wav", song(genre, seed + 10), RATE)
+    original = song("rock", 0)
+    soundfile.write(tmp_path / "held same.wav", original, RATE)
+    soundfile.write(tmp_path / "held quiet.wav", 0.2 * original, RATE)
+    soundfile.write(tmp_path / "held cut.flac", original[3 * RATE : 10 * RATE], RATE)
+    encode(tmp_path / "held lossy.mp3", song("jazz", 1)[None], Encoding("mp3", "mp3", 22050, 1), {})
+    found = twins_of(tmp_path)
+    assert set(found) == {
+        "held same = rock 0", "held quiet = rock 0", "held cut = rock 0", "held lossy = jazz 1"
+    }  # fmt: skip
+    assert found["held same = rock 0"].is_exact
+    assert not found["held lossy = jazz 1"].is_exact
+
+
+def test_silence_is_no_copy_of_silence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "held c"):
+        soundfile.write(tmp_path / f"{name}.wav", 1e-4 * rng.normal(size=RATE), RATE)
+    assert not twins_of(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_a_side_without_clips_has_no_twins(tmp_path: Path, missing: str) -> None:
+    soundfile.write(tmp_path / ("held a.wav" if missing == "train" else "a.wav"), song("rock", 0), RATE)
+    assert not twins_of(tmp_path)

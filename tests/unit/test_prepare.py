@@ -1,0 +1,228 @@
+"""What is found out before hours are spent: labels, heads, windows, twins, space; GTZAN by its names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.checkpoints import AST, save_full_size, save_small
+from tests.labelled import prepared, train_settings, write_folders
+from tonearm.errors import CheckpointError, DestinationError, SourceError, TooManyFailures
+from tonearm.settings import TrainSettings
+from tonearm.training import prepare as prepare_module
+from tonearm.training.initial import load_start, read_start
+from tonearm.training.prepare import check_space
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small(tmp_path_factory.mktemp("start"), "hubert")
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=10)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_default_recipe_is_the_courses() -> None:
+    settings = TrainSettings()
+    assert settings.model == "ntu-spml/distilhubert"
+    assert (settings.epochs, settings.learning_rate, settings.batch_size, settings.warmup_ratio) == (10, 5e-5, 8, 0.1)
+    assert (settings.seed, settings.labels.validation_share, settings.labels.split_by) == (42, 0.1, "stratified")
+    assert (settings.keep, settings.evaluate_every, settings.weight_decay) == ("best", 1, 0.0)
+
+
+def test_examples_follow_the_split_and_the_labels(collection: Path, start: Path, cache: Path) -> None:
+    run = prepared(collection, train_settings(start, cache))
+    assert run.job.labels == ("bird", "cello", "drone")
+    assert (len(run.job.train), len(run.job.validation)) == (24, 6)
+    for example in (*run.job.train, *run.job.validation):
+        label = Path(run.refs[example.clip].uri).parent.name
+        assert run.job.labels[int(np.argmax(example.target))] == label
+        assert sum(example.target) == 1
+    assert run.job.plan.window_samples == 16000
+
+
+def test_the_fingerprint_follows_what_decides_the_weights(collection: Path, start: Path, cache: Path) -> None:
+    settings = train_settings(start, cache)
+    first = prepared(collection, settings).fingerprint
+    assert prepared(collection, dataclasses.replace(settings, workers=2, note="x")).fingerprint == first
+    assert prepared(collection, dataclasses.replace(settings, learning_rate=2e-3)).fingerprint != first
+
+
+def test_a_checkpoint_that_knows_the_labels_keeps_its_head(collection: Path, cache: Path, tmp_path: Path) -> None:
+    start = save_small(tmp_path, "hubert", num_labels=3)
+    labels = ["drone", "bird", "cello"]
+    _relabel(start, labels)
+    run = prepared(collection, train_settings(start, cache, new_head=False))
+    assert run.start.keeps_head
+    assert run.job.labels == tuple(labels), "the order is the checkpoint's"
+    model, _ = load_start(run.start, run.job.labels, is_multi=False, seed=0)
+    from safetensors.torch import load_file
+
+    assert (model.classifier.weight == load_file(start / "model.safetensors")["classifier.weight"]).all()
+
+
+def _relabel(folder: Path, labels: list[str]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": dict(enumerate(labels)), "label2id": {label: n for n, label in enumerate(labels)}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_labels_that_differ_from_the_checkpoints_need_a_word(collection: Path, cache: Path, tmp_path: Path) -> None:
+    start = save_small(tmp_path, "hubert", num_labels=3)
+    _relabel(start, ["bird", "cello", "flute"])
+    with pytest.raises(CheckpointError, match=r"drone.*--new-head"):
+        prepared(collection, train_settings(start, cache, new_head=False))
+    run = prepared(collection, train_settings(start, cache, new_head=True))
+    assert not run.start.keeps_head
+    assert any("--new-head" in note for note in run.notes)
+
+
+def test_a_bare_encoder_gets_a_head(collection: Path, cache: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoModelForAudioClassification
+
+    classifier = AutoModelForAudioClassification.from_pretrained(save_small(tmp_path / "whole", "hubert"))
+    encoder = AutoModel.from_config(classifier.config)
+    encoder.load_state_dict(classifier.hubert.state_dict())
+    encoder.save_pretrained(tmp_path / "bare")
+    shutil.copy(tmp_path / "whole" / "preprocessor_config.json", tmp_path / "bare")
+    run = prepared(collection, train_settings(tmp_path / "bare", cache, new_head=False))
+    model, _ = load_start(run.start, run.job.labels, is_multi=False, seed=3)
+    assert model.classifier.out_features == 3
+    name = "encoder.layers.0.attention.q_proj.weight"
+    assert (model.hubert.state_dict()[name] == encoder.state_dict()[name]).all()
+
+
+def test_a_checkpoint_of_other_weights_is_refused(collection: Path, cache: Path, tmp_path: Path) -> None:
+    start = save_small(tmp_path, "hubert")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(start / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "layers.1" not in name}
+    save_file(kept, start / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="weights of the encoder are missing"):
+        prepared(collection, train_settings(start, cache))
+
+
+@pytest.mark.parametrize(
+    ("source", "named", "message"),
+    [
+        ("small-ast", {}, "add --from-scratch"),
+        ("nowhere/at/all", {}, "no model folder"),
+    ],
+)
+def test_starts_that_cannot_be_used(source: str, named: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_start(source, ["a", "b"], **named)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("small-ast", 512), ("small-hubert", None)])
+def test_small_architectures_are_made_for_the_window(name: str, frames: int | None) -> None:
+    start = read_start(name, ["a", "b"], from_scratch=True)
+    model, extractor = load_start(start, ["a", "b"], is_multi=True, seed=0, window_s=5.0)
+    assert sum(weight.numel() for weight in model.parameters()) < 1_000_000
+    assert model.config.problem_type == "multi_label_classification"
+    if frames is not None:
+        assert model.config.max_length == extractor.max_length == frames
+    again, _ = load_start(start, ["a", "b"], is_multi=True, seed=0, window_s=5.0)
+    assert all((one == two).all() for one, two in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_spectrogram_model_takes_no_longer_windows(collection: Path, cache: Path, tmp_path: Path) -> None:
+    start = save_small(tmp_path, AST, max_length=128)
+    with pytest.raises(SourceError, match=r"got --window-s 30 .*expected at most 1\.28 s"):
+        prepared(collection, train_settings(start, cache, window_s=30.0))
+
+
+def test_the_published_shapes_start_a_run(collection: Path, cache: Path, shared_facts: Path, tmp_path: Path) -> None:
+    """DistilHuBERT as it is on the hub, but for its weights."""
+    start = save_full_size(tmp_path, shared_facts, "genre")
+    run = prepared(collection, train_settings(start, cache))
+    assert run.start.family == "hubert"
+    assert 23_000_000 < run.num_parameters < 24_500_000
+
+
+def test_broken_and_too_short_clips_are_named_and_left_out(start: Path, cache: Path, tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "sounds", clips=10)
+    (folder / "bird" / "broken.wav").write_bytes(b"RIFF")
+    soundfile.write(folder / "cello" / "blip.wav", np.ones(9), 16000)
+    run = prepared(folder, train_settings(start, cache))
+    assert len(run.broken) == 2
+    (note,) = [note for note in run.notes if note.startswith("left out")]
+    assert "broken.wav" in note
+    assert "blip.wav" in note
+    with pytest.raises(TooManyFailures, match=r"more than max_error_rate 0\.01"):
+        prepared(folder, train_settings(start, cache, max_error_rate=0.01))
+
+
+def test_copies_across_the_split_are_said_and_dropped_on_request(start: Path, cache: Path, tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "sounds", clips=10, length_s=2.0)
+    shutil.copy(sorted(folder.glob("bird/1-*"))[0], folder / "bird" / "9-99-0.wav")
+    labels = {"split_by": r"name:/(\d)-", "test_on": ["9"], "validation_share": 0.0}
+    # A copy leaves the test side alone with one class; the twins are what this is about.
+    run = prepared(folder, train_settings(start, cache, labels=labels))
+    assert [twin.is_exact for twin in run.twins] == [True]
+    assert any("1 clip of test is in training too" in note and "--duplicates drop" in note for note in run.notes)
+    dropped = prepared(folder, train_settings(start, cache, labels={**labels, "duplicates": "drop"}))
+    assert len(dropped.job.train) == len(run.job.train) - 1
+
+
+def gtzan(folder: Path) -> Path:
+    """Write GTZAN's names with a second of noise each, three a genre, the known broken one broken."""
+    rng = np.random.default_rng(0)
+    for genre in ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"):
+        (folder / genre).mkdir(parents=True)
+        for number in range(4, 100, 10):
+            soundfile.write(folder / genre / f"{genre}.{number:05d}.wav", 0.1 * rng.normal(size=16000), 16000)
+    (folder / "jazz" / "jazz.00054.wav").write_bytes(b"RIFF" + bytes(200))
+    return folder
+
+
+def test_gtzan_is_known_by_its_names_and_its_broken_file_is_no_matter(start: Path, cache: Path, tmp_path: Path) -> None:
+    folder = gtzan(tmp_path / "genres")
+    run = prepared(folder, train_settings(start, cache))
+    assert any("jazz.00054.wav" in note for note in run.notes)
+    assert len(run.job.labels) == 10
+    filtered = prepared(folder, train_settings(start, cache, labels={"split_by": "gtzan-fault-filtered"}))
+    sides = {name: len(numbers) for name, numbers in filtered.split.sides().items()}
+    assert sides["train"] + sides["validation"] + sides["test"] < 100
+    from tonearm.distributed.finetune import other_split
+
+    assert other_split(run) == "gtzan-fault-filtered"
+    assert other_split(filtered) is None
+    assert other_split(prepared(folder, train_settings(start, cache, compare_split="none"))) is None
+
+
+def test_a_disk_without_room_for_two_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_space(tmp_path / "new" / "place", 1000)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(prepare_module.shutil, "disk_usage", lambda path: usage._replace(free=2**30))
+    with pytest.raises(DestinationError, match=r"checkpoints need some 2\.\d GiB and .* has 1\.0 GiB free"):
+        check_space(tmp_path, 70_000_000)
+
+
+def test_several_labels_need_a_word_where_one_is_expected(
+    collection: Path, start: Path, cache: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "clips.csv"
+    files = sorted(collection.rglob("*.wav"))
+    rows = [f"{path},{path.parent.name}{';loud' if number % 2 else ''}" for number, path in enumerate(files)]
+    table.write_text("\n".join(["file,tags", *rows]))
+    run = prepared(table, train_settings(start, cache))
+    assert run.job.is_multi
+    assert run.job.labels == ("bird", "cello", "drone", "loud")
+    with pytest.raises(SourceError, match="has 2 labels, expected 1; give --multi-label"):
+        prepared(table, train_settings(start, cache, labels={"multi_label": False}))
