@@ -1,7 +1,8 @@
-"""What tonearm takes against a loop over ``transformers.pipeline``, on the same files in the same run.
+"""What tonearm takes against a loop over ``transformers.pipeline`` and against ``transformers.Trainer``, in one run.
 
-python -m bench            the demo library and full-size random checkpoints (about ten minutes on two cores)
-python -m bench --quick    the demo library alone
+python -m bench              the demo library and full-size random checkpoints (about fifteen minutes on two cores)
+python -m bench --quick      the small models alone
+python -m bench --only training
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import end_to_end, machine
+from bench import end_to_end, machine, training
 
 
 def main() -> int:
@@ -19,15 +20,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the demo library alone")
     parser.add_argument("--write", type=Path, help="also write the tables to this Markdown file")
+    parser.add_argument("--only", choices=["tagging", "training"])
     arguments = parser.parse_args()
     sections = [f"Machine: {machine.describe()}"]
     is_right = True
     with tempfile.TemporaryDirectory(prefix="tonearm-bench-") as folder:
-        for case in end_to_end.cases(Path(folder), quick=arguments.quick):
-            section = end_to_end.measure(case, Path(folder))
-            print(section.text, flush=True)
-            sections.append(section.text)
-            is_right &= section.is_right
+        for kind in (end_to_end, training):
+            if arguments.only not in (None, "training" if kind is training else "tagging"):
+                continue
+            for case in kind.cases(Path(folder), quick=arguments.quick):
+                section = kind.measure(case, Path(folder))
+                print(section.text, flush=True)
+                sections.append(section.text)
+                is_right &= section.is_right
     if arguments.write:
         arguments.write.write_text("# Measured\n\n" + "\n\n".join(sections) + "\n")
     return 0 if is_right else 1

@@ -72,6 +72,7 @@ def assert_same_model(first: Path, second: Path) -> None:
     assert facts[0]["evaluation"] == facts[1]["evaluation"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(running: tuple[subprocess.Popen[str], Path], undisturbed: Path) -> None:
     process, out = running
     wait_for(lambda: bool(checkpoints(out)), what="a checkpoint")
@@ -108,6 +109,7 @@ def test_a_killed_driver_is_taken_up_by_the_same_command(
     assert_same_model(undisturbed, out)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -> None:
     process, out = running
     wait_for(lambda: bool(checkpoints(out)), what="a checkpoint")

@@ -162,15 +162,21 @@ def test_the_space_starts_and_answers(model: Path, tmp_path: Path) -> None:
     assert front["models"] == ["me/sounds"]
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "a.wav", rng.normal(0, 0.1, 5 * 16000), 16000)
+    named = {
+        "MODEL": str(model),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_SERVER_PORT": str(free_port()),
+        "GRADIO_TEMP_DIR": str(tmp_path / "gradio"),
+        "HF_HUB_OFFLINE": "1",
+    }
     process = subprocess.Popen(
         [sys.executable, "-u", "app.py"],
         cwd=tmp_path / "space",
-        env={**os.environ, "MODEL": str(model), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_SERVER_PORT": str(free_port()),
-             "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(tmp_path / "gradio")},
+        env=os.environ | named,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )  # fmt: skip
+    )
     try:
         assert process.stdout is not None
         said = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from tonearm.training.card import Comparison, main_side
 from tonearm.training.export import CONFIG, METRICS, write_model
 from tonearm.training.loop import Loop
 from tonearm.training.prepare import Prepared, check_space, prepare
+from tonearm.training.recipe import choose_precision
 from tonearm.training.result import Result, read_result
 from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, is_gtzan
 from tonearm.training.trackers import check_trackers, closing, open_trackers, values_of
@@ -64,6 +66,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         Stopped: the run ended early; the same call goes on from its last checkpoint.
     """
     check_trackers(settings.trackers)
+    _check_precision(settings)
     _check_empty(out, overwrite)
     threads = cluster.usable_cores()
     prepared = prepare(source, settings, num_threads=threads, progress=watcher.decoding)
@@ -78,6 +81,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         watcher.note(line)
     other = other_split(prepared)
     with cluster.training_session(settings.workers, verbose=settings.verbose) as layout:
+        choose_precision(settings.precision, "cuda" if layout.use_gpu else "cpu")
         result = _fit(out, prepared, layout, watcher, name=Path(out).name)
         comparisons = []
         if other is not None:
@@ -92,6 +96,14 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
     facts = write_model(out, prepared, result, source=source, comparisons=comparisons)
     _remove(f"{out.rstrip('/')}/{WORK}")
     return Trained(out, facts, is_new=True)
+
+
+def _check_precision(settings: TrainSettings) -> None:
+    """Refuse what this machine does not train in before anything is decoded; a cluster is asked once it is joined."""
+    import torch
+
+    is_elsewhere = os.environ.get("RAY_ADDRESS") is not None
+    choose_precision(settings.precision, "cuda" if is_elsewhere or torch.cuda.is_available() else "cpu")
 
 
 def other_split(prepared: Prepared) -> str | None:

@@ -95,14 +95,14 @@ def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int 
     """Return how a head with this checkpoint cuts a track.
 
     Args:
-        window_s: the wanted length; by default the model's own, the one it was trained on, or 30 s. A model with a
+        window_s: the wanted length; by default the one it was trained on, the model's own, or 30 s. A model with a
             length of its own takes no longer one.
 
     Raises:
         CheckpointError: ``window_s`` is longer than the model can take, or shorter than one frame.
     """
     native = info.native_window_s
-    length = next(value for value in (window_s, native, info.companion.window_s, 30.0) if value is not None)
+    length = next(value for value in (window_s, info.companion.window_s, native, 30.0) if value is not None)
     if native is not None and length > native:
         length = native
     samples = round(length * info.sample_rate)

@@ -24,7 +24,7 @@ from tonearm.training.cache import ClipCache, default_folder, open_cache
 from tonearm.training.duplicates import Twin, find_twins
 from tonearm.training.examples import Example
 from tonearm.training.initial import Start, load_start, read_start
-from tonearm.training.recipe import Job, choose_precision
+from tonearm.training.recipe import Job
 from tonearm.training.splits import (
     FAULT_FILTERED,
     STRATIFIED,
@@ -97,7 +97,6 @@ def prepare(
         UsageError: what would make the run fail or its result worthless.
         TooManyFailures: more clips are broken than ``max_error_rate`` allows.
     """
-    choose_precision("fp32" if settings.precision == "fp16" else settings.precision, "cpu")
     collection = _labelled(source, settings.labels)
     is_multi = settings.labels.multi_label if settings.labels.multi_label is not None else collection.is_multi
     labels = _labels(source, collection, is_multi)
