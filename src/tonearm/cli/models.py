@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
 from tonearm.settings import ModelSettings
 
 NUM_LABELS = 8
@@ -41,7 +39,7 @@ def models(settings: ModelSettings) -> int:
 
 
 def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[str, str]]:
-    absent = "pickled weights only" if Path(source).is_dir() else "weights not downloaded yet"
+    absent = "weights not downloaded yet" if is_hub_id(source) else "pickled weights only"
     size = f", {info.num_parameters / 1e6:.1f} M parameters" if info.num_parameters else f", {absent}"
     kind = "multi-label" if info.multi_label else "single-label"
     labels = ", ".join(info.labels[:NUM_LABELS]) + (", ..." if len(info.labels) > NUM_LABELS else "")

@@ -18,6 +18,7 @@ from typing import Any
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
+from tonearm.library.copies import local_copy
 from tonearm.models import calibration
 from tonearm.models.calibration import Companion, read_companion
 
@@ -64,21 +65,20 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     """Return what ``source`` holds; reads configs and the weights' header, and for a folder their bytes for the hash.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, here or in an object store, or a hub id.
         revision: a branch, tag or commit of the hub id.
 
     Raises:
         CheckpointError: missing, not an audio classifier, or without the files it needs.
     """
     folder = resolve(source, revision=revision, patterns=[*CONFIG_FILES, calibration.FILE])
-    is_local = Path(source).is_dir()
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), _read_shapes(folder)
     _check_classifier(shapes, labels, source)
     rate = int(preprocessor.get("sampling_rate", 16000))
     return CheckpointInfo(
-        name=Path(source).resolve().name if is_local else source,
-        revision=_folder_hash(folder) if is_local else folder.name,
+        name=source if is_hub_id(source) else folder.resolve().name,
+        revision=folder.name if is_hub_id(source) else _folder_hash(folder),
         family=config.model_type,
         labels=labels,
         sample_rate=rate,
@@ -113,14 +113,23 @@ def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int 
     return WindowPlan(info.sample_rate, samples, samples, max_windows, info.min_samples)
 
 
+def is_hub_id(source: str) -> bool:
+    """Return whether ``source`` is a name on the hub, not a folder here or in an object store."""
+    return "://" not in source and not Path(source).is_dir()
+
+
 def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     """Return the local folder of ``source``, with the hub's files that match ``patterns`` downloaded.
+
+    A folder in an object store is copied whole, so that its hash is that of its weights too.
 
     Raises:
         CheckpointError: neither a folder nor a hub id that can be had.
     """
     if Path(source).is_dir():
         return Path(source)
+    if "://" in source:
+        return local_copy(source, [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES, calibration.FILE])
     if os.sep in source.rstrip(os.sep) and (source.startswith((os.sep, ".", "~")) or source.count("/") > 1):
         raise CheckpointError(
             f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"

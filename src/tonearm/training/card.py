@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tonearm.library.uris import local_path, scheme
+from tonearm.models.checkpoint import is_hub_id
 from tonearm.training.duplicates import count_by_side
 from tonearm.training.prepare import Prepared
 from tonearm.training.recipe import Job
@@ -108,7 +108,7 @@ def write_card(
         pipeline_tag="audio-classification",
         license=job.settings.license,
         tags=["audio-classification", "tonearm"],
-        base_model=None if start.from_scratch or Path(start.source).is_dir() else start.source,
+        base_model=start.source if is_hub_id(start.source) and not start.from_scratch else None,
         datasets=[hub_id] if hub_id else None,
         metrics=["mAP", "roc_auc"] if job.is_multi else ["accuracy", "f1"],
         model_name=f"{start.family} on {name}",
@@ -130,7 +130,7 @@ def _about(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     begun = (
         f"Trained from random weights ({start.source})"
         if start.from_scratch
-        else f"Fine-tuned from {Path(start.source).resolve().name if Path(start.source).is_dir() else start.source}"
+        else f"Fine-tuned from {start.source if is_hub_id(start.source) else start.folder.resolve().name}"
     )
     kind = "says which of these tags a clip has" if job.is_multi else "says which of these classes a clip is"
     return [
