@@ -120,3 +120,26 @@ def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     assert checkpoints(out)
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2600k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"a small file system cannot be mounted here ({made.stderr.strip()}); needs root")
+    try:
+        # Room for two checkpoints of 1 MiB, as is asked for beforehand, but not for what is written beside them.
+        run = tonearm(*command, "--out", folder / "model")
+        assert run.returncode == 2, run.stderr
+        last = run.stderr.strip().splitlines()[-1]
+        assert "the last good checkpoint is kept" in last
+        assert "Traceback" not in run.stderr
+        kept = checkpoints(folder / "model")
+        assert kept
+        assert torch.load(kept[0], weights_only=True)["progress"]["step"] >= 3
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
