@@ -143,3 +143,19 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, .
         assert torch.load(kept[0], weights_only=True)["progress"]["step"] >= 3
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_model_that_could_not_be_written_is_not_trained_again(
+    command: tuple[str | Path, ...], undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    (out / "model.safetensors").mkdir(parents=True)
+    failed = tonearm(*command, "--out", out)
+    assert failed.returncode == 2, failed.stderr
+    (out / "model.safetensors").rmdir()
+    again = tonearm(*command, "--out", out)
+    assert again.returncode == 0, again.stderr
+    assert "epoch 1 of 6" in failed.stderr
+    assert "epoch 1 of 6" not in again.stderr
+    assert_same_model(undisturbed, out)

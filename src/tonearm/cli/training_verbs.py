@@ -26,6 +26,23 @@ SourceBy = Annotated[
 SplitBy = Annotated[str | None, typer.Option(help="stratified, gtzan-fault-filtered or a field.")]
 On = Annotated[list[str] | None, typer.Option(help="A value of --split-by; may be given again.")]
 
+Model = Annotated[
+    str | None, typer.Option(help="Checkpoint folder or hub id to begin with, or small-hubert, small-ast.")
+]
+NewHead = Annotated[bool, typer.Option("--new-head", help="Replace a classifier that knows other labels.")]
+SkipUnlabelled = Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out clips without a label.")]
+Freeze = Annotated[bool, typer.Option("--freeze-feature-encoder", help="Keep the convolutions in front as they are.")]
+Tracker = Annotated[
+    list[str] | None, typer.Option(help="tensorboard (the default), wandb, mlflow or none; may be given again.")
+]
+Assign = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as augment.mixup=0.3.")
+]
+TrainConfig = Annotated[
+    Path | None, typer.Option(help="TOML file with the settings; [train] of ./tonearm.toml without it.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")]
+
 
 def add(app: typer.Typer) -> None:
     """Add the verbs to the command."""
@@ -37,44 +54,32 @@ def add(app: typer.Typer) -> None:
 def train(
     source: Source,
     out: Annotated[str, typer.Option(help="Folder or object-store prefix for the model.")],
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint folder or hub id to begin with, or small-hubert, small-ast.")
-    ] = None,
+    model: Model = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
-    new_head: Annotated[bool, typer.Option("--new-head", help="Replace a classifier that knows other labels.")] = False,
+    new_head: NewHead = False,
     label_by: LabelBy = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="A clip may have several labels.")] = False,
-    skip_unlabelled: Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out clips without one.")] = False,
+    skip_unlabelled: SkipUnlabelled = False,
     group_by: GroupBy = None,
     source_by: SourceBy = None,
     split_by: SplitBy = None,
     validation_on: On = None,
     test_on: On = None,
     validation_share: Annotated[float | None, typer.Option(help="Held out where no value says which (0.1).")] = None,
-    duplicates: Annotated[
-        str | None, typer.Option(help="Clips on both sides of the split: report, drop or ignore.")
-    ] = None,
+    duplicates: Annotated[str | None, typer.Option(help="Clips on both sides: report, drop or ignore.")] = None,
     window_s: Annotated[float | None, typer.Option(help="Seconds a clip; the checkpoint's own, or 30.")] = None,
     epochs: Annotated[int | None, typer.Option(help="10 by default.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips a worker takes at once (8).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="5e-5 by default.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     seed: Annotated[int | None, typer.Option(help="42 by default.")] = None,
-    freeze_feature_encoder: Annotated[
-        bool, typer.Option("--freeze-feature-encoder", help="Keep the convolutions in front as they are.")
-    ] = False,
+    freeze_feature_encoder: Freeze = False,
     workers: Annotated[int | None, typer.Option(help="Training workers; one a GPU, or one, by default.")] = None,
-    tracker: Annotated[
-        list[str] | None, typer.Option(help="tensorboard (the default), wandb, mlflow or none; may be given again.")
-    ] = None,
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as augment.mixup=0.3.")
-    ] = None,
+    tracker: Tracker = None,
+    assign: Assign = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with the settings; [train] of ./tonearm.toml without it.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
+    config: TrainConfig = None,
+    verbose: Verbose = False,
 ) -> int:
     """Fine-tune a classifier on the labelled audio of SOURCE; run again to go on."""
     from tonearm.cli import train as verb
@@ -118,7 +123,7 @@ def evaluate(
     multi_label: Annotated[
         bool | None, typer.Option("--multi-label/--single-label", help="What the checkpoint says by default.")
     ] = None,
-    skip_unlabelled: Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out clips without one.")] = False,
+    skip_unlabelled: SkipUnlabelled = False,
     split_by: SplitBy = None,
     on: Annotated[
         list[str] | None, typer.Option(help="Only clips of this value of --split-by; may be repeated.")
@@ -136,7 +141,7 @@ def evaluate(
         float | None, typer.Option(help="Exit 3 when a larger share of clips failed (0.1 by default).")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings of tagging.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
+    verbose: Verbose = False,
 ) -> int:
     """Judge MODEL on the labelled audio of SOURCE: accuracy, F1, mAP, calibration, with intervals."""
     from tonearm.cli import evaluate as verb

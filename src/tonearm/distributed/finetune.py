@@ -20,16 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
-
 from tonearm.distributed import cluster
-from tonearm.errors import DestinationError, Stopped, TonearmError, TrainingError
+from tonearm.distributed.training_worker import Journal, train_worker
+from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
 from tonearm.library import stores
 from tonearm.library.uris import is_local, local_path, shown
 from tonearm.settings import TrainSettings
 from tonearm.training.card import Comparison, main_side
 from tonearm.training.export import CONFIG, METRICS, write_model
-from tonearm.training.loop import Loop
 from tonearm.training.prepare import Prepared, check_space, prepare
 from tonearm.training.recipe import choose_precision
 from tonearm.training.result import Result, read_result
@@ -79,23 +77,36 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         check_space(Path(local_path(out)), prepared.num_parameters)
     for line in prepared.notes:
         watcher.note(line)
-    other = other_split(prepared)
+    again = _prepare_again(source, prepared, watcher, threads)
     with cluster.training_session(settings.workers, verbose=settings.verbose) as layout:
         choose_precision(settings.precision, "cuda" if layout.use_gpu else "cpu")
         result = _fit(out, prepared, layout, watcher, name=Path(out).name)
         comparisons = []
-        if other is not None:
-            watcher.note(f"once more on the split {other}, for its figures alone")
-            labels = dataclasses.replace(settings.labels, split_by=other, group_by=None)
-            again = prepare(source, dataclasses.replace(settings, labels=labels), num_threads=threads)
-            second = _fit(out, again, layout, watcher, name=f"{Path(out).name}-{other}")
-            figures = second.figures(again)
+        if again is not None:
+            split = again.job.settings.labels.split_by
+            watcher.note(f"once more on the split {split}, for its figures alone")
+            figures = _fit(out, again, layout, watcher, name=f"{Path(out).name}-{split}").figures(again)
             side = main_side(figures)
             if side is not None:
-                comparisons.append(Comparison(other, side, figures[side]))
+                comparisons.append(Comparison(split, side, figures[side]))
     facts = write_model(out, prepared, result, source=source, comparisons=comparisons)
     _remove(f"{out.rstrip('/')}/{WORK}")
     return Trained(out, facts, is_new=True)
+
+
+def _prepare_again(source: str, prepared: Prepared, watcher: Watcher, threads: int) -> Prepared | None:
+    """Return the run on the other split, if there is one, before hours are spent on the first."""
+    settings, other = prepared.job.settings, other_split(prepared)
+    if other is None:
+        return None
+    labels = dataclasses.replace(settings.labels, split_by=other, group_by=None)
+    try:
+        return prepare(source, dataclasses.replace(settings, labels=labels), num_threads=threads)
+    except UsageError as error:
+        if settings.compare_split is not None:
+            raise
+        watcher.note(f"no comparison with the split {other}: {error.message}")
+        return None
 
 
 def _check_precision(settings: TrainSettings) -> None:
@@ -174,9 +185,9 @@ def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: 
 
     settings = prepared.job.settings
     storage, path = stores.arrow_filesystem(f"{out.rstrip('/')}/{WORK}")
-    journal: Any = ray.remote(_Journal).options(num_cpus=0, max_concurrency=4).remote()
+    journal: Any = ray.remote(Journal).options(num_cpus=0, max_concurrency=4).remote()
     trainer = TorchTrainer(
-        _train_worker,
+        train_worker,
         train_loop_config={"prepared": prepared, "journal": journal, "threads": layout.threads},
         scaling_config=ScalingConfig(
             num_workers=layout.num_workers,
@@ -223,27 +234,6 @@ def _reason(error: BaseException) -> str:
     cause = getattr(cause, "cause", None) or cause
     lines = [line for line in str(cause).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(cause).__name__
-
-
-class _Journal:
-    """An actor that keeps the workers' events until the driver takes them."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.error: TonearmError | None = None
-
-    def tell(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-
-    def take(self) -> list[dict[str, Any]]:
-        events, self.events = self.events, []
-        return events
-
-    def fail(self, error: TonearmError) -> None:
-        self.error = self.error or error
-
-    def fatal(self) -> TonearmError | None:
-        return self.error
 
 
 @contextlib.contextmanager
@@ -302,89 +292,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _train_worker(config: dict[str, Any]) -> None:
-    """Run one worker's part, on that worker."""
-    import ray
-    import ray.train
-    import torch
-
-    journal = config["journal"]
-    if ray.get(journal.fatal.remote()) is not None:
-        return  # what cannot work is not tried again
-    prepared: Prepared = config["prepared"]
-    torch.set_num_threads(config["threads"])
-    try:
-        world = _RayWorld(journal)
-        cache = prepared.open_cache(config["threads"])
-        Loop(prepared.job, prepared.start, cache, world, num_threads=config["threads"]).run()
-    except TonearmError as error:
-        ray.get(journal.fail.remote(error))
-        raise
-
-
-class _RayWorld:
-    """One of Ray Train's workers; see ``training.loop.World``."""
-
-    def __init__(self, journal: Any) -> None:
-        import ray.train
-        import ray.train.torch
-
-        context = ray.train.get_context()
-        self.journal = journal
-        self.rank, self.size = context.get_world_rank(), context.get_world_size()
-        self.device = str(ray.train.torch.get_device())
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model on its device, its gradients shared where there are several workers."""
-        from ray.train.torch import prepare_model
-
-        # A speech encoder's mask embedding takes part in some steps only.
-        wrapped: nn.Module = prepare_model(model, parallel_strategy_kwargs={"find_unused_parameters": True})
-        return wrapped
-
-    def mean(self, value: float) -> float:
-        """Return the mean over the workers."""
-        if self.size == 1:
-            return value
-        import torch
-
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total)
-        return float(total) / self.size
-
-    def gather(self, value: Any) -> list[Any]:
-        """Return every worker's value, by rank."""
-        if self.size == 1:
-            return [value]
-        import torch
-
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
-        return values
-
-    def save(self, facts: dict[str, Any], folder: Path | None) -> None:
-        """Report to Ray Train, which stores the checkpoint before it returns."""
-        import ray.train
-
-        checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-        try:
-            ray.train.report(facts, checkpoint=checkpoint)
-        except OSError as error:
-            raise DestinationError(
-                f"a checkpoint could not be written ({stores.reason(error)}); free some space or give another --out, "
-                "then run the same command again; the last good checkpoint is kept"
-            ) from None
-
-    def saved(self) -> Path | None:
-        """Return a copy of the last checkpoint."""
-        import ray.train
-
-        checkpoint = ray.train.get_checkpoint()
-        return None if checkpoint is None else Path(checkpoint.to_directory())
-
-    def tell(self, event: dict[str, Any]) -> None:
-        """Pass the event on to the driver."""
-        if self.rank == 0:
-            self.journal.tell.remote(event)

@@ -126,8 +126,6 @@ class Loop:
             TrainingError: the loss is no number any more.
         """
         self._resume()
-        if self.progress.is_done:
-            return self.progress
         self.world.tell(
             {
                 "kind": "start",
@@ -139,6 +137,8 @@ class Loop:
                 "step_size": self.step_size,
             }
         )
+        if self.progress.is_done:
+            return self.progress
         while self.progress.epoch < self.job.settings.epochs and not self._is_enough():
             self._epoch()
         self._finish()

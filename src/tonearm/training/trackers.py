@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ class TensorBoard:
         """Write what is left."""
         self.writer.close()  # type: ignore[no-untyped-call]
         self._copy()
+        if not is_local(self.out):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _copy(self) -> None:
         if not is_local(self.out):
