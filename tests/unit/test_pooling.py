@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tonearm.models.calibration import Calibration
 from tonearm.models.classifier import WindowScores
 from tonearm.models.pooling import pool_genre, pool_tags, sigmoid, softmax, timeline
 
@@ -58,3 +59,20 @@ def test_timeline_without_tags_is_the_genres() -> None:
     genre = pool_genre(scores([[9, 0, 0], [0, 9, 0]]), np.array([0.0, 12.0]), LABELS)
     rows = timeline(genre, None, duration_s=20.0, genre_window_s=30.0, tag_window_s=None, top_k=3)
     assert [(row.start_s, row.end_s, row.genre, row.tags) for row in rows] == [(0, 20, "a", ()), (12, 20, "b", ())]
+
+
+def test_a_temperature_flattens_scores_and_keeps_their_order() -> None:
+    logits = scores([[4.0, 2.0, 0.0]])
+    sharp, flat = (pool_genre(logits, np.zeros(1), LABELS, temperature=temperature) for temperature in (1.0, 2.0))
+    assert [label for label, _ in sharp.scores] == [label for label, _ in flat.scores]
+    assert dict(flat.scores) == pytest.approx(dict(zip(LABELS, softmax(logits.logits / 2)[0].tolist(), strict=True)))
+    assert flat.score < sharp.score
+
+
+def test_calibrated_tags_are_those_that_reach_their_own_thresholds() -> None:
+    temperature, logits = 2.0, scores([[4.0, 2.0, 6.0], [4.0, 2.0, 6.0]])
+    # As it is fitted: a threshold is a score of some track, rounded as scores are.
+    threshold = float(sigmoid(logits.logits / np.float32(temperature)).mean(axis=0)[0])
+    found = Calibration(temperature, {"a": threshold, "b": 0.9, "c": None}, 0.9)
+    result = pool_tags(logits, np.zeros(2), LABELS, top_k=3, calibration=found)
+    assert [(tag.label, tag.score) for tag in result.tags] == [("a", pytest.approx(threshold))]

@@ -49,7 +49,8 @@ def evaluate(
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     checkpoint = plans["genre"].checkpoint
     collection = list_collection(source, labels)
-    tracks = [track for track in collection.tracks if not on or track.split in on]
+    wanted = {value.casefold() for value in on}
+    tracks = [track for track in collection.tracks if not on or (track.split or "").casefold() in wanted]
     tracks = list(only_labelled(source, tracks, collection.label_by, labels))
     if not tracks:
         values = ", ".join(sorted({track.split or "(none)" for track in collection.tracks})[:8])

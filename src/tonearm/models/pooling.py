@@ -121,7 +121,7 @@ def pool_tags(
 
 
 def _reaches(threshold: float | None, score: float) -> bool:
-    return threshold is not None and score >= threshold
+    return threshold is not None and bool(np.float32(score) >= np.float32(threshold))
 
 
 def timeline(
