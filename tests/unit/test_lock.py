@@ -41,7 +41,7 @@ def test_a_second_run_is_refused_and_the_first_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(lock, "GRACE_S", 0.2)
     with lock.held(place):
-        says = f"process {os.getpid()} on .* is tagging into .*out; wait"
+        says = f"process {os.getpid()} on .* is writing to .*out; wait"
         with pytest.raises(DestinationError, match=says), lock.held(place):
             pass
         assert path_of(place).exists()

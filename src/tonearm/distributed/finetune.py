@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from tonearm.distributed import cluster
 from tonearm.distributed.training_worker import Journal, train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
-from tonearm.library import stores
+from tonearm.library import lock, stores
 from tonearm.library.uris import is_local, local_path, shown
 from tonearm.settings import TrainSettings
 from tonearm.training.card import Comparison, main_side
@@ -34,7 +34,7 @@ from tonearm.training.result import Result, read_result
 from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, is_gtzan
 from tonearm.training.trackers import check_trackers, closing, open_trackers, values_of
 
-WORK = ".training"
+WORK, LOCK = ".training", "lock.json"
 POLL_S = 0.5
 
 
@@ -66,8 +66,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
     check_trackers(settings.trackers)
     _check_precision(settings)
     _check_empty(out, overwrite)
-    threads = cluster.usable_cores()
-    prepared = prepare(source, settings, num_threads=threads, progress=watcher.decoding)
+    prepared = prepare(source, settings, num_threads=cluster.usable_cores(), progress=watcher.decoding)
     done = _check_out(out, prepared, overwrite)
     if done is not None:
         return Trained(out, done, is_new=False)
@@ -75,9 +74,19 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         with stores.writing(out):
             Path(local_path(out)).mkdir(parents=True, exist_ok=True)
         check_space(Path(local_path(out)), prepared.num_parameters)
+    with lock.held_at(f"{out.rstrip('/')}/{WORK}/{LOCK}", out, waiting=watcher.note):
+        if overwrite:
+            _remove_old(out)
+        facts = _train(source, out, prepared, watcher)
+        _remove(f"{out.rstrip('/')}/{WORK}")
+    return Trained(out, facts, is_new=True)
+
+
+def _train(source: str, out: str, prepared: Prepared, watcher: Watcher) -> dict[str, Any]:
+    settings = prepared.job.settings
     for line in prepared.notes:
         watcher.note(line)
-    again = _prepare_again(source, prepared, watcher, threads)
+    again = _prepare_again(source, prepared, watcher)
     with cluster.training_session(settings.workers, verbose=settings.verbose) as layout:
         choose_precision(settings.precision, "cuda" if layout.use_gpu else "cpu")
         result = _fit(out, prepared, layout, watcher, name=Path(out).name)
@@ -89,19 +98,17 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
             side = main_side(figures)
             if side is not None:
                 comparisons.append(Comparison(split, side, figures[side]))
-    facts = write_model(out, prepared, result, source=source, comparisons=comparisons)
-    _remove(f"{out.rstrip('/')}/{WORK}")
-    return Trained(out, facts, is_new=True)
+    return write_model(out, prepared, result, source=source, comparisons=comparisons)
 
 
-def _prepare_again(source: str, prepared: Prepared, watcher: Watcher, threads: int) -> Prepared | None:
+def _prepare_again(source: str, prepared: Prepared, watcher: Watcher) -> Prepared | None:
     """Return the run on the other split, if there is one, before hours are spent on the first."""
     settings, other = prepared.job.settings, other_split(prepared)
     if other is None:
         return None
     labels = dataclasses.replace(settings.labels, split_by=other, group_by=None)
     try:
-        return prepare(source, dataclasses.replace(settings, labels=labels), num_threads=threads)
+        return prepare(source, dataclasses.replace(settings, labels=labels), num_threads=cluster.usable_cores())
     except UsageError as error:
         if settings.compare_split is not None:
             raise
@@ -142,11 +149,13 @@ def _check_empty(out: str, overwrite: bool) -> None:
 
 
 def _unfinished(out: str) -> list[str]:
+    """Return the fingerprints of the runs that have been begun there."""
     found, path = stores.filesystem(f"{out.rstrip('/')}/{WORK}")
     try:
-        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found.ls(path, detail=True))
+        entries = found.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
 
 
 def _check_out(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] | None:
@@ -166,10 +175,14 @@ def _check_out(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] 
             f"{shown(out)} holds an unfinished run with other settings or clips; give those again to go on with it, "
             "another --out, or --overwrite to drop it"
         )
-    if overwrite:
-        stores.delete(f"{base}/{CONFIG}")
-        _remove(f"{base}/{WORK}")
     return None
+
+
+def _remove_old(out: str) -> None:
+    """Take away what would pass for this run's: a finished model, and other runs' checkpoints."""
+    stores.delete(f"{out.rstrip('/')}/{CONFIG}")
+    for name in _unfinished(out):
+        _remove(f"{out.rstrip('/')}/{WORK}/{name}")
 
 
 def _remove(url: str) -> None:

@@ -54,9 +54,16 @@ class Holder:
             return False
 
 
+def held(
+    destination: Destination, *, waiting: Callable[[str], None] | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a tagging run's ``destination``; see ``held_at``."""
+    return held_at(destination.join("_checkpoint", "lock.json"), destination.url, waiting=waiting)
+
+
 @contextlib.contextmanager
-def held(destination: Destination, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock of ``destination`` while the block runs.
+def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock ``url`` of ``place`` while the block runs.
 
     Args:
         waiting: told, once, whom a lock that may be stale belongs to, before it is watched for ``STALE_S``.
@@ -64,8 +71,7 @@ def held(destination: Destination, *, waiting: Callable[[str], None] | None = No
     Raises:
         DestinationError: another run is writing there.
     """
-    url = destination.join("_checkpoint", "lock.json")
-    _await_free(url, waiting)
+    _await_free(url, place, waiting)
     process = psutil.Process()
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     own = Holder(uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time(), since)
@@ -73,7 +79,7 @@ def held(destination: Destination, *, waiting: Callable[[str], None] | None = No
     # Two that found it free in the same moment: the one whose writing came last has it.
     holder = _read(url)
     if holder is not None and holder.token != own.token:
-        raise _taken(url, holder)
+        raise _taken(place, holder)
     ended = threading.Event()
     thread = threading.Thread(target=_beat, args=(url, own, ended), name="lock", daemon=True)
     thread.start()
@@ -86,7 +92,7 @@ def held(destination: Destination, *, waiting: Callable[[str], None] | None = No
             stores.delete(url)
 
 
-def _await_free(url: str, waiting: Callable[[str], None] | None) -> None:
+def _await_free(url: str, place: str, waiting: Callable[[str], None] | None) -> None:
     found = _read(url)
     if found is None or found.is_dead():
         return
@@ -100,15 +106,14 @@ def _await_free(url: str, waiting: Callable[[str], None] | None) -> None:
         if now is None or now.is_dead():
             return
         if now != found and not is_here:
-            raise _taken(url, now)
+            raise _taken(place, now)
     if is_here:
-        raise _taken(url, found)
+        raise _taken(place, found)
 
 
-def _taken(url: str, holder: Holder) -> DestinationError:
-    place = shown(url).rpartition("/_checkpoint/")[0]
+def _taken(place: str, holder: Holder) -> DestinationError:
     return DestinationError(
-        f"{_who(holder)} is tagging into {place}; wait until it is done, stop it, or give another --out"
+        f"{_who(holder)} is writing to {shown(place)}; wait until it is done, stop it, or give another --out"
     )
 
 
