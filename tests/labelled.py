@@ -35,6 +35,17 @@ def write_folders(
     return folder
 
 
+def write_gtzan(folder: Path) -> Path:
+    """Write GTZAN's names with a second of noise each, ten a genre, the known broken one broken."""
+    rng = np.random.default_rng(0)
+    for genre in ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"):
+        (folder / genre).mkdir(parents=True)
+        for number in range(4, 100, 10):
+            soundfile.write(folder / genre / f"{genre}.{number:05d}.wav", 0.1 * rng.normal(size=RATE), RATE)
+    (folder / "jazz" / "jazz.00054.wav").write_bytes(b"RIFF" + bytes(200))
+    return folder
+
+
 def train_settings(model: str | Path, cache: Path, **changes: Any) -> TrainSettings:
     """Return settings for a small, quick run."""
     values: dict[str, Any] = {

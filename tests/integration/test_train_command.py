@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 
 from tests.checkpoints import AST, save_small
 from tests.commands import read_tracks, tonearm
-from tests.labelled import write_folders
+from tests.labelled import write_folders, write_gtzan
 
 pytestmark = pytest.mark.timeout(280)
 
@@ -202,6 +202,24 @@ def test_it_tags_evaluates_and_is_calibrated(
         assert row["said"] == scored[row["uri"]]["genre"], "evaluation and tagging are one path"
     # A temperature moves how sure the scores are, never which is first.
     assert any(abs(float(row["score"]) - scored[row["uri"]]["genre_score"]) > 1e-3 for row in judged)
+
+
+@pytest.mark.slow
+def test_gtzan_is_judged_on_both_its_splits(start: Path, cache: str, tmp_path: Path) -> None:
+    folder, out = write_gtzan(tmp_path / "genres"), tmp_path / "model"
+    run = tonearm(
+        *("train", folder, "--out", out, "--model", start, "--new-head", "--window-s", "1", "--epochs", "1"),
+        XDG_CACHE_HOME=cache,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "jazz.00054.wav" in run.stderr
+    facts, card = metrics_of(out), ModelCard.load(out / "README.md")
+    (other,) = facts["comparisons"]
+    assert other["split"] == "gtzan-fault-filtered"
+    assert other["figures"]["num_tracks"] == 32
+    own = facts["evaluation"]["validation"]["track"]["accuracy"]
+    assert f"| stratified, 10% held out, seed 42 (validation) | 10 | {own:.3f} |" in card.text
+    assert f"| gtzan-fault-filtered (test) | 32 | {other['figures']['track']['accuracy']:.3f} |" in card.text
 
 
 @pytest.mark.slow

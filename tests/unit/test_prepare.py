@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from tests.checkpoints import AST, save_full_size, save_small
-from tests.labelled import prepared, train_settings, write_folders
+from tests.labelled import prepared, train_settings, write_folders, write_gtzan
 from tonearm.errors import CheckpointError, DestinationError, SourceError, TooManyFailures
 from tonearm.settings import TrainSettings
 from tonearm.training import prepare as prepare_module
@@ -180,19 +180,8 @@ def test_copies_across_the_split_are_said_and_dropped_on_request(start: Path, ca
     assert len(dropped.job.train) == len(run.job.train) - 1
 
 
-def gtzan(folder: Path) -> Path:
-    """Write GTZAN's names with a second of noise each, three a genre, the known broken one broken."""
-    rng = np.random.default_rng(0)
-    for genre in ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"):
-        (folder / genre).mkdir(parents=True)
-        for number in range(4, 100, 10):
-            soundfile.write(folder / genre / f"{genre}.{number:05d}.wav", 0.1 * rng.normal(size=16000), 16000)
-    (folder / "jazz" / "jazz.00054.wav").write_bytes(b"RIFF" + bytes(200))
-    return folder
-
-
 def test_gtzan_is_known_by_its_names_and_its_broken_file_is_no_matter(start: Path, cache: Path, tmp_path: Path) -> None:
-    folder = gtzan(tmp_path / "genres")
+    folder = write_gtzan(tmp_path / "genres")
     run = prepared(folder, train_settings(start, cache))
     assert any("jazz.00054.wav" in note for note in run.notes)
     assert len(run.job.labels) == 10
