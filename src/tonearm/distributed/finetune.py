@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,10 +217,12 @@ def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: 
         ),
     )
     with _listening(journal, out, name, prepared, watcher) as run:
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
         try:
             result = trainer.fit()
-        except KeyboardInterrupt:
-            raise
+        except (KeyboardInterrupt, SystemExit):
+            # Ray Train answers Ctrl-C with a handler of its own, which ends in SystemExit.
+            raise Stopped(f"stopped; the same command goes on from the last checkpoint in {shown(out)}") from None
         except Exception as error:
             fatal = ray.get(journal.fatal.remote())
             if fatal is not None:
@@ -227,6 +230,8 @@ def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: 
             raise Stopped(
                 f"training ended early ({_reason(error)}); the same command goes on from the last checkpoint"
             ) from error
+        finally:
+            signal.signal(signal.SIGINT, on_ctrl_c)
         fatal = ray.get(journal.fatal.remote())
         if fatal is not None:
             raise fatal
