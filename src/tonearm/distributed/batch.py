@@ -211,7 +211,7 @@ def _execute(
     import ray.data
 
     from tonearm.distributed.checkpoint import checkpoint_config
-    from tonearm.distributed.stages import ScoreTracks, decode_tracks
+    from tonearm.distributed.stages import ScoreTracks
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = settings.verbose
@@ -221,41 +221,60 @@ def _execute(
         source, folder = stores.arrow_filesystem(todo)
         target, tracks = stores.arrow_filesystem(destination.tracks)
         target.create_dir(tracks, recursive=True)
-        (
-            ray.data.read_parquet(folder, filesystem=source, file_extensions=["parquet"])
-            .repartition(target_num_rows_per_block=per_block)
-            .map_batches(
-                decode_tracks,  # type: ignore[arg-type]  # Ray does not type functions with keyword arguments
-                fn_kwargs={
-                    "request": decode_request(plans, settings.decode.max_scored_s),
-                    "fetch": settings.fetch,
-                    "decode": settings.decode,
-                    "tally": tally,
-                },
-                batch_size=None,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                num_cpus=1,
-            )
-            .map_batches(
-                ScoreTracks,
-                fn_constructor_kwargs={
-                    "models": settings.models,
-                    "max_windows": settings.max_windows,
-                    "max_scored_s": settings.decode.max_scored_s,
-                    "facts": run_facts(plans, run_id),
-                    "num_threads": layout.scorer_threads,
-                    "tally": tally,
-                },
-                batch_size=None,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                num_cpus=layout.scorer_cpus,
-                num_gpus=layout.scorer_gpus or None,
-                compute=ray.data.ActorPoolStrategy(size=layout.num_scorers),
-            )
-            .write_parquet(tracks, filesystem=target, compression="zstd")
-        )
+        listed = ray.data.read_parquet(folder, filesystem=source, file_extensions=["parquet"])
+        listed = listed.repartition(target_num_rows_per_block=per_block)
+        rows = scored(listed, ScoreTracks, settings, plans, run_facts(plans, run_id), layout, tally)
+        rows.write_parquet(tracks, filesystem=target, compression="zstd")
+
+
+def scored(
+    listed: Any,
+    scorer: type,
+    settings: TagSettings,
+    plans: dict[str, HeadPlan],
+    facts: RunFacts,
+    layout: cluster.Layout,
+    tally: Any,
+) -> Any:
+    """Return the data set of what ``scorer`` says of the listed tracks, a row a track.
+
+    Args:
+        listed: a data set of manifest rows, its blocks as large as files are to be.
+        scorer: ``stages.ScoreTracks`` or one made like it.
+    """
+    import ray.data
+
+    from tonearm.distributed.stages import decode_tracks
+
+    return listed.map_batches(
+        decode_tracks,
+        fn_kwargs={
+            "request": decode_request(plans, settings.decode.max_scored_s),
+            "fetch": settings.fetch,
+            "decode": settings.decode,
+            "tally": tally,
+        },
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=1,
+    ).map_batches(
+        scorer,
+        fn_constructor_kwargs={
+            "models": settings.models,
+            "max_windows": settings.max_windows,
+            "max_scored_s": settings.decode.max_scored_s,
+            "facts": facts,
+            "num_threads": layout.scorer_threads,
+            "tally": tally,
+        },
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=layout.scorer_cpus,
+        num_gpus=layout.scorer_gpus or None,
+        compute=ray.data.ActorPoolStrategy(size=layout.num_scorers),
+    )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
 from tonearm.models.calibration import Companion, write_companion
 from tonearm.settings import LabelSettings, TagSettings
-from tonearm.tagging import RunFacts, decode_request, plan_heads
+from tonearm.tagging import RunFacts, plan_heads
 from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.metrics import Predictions
 from tonearm.training.prepare import list_collection, only_labelled
@@ -139,49 +139,22 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, w
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         import ray.data
 
-        from tonearm.distributed.stages import ScoreWindows, decode_tracks
+        from tonearm.distributed.stages import ScoreWindows
         from tonearm.distributed.tally import start_tally
 
         tally = start_tally()
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = settings.verbose
-        facts = {"fetch": settings.fetch, "decode": settings.decode, "tally": tally}
+        per_block = batch.tracks_per_block(len(tracks), layout)
         with (
             ray.data.DataContext.current(context),
             batch.failing("the evaluation", tally),
             batch.watching(tally, watcher),
         ):
-            dataset = (
-                ray.data.from_arrow(listed)
-                .repartition(target_num_rows_per_block=batch.tracks_per_block(len(tracks), layout))
-                .map_batches(
-                    decode_tracks,  # type: ignore[arg-type]  # Ray does not type functions with keyword arguments
-                    fn_kwargs={"request": decode_request(plans, settings.decode.max_scored_s), **facts},
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    zero_copy_batch=True,
-                    num_cpus=1,
-                )
-                .map_batches(
-                    ScoreWindows,
-                    fn_constructor_kwargs={
-                        "models": settings.models,
-                        "max_windows": settings.max_windows,
-                        "max_scored_s": settings.decode.max_scored_s,
-                        "facts": RunFacts("", "", None, None),
-                        "num_threads": layout.scorer_threads,
-                        "tally": tally,
-                    },
-                    batch_size=None,
-                    batch_format="pyarrow",
-                    zero_copy_batch=True,
-                    num_cpus=layout.scorer_cpus,
-                    num_gpus=layout.scorer_gpus or None,
-                    compute=ray.data.ActorPoolStrategy(size=layout.num_scorers),
-                )
-            )
+            dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
+            found = batch.scored(dataset, ScoreWindows, settings, plans, RunFacts("", "", None, None), layout, tally)
             rows: dict[int, Any] = {}
             block: Any
-            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):
                 rows |= {row["track_key"]: row for row in block.to_pylist()}
             return rows
