@@ -37,6 +37,8 @@ from tonearm.training.trackers import check_trackers, closing, open_trackers, va
 
 WORK, LOCK = ".training", "lock.json"
 POLL_S = 0.5
+# Every checkpoint waits for Ray Train's next look at its workers, which it takes each two seconds by default.
+HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 
 
 class Watcher(Protocol):
@@ -198,6 +200,7 @@ def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: 
     from ray.train.torch import TorchTrainer
 
     settings = prepared.job.settings
+    os.environ.setdefault(*HEALTH_CHECK)
     storage, path = stores.arrow_filesystem(f"{out.rstrip('/')}/{WORK}")
     journal: Any = ray.remote(Journal).options(num_cpus=0, max_concurrency=4).remote()
     trainer = TorchTrainer(
