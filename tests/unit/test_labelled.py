@@ -96,3 +96,26 @@ def test_class_labels_of_a_saved_data_set(folder: Path, tmp_path: Path) -> None:
     found = list_labelled(str(tmp_path / "saved"))
     assert found.label_by == "genre"
     assert found.counts == {"bird": 4, "cello": 4, "drone": 4}
+
+
+def test_rows_that_hold_their_bytes_keep_the_names_of_their_files(tmp_path: Path) -> None:
+    """As the hub's GTZAN does: its split is known by the files' names."""
+    datasets = pytest.importorskip("datasets")
+    from tonearm.training.splits import GTZAN_GENRES, fault_filtered, is_gtzan
+
+    names = sorted(GTZAN_GENRES)
+    files = [f"/data/genres/{genre}/{genre}.{number:05d}.wav" for genre in names for number in range(5)]
+    audio = [{"path": Path(file).name if index % 2 else None, "bytes": b"RIFF"} for index, file in enumerate(files)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {
+        "file": files,
+        "audio": pa.array(audio, kind),
+        "genre": [names.index(Path(f).parent.name) for f in files],
+    }
+    data = datasets.Dataset(pa.table(columns)).cast_column("audio", datasets.Audio(decode=False))
+    data.cast_column("genre", datasets.ClassLabel(names=names)).save_to_disk(str(tmp_path / "saved"))
+    found = list_labelled(str(tmp_path / "saved"), group_by=r"name:(\d{5})\.")
+    assert [track.name for track in found.tracks] == [Path(file).name for file in files]
+    assert found.tracks[3].group == "00003"
+    assert is_gtzan(found.tracks)
+    assert any(fault_filtered(found.tracks))

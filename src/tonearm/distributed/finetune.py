@@ -37,7 +37,7 @@ from tonearm.training.trackers import check_trackers, closing, open_trackers, va
 
 WORK, LOCK = ".training", "lock.json"
 POLL_S = 0.5
-# Every checkpoint waits for Ray Train's next look at its workers, which it takes each two seconds by default.
+# A checkpoint counts once Ray Train looks at its workers, each two seconds by default; a kill in between loses it.
 HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 
 

@@ -23,6 +23,7 @@ from tonearm.library.track_ref import TrackRef, make_ref
 from tonearm.library.uris import SCHEME, local_path, scrubbed, shown
 
 SAVED, HUB = "arrow+file://", "hf://datasets/"
+PATH = "(path)"  # no column's name
 WHOLE = "all"  # the split of a data set that has none
 BATCH_ROWS = 1000
 
@@ -56,7 +57,9 @@ def list_rows(source: str) -> Iterator[TrackRef]:
 
 
 def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRef, dict[str, Any]]]:
-    """Yield a track for each row with the row's ``columns`` and its ``split``; class numbers become their names.
+    """Yield a track for each row with the row's ``columns``, its ``split`` and, as ``PATH``, the file it once was.
+
+    Class numbers become their names.
 
     Raises:
         SourceError: as ``list_rows``, or one of the columns is missing.
@@ -66,14 +69,26 @@ def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRe
         if missing := [name for name in columns if name not in (*dataset.features, "split")]:
             known = ", ".join(dataset.features)
             raise SourceError(f"{shown(source)} has the columns {known}; expected {', '.join(missing)} too")
-    refs = list_rows(source)
+    refs = zip(list_rows(source), _paths(place), strict=True)
     for split, dataset, _ in _loaded(place):
         names = [name for name in columns if name in dataset.features]
         read = {name: _named(dataset.features[name]) for name in names}
         for batch in dataset.select_columns(names).iter(batch_size=BATCH_ROWS) if names else [{}] * len(dataset):
             for index in range(len(batch[names[0]]) if names else 1):
                 values = {name: read[name](batch[name][index]) for name in names}
-                yield next(refs), {"split": split} | values
+                ref, path = next(refs)
+                yield ref, {"split": split, PATH: path} | values
+
+
+def _paths(place: str) -> Iterator[str | None]:
+    """Yield the path that each row's audio was made from, or what its column ``file`` says."""
+    for _, dataset, column in _loaded(place):
+        names = [column, *(name for name in ("file", "path") if name in dataset.features and name != column)][:2]
+        for batch in dataset.select_columns(names).with_format("arrow").iter(batch_size=BATCH_ROWS):
+            paths = pc.struct_field(batch[column].combine_chunks(), "path").to_pylist()
+            others = batch[names[1]].to_pylist() if len(names) > 1 else [None] * len(paths)
+            for path, other in zip(paths, others, strict=True):
+                yield path or (other if isinstance(other, str) else None)
 
 
 def class_columns(source: str) -> list[str]:

@@ -36,6 +36,12 @@ class LabelledTrack:
     group: str | None = None
     split: str | None = None
     source: str | None = None
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its file, also where a data set has taken in the file's bytes."""
+        return posixpath.basename(self.path or _plain(self.ref.uri))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +107,7 @@ def list_labelled(
                 _text(_value(group_by, ref, row, root)) if group_by else None,
                 _text(_value(split_by, ref, row, root)) if split_by else None,
                 _text(_value(source_by, ref, row, root)) if source_by else None,
+                row.get(datasets_source.PATH),
             )
         )
     return Collection(tuple(tracks), label_by, is_multi)
@@ -152,11 +159,11 @@ def _compile(field: str) -> re.Pattern[str] | None:
 
 def _value(field: str, ref: TrackRef, row: Mapping[str, Any], root: str) -> Any:
     if field == FOLDER:
-        return posixpath.basename(posixpath.dirname(_plain(ref.uri))) or None
+        return posixpath.basename(posixpath.dirname(row.get(datasets_source.PATH) or _plain(ref.uri))) or None
     pattern = _compile(field)
     if pattern is None:
         return row.get(field)
-    path = _plain(ref.uri)
+    path = row.get(datasets_source.PATH) or _plain(ref.uri)
     below = path.removeprefix(root).lstrip("/") if path.startswith(root) else path
     match = pattern.search(below) or pattern.search(posixpath.basename(below))
     return match.group(1) if match else None

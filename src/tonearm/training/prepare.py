@@ -228,7 +228,7 @@ def _check_broken(collection: Collection, cache: ClipCache, split: Split, settin
     if not cache.errors:
         return []
     lines = [
-        f"{shown(collection.tracks[number].ref.uri)}: {error.message} ({error.code})"
+        f"{_place(collection.tracks[number])}: {error.message} ({error.code})"
         for number, error in sorted(cache.errors.items())
     ]
     share = len(lines) / len(collection.tracks)
@@ -239,6 +239,11 @@ def _check_broken(collection: Collection, cache: ClipCache, split: Split, settin
         )
     more = f", and {len(lines) - NUM_NAMED} more" if len(lines) > NUM_NAMED else ""
     return [f"left out, cannot be decoded: {'; '.join(lines[:NUM_NAMED])}{more}"]
+
+
+def _place(track: LabelledTrack) -> str:
+    place = shown(track.ref.uri)
+    return place if place.endswith(track.name) else f"{track.name} in {place}"
 
 
 def _check_model(start: Start, settings: TrainSettings, labels: Sequence[str], is_multi: bool) -> int:
@@ -288,7 +293,7 @@ def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
 
 
 def _name(collection: Collection, number: int) -> str:
-    return shown(collection.tracks[number].ref.uri).rpartition("/")[2]
+    return collection.tracks[number].name
 
 
 def _without(split: Split, broken: set[int], twins: Sequence[Twin]) -> Split:

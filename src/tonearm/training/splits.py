@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib.resources
-import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -87,7 +86,7 @@ def is_gtzan(tracks: Sequence[LabelledTrack]) -> bool:
 
 
 def _gtzan_name(track: LabelledTrack) -> str | None:
-    match = _GTZAN_NAME.search(posixpath.basename(track.ref.uri))
+    match = _GTZAN_NAME.search(track.name)
     return f"{match[1]}.{match[2]}" if match else None
 
 
