@@ -16,7 +16,7 @@ from tonearm.errors import DestinationError, SettingsError, SourceError
 from tonearm.library.copies import local_copy
 from tonearm.models.checkpoint import describe_checkpoint, plan_windows
 from tonearm.settings import TrainSettings, build
-from tonearm.training.card import Comparison, source_share
+from tonearm.training.card import Comparison, dataset_name, source_share
 from tonearm.training.export import write_model
 from tonearm.training.prepare import Prepared
 from tonearm.training.result import Result, read_result
@@ -118,6 +118,22 @@ def test_a_note_and_a_licence_are_the_users(collection: Path, settings: TrainSet
     card = card_of(tmp_path / "m")
     assert "Only birds that sing." in card.text
     assert card.data.license == "mit"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "hub_id"),
+    [
+        ("/data/sounds/", "sounds", None),
+        ("/data/music/clips.csv", "music", None),
+        ("s3://bucket/esc10", "esc10", None),
+        ("hf://datasets/marsyas/gtzan", "marsyas/gtzan", "marsyas/gtzan"),
+        ("hf://datasets/marsyas/gtzan@main/all", "marsyas/gtzan", "marsyas/gtzan"),
+    ],
+)
+def test_a_collection_is_called_by_its_folder_or_its_name_on_the_hub(
+    source: str, name: str, hub_id: str | None
+) -> None:
+    assert dataset_name(source) == (name, hub_id)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(

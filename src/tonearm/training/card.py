@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tonearm.library.formats import is_table
 from tonearm.library.uris import local_path, scheme
 from tonearm.models.checkpoint import is_hub_id
 from tonearm.training.duplicates import count_by_side
@@ -32,8 +33,11 @@ def dataset_name(source: str) -> tuple[str, str | None]:
     if scheme(source) == "hf":
         name = "/".join(source.partition("://")[2].removeprefix("datasets/").split("/")[:2]).partition("@")[0]
         return name, name
-    path = local_path(source) if scheme(source) == "file" else source
-    return path.rstrip("/").rpartition("/")[2] or path, None
+    path = (local_path(source) if scheme(source) == "file" else source).rstrip("/")
+    folder, _, name = path.rpartition("/")
+    if is_table(name) and folder:
+        name = folder.rpartition("/")[2]
+    return name or path, None
 
 
 def describe_split(prepared: Prepared, split_by: str | None = None) -> str:
