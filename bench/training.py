@@ -21,9 +21,11 @@ from tonearm.settings import LabelSettings, TrainSettings
 from tonearm.training.examples import model_inputs
 from tonearm.training.loop import Alone, Loop
 from tonearm.training.prepare import prepare
+from tonearm.training.step import seed_step
 
 ROUNDS, WARM_UP, STEPS = 3, 1, 4
 TOLERANCE = 1e-3
+SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ def measure(case: Case, folder: Path, *, device: str | None = None) -> Section:
     run = prepare(str(table), case.settings, num_threads=torch.get_num_threads())
     loop = Loop(run.job, run.start, run.open_cache(1), Alone(folder / "unused", device), num_threads=1)
     batches = _batches(loop, (WARM_UP + STEPS) * ROUNDS)
-    peer = _Trainer(loop, batches, folder)
+    peer = _Trainer(loop, folder)
     own_s, peer_s, losses = [], [], []
     for number in range(ROUNDS):
         part = batches[number * (WARM_UP + STEPS) : (number + 1) * (WARM_UP + STEPS)]
@@ -118,6 +120,7 @@ def _own_steps(loop: Loop, number: int) -> tuple[list[float], list[float]]:
     while len(losses) < len(wanted):
         for num_clips, batches in _steps(loop, epoch):
             if position in wanted:
+                seed_step(SEED, position, 0)  # dropout is drawn alike on both sides
                 loss = float(loop.stepper.step(num_clips, batches, size=1))
                 seconds.append(time.perf_counter() - clock)
                 losses.append(loss)
@@ -132,23 +135,24 @@ def _own_steps(loop: Loop, number: int) -> tuple[list[float], list[float]]:
 class _Trainer:
     """``transformers.Trainer`` on the same weights, one call a round."""
 
-    def __init__(self, loop: Loop, batches: list[list[dict[str, Any]]], folder: Path) -> None:
+    def __init__(self, loop: Loop, folder: Path) -> None:
         import copy
 
         self.model = copy.deepcopy(loop.bare)
         self.loop, self.folder, self.taken, self.state = loop, folder, 0, None
-        self.total = len(batches)
 
     def steps(self, part: list[list[dict[str, Any]]]) -> tuple[list[float], list[float]]:
         """Train on these batches; return each step's seconds and loss."""
-        from transformers import Trainer, TrainerCallback, TrainingArguments
+        from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
         settings, loop = self.loop.job.settings, self.loop
         rows = [row for batch in part for row in batch]
         seconds: list[float] = []
+        first, self.taken = self.taken, self.taken + len(part)
 
         class Clock(TrainerCallback):  # type: ignore[misc]
             def on_step_begin(self, *arguments: Any, **named: Any) -> None:
+                seed_step(SEED, first + len(seconds), 0)
                 self.started = time.perf_counter()
 
             def on_step_end(self, *arguments: Any, **named: Any) -> None:
@@ -183,6 +187,7 @@ class _Trainer:
             callbacks=[Clock()],
             optimizers=(self.optimizer, self.state),
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         return seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
