@@ -66,7 +66,7 @@ def test_rows_hold_what_both_heads_say(tagged: tuple[Path, subprocess.CompletedP
         assert scores == sorted(scores, reverse=True)
         assert sum(scores) == pytest.approx(1.0, abs=1e-5)
         assert (row["genre"], row["genre_score"]) == (row["genre_scores"][0]["label"], pytest.approx(scores[0]))
-        assert len(row["genre_embedding"]) == len(row["tag_embedding"]) == 96
+        assert len(row["genre_embedding"]) == len(row["tag_embedding"]) == 128
         assert row["windows"][0]["start_s"] == 0
         assert row["windows"][-1]["end_s"] == pytest.approx(row["duration_s"], abs=0.01)
         for tag in row["tags"]:
@@ -179,7 +179,7 @@ def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
             "max_windows: got 0; input should be greater than or equal to 1",
         ),
         (["audio", "--demo-models", "--max-windows", "many"], "--max-windows.*integer"),
-        (["audio", "--demo-models", "--workers", "64"], "64 scoring workers on .* cores"),
+        (["audio", "--demo-models", "--workers", "64"], "64 workers on .* cores"),
         (["audio", "--demo-models", "--out", "taken"], "taken.* cannot be written: a file is where a folder should be"),
         (["audio", "--demo-models", "--out", "s3://"], "expected a bucket: s3://BUCKET/PREFIX"),
         (["audio", "--demo-models", "--out", "https://host/x"], "got --out https://host/x, expected a folder, s3://"),
