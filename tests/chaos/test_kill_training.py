@@ -20,7 +20,7 @@ from tests.checkpoints import save_small
 from tests.commands import start_tonearm, tonearm, wait_for
 from tests.labelled import write_folders
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = [pytest.mark.timeout(280), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,6 @@ def assert_same_model(first: Path, second: Path) -> None:
     assert facts[0]["evaluation"] == facts[1]["evaluation"]
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced(running: tuple[subprocess.Popen[str], Path], undisturbed: Path) -> None:
     process, out = running
     wait_for(lambda: is_resumable(out), what="a checkpoint")
@@ -114,7 +113,6 @@ def test_a_killed_driver_is_taken_up_by_the_same_command(
     assert_same_model(undisturbed, out)
 
 
-@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -> None:
     process, out = running
     wait_for(lambda: is_resumable(out), what="a checkpoint")
@@ -126,7 +124,6 @@ def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -
     assert checkpoints(out)
 
 
-@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, ...], tmp_path: Path) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
@@ -149,7 +146,6 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, .
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.slow
 def test_a_model_that_could_not_be_written_is_not_trained_again(
     command: tuple[str | Path, ...], undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -247,6 +247,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_resumably_and_keeps_what_is_written(songs: Path, small_disk: Path) -> None:
     settings = small_disk / "settings.toml"
     settings.write_text("tracks_per_block = 1\n")
