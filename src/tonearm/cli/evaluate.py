@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tonearm import settings as settings_module
-from tonearm.cli.tag import stop_like_ctrl_c
+from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import UsageError
 from tonearm.settings import LabelSettings, TagSettings
@@ -17,16 +18,10 @@ NUM_NAMED = 3
 
 
 def evaluate_settings(flags: Mapping[str, Any], config: Path | None, model: str) -> TagSettings:
-    """Return the settings of decoding and scoring for one model; ``[train]`` is left to ``tonearm train``."""
-    values: dict[str, Any] = {}
-    if config is not None or Path("tonearm.toml").is_file():
-        values = settings_module.read_toml(config or "tonearm.toml")
-        values.pop("train", None)
-    values = settings_module.merge(values, flags)
-    values["models"] = {**values.get("models", {}), "genre_model": model, "tag_model": None}
-    for name in ("genre_revision", "tag_revision", "tag_window_s", "calibrated"):
-        values["models"].pop(name, None)
-    return settings_module.build(TagSettings, values, where=str(config or "settings"))
+    """Return the settings of decoding and scoring for one model; what a file says of other models does not hold."""
+    settings = tag_settings(flags, config, genre_model=model, tag_model="none", demo_models=False)
+    models = dataclasses.replace(settings.models, genre_revision=None, calibrated=False)
+    return dataclasses.replace(settings, models=models)
 
 
 def evaluate(

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tonearm.distributed import batch, cluster
 from tonearm.distributed.batch import Watcher
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
-from tonearm.library import schema
+from tonearm.library import manifest
 from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
-from tonearm.models.calibration import Companion, write_companion
+from tonearm.models.calibration import read_companion, write_companion
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.tagging import RunFacts, plan_heads
 from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.metrics import Predictions
-from tonearm.training.prepare import list_collection, only_labelled
+from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
 
 NUM_NAMED = 5
 
@@ -59,12 +59,13 @@ def evaluate(
     targets = _targets(tracks, checkpoint.labels, checkpoint.name, is_multi=is_multi)
     if precision is not None and len(tracks) < LEAST_FOR_CALIBRATION:
         raise SourceError(f"got {len(tracks)} clips to calibrate on, expected at least {LEAST_FOR_CALIBRATION}")
-    rows = _score(tracks, settings, plans, watcher)
-    good = [number for number, track in enumerate(tracks) if rows[track.ref.track_key]["error_code"] is None]
+    by_key = _score(tracks, settings, plans, watcher)
+    rows = [by_key[track.ref.track_key] for track in tracks]
+    good = [number for number, row in enumerate(rows) if row["error_code"] is None]
     failed = {
-        track.ref.uri: f"{rows[track.ref.track_key]['error_code']}: {rows[track.ref.track_key]['error_message']}"
-        for number, track in enumerate(tracks)
-        if rows[track.ref.track_key]["error_code"] is not None
+        track.ref.uri: f"{row['error_code']}: {row['error_message']}"
+        for track, row in zip(tracks, rows, strict=True)
+        if row["error_code"] is not None
     }
     if len(failed) > settings.max_error_rate * len(tracks):
         uri, why = next(iter(failed.items()))
@@ -72,7 +73,7 @@ def evaluate(
             f"{len(failed)} of {len(tracks)} clips failed (the first: {shown(uri)}: {why}), more than --max-error-rate "
             f"{settings.max_error_rate:g} allows"
         )
-    kept = [rows[tracks[number].ref.track_key] for number in good]
+    kept = [rows[number] for number in good]
     counts = [len(row["start_s"]) for row in kept]
     found = Predictions(
         np.concatenate([np.asarray(row["logits"], np.float32).reshape(len(row["start_s"]), -1) for row in kept]),
@@ -105,36 +106,24 @@ def store_calibration(model: str, evaluation: Evaluation) -> None:
     folder = Path(model)
     if not folder.is_dir():
         raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")
-    from tonearm.models.calibration import read_companion
-
-    window_s = read_companion(folder).window_s
-    write_companion(folder, Companion(window_s=window_s, calibration=evaluation.calibration))
+    write_companion(folder, dataclasses.replace(read_companion(folder), calibration=evaluation.calibration))
 
 
 def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, *, is_multi: bool) -> Any:
-    places = {label: index for index, label in enumerate(labels)}
     unknown = sorted({label for track in tracks for label in track.labels or ()} - set(labels))
     if unknown:
         raise SourceError(
             f"the collection has {len(unknown)} labels that {name} does not know ({', '.join(unknown[:NUM_NAMED])}); "
             f"it knows {', '.join(labels[:NUM_NAMED])}{' ...' if len(labels) > NUM_NAMED else ''}"
         )
-    targets = np.zeros((len(tracks), len(labels)), np.float32)
-    for row, track in enumerate(tracks):
-        if not is_multi and len(track.labels or ()) != 1:
-            raise SourceError(
-                f"{shown(track.ref.uri)} has {len(track.labels or ())} labels, expected 1; give --multi-label"
-            )
-        for label in track.labels or ():
-            targets[row, places[label]] = 1
-    return targets
+    if not is_multi:
+        check_single(tracks)
+    return np.array([target_of(track, labels) for track in tracks], np.float32)
 
 
 def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, watcher: Watcher) -> dict[int, Any]:
     """Return a row of ``stages.LOGITS`` a track, by its key."""
-    listed = pa.Table.from_pylist(
-        [{name: getattr(track.ref, name) for name in schema.MANIFEST.names} for track in tracks], schema.MANIFEST
-    )
+    listed = manifest.to_table([track.ref for track in tracks])
     watcher.starting(len(tracks), 0)
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         import ray.data

@@ -172,8 +172,8 @@ def _check_out(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] 
             raise DestinationError(
                 f"{shown(out)} holds a model trained otherwise; give another --out, or --overwrite to replace it"
             )
-    others = [name for name in _unfinished(out) if not name.startswith(prepared.fingerprint)]
-    if others and not overwrite and not any(name.startswith(prepared.fingerprint) for name in _unfinished(out)):
+    begun = _unfinished(out)
+    if begun and not overwrite and prepared.fingerprint not in begun:
         raise DestinationError(
             f"{shown(out)} holds an unfinished run with other settings or clips; give those again to go on with it, "
             "another --out, or --overwrite to drop it"

@@ -16,6 +16,11 @@ from tonearm.library.failures import diagnose
 from tonearm.library.uris import shown
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tonearm"
+
+
 def local_copy(url: str, patterns: Sequence[str]) -> Path:
     """Return a local folder with those files directly in ``url`` that match a pattern.
 
@@ -41,7 +46,7 @@ def local_copy(url: str, patterns: Sequence[str]) -> Path:
         f"{name} {entry.get('size')} {entry.get('ETag') or entry.get('etag')}" for name, entry in wanted.items()
     ]
     digest = hashlib.sha256("\n".join([url.rstrip("/"), *versions]).encode()).hexdigest()[:20]
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tonearm" / "models"
+    base = cache_folder() / "models"
     folder = base / digest / (url.rstrip("/").rpartition("/")[2] or "model")
     if folder.is_dir():
         return folder

@@ -155,21 +155,31 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     )
 
 
+def open_config(folder: Path, source: str) -> Any:
+    """Return the transformers config of a folder, whatever kind of model it is.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be understood.
+    """
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{source} has no config.json; give the folder of a model saved with save_pretrained")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{source}/config.json cannot be used: {_first_line(error)}") from None
+
+
 def read_config(folder: Path, source: str) -> Any:
     """Return the transformers config of an audio classifier.
 
     Raises:
         CheckpointError: there is none, or it is another kind of model.
     """
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{source} has no config.json; give the folder of a model saved with save_pretrained")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{source}/config.json cannot be used: {_first_line(error)}") from None
+    config = open_config(folder, source)
     expected = CLASSIFIERS.get(config.model_type)
     found = (getattr(config, "architectures", None) or [expected])[0]
     if expected is None or found != expected:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -100,12 +99,6 @@ class ClipCache:
             entry["duration_s"],
             entry["digest"],
         )
-
-
-def default_folder() -> Path:
-    """Return the user's cache folder for clips."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "tonearm" / "clips"
 
 
 def num_shards(num_tracks: int) -> int:

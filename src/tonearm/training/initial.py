@@ -19,6 +19,7 @@ from tonearm.models.checkpoint import (
     WEIGHT_FILES,
     min_samples,
     native_window_s,
+    open_config,
     read_preprocessor,
     resolve,
 )
@@ -158,15 +159,10 @@ def ast_frames(window_s: float, config: Any) -> int:
 
 
 def _read_config(folder: Path, source: str) -> Any:
-    from transformers import AutoConfig
+    """Return the config of a family with an audio classifier; the folder may hold a bare encoder."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{source} has no config.json; give a folder of save_pretrained, or a hub id")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        raise CheckpointError(f"{source}/config.json cannot be used: {str(error).splitlines()[0]}") from None
+    config = open_config(folder, source)
     if config.model_type not in CLASSIFIERS:
         raise CheckpointError(
             f"{source} is a {config.model_type}, which has no audio classifier; expected one of "

@@ -167,7 +167,8 @@ class Loop:
                 self._log(pending, rate, clips / (time.perf_counter() - clock))
                 pending, clock, clips = [], time.perf_counter(), 0
             if progress.step % settings.checkpoint_steps == 0:
-                self._check(pending)
+                if pending:  # before worthless weights take a good checkpoint's place
+                    self._mean_loss(pending)
                 self._checkpoint()
         if pending:
             self._log(pending, rate, clips / (time.perf_counter() - clock))
@@ -176,14 +177,14 @@ class Loop:
             self._evaluate()
             self._checkpoint()
 
-    def _check(self, pending: Sequence[torch.Tensor]) -> None:
-        """Stop before worthless weights take a good checkpoint's place."""
-        if pending:
-            self.stepper.check(self.world.mean(float(torch.stack(list(pending)).mean())), self.progress.step)
-
-    def _log(self, pending: Sequence[torch.Tensor], rate: float, clips_per_s: float) -> None:
+    def _mean_loss(self, pending: Sequence[torch.Tensor]) -> float:
+        """Return the mean over the steps and the workers; stop where it is no number."""
         loss = self.world.mean(float(torch.stack(list(pending)).mean()))
         self.stepper.check(loss, self.progress.step)
+        return loss
+
+    def _log(self, pending: Sequence[torch.Tensor], rate: float, clips_per_s: float) -> None:
+        loss = self._mean_loss(pending)
         self.progress.losses.append((self.progress.step, loss))
         self.world.tell(
             {
@@ -207,13 +208,11 @@ class Loop:
             self.world.tell({"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, **figures})
         else:
             value = float(progress.epoch)  # nothing to choose by: the last is kept
-        if progress.best is None or value > progress.best or job.settings.keep == "last":
-            is_better = progress.best is None or value > progress.best
+        is_better = progress.best is None or value > progress.best
+        progress.without_better = 0 if is_better else progress.without_better + 1
+        if is_better or job.settings.keep == "last":
             progress.best, progress.best_epoch = value, progress.epoch
-            progress.without_better = 0 if is_better else progress.without_better + 1
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in self.bare.state_dict().items()}
-        else:
-            progress.without_better += 1
 
     def _is_enough(self) -> bool:
         patience = self.job.settings.patience

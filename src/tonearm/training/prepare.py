@@ -16,11 +16,12 @@ from typing import Any
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError, SourceError, TooManyFailures
+from tonearm.library.copies import cache_folder
 from tonearm.library.labelled import Collection, LabelledTrack, list_labelled
 from tonearm.library.track_ref import TrackRef
 from tonearm.library.uris import shown
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.cache import ClipCache, default_folder, open_cache
+from tonearm.training.cache import ClipCache, open_cache
 from tonearm.training.duplicates import Twin, find_twins
 from tonearm.training.examples import Example
 from tonearm.training.initial import Start, load_start, read_start
@@ -75,7 +76,7 @@ def cache_of(
     progress: Callable[[int], None] = lambda done: None,
 ) -> ClipCache:
     """Return the cache of ``refs`` in the folder that the settings name."""
-    base = Path(settings.cache) if settings.cache is not None else default_folder()
+    base = Path(settings.cache) if settings.cache is not None else cache_folder() / "clips"
     return open_cache(
         base, refs, plan, fetch=settings.fetch, decode=settings.decode, num_threads=num_threads, progress=progress
     )
@@ -113,7 +114,7 @@ def prepare(
     refs = tuple(track.ref for track in collection.tracks)
     cache = cache_of(settings, refs, plan, num_threads, lambda done: progress(done, len(refs)))
     notes = [start.note] if start.note else []
-    notes += _check_broken(collection, cache, split, settings)
+    notes += _check_broken(collection, cache, settings)
     num_parameters = _check_model(start, settings, labels, is_multi)
     twins = _twins(cache, split, settings, num_threads)
     notes += describe_twins(twins, collection)
@@ -131,7 +132,7 @@ def prepare(
         is_multi,
         plan,
         *(
-            tuple(_example(number, collection.tracks[number], labels) for number in side)
+            tuple(Example(number, target_of(collection.tracks[number], labels)) for number in side)
             for side in (split.train, split.validation, split.test)
         ),
     )
@@ -204,12 +205,27 @@ def _labels(source: str, collection: Collection, is_multi: bool) -> tuple[str, .
             "name the field with --label-by"
         )
     if not is_multi:
-        for track in collection.tracks:
-            if len(track.labels or ()) != 1:
-                raise SourceError(
-                    f"{shown(track.ref.uri)} has {len(track.labels or ())} labels, expected 1; give --multi-label"
-                )
+        check_single(collection.tracks)
     return labels
+
+
+def check_single(tracks: Sequence[LabelledTrack]) -> None:
+    """Refuse tracks with several labels, or none, where each should have one.
+
+    Raises:
+        SourceError: naming the first.
+    """
+    for track in tracks:
+        if len(track.labels or ()) != 1:
+            raise SourceError(
+                f"{shown(track.ref.uri)} has {len(track.labels or ())} labels, expected 1; give --multi-label"
+            )
+
+
+def target_of(track: LabelledTrack, labels: Sequence[str]) -> tuple[float, ...]:
+    """Return what is true of a track: 1 for each of ``labels`` that it has, else 0."""
+    present = set(track.labels or ())
+    return tuple(float(label in present) for label in labels)
 
 
 def _plan(start: Start, settings: TrainSettings) -> WindowPlan:
@@ -224,7 +240,7 @@ def _plan(start: Start, settings: TrainSettings) -> WindowPlan:
     return WindowPlan(start.sample_rate, samples, samples, settings.max_windows, start.min_samples)
 
 
-def _check_broken(collection: Collection, cache: ClipCache, split: Split, settings: TrainSettings) -> list[str]:
+def _check_broken(collection: Collection, cache: ClipCache, settings: TrainSettings) -> list[str]:
     if not cache.errors:
         return []
     lines = [
@@ -276,12 +292,12 @@ def _twins(cache: ClipCache, split: Split, settings: TrainSettings, num_threads:
 
 def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
     """Return a line for each side with clips that are in training too."""
-    lines = []
+    tracks, lines = collection.tracks, []
     for side in dict.fromkeys(twin.side for twin in twins):
         found = [twin for twin in twins if twin.side == side]
         exact = sum(twin.is_exact for twin in found)
         named = "; ".join(
-            f"{_name(collection, twin.held_out)} = {_name(collection, twin.trained_on)} ({twin.likeness:.2f})"
+            f"{tracks[twin.held_out].name} = {tracks[twin.trained_on].name} ({twin.likeness:.2f})"
             for twin in found[:NUM_NAMED]
         )
         are = "clip of {} is" if len(found) == 1 else "clips of {} are"
@@ -290,10 +306,6 @@ def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
             f"{' ...' if len(found) > NUM_NAMED else ''}; --duplicates drop takes them out of training"
         )
     return lines
-
-
-def _name(collection: Collection, number: int) -> str:
-    return collection.tracks[number].name
 
 
 def _without(split: Split, broken: set[int], twins: Sequence[Twin]) -> Split:
@@ -315,11 +327,6 @@ def _check_classes(collection: Collection, split: Split, labels: Sequence[str], 
             f"no clip to learn from has the label {', '.join(absent[:NUM_NAMED])}; add some, or change the split"
         )
     return [f"no clip to learn from has the tag {', '.join(absent[:NUM_NAMED])}"] if absent else []
-
-
-def _example(number: int, track: LabelledTrack, labels: Sequence[str]) -> Example:
-    present = set(track.labels or ())
-    return Example(number, tuple(float(label in present) for label in labels))
 
 
 def _fingerprint(job: Job, start: Start, refs: Sequence[TrackRef]) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from tonearm.errors import CheckpointError, DestinationError, SettingsError
 from tonearm.models.calibration import FILE as COMPANION
-from tonearm.models.checkpoint import describe_checkpoint
-from tonearm.training.export import CONFIG, METRICS
+from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, describe_checkpoint
+from tonearm.training.export import METRICS
 
 CARD = "README.md"
-NAMES = (CONFIG, "preprocessor_config.json", METRICS, COMPANION, CARD)
-PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.png")
+NAMES = (*CONFIG_FILES, METRICS, COMPANION, CARD)
+PATTERNS = (*WEIGHT_FILES, "*.png")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 # What a run's settings say of the machine that it ran on is nobody else's business.
 OWN_SETTINGS = ("cache", "verbose", "trackers", "workers")

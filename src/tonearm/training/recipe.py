@@ -22,7 +22,6 @@ class Job:
     Attributes:
         labels: in the order of the logits.
         train, validation, test: the examples of each side.
-        cache_tracks: how many tracks the cache holds.
     """
 
     settings: TrainSettings
