@@ -17,7 +17,6 @@ import datetime
 import errno
 import math
 import os
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -33,8 +32,6 @@ from tonearm.library import lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, decode_request, plan_heads
-
-POLL_S = 0.5
 
 
 class Watcher(Protocol):
@@ -281,21 +278,9 @@ def scored(
 def watching(tally: Any, watcher: Watcher) -> Iterator[None]:
     import ray
 
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(POLL_S):
-            with contextlib.suppress(ray.exceptions.RayError):
-                watcher.progress(ray.get(tally.read.remote(), timeout=5))
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
-    try:
+    with cluster.polling(lambda: watcher.progress(ray.get(tally.read.remote(), timeout=5))):
         yield
         watcher.progress(ray.get(tally.read.remote()))
-    finally:
-        ended.set()
-        thread.join(timeout=10)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 
@@ -22,6 +23,7 @@ from tonearm.errors import ClusterError
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
 STDOUT, STDERR = 1, 2
+POLL_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,27 @@ class Layout:
     scorer_threads: int
     num_cpus: float
     is_local: bool
+
+
+@contextlib.contextmanager
+def polling(look: Callable[[], None]) -> Iterator[None]:
+    """Call ``look`` again and again on a thread of its own while the block runs; what Ray refuses is asked anew."""
+    import ray
+
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(POLL_S):
+            with contextlib.suppress(ray.exceptions.RayError):
+                look()
+
+    thread = threading.Thread(target=watch, name="polling", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=10)
 
 
 def usable_cores() -> int:
@@ -53,21 +76,25 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    with contextlib.nullcontext() if verbose else _quiet(), _session(num_workers, verbose) as layout:
-        yield layout
+    with _joined(num_workers, verbose) as is_local:
+        yield plan(_node_resources(), num_workers, is_local=is_local)
 
 
-@contextlib.contextmanager
-def _session(num_workers: int | None, verbose: bool) -> Iterator[Layout]:
+def _node_resources() -> list[Mapping[str, float]]:
     import ray
 
-    with _joined(num_workers, verbose) as is_local:
-        yield plan([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local)
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager
 def _joined(num_workers: int | None, verbose: bool) -> Iterator[bool]:
-    """Join or start Ray; yield whether it is a local one of this process."""
+    """Join or start Ray, its chatter in a log; yield whether it is a local one of this process."""
+    with contextlib.nullcontext() if verbose else _quiet(), _ray(num_workers, verbose) as is_local:
+        yield is_local
+
+
+@contextlib.contextmanager
+def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
     import ray
 
     already = ray.is_initialized()
@@ -165,12 +192,8 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    with contextlib.nullcontext() if verbose else _quiet(), _joined(num_workers, verbose) as is_local:
-        import ray
-
-        yield plan_training(
-            [node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers, is_local=is_local
-        )
+    with _joined(num_workers, verbose) as is_local:
+        yield plan_training(_node_resources(), num_workers, is_local=is_local)
 
 
 def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_local: bool) -> TrainingLayout:

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +35,6 @@ from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, is_gtzan
 from tonearm.training.trackers import check_trackers, closing, open_trackers, values_of
 
 WORK, LOCK = ".training", "lock.json"
-POLL_S = 0.5
 # A checkpoint counts once Ray Train looks at its workers, each two seconds by default; a kill in between loses it.
 HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 
@@ -265,7 +263,6 @@ def _listening(journal: Any, out: str, name: str, prepared: Prepared, watcher: W
     settings = prepared.job.settings
     run: dict[str, Any] = {}
     trackers: list[Any] = []
-    stopping = threading.Event()
 
     def pass_on() -> None:
         for event in ray.get(journal.take.remote()):
@@ -289,18 +286,11 @@ def _listening(journal: Any, out: str, name: str, prepared: Prepared, watcher: W
                     tracker.log(values, event["step"])
             watcher.event(event)
 
-    def listen() -> None:
-        while not stopping.wait(POLL_S):
-            pass_on()
-
-    thread = threading.Thread(target=listen, name="journal", daemon=True)
-    thread.start()
     with closing(trackers):
         try:
-            yield run
+            with cluster.polling(pass_on):
+                yield run
         finally:
-            stopping.set()
-            thread.join()
             with contextlib.suppress(ray.exceptions.RayError):
                 pass_on()
 

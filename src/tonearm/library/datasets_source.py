@@ -45,14 +45,23 @@ def list_rows(source: str) -> Iterator[TrackRef]:
     Raises:
         SourceError: the data set is missing, or has no column of audio.
     """
-    place = _place(source)
+    for ref, _ in _rows(_place(source)):
+        yield ref
+
+
+def _rows(place: str) -> Iterator[tuple[TrackRef, str | None]]:
+    """Yield each row's track, and the path its audio was made from or its column ``file`` or ``path`` says."""
     for split, dataset, column in _loaded(place):
         number = 0
-        for batch in dataset.select_columns([column]).with_format("arrow").iter(batch_size=BATCH_ROWS):
+        names = [column, *(name for name in ("file", "path") if name in dataset.features and name != column)][:2]
+        for batch in dataset.select_columns(names).with_format("arrow").iter(batch_size=BATCH_ROWS):
             audio = batch[column].combine_chunks()
             lengths = pc.binary_length(pc.struct_field(audio, "bytes")).to_pylist()
-            for length, path in zip(lengths, pc.struct_field(audio, "path").to_pylist(), strict=True):
-                yield _ref(place, f"{split}/{number}", dataset._fingerprint, length, path)
+            paths = pc.struct_field(audio, "path").to_pylist()
+            others = batch[names[1]].to_pylist() if len(names) > 1 else [None] * len(paths)
+            for length, path, other in zip(lengths, paths, others, strict=True):
+                ref = _ref(place, f"{split}/{number}", dataset._fingerprint, length, path)
+                yield ref, path or (other if isinstance(other, str) else None)
                 number += 1
 
 
@@ -69,7 +78,7 @@ def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRe
         if missing := [name for name in columns if name not in (*dataset.features, "split")]:
             known = ", ".join(dataset.features)
             raise SourceError(f"{shown(source)} has the columns {known}; expected {', '.join(missing)} too")
-    refs = zip(list_rows(source), _paths(place), strict=True)
+    refs = _rows(place)
     for split, dataset, _ in _loaded(place):
         names = [name for name in columns if name in dataset.features]
         read = {name: _named(dataset.features[name]) for name in names}
@@ -78,17 +87,6 @@ def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRe
                 values = {name: read[name](batch[name][index]) for name in names}
                 ref, path = next(refs)
                 yield ref, {"split": split, PATH: path} | values
-
-
-def _paths(place: str) -> Iterator[str | None]:
-    """Yield the path that each row's audio was made from, or what its column ``file`` says."""
-    for _, dataset, column in _loaded(place):
-        names = [column, *(name for name in ("file", "path") if name in dataset.features and name != column)][:2]
-        for batch in dataset.select_columns(names).with_format("arrow").iter(batch_size=BATCH_ROWS):
-            paths = pc.struct_field(batch[column].combine_chunks(), "path").to_pylist()
-            others = batch[names[1]].to_pylist() if len(names) > 1 else [None] * len(paths)
-            for path, other in zip(paths, others, strict=True):
-                yield path or (other if isinstance(other, str) else None)
 
 
 def class_columns(source: str) -> list[str]:

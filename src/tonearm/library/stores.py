@@ -169,6 +169,21 @@ def write_bytes(url: str, data: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def copy_files(folder: Path, url: str, *, last: str | None = None) -> list[str]:
+    """Write each file directly in a local folder to ``url``, and return their names.
+
+    Args:
+        last: the file that says by being there that the others are.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    for path in sorted(paths, key=lambda path: path.name == last):
+        write_bytes(f"{url.rstrip('/')}/{path.name}", path.read_bytes())
+    return [path.name for path in paths]
+
+
 @contextlib.contextmanager
 def writing(url: str) -> Iterator[None]:
     """Turn what can go wrong while writing to ``url`` into one line.

@@ -105,10 +105,7 @@ def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
                 title = f"{evaluation.model}: accuracy {track['accuracy']:.3f} on {len(evaluation.uris)} tracks"
                 write_confusion(folder / "confusion.png", track["confusion"], evaluation.labels, title=title)
             write_reliability(folder / "reliability.png", _reliability(evaluation), title=evaluation.model)
-        names = sorted(path.name for path in folder.iterdir())
-        for each in names:
-            stores.write_bytes(f"{out.rstrip('/')}/{each}", (folder / each).read_bytes())
-    return names
+        return stores.copy_files(folder, out)
 
 
 def _reliability(evaluation: Evaluation) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:

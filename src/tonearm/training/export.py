@@ -35,8 +35,7 @@ def write_model(
         folder = Path(name)
         with stores.writing(name):
             facts = _write(folder, prepared, result, source, comparisons)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):
-            stores.write_bytes(f"{out.rstrip('/')}/{path.name}", path.read_bytes())
+        stores.copy_files(folder, out, last=CONFIG)
     return facts
 
 

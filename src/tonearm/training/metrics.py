@@ -107,8 +107,10 @@ def evaluate(found: Predictions, labels: Sequence[str], *, is_multi: bool, tempe
 def figures_of(scores: Floats, targets: Floats, labels: Sequence[str], *, is_multi: bool) -> dict[str, Any]:
     """Return the figures of scores [N, L] against targets [N, L]."""
     if is_multi:
-        return _multi(scores, targets) | {"per_class": _per_tag(scores, targets, labels)}
-    return _single(scores, targets.argmax(axis=1), labels)
+        figures = _multi(scores, targets) | {"per_class": _per_tag(scores, targets, labels)}
+    else:
+        figures = _single(scores, targets.argmax(axis=1), labels)
+    return figures | {"ece": calibration_error(*confidence_of(scores, targets, is_multi=is_multi))}
 
 
 def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +125,6 @@ def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> 
         "accuracy": right / len(truth),
         "accuracy_interval": [low, high],
         "macro_f1": _macro_f1(truth, said, len(labels)),
-        "ece": calibration_error(scores.max(axis=1), said == truth),
         "confusion": confusion_matrix(truth, said, labels=numbers).tolist(),
         "per_class": {
             label: {
@@ -164,7 +165,6 @@ def _multi(scores: Floats, targets: Floats) -> dict[str, float]:
         # Of the mean AUC, as AudioSet's papers give it (arXiv:1609.09430).
         "d_prime": float(np.sqrt(2.0) * norm.ppf(min(auc, 1 - 1e-9))),
         "num_labels": int(varied.sum()),
-        "ece": calibration_error(scores[:, varied].ravel(), truth[:, varied].ravel() == 1),
     }
 
 

@@ -54,8 +54,7 @@ class TensorBoard:
 
     def _copy(self) -> None:
         if not is_local(self.out):
-            for path in sorted(self.folder.iterdir()):
-                stores.write_bytes(f"{self.out.rstrip('/')}/{LOGS}/{path.name}", path.read_bytes())
+            stores.copy_files(self.folder, f"{self.out.rstrip('/')}/{LOGS}")
 
 
 class WeightsAndBiases:
