@@ -85,7 +85,11 @@ class _Pool:
         os.ftruncate(self.target, self.size)
         if not num_samples:
             return np.empty(0, np.int16)
-        return np.frombuffer(mmap.mmap(self.target, self.size - offset, offset=offset), np.int16, num_samples)
+        try:
+            pages = mmap.mmap(self.target, self.size - offset, offset=offset)
+        except OSError as error:
+            raise MemoryError(*error.args) from error
+        return np.frombuffer(pages, np.int16, num_samples)
 
 
 def _end_with_parent(lifeline: int) -> None:
