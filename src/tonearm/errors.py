@@ -12,9 +12,10 @@
     │   └── TrainingError            training              2   400   a training run that cannot go on as it was set up
     ├── TrackError                   (see TRACK_CODES)     3  see table   one track failed; in a run the others go on
     │   ├── FetchError               not_found, access_denied, fetch_failed, fetch_timeout, too_large, changed
-    │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short,
+    │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short, too_long,
     │   │                            decode_timeout, decode_crashed, decode_memory
     │   └── ScoreError               score_failed
+    ├── RequestError                 (see REQUEST_CODES)   –  see table   a request that a server does not fulfil
     ├── TooManyFailures              too_many_failures     3     –   more failed tracks than --max-error-rate allows
     ├── Incomplete                   incomplete            1     –   the audit found a track without its row: a bug
     └── Stopped                      stopped               4     –   ended early; the same command goes on from there
@@ -37,10 +38,29 @@ TRACK_CODES: dict[str, int] = {
     "no_audio": 415,  # a media file without an audio stream
     "corrupt": 422,  # an audio stream from which no sample could be decoded
     "too_short": 422,  # decoded, but less than one model frame
+    "too_long": 413,  # longer than a server takes (serve.max_duration_s)
     "decode_timeout": 408,  # decoding took longer than decode.timeout_s
     "decode_crashed": 422,  # the native decoder died (its process, not ours)
     "decode_memory": 413,  # decoding asked for more than decode.max_memory_bytes
     "score_failed": 500,  # the model could not score the track's windows
+}
+
+# code → (HTTP status, what the client can do) of the server's own answers; TRACK_CODES are answered too
+REQUEST_CODES: dict[str, tuple[int, str]] = {
+    "malformed": (400, "see /docs for what this route takes"),
+    "bad_base64": (400, "encode the file's bytes as base64 in `inputs`; a path or a URL is never read"),
+    "unauthorized": (401, "send `Authorization: Bearer KEY`; the operator makes keys with `tonearm serve --new-key`"),
+    "uri_not_allowed": (403, "upload the file, or have the operator allow the prefix with --allow-uri"),
+    "no_route": (404, "see /docs for the routes there are"),
+    "unknown_model": (404, "see /v1/models for the models there are"),
+    "no_method": (405, "see /docs for the methods of this route"),
+    "body_timeout": (408, "send the body without a pause, or a smaller file"),
+    "body_too_large": (413, "send a smaller file, or one of a lossy format"),
+    "not_audio_type": (415, "send the file's bytes as the body, with an audio type or none, or JSON with base64"),
+    "rate_limited": (429, "wait as long as Retry-After says"),
+    "busy": (503, "wait as long as Retry-After says, then send the same request again"),
+    "unavailable": (503, "wait as long as Retry-After says, then send the same request again"),
+    "stopping": (503, "the server is being stopped; send the request to another or wait for its return"),
 }
 
 
@@ -137,6 +157,27 @@ class DecodeError(TrackError):
 
 class ScoreError(TrackError):
     """A decoded track could not be scored."""
+
+
+class RequestError(TonearmError):
+    """A request to the server that it does not fulfil; ``code`` is a key of ``REQUEST_CODES``.
+
+    Args:
+        retry_after_s: for the ``Retry-After`` header.
+    """
+
+    def __init__(self, message: str, *, code: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def http_status(self) -> int:  # type: ignore[override]
+        return REQUEST_CODES[self.code][0]
+
+    @property
+    def hint(self) -> str:
+        """What the client can do."""
+        return REQUEST_CODES[self.code][1]
 
 
 class TooManyFailures(TonearmError):

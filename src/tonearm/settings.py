@@ -198,6 +198,59 @@ class TrainSettings:
     decode: DecodeSettings = DecodeSettings()
 
 
+@dataclasses.dataclass(frozen=True)
+class ServeSettings:
+    """One server.
+
+    Attributes:
+        max_windows: a head and upload; a request's own ``max_windows`` may only lower it.
+        max_body_bytes: of one upload, and of one object that a bulk request names.
+        max_buffered_bytes: of all bodies that one ingress replica holds at once.
+        max_duration_s: of one track.
+        body_timeout_s, body_idle_timeout_s: for a whole body, and for the next part of it.
+        request_timeout_s: from the whole body to the answer.
+        max_queue: requests that one ingress replica has in hand at once, waiting ones included; more get 503.
+        max_bulk_uris, bulk_concurrency: a bulk request's URIs, and how many of them are in hand at once.
+        allow_uris: what a bulk request's URIs may begin with, such as ``s3://records/flac/``; nothing by default.
+        api_keys: ``NAME:SHA256`` each, the key's digest in hexadecimal; without any only this machine is served.
+        api_key_file: a file of such lines.
+        rate_limit: of requests a key (without keys, an address) and ingress replica, such as ``60/minute``.
+        batch_windows: windows of one forward pass of a head at most, of any number of requests.
+        batch_wait_s: how long a window waits for others when the model is idle.
+        decoders: child processes a decoding replica.
+        threads: of a head's replica on processors; its share of the machine by default.
+        access_log: a file to append one JSON line a request to; standard output by default.
+        drain_timeout_s: how long requests in hand may take to end when the server is stopped.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Ge(1), Le(65535)] = 8000
+    max_windows: Positive | None = None
+    max_body_bytes: Positive = 256 * 2**20
+    max_buffered_bytes: Positive = 2 * 2**30
+    max_duration_s: Seconds = 4 * 3600.0
+    body_timeout_s: Seconds = 300.0
+    body_idle_timeout_s: Seconds = 20.0
+    request_timeout_s: Seconds = 900.0
+    max_queue: Positive = 64
+    max_bulk_uris: Positive = 10_000
+    bulk_concurrency: Positive = 8
+    allow_uris: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = ()
+    api_key_file: str | None = None
+    rate_limit: str | None = None
+    batch_windows: Positive = 16
+    batch_wait_s: NotNegative = 0.005
+    decoders: Positive = 2
+    threads: Positive | None = None
+    access_log: str | None = None
+    drain_timeout_s: Seconds = 60.0
+    verbose: bool = False
+    models: ModelSettings = ModelSettings()
+    fetch: FetchSettings = FetchSettings()
+    decode: DecodeSettings = DecodeSettings(timeout_s=120.0)
+
+
 def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") -> T:
     """Return ``kind`` made from ``values``, nested tables included.
 

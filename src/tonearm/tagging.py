@@ -101,109 +101,56 @@ def decode_request(plans: dict[str, HeadPlan], max_scored_s: float) -> DecodeReq
     return DecodeRequest(plans=tuple(plan.windows for plan in plans.values()), max_scored_s=max_scored_s)
 
 
-class Tagger:
-    """Both heads, loaded, with the windows they want."""
+def load_head(head: str, models: ModelSettings) -> Classifier:
+    """Load the weights of one head, ``genre`` or ``tags``.
 
-    def __init__(self, plans: dict[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings) -> None:
+    Raises:
+        CheckpointError: its checkpoint cannot be used.
+        SettingsError: a runtime, precision and device that do not go together.
+    """
+    from tonearm.models.classifier import Classifier
+
+    source, revision, window_s = {
+        "genre": (models.genre_model, models.genre_revision, models.genre_window_s),
+        "tags": (models.tag_model, models.tag_revision, models.tag_window_s),
+    }[head]
+    return Classifier.load(
+        str(source),
+        revision=revision,
+        window_s=window_s,
+        runtime=models.runtime,
+        precision=models.precision,
+        batch_size=models.batch_size,
+        allow_pickle=models.allow_pickle,
+    )
+
+
+class Heads:
+    """Both heads without their weights: how they cut a track, and what their scores of its windows make of it."""
+
+    def __init__(self, plans: dict[str, HeadPlan], models: ModelSettings) -> None:
         self.plans = plans
-        self.classifiers = classifiers
         self.models = models
 
-    @classmethod
-    def load(cls, models: ModelSettings, *, max_windows: int | None = None, max_scored_s: float = 4 * 3600.0) -> Tagger:
-        """Load the heads' weights.
+    def limited(self, max_windows: int | None, heads: Sequence[str] | None = None) -> Heads:
+        """Return only ``heads`` (by default all), with at most ``max_windows`` windows a track where that is fewer."""
+        plans = {}
+        for head in heads or self.plans:
+            plan = self.plans[head]
+            counts = [count for count in (max_windows, plan.windows.max_windows) if count is not None]
+            windows = dataclasses.replace(plan.windows, max_windows=min(counts, default=None))
+            plans[head] = dataclasses.replace(plan, windows=windows)
+        return Heads(plans, self.models)
 
-        Raises:
-            CheckpointError: a checkpoint cannot be used.
-        """
-        from tonearm.models.classifier import Classifier
+    def windows(self, head: str, track: DecodedTrack) -> Iterator[NDArray[np.float32]]:
+        """Yield the windows that ``head`` scores of a track, float32 [samples] each."""
+        plan = self.plans[head].windows
+        stream = track.stream(plan.sample_rate)
+        for start in plan.starts(stream.num_samples):
+            yield stream.window(int(start), plan.window_samples)
 
-        plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
-        sources = {
-            "genre": (models.genre_model, models.genre_revision),
-            "tags": (models.tag_model, models.tag_revision),
-        }
-        windows_s = {"genre": models.genre_window_s, "tags": models.tag_window_s}
-        classifiers = {
-            head: Classifier.load(
-                str(sources[head][0]),
-                revision=sources[head][1],
-                window_s=windows_s[head],
-                runtime=models.runtime,
-                precision=models.precision,
-                batch_size=models.batch_size,
-                allow_pickle=models.allow_pickle,
-            )
-            for head in plans
-        }
-        return cls(plans, classifiers, models)
-
-    def describe(self) -> dict[str, dict[str, str]]:
-        """Return what each head runs on: runtime, precision, device."""
-        return {head: classifier.describe() for head, classifier in self.classifiers.items()}
-
-    def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
-        """Return each track's result in order; a track that failed before, or fails here, is its error."""
-        return [
-            scores if isinstance(scores, TrackError) else self._pool(track, scores)  # type: ignore[arg-type]
-            for track, scores in zip(tracks, self.score_windows(tracks), strict=True)
-        ]
-
-    def score_windows(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[dict[str, WindowScores] | TrackError]:
-        """Return what each head says of each track's windows, before they are pooled, in order."""
-        outcomes: list[dict[str, WindowScores] | TrackError] = []
-        decoded = [track for track in tracks if isinstance(track, DecodedTrack)]
-        scored = {head: iter(self._score_head(head, decoded)) for head in self.plans}
-        for track in tracks:
-            if isinstance(track, TrackError):
-                outcomes.append(track)
-                continue
-            scores = {head: next(results) for head, results in scored.items()}
-            failed = [value for value in scores.values() if isinstance(value, ScoreError)]
-            outcomes.append(failed[0] if failed else scores)  # type: ignore[arg-type]
-        return outcomes
-
-    def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        try:
-            return self._score_together(head, tracks)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            # One track's windows may be what broke the batch: alone, only that track fails.
-            if len(tracks) <= 1:
-                return [ScoreError(f"{head}: {_first_line(error)}", code="score_failed") for _ in tracks]
-            return [result for track in tracks for result in self._score_head(head, [track])]
-
-    def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        from tonearm.models.classifier import WindowScores
-
-        plan, classifier = self.plans[head].windows, self.classifiers[head]
-        counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
-        windows = self._windows(plan, tracks)
-        parts = []
-        while chunk := [
-            window for _, window in zip(range(classifier.batch_size * BATCHES_AT_ONCE), windows, strict=False)
-        ]:
-            parts.append(classifier.score(chunk))
-        if not parts:
-            return []
-        logits = np.concatenate([part.logits for part in parts])
-        embedding = np.concatenate([part.embedding for part in parts])
-        edges = np.cumsum([0, *counts])
-        results: list[WindowScores | ScoreError] = []
-        for start, stop in itertools.pairwise(edges):
-            if np.isfinite(logits[start:stop]).all():
-                results.append(WindowScores(logits[start:stop], embedding[start:stop]))
-            else:
-                results.append(ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed"))
-        return results
-
-    @staticmethod
-    def _windows(plan: WindowPlan, tracks: Sequence[DecodedTrack]) -> Iterator[NDArray[np.float32]]:
-        for track in tracks:
-            stream = track.stream(plan.sample_rate)
-            for start in plan.starts(stream.num_samples):
-                yield stream.window(int(start), plan.window_samples)
-
-    def _pool(self, track: DecodedTrack, scores: dict[str, WindowScores]) -> TrackResult:
+    def pool(self, track: DecodedTrack, scores: dict[str, WindowScores]) -> TrackResult:
+        """Return a track's result from what each head says of its windows."""
         starts_s, covered = {}, 1.0
         for head in scores:
             plan = self.plans[head].windows
@@ -240,6 +187,82 @@ class Tagger:
         return self.plans[head].checkpoint.companion.calibration if self.models.calibrated else None
 
 
+class Tagger(Heads):
+    """Both heads, loaded, with the windows they want."""
+
+    def __init__(self, plans: dict[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings) -> None:
+        super().__init__(plans, models)
+        self.classifiers = classifiers
+
+    @classmethod
+    def load(cls, models: ModelSettings, *, max_windows: int | None = None, max_scored_s: float = 4 * 3600.0) -> Tagger:
+        """Load the heads' weights.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be used.
+        """
+        plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
+        return cls(plans, {head: load_head(head, models) for head in plans}, models)
+
+    def describe(self) -> dict[str, dict[str, str]]:
+        """Return what each head runs on: runtime, precision, device."""
+        return {head: classifier.describe() for head, classifier in self.classifiers.items()}
+
+    def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
+        """Return each track's result in order; a track that failed before, or fails here, is its error."""
+        return [
+            scores if isinstance(scores, TrackError) else self.pool(track, scores)  # type: ignore[arg-type]
+            for track, scores in zip(tracks, self.score_windows(tracks), strict=True)
+        ]
+
+    def score_windows(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[dict[str, WindowScores] | TrackError]:
+        """Return what each head says of each track's windows, before they are pooled, in order."""
+        outcomes: list[dict[str, WindowScores] | TrackError] = []
+        decoded = [track for track in tracks if isinstance(track, DecodedTrack)]
+        scored = {head: iter(self._score_head(head, decoded)) for head in self.plans}
+        for track in tracks:
+            if isinstance(track, TrackError):
+                outcomes.append(track)
+                continue
+            scores = {head: next(results) for head, results in scored.items()}
+            failed = [value for value in scores.values() if isinstance(value, ScoreError)]
+            outcomes.append(failed[0] if failed else scores)  # type: ignore[arg-type]
+        return outcomes
+
+    def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
+        try:
+            return self._score_together(head, tracks)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            # One track's windows may be what broke the batch: alone, only that track fails.
+            if len(tracks) <= 1:
+                return [ScoreError(f"{head}: {_first_line(error)}", code="score_failed") for _ in tracks]
+            return [result for track in tracks for result in self._score_head(head, [track])]
+
+    def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
+        from tonearm.models.classifier import WindowScores
+
+        plan, classifier = self.plans[head].windows, self.classifiers[head]
+        counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
+        windows = itertools.chain.from_iterable(self.windows(head, track) for track in tracks)
+        parts = []
+        while chunk := [
+            window for _, window in zip(range(classifier.batch_size * BATCHES_AT_ONCE), windows, strict=False)
+        ]:
+            parts.append(classifier.score(chunk))
+        if not parts:
+            return []
+        logits = np.concatenate([part.logits for part in parts])
+        embedding = np.concatenate([part.embedding for part in parts])
+        edges = np.cumsum([0, *counts])
+        results: list[WindowScores | ScoreError] = []
+        for start, stop in itertools.pairwise(edges):
+            if np.isfinite(logits[start:stop]).all():
+                results.append(WindowScores(logits[start:stop], embedding[start:stop]))
+            else:
+                results.append(ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed"))
+        return results
+
+
 def tag_bytes(data: bytes, sandbox: DecodeSandbox, tagger: Tagger, *, max_scored_s: float = 4 * 3600.0) -> TrackResult:
     """Decode and score one track.
 
@@ -264,8 +287,12 @@ def to_row(ref: TrackRef, outcome: TrackResult | TrackError, facts: RunFacts) ->
     }
     if isinstance(outcome, TrackError):
         return row | {"status": "error", "error_code": outcome.code, "error_message": outcome.message}
-    row |= dataclasses.asdict(outcome.info)
-    row |= {"status": "ok", "coverage": outcome.coverage}
+    return row | {"status": "ok"} | result_columns(outcome)
+
+
+def result_columns(outcome: TrackResult) -> dict[str, Any]:
+    """Return the columns of ``schema.TRACKS`` that a track's result fills."""
+    row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage}
     if (genre := outcome.genre) is not None:
         row |= {
             "genre": genre.label,

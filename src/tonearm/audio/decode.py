@@ -54,12 +54,16 @@ class PcmStream:
         Raises:
             IndexError: the window was not among those the track was decoded for.
         """
+        return dequantize(self.levels(start, length), self.scale)
+
+    def levels(self, start: int, length: int) -> NDArray[np.int16]:
+        """Return a window as it is kept, to be multiplied by ``scale``; otherwise as ``window``."""
         stop = min(start + length, self.num_samples)
         offset = 0
         for first, last in self.spans:
             if first <= start and stop <= last:
                 begin = offset + start - first
-                return dequantize(self.pcm[begin : begin + stop - start], self.scale)
+                return self.pcm[begin : begin + stop - start]
             offset += last - first
         raise IndexError(f"samples {start} to {stop} were not kept; the track was decoded for other windows")
 

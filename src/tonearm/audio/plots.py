@@ -69,7 +69,7 @@ def draw_spectrum(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, s
     frame = waveform[first : first + SPECTRUM_FRAME]
     magnitude = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), SPECTRUM_FRAME))
     frequency = np.fft.rfftfreq(SPECTRUM_FRAME, 1 / sample_rate)
-    axes.plot(frequency[1:], _decibel(magnitude)[1:], color="#2b6cb0", linewidth=0.9)
+    axes.plot(frequency[1:], decibel(magnitude)[1:], color="#2b6cb0", linewidth=0.9)
     at_s = start_s + first / sample_rate
     axes.set(
         title=f"Spectrum of the loudest {len(frame):,} samples (from {at_s:.2f} s, Hann window)",
@@ -88,7 +88,7 @@ def draw_spectrogram(axes: Axes, waveform: NDArray[np.float32], sample_rate: int
 
     hop = _hop(waveform)
     magnitude = np.abs(librosa.stft(_padded(waveform), n_fft=FRAME, hop_length=hop))
-    _show(axes, _decibel(magnitude), sample_rate, hop, start_s, y_axis="hz")
+    _show(axes, decibel(magnitude), sample_rate, hop, start_s, y_axis="hz")
     axes.set(title=f"STFT spectrogram (Hann window of {FRAME:,} samples, hop {hop:,})", ylabel="Frequency (Hz)")
 
 
@@ -102,7 +102,7 @@ def draw_mel(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, start_
     power = librosa.feature.melspectrogram(
         y=_padded(waveform), sr=sample_rate, n_fft=FRAME, hop_length=hop, n_mels=num_mels, fmax=highest
     )
-    _show(axes, _decibel(np.sqrt(power)), sample_rate, hop, start_s, y_axis="mel", fmax=highest)
+    _show(axes, decibel(np.sqrt(power)), sample_rate, hop, start_s, y_axis="mel", fmax=highest)
     axes.set(title=f"Mel spectrogram ({num_mels} bands up to {highest / 1000:g} kHz)", ylabel="Frequency (Hz)")
 
 
@@ -189,7 +189,8 @@ def _show(
     axes.figure.colorbar(mesh, ax=axes, format="%+.0f dB", pad=0.01)
 
 
-def _decibel(magnitude: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def decibel(magnitude: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return the level in dB below the loudest."""
     reference = float(magnitude.max(initial=0.0)) or 1.0
     return 20 * np.log10(np.maximum(magnitude / reference, 1e-10))
 

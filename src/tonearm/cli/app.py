@@ -191,6 +191,57 @@ training_verbs.add(app)
 
 
 @app.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on: 127.0.0.1 by default; any other needs API keys.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
+    genre_model: GenreModel = None,
+    tag_model: TagModel = None,
+    demo_models: DemoModels = False,
+    max_windows: MaxWindows = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Use the temperature and thresholds that `tonearm evaluate` has fitted."),
+    ] = False,
+    allow_uri: Annotated[
+        list[str] | None,
+        typer.Option(help="Prefix that /v1/bulk may read, such as s3://records/; repeat for more. None by default."),
+    ] = None,
+    api_key_file: Annotated[
+        str | None, typer.Option(help="File of lines NAME:SHA256; TONEARM_API_KEYS holds such lines too.")
+    ] = None,
+    rate_limit: Annotated[str | None, typer.Option(help="Requests a key, such as 60/minute.")] = None,
+    access_log: Annotated[str | None, typer.Option(help="File for one JSON line a request; stdout by default.")] = None,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make an API key for NAME, print it and end.")
+    ] = None,
+    config: Config = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
+) -> int:
+    """Serve both models over HTTP: Hugging Face's contract, bulk requests, and a page at /."""
+    from tonearm.cli import serve as verb
+
+    if new_key is not None:
+        return verb.make_key(new_key)
+    flags: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "max_windows": max_windows,
+        "allow_uris": allow_uri or None,
+        "api_key_file": api_key_file,
+        "rate_limit": rate_limit,
+        "access_log": access_log,
+        "verbose": verbose or None,
+        "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
+    }
+    settings = verb.serve_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
+    return verb.serve(settings, demo_models=demo_models)
+
+
+@app.command()
 def demo(
     library: Annotated[Path, typer.Option(help="Folder for the synthesized songs.")] = Path("demo-library"),
     out: Annotated[Path, typer.Option(help="Folder for the rows and the report.")] = Path("demo-out"),

@@ -13,6 +13,9 @@ from tonearm.cli.terminal import ProgressLine, clock, hours
 from tonearm.errors import TooManyFailures, UsageError
 from tonearm.settings import TagSettings
 
+# What other verbs read of the same file.
+TABLES = ("train", "serve")
+
 
 def tag_settings(
     flags: Mapping[str, Any],
@@ -28,24 +31,47 @@ def tag_settings(
         SettingsError: an unknown key or a wrong value.
         UsageError: flags that contradict each other.
     """
-    values: dict[str, Any] = {}
-    if config is not None or Path("tonearm.toml").is_file():
-        values = settings_module.read_toml(config or "tonearm.toml")
-        values.pop("train", None)  # what `tonearm train` reads of the same file
+    values = read_values(config)
+    for table in TABLES:
+        values.pop(table, None)
     values = settings_module.merge(values, flags)
-    models = values.setdefault("models", {})
+    values["models"] = choose_models(
+        values.get("models", {}), genre_model=genre_model, tag_model=tag_model, demo_models=demo_models
+    )
+    return settings_module.build(TagSettings, values, where=str(config or "settings"))
+
+
+def read_values(config: Path | None) -> dict[str, Any]:
+    """Return the tables of ``config``, or of ./tonearm.toml where there is one.
+
+    Raises:
+        SettingsError: not a TOML file.
+    """
+    if config is None and not Path("tonearm.toml").is_file():
+        return {}
+    return settings_module.read_toml(config or "tonearm.toml")
+
+
+def choose_models(
+    models: Mapping[str, Any], *, genre_model: str | None, tag_model: str | None, demo_models: bool
+) -> dict[str, Any]:
+    """Return the table ``[models]`` with the flags that name checkpoints put in.
+
+    Raises:
+        UsageError: flags that contradict each other.
+    """
+    chosen = dict(models)
     if demo_models:
         if genre_model or tag_model:
             raise UsageError("got --demo-models together with --genre-model or --tag-model; give one or the other")
         from tonearm import demo
 
-        models |= {"genre_model": demo.genre_model_path(), "tag_model": demo.tag_model_path()}
-    models |= {
+        chosen |= {"genre_model": demo.genre_model_path(), "tag_model": demo.tag_model_path()}
+    chosen |= {
         name: value for name, value in (("genre_model", genre_model), ("tag_model", tag_model)) if value is not None
     }
     # TOML has no null; 'none' turns a head off from a file as from a flag.
-    models |= {name: None for name in ("genre_model", "tag_model") if models.get(name) == "none"}
-    return settings_module.build(TagSettings, values, where=str(config or "settings"))
+    return chosen | {name: None for name in ("genre_model", "tag_model") if chosen.get(name) == "none"}
 
 
 def tag(

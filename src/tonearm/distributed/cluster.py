@@ -80,6 +80,17 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
         yield plan(_node_resources(), num_workers, is_local=is_local)
 
 
+@contextlib.contextmanager
+def serving_session(*, verbose: bool = False) -> Iterator[None]:
+    """Join or start Ray as ``session`` does, for a server.
+
+    Raises:
+        ClusterError: the cluster cannot be reached.
+    """
+    with _joined(None, verbose):
+        yield
+
+
 def _node_resources() -> list[Mapping[str, float]]:
     import ray
 

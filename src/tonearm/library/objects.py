@@ -13,6 +13,7 @@ import tenacity
 
 from tonearm.errors import FetchError, SourceError
 from tonearm.library import datasets_source, stores
+from tonearm.library.allowed_uris import AllowedUris
 from tonearm.library.failures import Failure, diagnose, http_failure
 from tonearm.library.http_objects import request, wait_for
 from tonearm.library.track_ref import TrackRef, from_nanoseconds
@@ -36,10 +37,15 @@ class _Retry(Exception):
 
 
 class ObjectReader:
-    """Reads tracks' bytes from wherever their URIs point. Cheap to make, safe between threads and after a fork."""
+    """Reads tracks' bytes from wherever their URIs point. Cheap to make, safe between threads and after a fork.
 
-    def __init__(self, settings: FetchSettings) -> None:
+    Args:
+        allowed: where HTTP redirects may lead; None for anywhere.
+    """
+
+    def __init__(self, settings: FetchSettings, allowed: AllowedUris | None = None) -> None:
         self.settings = settings
+        self.allowed = allowed
 
     def read(self, ref: TrackRef) -> bytes:
         """Return the object's bytes: one GET an object on S3 and over HTTP, on the condition of the listed ETag.
@@ -81,7 +87,7 @@ class ObjectReader:
             elif kind == "s3":
                 data = _read_s3(ref, limit, left)
             elif kind in ("http", "https"):
-                data = _read_http(ref, limit, left)
+                data = _read_http(ref, limit, left, self.allowed)
             else:
                 data = _read_other(ref, limit, deadline)
         except SourceError as error:
@@ -160,7 +166,7 @@ def _read_s3(ref: TrackRef, limit: int, timeout_s: float) -> bytes:
     return wait_for(filesystem.loop, get, timeout_s=timeout_s)
 
 
-def _read_http(ref: TrackRef, limit: int, timeout_s: float) -> bytes:
+def _read_http(ref: TrackRef, limit: int, timeout_s: float, allowed: AllowedUris | None) -> bytes:
     async def take(response: aiohttp.ClientResponse) -> bytes:
         if response.status >= 400:
             raise _failed(ref, http_failure(response.status, response.reason or ""))
@@ -169,7 +175,7 @@ def _read_http(ref: TrackRef, limit: int, timeout_s: float) -> bytes:
             raise _changed(ref)
         return await _collect(ref, response.content.iter_chunked(CHUNK_BYTES), response.content_length, limit)
 
-    return request("GET", ref.uri, take, timeout_s=timeout_s)
+    return request("GET", ref.uri, take, timeout_s=timeout_s, allowed=allowed)
 
 
 async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: int) -> bytes:

@@ -79,6 +79,23 @@ def sigmoid(logits: Floats) -> Floats:
     return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 
 
+def rank(logits: Floats, labels: tuple[str, ...], function: str) -> tuple[Scored, ...]:
+    """Return every label with the mean over windows of its score, descending.
+
+    On one window this is what ``transformers.pipeline("audio-classification")`` answers.
+
+    Args:
+        logits: [W, L].
+        function: ``softmax``, ``sigmoid`` or ``none``, which is the pipeline's ``function_to_apply``.
+    """
+    apply = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda values: values}[function]
+    return _ranked(apply(logits).mean(axis=0, dtype=np.float64), labels)
+
+
+def _ranked(mean: NDArray[np.float64], labels: tuple[str, ...]) -> tuple[Scored, ...]:
+    return tuple((labels[index], float(mean[index])) for index in np.argsort(-mean, kind="stable"))
+
+
 def pool_genre(
     scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, temperature: float = 1.0
 ) -> GenreResult:
@@ -90,8 +107,7 @@ def pool_genre(
         temperature: what the logits are divided by.
     """
     windows = softmax(scores.logits / np.float32(temperature))
-    mean = windows.mean(axis=0, dtype=np.float64)
-    ranked = tuple((labels[index], float(mean[index])) for index in np.argsort(-mean, kind="stable"))
+    ranked = _ranked(windows.mean(axis=0, dtype=np.float64), labels)
     return GenreResult(*ranked[0], ranked, _mean(scores.embedding), labels, start_s, windows)
 
 

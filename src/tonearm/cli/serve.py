@@ -1,0 +1,162 @@
+"""``tonearm serve``: one command from nothing to a server, and from a server to nothing without a lost request."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tonearm import settings as settings_module
+from tonearm.cli.tag import choose_models, read_values
+from tonearm.errors import UsageError
+from tonearm.settings import ServeSettings
+
+# Tables of the settings file that every verb shares.
+SHARED_TABLES = ("models", "fetch", "decode")
+
+
+def serve_settings(
+    flags: Mapping[str, Any],
+    config: Path | None,
+    *,
+    genre_model: str | None,
+    tag_model: str | None,
+    demo_models: bool,
+) -> ServeSettings:
+    """Return the server's settings: flags over ``[serve]`` and the tables that tagging has too, over the defaults.
+
+    Raises:
+        SettingsError: an unknown key or a wrong value.
+        UsageError: flags that contradict each other.
+    """
+    file = read_values(config)
+    values = settings_module.merge({name: file[name] for name in SHARED_TABLES if name in file}, file.get("serve", {}))
+    values = settings_module.merge(values, flags)
+    values["models"] = choose_models(
+        values.get("models", {}), genre_model=genre_model, tag_model=tag_model, demo_models=demo_models
+    )
+    return settings_module.build(ServeSettings, values, where=str(config or "settings"))
+
+
+def make_key(name: str) -> int:
+    """Print a new API key and the line that lets it in; return the exit status."""
+    from tonearm.web.keys import new_key
+
+    key, line = new_key(name)
+    print(f"key, shown this once: {key}")
+    print(f"line for --api-key-file or TONEARM_API_KEYS: {line}")
+    return 0
+
+
+def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status.
+
+    Raises:
+        UsageError: a port that is taken, an address without keys.
+        CheckpointError, SettingsError: models that cannot be used.
+    """
+    from tonearm import demo
+    from tonearm.distributed import serve as server
+    from tonearm.models.runtimes import choose
+    from tonearm.web.gate import is_loopback
+    from tonearm.web.keys import read_keys
+
+    keys = read_keys(settings.api_keys, settings.api_key_file)
+    if not keys and not is_loopback(settings.host):
+        raise UsageError(
+            f"got --host {settings.host} without API keys, expected keys for anything but this machine; make one with "
+            "`tonearm serve --new-key NAME` and give --api-key-file"
+        )
+    _check_port(settings.host, settings.port)
+    choose(settings.models.runtime, settings.models.precision, None)
+    with tempfile.TemporaryDirectory(prefix="tonearm-serve-") as folder, _standard_output() as output:
+        if demo_models:
+            print(demo.NOTICE, file=sys.stderr)
+        with (
+            _access_log(settings, Path(folder), output) as path,
+            server.running(dataclasses.replace(settings, access_log=path), Path(folder) / "metrics") as drain,
+        ):
+            name = f"[{settings.host}]" if ":" in settings.host else settings.host
+            _say(output, f"serving at http://{name}:{settings.port}/ (API at /docs); Ctrl-C finishes what is in hand")
+            _wait_for_signal()
+            _say(output, "stopping: finishing what is in hand")
+            num_left = drain(settings.drain_timeout_s)
+        _say(output, f"stopped; {num_left} requests were cut off" if num_left else "stopped")
+    return 0
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise UsageError(
+            f"{host} port {port} cannot be listened on ({error.strerror}); give another --host or --port"
+        ) from None
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[int]:
+    """Yield a copy of standard output's descriptor: while Ray is quiet, the original goes to a log file."""
+    sys.stdout.flush()
+    copy = os.dup(1)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
+
+
+def _say(output: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(output, f"{text}\n".encode())
+
+
+@contextlib.contextmanager
+def _access_log(settings: ServeSettings, folder: Path, output: int) -> Iterator[str]:
+    """Yield where the ingress writes its lines: the file that was asked for, or a pipe to standard output."""
+    if settings.access_log is not None:
+        yield str(Path(settings.access_log).absolute())
+        return
+    path = folder / "access"
+    os.mkfifo(path)
+    # Open for both, so that neither side waits for the other and the end of one writer is not the end of the pipe.
+    pipe = os.open(path, os.O_RDWR)
+    ended = b"\n\n"
+
+    def copy() -> None:
+        while (lines := os.read(pipe, 2**16)) and not lines.endswith(ended):
+            with contextlib.suppress(OSError):
+                os.write(output, lines)
+
+    thread = threading.Thread(target=copy, name="access log", daemon=True)
+    thread.start()
+    try:
+        yield str(path)
+    finally:
+        os.write(pipe, ended)
+        thread.join(timeout=5)
+        os.close(pipe)
+
+
+def _wait_for_signal() -> None:
+    stopped = threading.Event()
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, lambda *_: stopped.set())
+    try:
+        # A wait without an end would not let Python see the signal on every platform.
+        while not stopped.wait(1.0):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

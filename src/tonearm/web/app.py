@@ -1,0 +1,311 @@
+"""The HTTP face: routes in, an ``Engine`` behind them. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+
+from tonearm import __version__
+from tonearm.errors import RequestError
+from tonearm.settings import ServeSettings
+from tonearm.tagging import TrackResult as Result
+from tonearm.tagging import result_columns
+from tonearm.web import messages
+from tonearm.web.answers import add_handlers, documented
+from tonearm.web.bodies import BodyReader
+from tonearm.web.bulk import bulk_lines
+from tonearm.web.engine import Engine
+from tonearm.web.gate import Gate
+from tonearm.web.observe import Observe
+from tonearm.web.telemetry import AccessLog, metrics
+
+T = TypeVar("T")
+FUNCTIONS: dict[str, messages.Function] = {"genre": "softmax", "tags": "sigmoid"}
+DEFAULT_TOP_K = 5
+HEALTH_FRESH_S = 2.0
+# A URI is at most 4,096 characters, of up to six bytes each where JSON escapes them.
+URI_BYTES = 2**15
+AUDIO_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file's bytes, in any format that FFmpeg reads.",
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "audio/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+MaxWindows = Annotated[
+    int | None, Query(ge=1, le=2**31 - 1, description="At most so many windows a head, taken evenly over the track.")
+]
+UPLOAD_ERRORS = documented(400, 401, 408, 413, 415, 422, 429, 503)
+
+
+def build_app(engine: Engine, settings: ServeSettings, gate: Gate) -> FastAPI:
+    """Return the app over ``engine``."""
+    # FastAPI's own /docs loads its script from elsewhere.
+    app = FastAPIOffline(
+        title="tonearm",
+        version=__version__,
+        summary="Genre, AudioSet tags, embeddings and a timeline of any audio file.",
+        redoc_url=None,
+        favicon_url="page/icon.svg",
+        static_url="/swagger",
+    )
+    add_handlers(app)
+    app.add_middleware(Observe, access_log=AccessLog(settings.access_log))
+    service = Service(engine, settings, gate)
+    _add_scoring(app, service)
+    _add_operation(app, service)
+    _add_pages(app)
+    return app
+
+
+class Service:
+    """What the routes share: reading, admission, the deadline."""
+
+    def __init__(self, engine: Engine, settings: ServeSettings, gate: Gate) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.gate = gate
+        self.reader = BodyReader(settings)
+        self.health: tuple[float, dict[str, str]] = (float("-inf"), {})
+        self.health_lock = asyncio.Lock()
+
+    async def enter(self, request: Request) -> None:
+        """Let a request to the models in.
+
+        Raises:
+            RequestError: unauthorized, rate_limited, busy or stopping.
+        """
+        await self.identify(request)
+        self.gate.meter(request.state.who)
+        self.gate.check_room()
+
+    async def identify(self, request: Request) -> None:
+        """Let an operator's request in.
+
+        Raises:
+            RequestError: unauthorized.
+        """
+        request.state.who = self.gate.identify(request)
+
+    async def within(self, work: Awaitable[T]) -> T:
+        """Return what ``work`` gives, in a place of its own and before the deadline.
+
+        Raises:
+            RequestError: busy, stopping or unavailable.
+        """
+        try:
+            with self.gate.place(), metrics().in_hand.track_inprogress():
+                async with asyncio.timeout(self.settings.request_timeout_s):
+                    return await work
+        except TimeoutError:
+            raise RequestError(
+                f"not done within serve.request_timeout_s = {self.settings.request_timeout_s:g}",
+                code="unavailable",
+                retry_after_s=30.0,
+            ) from None
+
+    def windows(self, asked: int | None) -> int | None:
+        """Return the limit that holds for a request."""
+        given = [count for count in (asked, self.settings.max_windows) if count is not None]
+        return min(given, default=None)
+
+    def message(self, result: Result, *, embeddings: bool = False) -> messages.TrackResult:
+        """Return a result as it travels."""
+        columns = result_columns(result)
+        for name in ("genre_embedding", "tag_embedding"):
+            vector = columns.pop(name, None)
+            if embeddings and vector is not None:
+                columns[name] = vector.tolist()
+        return messages.TrackResult.model_validate({**columns, **self.models(), "tonearm_version": __version__})
+
+    def models(self) -> dict[str, str | None]:
+        """Return the columns that name the checkpoints."""
+        plans = self.engine.plans
+        return {
+            name: plans[head].checkpoint.name if head in plans else None
+            for head, name in (("genre", "genre_model"), ("tags", "tag_model"))
+        }
+
+    async def check(self) -> dict[str, str]:
+        """Return the health of each head, asked anew at most every two seconds."""
+        async with self.health_lock:
+            if time.monotonic() - self.health[0] > HEALTH_FRESH_S:
+                self.health = (time.monotonic(), await self.engine.check())
+            return self.health[1]
+
+
+def _add_scoring(app: FastAPI, service: Service) -> None:
+    protected = [Depends(HTTPBearer(auto_error=False, description="An API key.")), Depends(service.enter)]
+    reader, engine = service.reader, service.engine
+
+    @app.post(
+        "/models/{name}",
+        response_model=list[messages.Label],
+        dependencies=protected,
+        responses={**UPLOAD_ERRORS, **documented(404)},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    **AUDIO_BODY["requestBody"]["content"],
+                    "application/json": {"schema": messages.ClassifyRequest.model_json_schema()},
+                },
+            }
+        },
+    )
+    async def classify(name: str, request: Request, max_windows: MaxWindows = None) -> list[messages.Label]:
+        """Classify audio as Hugging Face's inference API does; `InferenceClient(model=URL)` works unchanged.
+
+        Scores are the mean over all windows of the upload.
+        """
+        if name not in engine.plans:
+            known = " or ".join(engine.plans)
+            raise RequestError(f"got the model {name[:80]!r}, expected {known}", code="unknown_model")
+        with reader.budget() as held:
+            data, parameters = await reader.read_classify(request, held)
+            function = parameters.function_to_apply or FUNCTIONS[name]
+            ranked = await service.within(engine.classify(name, data, function, service.windows(max_windows)))
+        top = ranked[: parameters.top_k or DEFAULT_TOP_K]
+        return [messages.Label(label=label, score=score) for label, score in top]
+
+    @app.post("/v1/tag", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
+    async def tag(request: Request, max_windows: MaxWindows = None, embeddings: bool = False) -> messages.TrackResult:
+        """Say what both models hear in a file: genre, tags with their best windows, a timeline over the whole track."""
+        with reader.budget() as held:
+            data = await reader.read_audio(request, held)
+            result = await service.within(engine.tag(data, service.windows(max_windows)))
+        return service.message(result, embeddings=embeddings)
+
+    @app.post("/v1/embed", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
+    async def embed(request: Request, max_windows: MaxWindows = None) -> messages.Embeddings:
+        """Give a file's embeddings, the mean over its windows."""
+        with reader.budget() as held:
+            data = await reader.read_audio(request, held)
+            result = await service.within(engine.tag(data, service.windows(max_windows)))
+        return messages.Embeddings(
+            duration_s=result.info.duration_s,
+            coverage=result.coverage,
+            genre_embedding=result.genre.embedding.tolist() if result.genre is not None else None,
+            tag_embedding=result.tags.embedding.tolist() if result.tags is not None else None,
+            **service.models(),
+        )
+
+    @app.post("/v1/view", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
+    async def view(request: Request) -> messages.View:
+        """Give what a page draws of a file: its envelope and spectrograms, whatever formats the browser knows."""
+        with reader.budget() as held:
+            data = await reader.read_audio(request, held)
+            return await service.within(engine.view(data))
+
+    _add_bulk(app, service, protected)
+
+
+def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
+    settings = service.settings
+
+    @app.post(
+        "/v1/bulk",
+        dependencies=protected,
+        response_class=StreamingResponse,
+        responses={
+            200: {
+                "description": "One JSON object a line and URI, in the order in which they are done.",
+                "content": {"application/x-ndjson": {"schema": messages.BulkLine.model_json_schema()}},
+            },
+            **documented(400, 401, 408, 413, 415, 429, 503),
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": messages.BulkRequest.model_json_schema()}},
+            }
+        },
+    )
+    async def bulk(request: Request) -> StreamingResponse:
+        """Tag many objects under the prefixes that the operator allows; one line for each, also when it fails."""
+        with service.reader.budget() as held:
+            limit = settings.max_bulk_uris * URI_BYTES
+            asked = await service.reader.read_json(
+                request, held, messages.BulkRequest, min(limit, settings.max_body_bytes)
+            )
+        if len(asked.uris) > settings.max_bulk_uris:
+            raise RequestError(
+                f"got {len(asked.uris):,} URIs, expected at most {settings.max_bulk_uris:,} (serve.max_bulk_uris)",
+                code="malformed",
+            )
+
+        async def tag(uri: str) -> messages.TrackResult:
+            return service.message(await service.engine.tag_uri(uri, service.windows(asked.max_windows)))
+
+        async def lines() -> AsyncIterator[bytes]:
+            # One place for the whole request: it has its own bound on what is in hand.
+            with service.gate.place(), metrics().in_hand.track_inprogress():
+                async for line in bulk_lines(asked.uris, tag, concurrency=settings.bulk_concurrency):
+                    yield line
+
+        service.gate.check_room()
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+
+
+def _add_operation(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", dependencies=[Depends(service.identify)], responses=documented(401))
+    async def models() -> list[messages.Head]:
+        """Name the models that are served and their labels."""
+        return [
+            messages.Head(
+                name=head,
+                checkpoint=plan.checkpoint.name,
+                revision=plan.checkpoint.revision,
+                family=plan.checkpoint.family,
+                labels=list(plan.checkpoint.labels),
+                sample_rate=plan.windows.sample_rate,
+                window_s=plan.windows.window_samples / plan.windows.sample_rate,
+                embedding_dim=plan.checkpoint.embedding_dim,
+                function_to_apply=FUNCTIONS[head],
+            )
+            for head, plan in service.engine.plans.items()
+        ]
+
+    @app.get("/healthz", responses={503: {"model": messages.Health, "description": "A model does not answer"}})
+    async def healthz(response: Response) -> messages.Health:
+        """Say whether every model answers; each is asked, unless it has just answered somebody."""
+        found = await service.check()
+        is_well = all(state == "ok" for state in found.values()) and not service.gate.is_stopping
+        if not is_well:
+            response.status_code = 503
+            response.headers["Retry-After"] = "5"
+        return messages.Health(status="ok" if is_well else "unavailable", models=found)
+
+    @app.get(
+        "/metrics",
+        dependencies=[Depends(service.identify)],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401)},
+    )
+    async def prometheus() -> Response:
+        """Give Prometheus's text format; scrapers send a key as a bearer token."""
+        text = await asyncio.to_thread(metrics().text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_pages(app: FastAPI) -> None:
+    page = Path(str(files("tonearm.web") / "page"))
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return FileResponse(page / "index.html")
+
+    app.mount("/page", StaticFiles(directory=page), name="page")

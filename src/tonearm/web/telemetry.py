@@ -1,0 +1,96 @@
+"""What an operator sees: Prometheus metrics and one JSON line a request.
+
+Ingress, decoders and heads are processes of their own. They share their counters through files, as prometheus_client's
+multiprocess mode does it, so that /metrics of any ingress replica shows all of its machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+# Seconds: from a short clip on a GPU to hours of audio on a laptop.
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The instruments of this process."""
+
+    def __init__(self) -> None:
+        from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+        if FOLDER_VARIABLE in os.environ:
+            Path(os.environ[FOLDER_VARIABLE]).mkdir(parents=True, exist_ok=True)
+        self.registry = REGISTRY
+        self.requests = Counter("tonearm_requests", "Requests answered.", ["route", "method", "status"])
+        self.request_seconds = Histogram(
+            "tonearm_request_seconds",
+            "From a request's head to the end of its answer.",
+            ["route"],
+            buckets=LATENCY_BUCKETS,
+        )
+        self.in_hand = Gauge(
+            "tonearm_requests_in_hand", "Requests taken on and not yet answered.", multiprocess_mode="livesum"
+        )
+        self.audio_seconds = Counter("tonearm_audio_seconds", "Seconds of audio decoded.")
+        self.windows = Counter("tonearm_windows", "Windows scored; its rate is windows a second.", ["head"])
+        self.batch_windows = Histogram(
+            "tonearm_batch_windows", "Windows of one forward pass.", ["head"], buckets=BATCH_BUCKETS
+        )
+        self.forward_seconds = Counter("tonearm_forward_seconds", "Seconds spent in forward passes.", ["head"])
+        self.waiting_windows = Gauge(
+            "tonearm_waiting_windows", "Windows in a head's queue.", ["head"], multiprocess_mode="livesum"
+        )
+
+    def text(self) -> bytes:
+        """Return the metrics of all processes of this machine in Prometheus's text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        if FOLDER_VARIABLE not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)
+        return generate_latest(together)
+
+
+@functools.cache
+def metrics() -> Metrics:
+    """Return this process's instruments, made once."""
+    return Metrics()
+
+
+def forget_dead(pids: list[int]) -> None:
+    """Take the gauges of ended processes out of the sums; their counters stay."""
+    from prometheus_client import multiprocess
+
+    for pid in pids:
+        multiprocess.mark_process_dead(pid)
+
+
+class AccessLog:
+    """One JSON line a request: what was asked and answered, by whom, how long it took; never audio, never a key."""
+
+    def __init__(self, path: str | None) -> None:
+        # A pipe that nobody reads, or that is full, must not hold requests up.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        self.descriptor = os.open(path, flags, 0o640) if path else None
+
+    def write(self, **facts: Any) -> None:
+        """Write one line; it is dropped where it cannot be written."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 10**6 % 1000:03d}Z"
+        line = json.dumps({"time": stamp, **{name: value for name, value in facts.items() if value is not None}})
+        try:
+            if self.descriptor is None:
+                print(line, flush=True)
+            else:
+                os.write(self.descriptor, line.encode() + b"\n")
+        except OSError as error:
+            print(f"access log: {error}", file=sys.stderr)
