@@ -16,6 +16,7 @@
     │   │                            decode_timeout, decode_crashed, decode_memory
     │   └── ScoreError               score_failed
     ├── RequestError                 (see REQUEST_CODES)   –  see table   a request that a server does not fulfil
+    ├── ApiError                     the server's code     –   as answered   what tonearm.Client was answered
     ├── TooManyFailures              too_many_failures     3     –   more failed tracks than --max-error-rate allows
     ├── Incomplete                   incomplete            1     –   the audit found a track without its row: a bug
     └── Stopped                      stopped               4     –   ended early; the same command goes on from there
@@ -178,6 +179,23 @@ class RequestError(TonearmError):
     def hint(self) -> str:
         """What the client can do."""
         return REQUEST_CODES[self.code][1]
+
+
+class ApiError(TonearmError):
+    """What a server answered to ``tonearm.Client`` instead of a result.
+
+    Args:
+        code: the server's own word.
+        status: of HTTP.
+        retry_after_s: what its ``Retry-After`` said.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, status: int = 500, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class TooManyFailures(TonearmError):

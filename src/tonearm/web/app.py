@@ -48,6 +48,8 @@ AUDIO_BODY: dict[str, Any] = {
 MaxWindows = Annotated[
     int | None, Query(ge=1, le=2**31 - 1, description="At most so many windows a head, taken evenly over the track.")
 ]
+# Only for the document: ``Gate`` is who looks at keys.
+BEARER = HTTPBearer(auto_error=False, description="An API key.")
 UPLOAD_ERRORS = documented(400, 401, 408, 413, 415, 422, 429, 503)
 
 
@@ -148,7 +150,7 @@ class Service:
 
 
 def _add_scoring(app: FastAPI, service: Service) -> None:
-    protected = [Depends(HTTPBearer(auto_error=False, description="An API key.")), Depends(service.enter)]
+    protected = [Depends(BEARER), Depends(service.enter)]
     reader, engine = service.reader, service.engine
 
     @app.post(
@@ -261,7 +263,7 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", dependencies=[Depends(service.identify)], responses=documented(401))
+    @app.get("/v1/models", dependencies=[Depends(BEARER), Depends(service.identify)], responses=documented(401))
     async def models() -> list[messages.Head]:
         """Name the models that are served and their labels."""
         return [
@@ -291,7 +293,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/metrics",
-        dependencies=[Depends(service.identify)],
+        dependencies=[Depends(BEARER), Depends(service.identify)],
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401)},
     )
