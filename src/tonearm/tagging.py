@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +94,12 @@ def plan_heads(models: ModelSettings, *, max_windows: int | None, max_scored_s: 
             "`tonearm evaluate MODEL SOURCE --calibrate`"
         )
     return plans
+
+
+def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
+    """Return the columns of ``schema.TRACKS`` that name the checkpoints."""
+    names = {head: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for head, plan in plans.items()}
+    return {"genre_model": names.get("genre"), "tag_model": names.get("tags")}
 
 
 def decode_request(plans: dict[str, HeadPlan], max_scored_s: float) -> DecodeRequest:

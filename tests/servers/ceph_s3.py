@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.servers.debian import install
 from tests.servers.swift_s3 import ServerUnavailable, end_with_parent, free_ports
 
 ACCESS_KEY, SECRET_KEY = "test", "test-secret"
@@ -62,13 +63,6 @@ mgr data = {folder}/mgr
 rgw frontends = beast endpoint=127.0.0.1:{port}
 rgw thread pool size = 32
 """
-
-
-def install() -> None:
-    """Install Debian's packages; needs root."""
-    subprocess.run(["apt-get", "update", "-qq"], check=True)
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES], check=True, env=quiet)
 
 
 def start(folder: Path, *, die_with_parent: bool = False) -> dict[str, str]:
@@ -183,7 +177,7 @@ def main(arguments: list[str]) -> int:
     """Run ``install``, ``start DIR`` or ``stop DIR``."""
     match arguments:
         case ["install"]:
-            install()
+            install(PACKAGES)
         case ["start", folder]:
             environment = start(Path(folder).resolve())
             print("export " + " ".join(f"{name}={value}" for name, value in environment.items()))

@@ -44,7 +44,7 @@ def spectrograms(stream: PcmStream) -> tuple[str, str]:
 
 def _frames(stream: PcmStream) -> NDArray[np.float32]:
     pcm = np.pad(stream.pcm, (0, max(0, FRAME - len(stream.pcm))))
-    num_columns = int(min(NUM_COLUMNS, max(1, len(pcm) // (FRAME // 8))))
+    num_columns = min(NUM_COLUMNS, 1 + (len(pcm) - FRAME) // (FRAME // 8))
     starts = np.linspace(0, len(pcm) - FRAME, num_columns).astype(np.int64)
     return np.stack([pcm[start : start + FRAME] for start in starts]).astype(np.float32) * np.float32(stream.scale)
 

@@ -31,7 +31,7 @@ from tonearm.errors import DestinationError, Incomplete, Stopped, TonearmError
 from tonearm.library import lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination
 from tonearm.settings import ModelSettings, TagSettings
-from tonearm.tagging import HeadPlan, RunFacts, decode_request, plan_heads
+from tonearm.tagging import HeadPlan, RunFacts, decode_request, model_columns, plan_heads
 
 
 class Watcher(Protocol):
@@ -62,8 +62,7 @@ class Outcome:
 
 def run_facts(plans: dict[str, HeadPlan], run_id: str) -> RunFacts:
     """Return what every row says about the run that made it."""
-    names = {head: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for head, plan in plans.items()}
-    return RunFacts(run_id, __version__, names.get("genre"), names.get("tags"))
+    return RunFacts(run_id, __version__, **model_columns(plans))
 
 
 def fingerprint_facts(plans: dict[str, HeadPlan], settings: TagSettings) -> dict[str, Any]:

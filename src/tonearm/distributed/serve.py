@@ -49,7 +49,7 @@ DECODER_REQUESTS = 32
 HEAD_REQUESTS = 256
 CHECK_TIMEOUT_S = 20.0
 CHECK_FRESH_S = 10.0
-HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 20.0}
+HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
 
 
 class Ingress:
@@ -198,8 +198,8 @@ def running(settings: ServeSettings, metrics_folder: Path) -> Iterator[Callable[
         TonearmError: settings or checkpoints that cannot be used.
         ClusterError: it does not start.
     """
+    app = application(settings, metrics_folder)
     with cluster.serving_session(verbose=settings.verbose):
-        app = application(settings, metrics_folder)
         serve.start(http_options={"host": settings.host, "port": settings.port})
         try:
             handle = serve.run(app, name=APP_NAME, route_prefix="/")

@@ -19,7 +19,7 @@ from tonearm import __version__
 from tonearm.errors import RequestError
 from tonearm.settings import ServeSettings
 from tonearm.tagging import TrackResult as Result
-from tonearm.tagging import result_columns
+from tonearm.tagging import model_columns, result_columns
 from tonearm.web import messages
 from tonearm.web.answers import add_handlers, documented
 from tonearm.web.bodies import BodyReader
@@ -131,15 +131,9 @@ class Service:
             vector = columns.pop(name, None)
             if embeddings and vector is not None:
                 columns[name] = vector.tolist()
-        return messages.TrackResult.model_validate({**columns, **self.models(), "tonearm_version": __version__})
-
-    def models(self) -> dict[str, str | None]:
-        """Return the columns that name the checkpoints."""
-        plans = self.engine.plans
-        return {
-            name: plans[head].checkpoint.name if head in plans else None
-            for head, name in (("genre", "genre_model"), ("tags", "tag_model"))
-        }
+        return messages.TrackResult.model_validate(
+            {**columns, **model_columns(self.engine.plans), "tonearm_version": __version__}
+        )
 
     async def check(self) -> dict[str, str]:
         """Return the health of each head, asked anew at most every two seconds."""
@@ -202,7 +196,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
             coverage=result.coverage,
             genre_embedding=result.genre.embedding.tolist() if result.genre is not None else None,
             tag_embedding=result.tags.embedding.tolist() if result.tags is not None else None,
-            **service.models(),
+            **model_columns(engine.plans),
         )
 
     @app.post("/v1/view", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)

@@ -1,0 +1,221 @@
+"""A server with keys, limits and a short queue: who comes in, what happens when it is full, and how it ends."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import io
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+import tonearm
+from tests.commands import tonearm as run_tonearm
+from tests.commands import wait_for
+from tests.serving import Server, serving
+from tonearm.client import Retries
+from tonearm.web.keys import new_key
+
+MAX_QUEUE = 8
+CONFIG = f"""
+[serve]
+max_queue = {MAX_QUEUE}
+rate_limit = "400/minute"
+"""
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, tuple[str, str]]:
+    return {name: new_key(name) for name in ("app", "load", "monitor", "slow")}
+
+
+@pytest.fixture(scope="module")
+def server(keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "serve.toml").write_text(CONFIG)
+    (folder / "keys").write_text("# who may ask\n" + "\n".join(line for _, line in list(keys.values())[1:]) + "\n")
+    arguments = ("--config", folder / "serve.toml", "--api-key-file", folder / "keys")
+    with serving(*arguments, "--access-log", folder / "access.jsonl", TONEARM_API_KEYS=keys["app"][1]) as running:
+        yield running
+
+
+def noise(seconds: float) -> bytes:
+    file = io.BytesIO()
+    samples = np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds))
+    soundfile.write(file, samples, 16000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def ask(server: Server, key: str, data: bytes, path: str = "/v1/tag") -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", content=data, headers=bearer(key), timeout=120)
+
+
+def test_only_known_keys_come_in(server: Server, keys: dict[str, tuple[str, str]]) -> None:
+    clip = noise(2)
+    for name in ("app", "load"):  # one from the environment, one from the file
+        assert ask(server, keys[name][0], clip).status_code == 200
+    digest = keys["app"][1].partition(":")[2]
+    for headers in (
+        {},
+        bearer("ta-wrong"),
+        bearer(digest),
+        {"x-api-key": ""},
+        {"Authorization": f"Basic {keys['app'][0]}"},
+    ):
+        for method, path in (("POST", "/v1/tag"), ("POST", "/v1/bulk"), ("POST", "/models/x"), ("GET", "/metrics")):
+            response = httpx.request(method, f"{server.url}{path}", content=clip, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+            assert response.headers["www-authenticate"] == "Bearer"
+    assert httpx.post(f"{server.url}/v1/tag", content=clip, headers={"x-api-key": keys["app"][0]}).status_code == 200
+    for path in ("/", "/docs", "/openapi.json", "/healthz"):
+        assert httpx.get(server.url + path).status_code == 200
+    with tonearm.Client(server.url, api_key=keys["app"][0]) as client:
+        assert client.tag(clip).duration_s == 2.0
+
+
+def test_keys_and_audio_stay_out_of_the_log(server: Server, keys: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    key, line = keys["app"]
+    request_id = ask(server, key, noise(1)).headers["x-request-id"]
+    log = next(Path(part) for part in server.process.args if str(part).endswith("access.jsonl"))
+    wait_for(lambda: request_id in log.read_text(), timeout_s=10, what="the line")
+    text = log.read_text() + "\n".join([*server.lines, *server.errors])
+    assert '"who": "app"' in text
+    assert key not in text and line.partition(":")[2] not in text and "RIFF" not in text
+
+
+def test_overload_is_shed_and_passes(server: Server, keys: dict[str, tuple[str, str]]) -> None:
+    clip, count = noise(40), 10 * MAX_QUEUE
+    together = threading.Barrier(count)
+
+    def one(_: int) -> httpx.Response:
+        together.wait()
+        return ask(server, keys["load"][0], clip)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(one, range(count)))
+    counts = collections.Counter(answer.status_code for answer in answers)
+    assert set(counts) == {200, 503}, counts
+    assert counts[200] >= MAX_QUEUE
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.json()["code"] == "busy"
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert server.metrics(**bearer(keys["monitor"][0]))["tonearm_requests_in_hand"] == 0
+    assert {ask(server, keys["load"][0], clip).status_code for _ in range(MAX_QUEUE)} == {200}
+
+
+def test_the_client_waits_out_an_overload(server: Server, keys: dict[str, tuple[str, str]]) -> None:
+    clip = noise(20)
+    retries = Retries(num_attempts=30)
+
+    def one(_: int) -> float:
+        with tonearm.Client(server.url, api_key=keys["load"][0], retries=retries) as client:
+            return client.tag(clip).duration_s
+
+    with concurrent.futures.ThreadPoolExecutor(4 * MAX_QUEUE) as pool:
+        assert list(pool.map(one, range(4 * MAX_QUEUE))) == [20.0] * (4 * MAX_QUEUE)
+
+
+def test_a_client_that_asks_too_often(server: Server, keys: dict[str, tuple[str, str]]) -> None:
+    url, headers = f"{server.url}/v1/tag", bearer(keys["slow"][0])
+    with httpx.Client() as client:
+        for _ in range(401):
+            response = client.post(url, content=b"no audio", headers=headers)
+        assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
+        assert 1 <= int(response.headers["retry-after"]) <= 60
+    assert ask(server, keys["app"][0], noise(1)).status_code == 200  # the limit is each key's own
+
+
+@pytest.mark.parametrize("deployment", ["Genre", "Decoder"])
+def test_a_killed_replica_under_load(server: Server, keys: dict[str, tuple[str, str]], deployment: str) -> None:
+    clip, ended = noise(8), threading.Event()
+    seen: list[tuple[float, int]] = []
+
+    def load() -> None:
+        while not ended.is_set():
+            status = ask(server, keys["app"][0], clip).status_code
+            seen.append((time.monotonic(), status))
+            ended.wait(0.7)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: len(seen) >= 3, what="some answers")
+        victim = server.replica(deployment)
+        killed = time.monotonic()
+        os.kill(victim.pid, signal.SIGKILL)
+        wait_for(
+            lambda: any(when > killed + 1 and status == 200 for when, status in list(seen)),
+            timeout_s=30,
+            what="an answer after the kill",
+        )
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert {status for _, status in seen} <= {200, 503}
+    replaced = server.replica(deployment)
+    assert replaced.pid != victim.pid
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
+    """And is replaced: the process is there, but it does nothing."""
+    server.replica("Tags").suspend()
+    wait_for(lambda: httpx.get(f"{server.url}/healthz", timeout=60).status_code == 503, what="an unhealthy server")
+    body = httpx.get(f"{server.url}/healthz", timeout=60).json()
+    assert body["status"] == "unavailable"
+    assert body["models"]["genre"] == "ok" != body["models"]["tags"]
+    wait_for(lambda: httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200, what="its replacement")
+
+
+def test_what_is_in_hand_is_finished(server: Server, keys: dict[str, tuple[str, str]]) -> None:
+    """The last test: it stops the server."""
+    clip = noise(300)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(ask, server, keys["app"][0], clip) for _ in range(4)]
+        name = "tonearm_requests_in_hand"
+        wait_for(lambda: server.metrics(**bearer(keys["monitor"][0]))[name] == 4, timeout_s=20, what="the requests")
+        stopped = pool.submit(server.stop)
+        assert [answer.result().status_code for answer in answers] == [200] * 4
+        assert stopped.result() == 0
+    assert server.lines[-2:] == ["stopping: finishing what is in hand", "stopped"]
+    assert server.find_replica("Genre") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], "without API keys"),
+        (["--allow-uri", "/music"], "local files are never read"),
+        (["--rate-limit", "often"], "expected a rate such as 60/minute"),
+        (["--api-key-file", "/no/such/file"], "cannot be read"),
+        (["--genre-model", "/no/such/model"], "got --demo-models together with"),
+    ],
+)
+def test_a_server_that_cannot_start_says_so(arguments: list[str], said: str) -> None:
+    run = run_tonearm("serve", "--demo-models", "--port", "65431", *arguments)
+    assert run.returncode == 2, run.stderr
+    assert said in run.stderr and run.stderr.count("\n") <= 2
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = run_tonearm("serve", "--demo-models", "--port", str(port))
+    assert run.returncode == 2
+    assert f"port {port} cannot be listened on" in run.stderr
