@@ -1,4 +1,4 @@
-"""What tonearm takes against a loop over ``transformers.pipeline`` and against ``transformers.Trainer``, in one run.
+"""What tonearm takes against ``transformers.pipeline``, ``transformers.Trainer`` and a plain server, in one run.
 
 python -m bench              the demo library and full-size random checkpoints (about fifteen minutes on two cores)
 python -m bench --quick      the small models alone
@@ -12,7 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import end_to_end, machine, training
+from bench import end_to_end, machine, serving, training
+
+KINDS = {"tagging": end_to_end, "training": training, "serving": serving}
 
 
 def main() -> int:
@@ -20,13 +22,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the demo library alone")
     parser.add_argument("--write", type=Path, help="also write the tables to this Markdown file")
-    parser.add_argument("--only", choices=["tagging", "training"])
+    parser.add_argument("--only", choices=list(KINDS))
     arguments = parser.parse_args()
     sections = [f"Machine: {machine.describe()}"]
     is_right = True
     with tempfile.TemporaryDirectory(prefix="tonearm-bench-") as folder:
-        for kind in (end_to_end, training):
-            if arguments.only not in (None, "training" if kind is training else "tagging"):
+        for name, kind in KINDS.items():
+            if arguments.only not in (None, name):
                 continue
             for case in kind.cases(Path(folder), quick=arguments.quick):
                 section = kind.measure(case, Path(folder))

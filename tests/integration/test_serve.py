@@ -260,6 +260,8 @@ def test_a_body_that_never_ends(server: Server, song: bytes) -> None:
 
 
 def test_a_client_that_hangs_up(server: Server, long_song: bytes) -> None:
+    name = 'tonearm_requests_total{method="POST",route="/v1/tag",status="499"}'
+    before = server.metrics().get(name, 0)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             head = f"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(long_song)}\r\n\r\n"
@@ -267,8 +269,7 @@ def test_a_client_that_hangs_up(server: Server, long_song: bytes) -> None:
             wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] >= 1, timeout_s=20, what="the request")
     wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=20, what="its end")
     wait_for(lambda: server.metrics()['tonearm_waiting_windows{head="tags"}'] == 0, timeout_s=20, what="no work left")
-    metrics = server.metrics()
-    assert metrics['tonearm_requests_total{method="POST",route="/v1/tag",status="499"}'] == 3
+    assert server.metrics()[name] == before + 3
 
 
 # Long audio and the other routes

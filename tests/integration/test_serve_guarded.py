@@ -168,8 +168,9 @@ def test_a_killed_replica_under_load(server: Server, keys: dict[str, tuple[str, 
         for thread in threads:
             thread.join()
     assert {status for _, status in seen} <= {200, 503}
-    replaced = server.replica(deployment)
-    assert replaced.pid != victim.pid
+    assert server.replica(deployment).pid != victim.pid
+    figures = server.metrics(**bearer(keys["monitor"][0]))
+    assert figures['tonearm_waiting_windows{head="genre"}'] == 0  # what waited in the dead process waits no more
 
 
 @pytest.mark.slow

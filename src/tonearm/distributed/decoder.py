@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ from tonearm.models.pooling import Scored, rank
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan, Heads, TrackResult, decode_request
 from tonearm.web.messages import View
-from tonearm.web.telemetry import metrics
+from tonearm.web.telemetry import metrics, share
 
 T = TypeVar("T")
 # A long track's chunks wait in a head's queue two at a time, so that it shares the model with everybody else.
@@ -38,7 +39,10 @@ VIEW_HZ = 16000
 class Decoder:
     """A replica with some sandboxed children. A deployment; see ``serve.build``."""
 
-    def __init__(self, settings: ServeSettings, plans: dict[str, HeadPlan], heads: Mapping[str, Any]) -> None:
+    def __init__(
+        self, settings: ServeSettings, plans: dict[str, HeadPlan], heads: Mapping[str, Any], metrics_folder: Path
+    ) -> None:
+        share(metrics_folder)
         self.settings = settings
         self.heads = Heads(plans, settings.models)
         self.handles = dict(heads)

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tonearm.errors import ScoreError
 from tonearm.models.classifier import WindowScores
 from tonearm.settings import ServeSettings
 from tonearm.tagging import load_head
-from tonearm.web.telemetry import metrics
+from tonearm.web.telemetry import metrics, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +50,10 @@ def num_windows(chunks: Sequence[Chunk]) -> int:
 class Head:
     """One loaded checkpoint. A deployment, one a head; see ``serve.build``."""
 
-    def __init__(self, head: str, settings: ServeSettings, num_threads: int) -> None:
+    def __init__(self, head: str, settings: ServeSettings, num_threads: int, metrics_folder: Path) -> None:
         import torch
 
+        share(metrics_folder)
         # Ray sets OMP_NUM_THREADS to the actor's logical CPUs, which are not its cores.
         torch.set_num_threads(num_threads)
         self.head = head

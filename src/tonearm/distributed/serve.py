@@ -38,13 +38,13 @@ from tonearm.tagging import HeadPlan, TrackResult, plan_heads
 from tonearm.web.gate import Gate, parse_rate
 from tonearm.web.keys import read_keys
 from tonearm.web.messages import View
-from tonearm.web.telemetry import FOLDER_VARIABLE
+from tonearm.web.telemetry import share
 
 APP_NAME = "tonearm"
 DRAIN_GRACE_S = 5.0
 HEAD_NAMES = {"genre": "Genre", "tags": "Tags"}
 INGRESS_REQUESTS = 1024
-DECODER_REQUESTS = 32
+DECODER_REQUESTS = 256
 # A head's queue beyond what it scores now: enough that the next batch is always full.
 HEAD_REQUESTS = 256
 CHECK_TIMEOUT_S = 20.0
@@ -61,7 +61,9 @@ class Ingress:
         plans: Mapping[str, HeadPlan],
         decoder: DeploymentHandle,
         heads: Mapping[str, DeploymentHandle],
+        metrics_folder: Path,
     ) -> None:
+        share(metrics_folder)
         self.settings = settings
         self.gate = Gate(settings)
         self.engine = ServeEngine(settings, plans, decoder, heads)
@@ -167,7 +169,7 @@ def application(settings: ServeSettings, metrics_folder: Path | None = None) -> 
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     num_threads = settings.threads or max(1, cluster.usable_cores() // len(plans))
     folder = metrics_folder or _metrics_folder()
-    options: dict[str, Any] = {"num_cpus": 0, "runtime_env": {"env_vars": {FOLDER_VARIABLE: str(folder)}}}
+    options = {"num_cpus": 0}
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
         head: serve.deployment(
@@ -176,15 +178,15 @@ def application(settings: ServeSettings, metrics_folder: Path | None = None) -> 
             ray_actor_options=options,
             user_config=batching,
             **HEALTH,
-        )(Head).bind(head, settings, num_threads)
+        )(Head).bind(head, settings, num_threads, folder)
         for head in plans
     }
     decoder = serve.deployment(
         name="Decoder", max_ongoing_requests=DECODER_REQUESTS, ray_actor_options=options, **HEALTH
-    )(Decoder).bind(settings, plans, heads)
+    )(Decoder).bind(settings, plans, heads, folder)
     return serve.deployment(name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, ray_actor_options=options, **HEALTH)(
         serve.ingress()(Ingress)
-    ).bind(settings, plans, decoder, heads)
+    ).bind(settings, plans, decoder, heads, folder)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds: from a short clip on a GPU to hours of audio on a laptop.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def share(folder: Path) -> None:
+    """Have this process share its figures with the others of its machine through files in ``folder``.
+
+    To be called before the first use of ``metrics``: prometheus_client looks for the folder when it is imported.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER_VARIABLE] = str(folder)
 
 
 class Metrics:
@@ -26,8 +37,6 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
-        if FOLDER_VARIABLE in os.environ:
-            Path(os.environ[FOLDER_VARIABLE]).mkdir(parents=True, exist_ok=True)
         self.registry = REGISTRY
         self.requests = Counter("tonearm_requests", "Requests answered.", ["route", "method", "status"])
         self.request_seconds = Histogram(
@@ -56,23 +65,26 @@ class Metrics:
 
         if FOLDER_VARIABLE not in os.environ:
             return generate_latest(self.registry)
+        _forget_dead(Path(os.environ[FOLDER_VARIABLE]))
         together = CollectorRegistry()
         MultiProcessCollector(together)
         return generate_latest(together)
+
+
+def _forget_dead(folder: Path) -> None:
+    """Take the gauges of ended processes, replicas that were killed, out of the sums; their counters stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, str(folder))
 
 
 @functools.cache
 def metrics() -> Metrics:
     """Return this process's instruments, made once."""
     return Metrics()
-
-
-def forget_dead(pids: list[int]) -> None:
-    """Take the gauges of ended processes out of the sums; their counters stay."""
-    from prometheus_client import multiprocess
-
-    for pid in pids:
-        multiprocess.mark_process_dead(pid)
 
 
 class AccessLog:
