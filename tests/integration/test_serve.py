@@ -184,6 +184,8 @@ def as_json(**values: Any) -> bytes:
         ("/models/drums", b"x", "", (404, "unknown_model")),
         ("/models/", b"x", "", (404, "no_route")),
         ("/v2/tag", b"x", "", (404, "no_route")),
+        ("/v1/tag/", b"x", "", (404, "no_route")),
+        ("/%ff%00/..%2f", b"x", "", (404, "no_route")),
         ("/v1/tag?max_windows=0", b"x", "", (400, "malformed")),
         ("/v1/tag?max_windows=many", b"x", "", (400, "malformed")),
         ("/v1/tag", b"", "", (422, "empty_file")),
@@ -493,7 +495,7 @@ def test_health(server: Server) -> None:
 
 def test_a_stranger_on_this_machine_is_no_friend(server: Server, song: bytes) -> None:
     """Without keys only this machine is served: not another through a proxy here, not a page by DNS rebinding."""
-    for headers in ({"x-forwarded-for": "203.0.113.9"}, {"host": "evil.example"}):
+    for headers in ({"x-forwarded-for": "203.0.113.9"}, {"host": "evil.example"}, {"host": "["}):
         assert refusal(post(server, "/models/genre", song, **headers)) == (401, "unauthorized")
 
 

@@ -64,11 +64,16 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
         CheckpointError, SettingsError: models that cannot be used.
     """
     from tonearm import demo
-    from tonearm.distributed import serve as server
     from tonearm.models.runtimes import choose
-    from tonearm.web.gate import is_loopback
     from tonearm.web.keys import read_keys
 
+    try:
+        from tonearm.distributed import serve as server
+        from tonearm.web.gate import is_loopback
+    except ImportError as error:
+        raise UsageError(
+            f"a server needs packages that are not installed ({error}); pip install 'tonearm[serve]'"
+        ) from None
     keys = read_keys(settings.api_keys, settings.api_key_file)
     if not keys and not is_loopback(settings.host):
         raise UsageError(

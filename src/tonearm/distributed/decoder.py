@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,8 @@ class Decoder:
         self.handles = dict(heads)
         # Small chunks: those that find no room in a batch go to the end of the queue, and large ones would starve.
         self.chunk_windows = max(1, settings.batch_windows // 4)
-        self.reader = ObjectReader(settings.fetch, AllowedUris(settings.allow_uris))
+        fetch = dataclasses.replace(settings.fetch, max_bytes=min(settings.fetch.max_bytes, settings.max_body_bytes))
+        self.reader = ObjectReader(fetch, AllowedUris(settings.allow_uris))
         self.sandboxes: asyncio.Queue[DecodeSandbox] = asyncio.Queue()
         for _ in range(settings.decoders):
             self.sandboxes.put_nowait(DecodeSandbox(settings.decode))

@@ -153,40 +153,50 @@ def build(arguments: dict[str, Any]) -> Application:
     return application(build_settings(ServeSettings, values, where="args"))
 
 
-def application(settings: ServeSettings, metrics_folder: Path | None = None) -> Application:
+def application(settings: ServeSettings, metrics_folder: Path | None = None, *, num_gpus: float = 0.0) -> Application:
     """Return the deployments of one server.
 
     Args:
         metrics_folder: where the processes of a machine share their counters; by default one a cluster.
+        num_gpus: of each head.
 
     Raises:
         TonearmError: settings or checkpoints that cannot be used.
     """
-    settings = dataclasses.replace(settings, api_keys=read_keys(settings.api_keys, settings.api_key_file))
-    if settings.rate_limit:
-        parse_rate(settings.rate_limit)
-    AllowedUris(settings.allow_uris)
-    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+    settings, plans = check(settings)
     num_threads = settings.threads or max(1, cluster.usable_cores() // len(plans))
     folder = metrics_folder or _metrics_folder()
-    options = {"num_cpus": 0}
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
         head: serve.deployment(
             name=HEAD_NAMES[head],
             max_ongoing_requests=HEAD_REQUESTS,
-            ray_actor_options=options,
+            ray_actor_options={"num_cpus": 0, "num_gpus": num_gpus},
             user_config=batching,
             **HEALTH,
         )(Head).bind(head, settings, num_threads, folder)
         for head in plans
     }
+    options = {"num_cpus": 0}
     decoder = serve.deployment(
         name="Decoder", max_ongoing_requests=DECODER_REQUESTS, ray_actor_options=options, **HEALTH
     )(Decoder).bind(settings, plans, heads, folder)
     return serve.deployment(name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, ray_actor_options=options, **HEALTH)(
         serve.ingress()(Ingress)
     ).bind(settings, plans, decoder, heads, folder)
+
+
+def check(settings: ServeSettings) -> tuple[ServeSettings, dict[str, HeadPlan]]:
+    """Return the settings with all API keys read, and the heads; nothing is started.
+
+    Raises:
+        TonearmError: settings or checkpoints that cannot be used.
+    """
+    if settings.rate_limit:
+        parse_rate(settings.rate_limit)
+    AllowedUris(settings.allow_uris)
+    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+    return dataclasses.replace(settings, api_keys=read_keys(settings.api_keys, settings.api_key_file)), plans
 
 
 @contextlib.contextmanager
@@ -200,8 +210,10 @@ def running(settings: ServeSettings, metrics_folder: Path) -> Iterator[Callable[
         TonearmError: settings or checkpoints that cannot be used.
         ClusterError: it does not start.
     """
-    app = application(settings, metrics_folder)
+    settings, plans = check(settings)
     with cluster.serving_session(verbose=settings.verbose):
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        app = application(settings, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
         serve.start(http_options={"host": settings.host, "port": settings.port})
         try:
             handle = serve.run(app, name=APP_NAME, route_prefix="/")

@@ -82,7 +82,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "no_route", 405: "no_method"}.get(error.status_code, "malformed")
-        path = request.url.path.encode("unicode_escape").decode()[:200]
+        path = request.scope["path"].encode("unicode_escape").decode()[:200]
         answer = error_response(request, RequestError(f"{request.method} {path}: {error.detail}", code=code))
         answer.status_code = error.status_code
         answer.headers.update(error.headers or {})
@@ -90,6 +90,6 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
-        logging.getLogger("tonearm").error("a bug while answering %s", request.url.path, exc_info=error)
+        logging.getLogger("tonearm").error("a bug while answering %s", request.scope["path"], exc_info=error)
         said = TonearmError(HTTPStatus.INTERNAL_SERVER_ERROR.phrase, code="internal")
         return error_response(request, said)

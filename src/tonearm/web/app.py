@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -61,6 +61,7 @@ def build_app(engine: Engine, settings: ServeSettings, gate: Gate) -> FastAPI:
         version=__version__,
         summary="Genre, AudioSet tags, embeddings and a timeline of any audio file.",
         redoc_url=None,
+        redirect_slashes=False,
         favicon_url="page/icon.svg",
         static_url="/swagger",
     )
@@ -102,8 +103,8 @@ class Service:
         """
         request.state.who = self.gate.identify(request)
 
-    async def within(self, work: Awaitable[T]) -> T:
-        """Return what ``work`` gives, in a place of its own and before the deadline.
+    async def within(self, work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """Return what ``work(*arguments)`` gives, in a place of its own and before the deadline.
 
         Raises:
             RequestError: busy, stopping or unavailable.
@@ -111,7 +112,7 @@ class Service:
         try:
             with self.gate.place(), metrics().in_hand.track_inprogress():
                 async with asyncio.timeout(self.settings.request_timeout_s):
-                    return await work
+                    return await work(*arguments)
         except TimeoutError:
             raise RequestError(
                 f"not done within serve.request_timeout_s = {self.settings.request_timeout_s:g}",
@@ -173,7 +174,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         with reader.budget() as held:
             data, parameters = await reader.read_classify(request, held)
             function = parameters.function_to_apply or FUNCTIONS[name]
-            ranked = await service.within(engine.classify(name, data, function, service.windows(max_windows)))
+            ranked = await service.within(engine.classify, name, data, function, service.windows(max_windows))
         top = ranked[: parameters.top_k or DEFAULT_TOP_K]
         return [messages.Label(label=label, score=score) for label, score in top]
 
@@ -182,7 +183,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         """Say what both models hear in a file: genre, tags with their best windows, a timeline over the whole track."""
         with reader.budget() as held:
             data = await reader.read_audio(request, held)
-            result = await service.within(engine.tag(data, service.windows(max_windows)))
+            result = await service.within(engine.tag, data, service.windows(max_windows))
         return service.message(result, embeddings=embeddings)
 
     @app.post("/v1/embed", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
@@ -190,7 +191,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         """Give a file's embeddings, the mean over its windows."""
         with reader.budget() as held:
             data = await reader.read_audio(request, held)
-            result = await service.within(engine.tag(data, service.windows(max_windows)))
+            result = await service.within(engine.tag, data, service.windows(max_windows))
         return messages.Embeddings(
             duration_s=result.info.duration_s,
             coverage=result.coverage,
@@ -204,7 +205,7 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         """Give what a page draws of a file: its envelope and spectrograms, whatever formats the browser knows."""
         with reader.budget() as held:
             data = await reader.read_audio(request, held)
-            return await service.within(engine.view(data))
+            return await service.within(engine.view, data)
 
     _add_bulk(app, service, protected)
 

@@ -74,7 +74,7 @@ class Gate:
         # Another machine's request may come through a proxy on this one, and a page of another site may name this
         # machine's address as its own (DNS rebinding).
         is_direct = not any(name in request.headers for name in FORWARDED)
-        if not (is_loopback(host) and is_direct and is_loopback(request.url.hostname)):
+        if not (is_loopback(host) and is_direct and is_loopback(_asked_host(request))):
             raise RequestError("without API keys only requests from this machine are served", code="unauthorized")
         return str(host)
 
@@ -128,6 +128,12 @@ class Gate:
 def retry_after(seconds: float) -> str:
     """Return the value of a ``Retry-After`` header: whole seconds, from 1 to a minute."""
     return str(max(1, math.ceil(min(seconds, MAX_RETRY_AFTER_S))))
+
+
+def _asked_host(request: Request) -> str:
+    """Return the host of the ``Host`` header, whatever a client has put there."""
+    host = request.headers.get("host", "")
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 def _given_key(request: Request) -> str:

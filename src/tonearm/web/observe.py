@@ -63,19 +63,20 @@ class Observe:
             await send(message)
 
         started = time.monotonic()
-        ended_early = False
         try:
             await self.app(scope, count_in, count_out)
         except asyncio.CancelledError:
-            ended_early = True
+            seen["status"] = GONE  # perhaps in the middle of its answer
+            raise
+        except Exception:
+            seen["status"] = 500  # which is answered further out
             raise
         finally:
-            self._note(scope, seen, time.monotonic() - started, ended_early)
+            self._note(scope, seen, time.monotonic() - started)
 
-    def _note(self, scope: Scope, seen: dict[str, int], elapsed_s: float, ended_early: bool) -> None:
+    def _note(self, scope: Scope, seen: dict[str, int], elapsed_s: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        status = GONE if ended_early else seen["status"]
-        state = scope["state"]
+        status, state = seen["status"], scope["state"]
         metrics().requests.labels(route, scope["method"], status).inc()
         metrics().request_seconds.labels(route).observe(elapsed_s)
         client = scope.get("client")

@@ -1,0 +1,57 @@
+"""serve/config.yaml on a real Ray cluster of one node, by Ray's own commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from tests.commands import environment, wait_for
+from tests.servers.swift_s3 import free_ports
+from tests.unit.test_serve_config import CONFIG, read_config
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.slow
+def test_serve_deploy(tmp_path: Path) -> None:
+    port, dashboard = free_ports(2)
+    config = read_config()
+    config["http_options"] |= {"host": "127.0.0.1", "port": port}
+    config["applications"][0]["args"] = {"demo_models": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    address, url = f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{port}"
+    env = environment(RAY_AUTH_MODE="disabled")
+    start = ["start", "--head", "--block", "--port=0", "--num-cpus=6", f"--dashboard-port={dashboard}"]
+    with (tmp_path / "ray.log").open("w") as log:
+        ray = subprocess.Popen([BIN / "ray", *start], env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(lambda: answers(f"{address}/api/version"), what="the cluster")
+        deploy = [BIN / "serve", "deploy", tmp_path / "config.yaml", "-a", address]
+        subprocess.run(deploy, env=env, cwd=CONFIG.parents[1], check=True, capture_output=True, timeout=60)
+        wait_for(lambda: answers(f"{url}/healthz"), what="the server")
+        clip = io.BytesIO()
+        soundfile.write(clip, np.random.default_rng(0).normal(0, 0.1, 32000), 16000, format="WAV")
+        assert httpx.post(f"{url}/v1/tag", content=clip.getvalue(), timeout=60).json()["coverage"] == 1.0
+        # The heads are processes of their own, and their figures are there all the same.
+        assert 'tonearm_windows_total{head="tags"} 1.0' in httpx.get(f"{url}/metrics").text
+    finally:
+        ray.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ray.wait(60)
+        ray.kill()
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, timeout=30).status_code == 200
+    return False
