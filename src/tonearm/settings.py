@@ -218,7 +218,7 @@ class ServeSettings:
         batch_windows: windows of one forward pass of a head at most, of any number of requests.
         batch_wait_s: how long a window waits for others when the model is idle.
         decoders: child processes a decoding replica.
-        threads: of a head's replica on processors; its share of the machine by default.
+        threads: of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
         access_log: a file to append one JSON line a request to; standard output by default.
         drain_timeout_s: how long requests in hand may take to end when the server is stopped.
     """

@@ -164,7 +164,7 @@ def application(settings: ServeSettings, metrics_folder: Path | None = None, *, 
         TonearmError: settings or checkpoints that cannot be used.
     """
     settings, plans = check(settings)
-    num_threads = settings.threads or max(1, cluster.usable_cores() // len(plans))
+    num_threads = settings.threads or cluster.usable_cores()
     folder = metrics_folder or _metrics_folder()
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {

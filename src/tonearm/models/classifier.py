@@ -117,11 +117,9 @@ class Classifier:
         by_length: dict[int, list[int]] = defaultdict(list)
         for index, window in enumerate(windows):
             by_length[len(window)].append(index)
-        for length, indices in by_length.items():
-            # A batch is so much audio: of clips shorter than a window it takes more of them.
-            size = max(1, self.batch_size * self._plan.window_samples // max(1, length))
-            for first in range(0, len(indices), size):
-                batch = indices[first : first + size]
+        for indices in by_length.values():
+            for first in range(0, len(indices), self.batch_size):
+                batch = indices[first : first + self.batch_size]
                 scores = self._runtime.run(np.stack([windows[index] for index in batch]))
                 logits[batch], embedding[batch] = scores
         return WindowScores(logits, embedding)
