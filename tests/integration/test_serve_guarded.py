@@ -205,6 +205,7 @@ def test_what_is_in_hand_is_finished(server: Server, keys: dict[str, tuple[str, 
         (["--allow-uri", "/music"], "local files are never read"),
         (["--rate-limit", "often"], "expected a rate such as 60/minute"),
         (["--api-key-file", "/no/such/file"], "cannot be read"),
+        (["--access-log", "/no/such/folder/log"], "cannot be written"),
         (["--genre-model", "/no/such/model"], "got --demo-models together with"),
     ],
 )

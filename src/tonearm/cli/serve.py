@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tonearm import settings as settings_module
-from tonearm.cli.tag import choose_models, read_values
+from tonearm.cli.tag import choose_models, read_values, stop_like_ctrl_c
 from tonearm.errors import UsageError
 from tonearm.settings import ServeSettings
 
@@ -74,6 +74,7 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
         raise UsageError(
             f"a server needs packages that are not installed ({error}); pip install 'tonearm[serve]'"
         ) from None
+    stop_like_ctrl_c()  # also before it serves
     keys = read_keys(settings.api_keys, settings.api_key_file)
     if not keys and not is_loopback(settings.host):
         raise UsageError(
@@ -130,18 +131,26 @@ def _say(output: int, text: str) -> None:
 def _access_log(settings: ServeSettings, folder: Path, output: int) -> Iterator[str]:
     """Yield where the ingress writes its lines: the file that was asked for, or a pipe to standard output."""
     if settings.access_log is not None:
-        yield str(Path(settings.access_log).absolute())
+        log = Path(settings.access_log).absolute()
+        try:
+            log.open("a").close()
+        except OSError as error:
+            raise UsageError(f"the access log {log} cannot be written ({error.strerror}); give another") from None
+        yield str(log)
         return
     path = folder / "access"
     os.mkfifo(path)
     # Open for both, so that neither side waits for the other and the end of one writer is not the end of the pipe.
     pipe = os.open(path, os.O_RDWR)
-    ended = b"\n\n"
+    ended = b"\0"
 
     def copy() -> None:
-        while (lines := os.read(pipe, 2**16)) and not lines.endswith(ended):
+        is_last = False
+        while not is_last:
+            lines = os.read(pipe, 2**16)
+            is_last = lines.endswith(ended)
             with contextlib.suppress(OSError):
-                os.write(output, lines)
+                os.write(output, lines.removesuffix(ended))
 
     thread = threading.Thread(target=copy, name="access log", daemon=True)
     thread.start()

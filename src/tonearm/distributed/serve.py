@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from ray.serve.handle import DeploymentHandle
 from tonearm.distributed import cluster
 from tonearm.distributed.decoder import Decoder
 from tonearm.distributed.head import Head
-from tonearm.distributed.replicas import ask
+from tonearm.distributed.replicas import REPLICA_ERRORS, ask
 from tonearm.errors import ClusterError, TonearmError
 from tonearm.library.allowed_uris import AllowedUris
 from tonearm.models.pooling import Scored
@@ -216,15 +217,28 @@ def running(settings: ServeSettings, metrics_folder: Path) -> Iterator[Callable[
         app = application(settings, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
         serve.start(http_options={"host": settings.host, "port": settings.port})
         try:
-            handle = serve.run(app, name=APP_NAME, route_prefix="/")
-            yield lambda timeout_s: handle.drain.remote(timeout_s).result(timeout_s=timeout_s + DRAIN_GRACE_S)
-        except (RuntimeError, TimeoutError) as error:
-            reason = str(error).strip().splitlines()
-            raise ClusterError(
-                f"the server did not start: {reason[-1] if reason else type(error).__name__}; give --verbose for more"
-            ) from error
+            handle = _run(app)
+            yield functools.partial(_drain, handle)
         finally:
             serve.shutdown()
+
+
+def _drain(handle: DeploymentHandle, timeout_s: float) -> int:
+    try:
+        num_left: int = handle.drain.remote(timeout_s).result(timeout_s=timeout_s + DRAIN_GRACE_S)
+    except (TimeoutError, *REPLICA_ERRORS):
+        return 0  # an ingress that does not answer has nothing in hand that could still be finished
+    return num_left
+
+
+def _run(app: Application) -> DeploymentHandle:
+    try:
+        return serve.run(app, name=APP_NAME, route_prefix="/")
+    except (RuntimeError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()
+        raise ClusterError(
+            f"the server did not start: {reason[-1] if reason else type(error).__name__}; give --verbose for more"
+        ) from error
 
 
 def _metrics_folder() -> Path:
