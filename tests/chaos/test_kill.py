@@ -85,6 +85,7 @@ def test_killed_driver_resumes_to_the_undisturbed_table(
     assert_equal(read_tracks(out), undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["ScoreTracks", "decode_tracks"])
 def test_killed_worker_is_replaced(
     title: str, running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table
@@ -101,6 +102,7 @@ def test_killed_worker_is_replaced(
     assert_equal(read_tracks(out), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_second_run_into_the_same_place_is_refused(
     running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_second_run_into_the_same_place_is_refused(
     assert_equal(read_tracks(out), undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_resumably(running: tuple[subprocess.Popen[str], Path], library: Path, settings: Path) -> None:
     process, out = running
     wait_for(lambda: bool(finished_files(out)), what="a finished file")

@@ -60,6 +60,7 @@ def test_a_data_set_without_audio_says_so(tmp_path: Path) -> None:
         list(list_tracks([str(tmp_path / "set")]))
 
 
+@pytest.mark.slow
 def test_it_is_tagged(songs: Path, tmp_path: Path) -> None:
     save(songs, tmp_path / "set")
     run = tonearm("tag", tmp_path / "set", "--out", tmp_path / "out", "--demo-models")

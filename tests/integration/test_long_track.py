@@ -15,7 +15,8 @@ HOURS_S = 3 * 3600.0
 LIMIT_BYTES = 2 * 2**30
 
 
-@pytest.mark.parametrize("max_windows", [None, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("max_windows", [None, 12])
 def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
     library, out = tmp_path / "library", tmp_path / "out"
     library.mkdir()

@@ -143,6 +143,7 @@ def test_new_changed_and_retried_tracks_only(
     )
 
 
+@pytest.mark.slow
 def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
     models = save_small(tmp_path / "hubert", "hubert"), save_small(tmp_path / "ast", AST)
     out = tmp_path / "out"
@@ -202,6 +203,7 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str, son
     assert not list((tmp_path / "out").rglob("*.parquet")) or "--workers" in arguments
 
 
+@pytest.mark.slow
 def test_weights_that_only_the_worker_reads_are_refused_in_one_line(songs: Path, tmp_path: Path) -> None:
     model = save_small(tmp_path / "hubert", "hubert")
     weights = load_file(model / "model.safetensors")

@@ -141,6 +141,7 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
     assert (out / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_two_workers_learn_as_one(
     trained: tuple[Path, subprocess.CompletedProcess[str]], collection: Path, start: Path, cache: str, tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def test_two_workers_learn_as_one(
     assert [float(line.split()[1]) for line in logged.read_text().splitlines()] == pytest.approx(losses[1])
 
 
+@pytest.mark.slow
 def test_it_tags_evaluates_and_is_calibrated(
     trained: tuple[Path, subprocess.CompletedProcess[str]], collection: Path, tmp_path: Path
 ) -> None:

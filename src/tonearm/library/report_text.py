@@ -42,6 +42,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "It decodes, but to less than one frame of the model.",
         "Nothing: it is too short to have a genre.",
     ),
+    "too_long": (
+        "The track is longer than a server takes.",
+        "Raise serve.max_duration_s.",
+    ),
     "decode_timeout": (
         "Decoding took longer than decode.timeout_s and was ended.",
         "Raise decode.timeout_s if the file is sound and merely long.",
