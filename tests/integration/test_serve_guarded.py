@@ -176,12 +176,18 @@ def test_a_killed_replica_under_load(server: Server, keys: dict[str, tuple[str, 
 @pytest.mark.slow
 def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
     """And is replaced: the process is there, but it does nothing."""
+    answers: list[httpx.Response] = []
+
+    def answers_with(status: int) -> bool:
+        answers.append(httpx.get(f"{server.url}/healthz", timeout=60))
+        return answers[-1].status_code == status
+
     server.replica("Tags").suspend()
-    wait_for(lambda: httpx.get(f"{server.url}/healthz", timeout=60).status_code == 503, what="an unhealthy server")
-    body = httpx.get(f"{server.url}/healthz", timeout=60).json()
+    wait_for(lambda: answers_with(503), what="an unhealthy server")
+    body = answers[-1].json()
     assert body["status"] == "unavailable"
     assert body["models"]["genre"] == "ok" != body["models"]["tags"]
-    wait_for(lambda: httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200, what="its replacement")
+    wait_for(lambda: answers_with(200), what="its replacement")
 
 
 def test_what_is_in_hand_is_finished(server: Server, keys: dict[str, tuple[str, str]]) -> None:
