@@ -1,6 +1,6 @@
 """What tonearm takes against ``transformers.pipeline``, ``transformers.Trainer`` and a plain server, in one run.
 
-python -m bench              the demo library and full-size random checkpoints (about fifteen minutes on two cores)
+python -m bench              the demo library and full-size random checkpoints (about half an hour on two cores)
 python -m bench --quick      the small models alone
 python -m bench --only training
 """
