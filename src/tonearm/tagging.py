@@ -241,7 +241,7 @@ class Tagger(Heads):
         except (RuntimeError, ValueError, MemoryError) as error:
             # One track's windows may be what broke the batch: alone, only that track fails.
             if len(tracks) <= 1:
-                return [ScoreError(f"{head}: {_first_line(error)}", code="score_failed") for _ in tracks]
+                return [ScoreError(f"{head}: {first_line(error)}", code="score_failed") for _ in tracks]
             return [result for track in tracks for result in self._score_head(head, [track])]
 
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
@@ -336,5 +336,6 @@ def _covered_samples(starts: NDArray[np.int64], window_samples: int, num_samples
     return int(np.minimum(gaps, window_samples).sum())
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return what an error says in a line; its kind where it says nothing, as a ``MemoryError`` often does."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -66,7 +66,7 @@ def choose_models(
             raise UsageError("got --demo-models together with --genre-model or --tag-model; give one or the other")
         from tonearm import demo
 
-        chosen |= {"genre_model": demo.genre_model_path(), "tag_model": demo.tag_model_path()}
+        chosen |= demo.models()
     chosen |= {
         name: value for name, value in (("genre_model", genre_model), ("tag_model", tag_model)) if value is not None
     }

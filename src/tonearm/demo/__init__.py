@@ -7,6 +7,11 @@ from importlib.resources import files
 NOTICE = "demo models: small, and they know only synthesized music; for real music leave out --demo-models"
 
 
+def models() -> dict[str, str]:
+    """Return the settings that name both small models."""
+    return {"genre_model": genre_model_path(), "tag_model": tag_model_path()}
+
+
 def genre_model_path() -> str:
     """Return the folder of the small genre model."""
     return str(files("tonearm.demo") / "models" / "genre")

@@ -33,7 +33,7 @@ from tonearm.web.telemetry import metrics, share
 T = TypeVar("T")
 # A long track's chunks wait in a head's queue two at a time, so that it shares the model with everybody else.
 CHUNKS_AHEAD = 2
-# What the page shows is what the models hear: 16 kHz. A frame of it is the shortest track there is to show.
+# What the page shows is what the models hear.
 VIEW_HZ = 16000
 
 

@@ -19,7 +19,7 @@ from tonearm.distributed.replicas import gives_errors
 from tonearm.errors import ScoreError
 from tonearm.models.classifier import WindowScores
 from tonearm.settings import ServeSettings
-from tonearm.tagging import load_head
+from tonearm.tagging import first_line, load_head
 from tonearm.web.telemetry import metrics, share
 
 
@@ -111,7 +111,7 @@ class Head:
             # One request's windows may be what broke the batch: alone, only that request fails.
             if len(chunks) > 1:
                 return [outcome for chunk in chunks for outcome in self._score([chunk])]
-            return [ScoreError(f"{self.head}: {str(error).strip().splitlines()[0]}", code="score_failed")]
+            return [ScoreError(f"{self.head}: {first_line(error)}", code="score_failed")]
         count = num_windows(chunks)
         metrics().windows.labels(self.head).inc(count)
         metrics().batch_windows.labels(self.head).observe(count)

@@ -146,27 +146,21 @@ def build(arguments: dict[str, Any]) -> Application:
     if values.pop("demo_models", False):
         from tonearm import demo
 
-        values["models"] = {
-            **values.get("models", {}),
-            "genre_model": demo.genre_model_path(),
-            "tag_model": demo.tag_model_path(),
-        }
+        values["models"] = {**values.get("models", {}), **demo.models()}
     return application(build_settings(ServeSettings, values, where="args"))
 
 
-def application(settings: ServeSettings, metrics_folder: Path | None = None, *, num_gpus: float = 0.0) -> Application:
-    """Return the deployments of one server.
-
-    Args:
-        metrics_folder: where the processes of a machine share their counters; by default one a cluster.
-        num_gpus: of each head.
+def application(settings: ServeSettings) -> Application:
+    """Return the deployments of one server on a cluster.
 
     Raises:
         TonearmError: settings or checkpoints that cannot be used.
     """
-    settings, plans = check(settings)
+    return _deployments(*check(settings), _metrics_folder(), num_gpus=0.0)
+
+
+def _deployments(settings: ServeSettings, plans: dict[str, HeadPlan], folder: Path, *, num_gpus: float) -> Application:
     num_threads = settings.threads or cluster.usable_cores()
-    folder = metrics_folder or _metrics_folder()
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
         head: serve.deployment(
@@ -214,7 +208,7 @@ def running(settings: ServeSettings, metrics_folder: Path) -> Iterator[Callable[
     settings, plans = check(settings)
     with cluster.serving_session(verbose=settings.verbose):
         gpus = ray.cluster_resources().get("GPU", 0.0)
-        app = application(settings, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
+        app = _deployments(settings, plans, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
         serve.start(http_options={"host": settings.host, "port": settings.port})
         try:
             handle = _run(app)
