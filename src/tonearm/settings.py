@@ -32,10 +32,17 @@ TAG_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
 @dataclasses.dataclass(frozen=True)
 class FetchSettings:
-    """How objects are read from a store."""
+    """How objects are read from a store.
+
+    Attributes:
+        timeout_s: an object, all attempts together.
+        stall_timeout_s: how long a connection may be silent before the attempt counts as failed.
+        concurrency: reads ahead of each decoder.
+    """
 
     max_bytes: Positive = 2**30
     timeout_s: Seconds = 300.0
+    stall_timeout_s: Seconds = 30.0
     num_attempts: Positive = 5
     backoff_s: Annotated[float, Ge(0)] = 0.5
     concurrency: Positive = 4

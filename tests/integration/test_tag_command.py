@@ -136,7 +136,7 @@ def test_new_changed_and_retried_tracks_only(
     kept = {key: row for key, row in before.items() if row["status"] == "ok"}
     assert {key: after[key] for key in kept} == kept
     made = [row for key, row in after.items() if key not in kept]
-    # drop_failed removed the old row of the empty file with the others.
+    # The empty file's row is gone: the manifest lists a later version of it.
     names = Counter((Path(row["uri"]).name, row["status"]) for row in made)
     assert names == Counter(
         {("empty.mp3", "ok"): 1, ("added.mp3", "ok"): 1, ("blip.wav", "error"): 1, ("broken download.mp3", "error"): 1}

@@ -119,7 +119,7 @@ class _FFmpegSource(Source):
     @classmethod
     def open(cls, data: bytes | memoryview) -> Source:
         with _container(data) as container:
-            stream = _audio_stream(container)
+            stream = audio_stream(container)
             context = stream.codec_context
             declared_s = None
             if stream.duration and stream.time_base:
@@ -142,7 +142,7 @@ class _FFmpegSource(Source):
             gathered: list[NDArray[Any]] = []
             shape: tuple[int, int, str] | None = None
             num_samples = 0
-            for frame in self._frames(container, _audio_stream(container)):
+            for frame in self._frames(container, audio_stream(container)):
                 now = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
                 if gathered and shape is not None and (now != shape or num_samples >= BLOCK_S * shape[0]):
                     yield _mono(gathered, shape), shape[0]
@@ -191,7 +191,12 @@ def _container(data: bytes | memoryview) -> Any:
         ) from None
 
 
-def _audio_stream(container: Any) -> Any:
+def audio_stream(container: Any) -> Any:
+    """Return the stream that is decoded.
+
+    Raises:
+        DecodeError: no_audio, or not_audio for a codec that FFmpeg does not know.
+    """
     if not container.streams.audio:
         kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
         raise DecodeError(f"got {', '.join(kinds)}, expected an audio stream", code="no_audio")

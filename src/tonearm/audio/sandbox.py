@@ -23,7 +23,8 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from tonearm.settings import DecodeSettings
 TRACKS_PER_CHILD = 500
 
 HEADER = struct.Struct("<Q")
+T = TypeVar("T")
 
 
 def memory_file(name: str) -> int:
@@ -111,11 +113,22 @@ class DecodeSandbox:
         """
         if not len(data):
             raise DecodeError("got a file of 0 bytes, expected encoded audio", code="empty_file")
+        return self._ask(len(data), lambda child: child.decode(data, request, self.settings.timeout_s))
+
+    def describe(self, head: bytes, tail: bytes, num_bytes: int) -> AudioInfo:
+        """Return ``read_header`` of a file of ``num_bytes`` of which only the two ends are at hand.
+
+        Raises:
+            DecodeError: as ``read_header`` does, or decode_timeout, decode_crashed, decode_memory.
+        """
+        return self._ask(num_bytes, lambda child: child.describe(head, tail, num_bytes, self.settings.timeout_s))
+
+    def _ask(self, num_bytes: int, work: Callable[[_Child], T]) -> T:
         with self._lock:
             child = self._ready_child()
             try:
                 try:
-                    track = child.decode(data, request, self.settings.timeout_s)
+                    answer = work(child)
                 except (EOFError, ConnectionError):
                     if not child.num_tracks:
                         raise
@@ -123,11 +136,11 @@ class DecodeSandbox:
                     # track is only to blame when a fresh child dies of it too.
                     self._discard()
                     child = self._ready_child()
-                    track = child.decode(data, request, self.settings.timeout_s)
+                    answer = work(child)
             except TimeoutError:
                 self._discard()
                 raise DecodeError(
-                    f"decoding {len(data):,} bytes took longer than decode.timeout_s = {self.settings.timeout_s:g}",
+                    f"decoding {num_bytes:,} bytes took longer than decode.timeout_s = {self.settings.timeout_s:g}",
                     code="decode_timeout",
                 ) from None
             except (EOFError, ConnectionError):
@@ -138,7 +151,7 @@ class DecodeSandbox:
                 raise
             if child.num_tracks >= TRACKS_PER_CHILD:
                 self._discard()
-            return track
+            return answer
 
     def close(self) -> None:
         """End the child."""
@@ -214,21 +227,40 @@ class _Child:
             os.close(lifeline)
 
     def decode(self, data: bytes | memoryview, request: DecodeRequest, timeout_s: float) -> DecodedTrack:
+        message = {"task": "decode"} | dataclasses.asdict(request)
+        return self._ask(message, lambda file: file.write(data), timeout_s, _track)
+
+    def describe(self, head: bytes, tail: bytes, num_bytes: int, timeout_s: float) -> AudioInfo:
+        def fill(file: BinaryIO) -> None:
+            file.truncate(num_bytes)
+            file.write(head)
+            file.seek(num_bytes - len(tail))
+            file.write(tail)
+
+        return self._ask({"task": "describe"}, fill, timeout_s, lambda reply, _: AudioInfo(**reply["info"]))
+
+    def _ask(
+        self,
+        message: dict[str, Any],
+        fill: Callable[[BinaryIO], object],
+        timeout_s: float,
+        read: Callable[[dict[str, Any], int], T],
+    ) -> T:
         deadline = time.monotonic() + timeout_s
         source, target = memory_file("encoded"), memory_file("pcm")
         try:
             with open(source, "wb", closefd=False) as file:
-                file.write(data)
+                fill(file)
             self.connection.settimeout(timeout_s)
             socket.send_fds(self.connection, [b"d"], [source, target])
-            send_message(self.connection, dataclasses.asdict(request))
+            send_message(self.connection, message)
             reply = receive_message(self.connection, deadline)
             if "code" in reply:
                 if reply["code"] == "decode_memory":
                     raise _memory_error(self.settings)
                 raise DecodeError(reply["message"], code=reply["code"])
             self.num_tracks += 1
-            return _track(reply, target)
+            return read(reply, target)
         finally:
             os.close(source)
             os.close(target)

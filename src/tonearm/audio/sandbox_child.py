@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodeRequest, decode
+from tonearm.audio.headers import read_header
 from tonearm.audio.sandbox import receive_message, send_message
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
@@ -46,6 +47,8 @@ def _answer(message: dict[str, Any], source: int, target: int) -> dict[str, Any]
     try:
         with open(source, "rb", closefd=False) as file:
             file.seek(0)
+            if message["task"] == "describe":
+                return {"info": dataclasses.asdict(read_header(file))}
             data = file.read()
         plans = tuple(WindowPlan(**plan) for plan in message["plans"])
         track = decode(data, DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate)

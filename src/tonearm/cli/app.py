@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tonearm import __version__
-from tonearm.cli import training_verbs
+from tonearm.cli import library_verbs, training_verbs
 
 app = typer.Typer(
     name="tonearm",
@@ -38,7 +38,6 @@ TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
 ]
 MaxWindows = Annotated[int | None, typer.Option(help="At most this many windows a head and track, evenly taken.")]
-Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
 Config = Annotated[
     Path | None,
     typer.Option(help="TOML file with any of the settings; ./tonearm.toml is read without it.", show_default=False),
@@ -102,6 +101,54 @@ def tag(
 
 
 @app.command()
+def plan(
+    source: Sources,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Leave out what is done there; keep the estimate there, for the run's end."),
+    ] = None,
+    genre_model: GenreModel = None,
+    tag_model: TagModel = None,
+    demo_models: DemoModels = False,
+    max_windows: MaxWindows = None,
+    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N tracks listed.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
+    decode_rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds of audio a core decodes a second; measured by default.")
+    ] = None,
+    forward_rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Seconds of audio a worker scores with both heads a second; measured by default."),
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Of the cluster to plan for; this machine's or RAY_ADDRESS's by default.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Of that cluster.")] = None,
+    cpu_price: Annotated[float, typer.Option(min=0, help="Of a core for an hour.")] = 0.0,
+    gpu_price: Annotated[float, typer.Option(min=0, help="Of a GPU for an hour.")] = 0.0,
+    max_error_rate: Annotated[float | None, typer.Option(help="As for tag; nothing fails here.")] = None,
+    config: Config = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Say what tagging SOURCE would take: hours, formats, what will not decode, time and money."""
+    from tonearm.cli import plan as verb
+    from tonearm.cli.tag import tag_settings
+
+    flags: dict[str, Any] = {
+        "max_windows": max_windows,
+        "workers": workers,
+        "limit": limit,
+        "max_error_rate": max_error_rate,
+        "models": {"runtime": runtime, "precision": precision},
+    }
+    settings = tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
+    given = verb.Given(decode_rate, forward_rate, cpus, gpus, cpu_price, gpu_price)
+    return verb.plan(source, out, settings, given, as_json=json_output)
+
+
+@app.command()
 def plot(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A track: a path or a URL.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
@@ -122,57 +169,6 @@ def plot(
 
 
 @app.command()
-def report(dest: Destination) -> int:
-    """Write report.html of DEST anew, from its rows and its last run."""
-    from tonearm.library.report import write_report
-
-    print(write_report(dest))
-    return 0
-
-
-@app.command()
-def export(
-    dest: Destination,
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="File to write; a folder for audacity and m3u.")],
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="csv, jsonl, audacity (labels per track), m3u (playlists) or embeddings (Parquet); by default what "
-            "OUTPUT's ending says.",
-        ),
-    ] = None,
-    by: Annotated[str, typer.Option(help="For m3u: one playlist a genre or a tag.")] = "genre",
-    min_score: Annotated[float | None, typer.Option(help="Leave out labels that score less.")] = None,
-    include_embeddings: Annotated[bool, typer.Option("--include-embeddings", help="For jsonl.")] = False,
-    dim: Annotated[
-        int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
-    ] = None,
-    all_versions: Annotated[
-        bool, typer.Option("--all-versions", help="Also earlier versions of objects that have changed.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-) -> int:
-    """Write the rows of DEST for other programs."""
-    from tonearm.library import export as library_export
-
-    counts = library_export.export(
-        dest,
-        kind or library_export.kind_of(output),
-        output,
-        by=by,  # type: ignore[arg-type]  # export itself says what it expects
-        min_score=min_score,
-        include_embeddings=include_embeddings,
-        dim=dim,
-        all_versions=all_versions,
-        overwrite=overwrite,
-    )
-    files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
-    print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
-    return 0
-
-
-@app.command()
 def models(
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
@@ -188,6 +184,7 @@ def models(
 
 
 training_verbs.add(app)
+library_verbs.add(app)
 
 
 @app.command()

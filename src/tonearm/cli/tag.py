@@ -79,12 +79,14 @@ def tag(
 ) -> int:
     """Run, write the report, print what was done; return the exit status."""
     from tonearm import demo
+    from tonearm.cli.plan import beside_truth
     from tonearm.distributed import batch
     from tonearm.distributed.summary import summarize
     from tonearm.library import stores
     from tonearm.library.report import write_report
     from tonearm.library.run_summary import write_run
     from tonearm.library.runs import Destination
+    from tonearm.planning.estimate import kept
 
     stop_like_ctrl_c()
     if demo_models:
@@ -100,6 +102,14 @@ def tag(
         report = write_report(out, summary)
         if outcome.counts is not None:
             _print_end(outcome)
+            beside = beside_truth(
+                kept(Destination.of(out)),
+                num_tracks=outcome.counts.num_tracks,
+                audio_s=outcome.counts.audio_s,
+                wall_s=outcome.wall_s,
+            )
+            if beside is not None:
+                print(beside)
         print(f"report: {report}")
     if audit.error_rate > settings.max_error_rate:
         codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())

@@ -29,7 +29,7 @@ def clock(seconds: float) -> str:
 
 
 class ProgressLine:
-    """Shows tracks and audio done, rate, failures and the time left; a ``batch.Watcher``."""
+    """Shows tracks and audio done, rate, failures and the time left; a ``watch.Watcher``."""
 
     def __init__(self, doing: str = "tagging") -> None:
         self.doing = doing
@@ -77,6 +77,11 @@ class ProgressLine:
             self.live.update(self._row(counts), refresh=True)
         elif time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
             self._plain(self._text(counts))
+
+    def rows(self, num_done: int, num_rows: int) -> None:
+        """Say how many rows of a file-by-file job are done."""
+        if time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
+            self._plain(f"{self.doing}: {num_done:,} of {num_rows:,} rows")
 
     def _plain(self, line: str) -> None:
         print(line, file=self.stream)

@@ -11,36 +11,42 @@ the finished files before Ray starts, so a finished run costs no cluster, and no
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
-import errno
 import math
 import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tonearm import __version__
 from tonearm.distributed import cluster
-from tonearm.errors import DestinationError, Incomplete, Stopped, TonearmError
-from tonearm.library import lock, manifest, runs, stores
-from tonearm.library.runs import Audit, Destination
+from tonearm.distributed.watch import Recorder, StoreGuard, Watcher, failing, watching
+from tonearm.errors import Incomplete
+from tonearm.library import compaction, lock, manifest, runs, stores
+from tonearm.library.runs import Audit, Destination, TodoPart
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, decode_request, model_columns, plan_heads
 
+# Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
+LEG_BLOCKS = 1500
+LEG_BLOCKS_A_SCORER = 200
 
-class Watcher(Protocol):
-    """Who is told how the run goes; the terminal's progress line, or a test."""
 
-    def waiting(self, why: str) -> None: ...
-    def listing(self, num_tracks: int) -> None: ...
-    def starting(self, num_tracks: int, num_done: int) -> None: ...
-    def progress(self, counts: Any) -> None: ...
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """What runs on the workers. Benchmarks of everything else put stubs in their place.
+
+    Attributes:
+        reader: where bytes come from; None for ``objects.ObjectReader``.
+        scorer: ``stages.ScoreTracks`` or one made like it; None for that.
+    """
+
+    reader: Any = None
+    scorer: type | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +88,13 @@ def fingerprint_facts(plans: dict[str, HeadPlan], settings: TagSettings) -> dict
 
 
 def tag_library(
-    sources: Sequence[str], out: str, settings: TagSettings, watcher: Watcher, *, retry_errors: bool = False
+    sources: Sequence[str],
+    out: str,
+    settings: TagSettings,
+    watcher: Watcher,
+    *,
+    retry_errors: bool = False,
+    stages: Stages = Stages(),
 ) -> Outcome:
     """Tag every track of ``sources`` that ``out`` does not hold yet.
 
@@ -96,8 +108,10 @@ def tag_library(
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     destination = Destination.of(out)
     own = runs.claim(destination, fingerprint_facts(plans, settings))
-    with lock.held(destination, waiting=watcher.waiting):
-        return _tag(sources, destination, own, settings, plans, watcher, started, clock, retry_errors)
+    run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
+    with lock.held(destination, waiting=watcher.waiting), Recorder(destination, run_id, started, watcher) as recorder:
+        compaction.recover(destination)
+        return _tag(sources, destination, own, settings, plans, recorder, run_id, started, clock, retry_errors, stages)
 
 
 def _tag(
@@ -107,22 +121,23 @@ def _tag(
     settings: TagSettings,
     plans: dict[str, HeadPlan],
     watcher: Watcher,
+    run_id: str,
     started: datetime.datetime,
     clock: float,
     retry_errors: bool,
+    stages: Stages,
 ) -> Outcome:
-    run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
     listed = manifest.write_manifest(sources, destination.manifest, limit=settings.limit, progress=watcher.listing)
     keys = manifest.read_keys(destination.manifest)
-    if retry_errors:
-        runs.drop_failed(destination, own)
-    done = np.intersect1d(runs.done_keys(destination, own), keys)
+    found = runs.find_done(destination, keys, listed.parts, retry_errors=retry_errors)
+    runs.drop(destination, found)
+    done = np.intersect1d(np.setdiff1d(found.keys, found.again), keys)
     layout = counts = None
     if len(done) < len(keys):
         watcher.starting(len(keys), len(done))
-        todo = _todo(destination, listed.parts, done, keys)
-        layout, counts = _run(todo, len(keys) - len(done), destination, own, settings, plans, run_id, watcher)
-    audit = runs.audit(destination, own, keys)
+        todo = runs.write_todo(destination, listed.parts, done)
+        layout, counts = _run(todo, destination, own, settings, plans, run_id, watcher, stages)
+    audit = runs.audit(destination, keys)
     outcome = Outcome(
         run_id,
         own,
@@ -154,31 +169,26 @@ def _check_runtime(models: ModelSettings) -> None:
     choose(models.runtime, models.precision, None)
 
 
-def _todo(destination: Destination, parts: Sequence[str], done: NDArray[np.int64], keys: NDArray[np.int64]) -> str:
-    if not len(done):
-        return destination.manifest
-    folder = destination.join("_checkpoint", "todo")
-    runs.write_todo(list(parts), done, folder)
-    return folder
-
-
 def _run(
-    todo: str,
-    num_todo: int,
+    todo: Sequence[TodoPart],
     destination: Destination,
     own: str,
     settings: TagSettings,
     plans: dict[str, HeadPlan],
     run_id: str,
     watcher: Watcher,
+    stages: Stages,
 ) -> tuple[cluster.Layout, Any]:
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         from tonearm.distributed.tally import start_tally
 
         tally = start_tally()
+        num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
-        with failing(destination.url, tally), watching(tally, watcher):
-            _execute(todo, destination, own, settings, plans, run_id, layout, per_block, tally)
+        guard = StoreGuard(tally, todo, settings.fetch) if stages.reader is None else None
+        with failing(destination.url, tally), watching(tally, watcher, guard):
+            for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
+                _execute(leg, destination, own, settings, plans, run_id, layout, per_block, tally, stages)
         import ray
 
         return layout, ray.get(tally.read.remote())
@@ -193,8 +203,25 @@ def tracks_per_block(num_tracks: int, layout: cluster.Layout) -> int:
     return int(min(64, max(2, math.ceil(num_tracks / (8 * (layout.num_cpus + layout.num_scorers))))))
 
 
+def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
+    """Yield the parts in groups of ``num_tracks`` or a little more.
+
+    Ray Data keeps some 60 KB a block on the driver until an execution ends: one execution over a million tracks takes a
+    gigabyte, one over a hundred million does not fit. A leg ends with its last block, so it is long beside the time
+    that its actors take to start and its last blocks take to drain.
+    """
+    leg: list[TodoPart] = []
+    for part in todo:
+        leg.append(part)
+        if sum(part.num_tracks for part in leg) >= num_tracks:
+            yield leg
+            leg = []
+    if leg:
+        yield leg
+
+
 def _execute(
-    todo: str,
+    leg: Sequence[TodoPart],
     destination: Destination,
     own: str,
     settings: TagSettings,
@@ -203,6 +230,7 @@ def _execute(
     layout: cluster.Layout,
     per_block: int,
     tally: Any,
+    stages: Stages,
 ) -> None:
     import ray.data
 
@@ -214,12 +242,15 @@ def _execute(
     context.checkpoint_config = checkpoint_config(destination.checkpoint(own))
     context.max_errored_blocks = 0
     with ray.data.DataContext.current(context):
-        source, folder = stores.arrow_filesystem(todo)
+        source, _ = stores.arrow_filesystem(leg[0].url)
+        paths = [stores.arrow_filesystem(part.url)[1] for part in leg]
         target, tracks = stores.arrow_filesystem(destination.tracks)
         target.create_dir(tracks, recursive=True)
-        listed = ray.data.read_parquet(folder, filesystem=source, file_extensions=["parquet"])
+        listed = ray.data.read_parquet(paths, filesystem=source)
         listed = listed.repartition(target_num_rows_per_block=per_block)
-        rows = scored(listed, ScoreTracks, settings, plans, run_facts(plans, run_id), layout, tally)
+        facts = run_facts(plans, run_id)
+        scorer = stages.scorer or ScoreTracks
+        rows = scored(listed, scorer, settings, plans, facts, layout, tally, reader=stages.reader)
         rows.write_parquet(tracks, filesystem=target, compression="zstd")
 
 
@@ -231,12 +262,14 @@ def scored(
     facts: RunFacts,
     layout: cluster.Layout,
     tally: Any,
+    *,
+    reader: Any = None,
 ) -> Any:
     """Return the data set of what ``scorer`` says of the listed tracks, a row a track.
 
     Args:
         listed: a data set of manifest rows, its blocks as large as files are to be.
-        scorer: ``stages.ScoreTracks`` or one made like it.
+        scorer, reader: see ``Stages``.
     """
     import ray.data
 
@@ -249,6 +282,7 @@ def scored(
             "fetch": settings.fetch,
             "decode": settings.decode,
             "tally": tally,
+            "reader": reader,
         },
         batch_size=None,
         batch_format="pyarrow",
@@ -271,57 +305,3 @@ def scored(
         num_gpus=layout.scorer_gpus or None,
         compute=ray.data.ActorPoolStrategy(size=layout.num_scorers),
     )
-
-
-@contextlib.contextmanager
-def watching(tally: Any, watcher: Watcher) -> Iterator[None]:
-    import ray
-
-    with cluster.polling(lambda: watcher.progress(ray.get(tally.read.remote(), timeout=5))):
-        yield
-        watcher.progress(ray.get(tally.read.remote()))
-
-
-@contextlib.contextmanager
-def failing(place: str, tally: Any) -> Iterator[None]:
-    """Turn what stops a whole run into one line; every file already written stays."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
-    except TonearmError:
-        raise
-    except Exception as error:
-        import ray
-
-        with contextlib.suppress(ray.exceptions.RayError):
-            failure = ray.get(tally.read.remote(), timeout=10).failure
-            if failure is not None:
-                raise failure from None
-        raise _explain(error, place) from error
-
-
-def _explain(error: Exception, place: str) -> TonearmError:
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, TonearmError) and not isinstance(cause, DestinationError):
-            return cause
-        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
-            return Stopped(
-                f"the disk under {place} or under Ray's temporary folder is full; the rows already written "
-                "stay. Free some space and run the same command to go on"
-            )
-    lines = str(causes[-1]).strip().splitlines() or ["no message"]
-    return Stopped(
-        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {place} "
-        f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = getattr(current, "cause", None) or current.__cause__ or current.__context__

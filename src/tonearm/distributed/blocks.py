@@ -6,6 +6,8 @@ Audio is one binary value a sample rate, so reading it back copies nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -39,26 +41,47 @@ DECODED = pa.schema(
 INFO = ("duration_s", "sample_rate", "channels", "codec", "title", "artist", "album")
 
 
-def encode_track(ref: TrackRef, outcome: DecodedTrack | TrackError) -> pa.Table:
-    """Return one row of ``DECODED``."""
+def encode_tracks(tracks: Sequence[tuple[TrackRef, DecodedTrack | TrackError]]) -> pa.Table:
+    """Return rows of ``DECODED``, in order."""
+    rows = [_plain_columns(ref, outcome) for ref, outcome in tracks]
+    arrays = [
+        pa.array([row.get(field.name) for row in rows], field.type) for field in DECODED if field.name != "streams"
+    ]
+    return pa.Table.from_arrays([*arrays, _streams([outcome for _, outcome in tracks])], schema=DECODED)
+
+
+def _plain_columns(ref: TrackRef, outcome: DecodedTrack | TrackError) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(ref, name) for name in schema.MANIFEST.names}
     if isinstance(outcome, TrackError):
-        row |= {"error_code": outcome.code, "error_message": outcome.message}
-    else:
-        row |= {name: getattr(outcome.info, name) for name in INFO}
-        row["decoded_share"] = outcome.decoded_share
-        row["streams"] = [
-            {
-                "sample_rate": stream.sample_rate,
-                "num_samples": stream.num_samples,
-                "scale": stream.scale,
-                "spans": [edge for span in stream.spans for edge in span],
-                "pcm": memoryview(np.ascontiguousarray(stream.pcm).data).cast("B"),
-            }
-            for stream in outcome.streams
-        ]
-    arrays = [pa.array([row.get(field.name)], field.type) for field in DECODED]
-    return pa.Table.from_arrays(arrays, schema=DECODED)
+        return row | {"error_code": outcome.code, "error_message": outcome.message}
+    return row | {name: getattr(outcome.info, name) for name in INFO} | {"decoded_share": outcome.decoded_share}
+
+
+def _streams(outcomes: Sequence[DecodedTrack | TrackError]) -> pa.Array:
+    per_track = [() if isinstance(outcome, TrackError) else outcome.streams for outcome in outcomes]
+    streams = [stream for of_track in per_track for stream in of_track]
+    # pa.array keeps every memoryview that it is given for ever (seen with pyarrow 26), and with it a track's audio and
+    # a file descriptor; from_buffers copies once and keeps nothing.
+    pcm = [np.ascontiguousarray(stream.pcm).view(np.uint8) for stream in streams]
+    edges = np.cumsum([0, *(len(part) for part in pcm)], dtype=np.int64)
+    data = np.concatenate(pcm) if pcm else np.empty(0, np.uint8)
+    columns = [
+        pa.array([stream.sample_rate for stream in streams], pa.int32()),
+        pa.array([stream.num_samples for stream in streams], pa.int64()),
+        pa.array([stream.scale for stream in streams], pa.float64()),
+        pa.array([[edge for span in stream.spans for edge in span] for stream in streams], pa.list_(pa.int64())),
+        pa.Array.from_buffers(pa.large_binary(), len(streams), [None, pa.py_buffer(edges), pa.py_buffer(data)]),
+    ]
+    offsets = np.cumsum([0, *(len(of_track) for of_track in per_track)], dtype=np.int32)
+    values = pa.StructArray.from_arrays(columns, fields=list(STREAM))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), values, type=pa.list_(STREAM), mask=pa.array([isinstance(x, TrackError) for x in outcomes])
+    )
+
+
+def num_bytes(outcome: DecodedTrack | TrackError) -> int:
+    """Return how much audio a track's row holds."""
+    return 0 if isinstance(outcome, TrackError) else sum(stream.pcm.nbytes for stream in outcome.streams)
 
 
 def decode_ref(block: pa.Table, index: int) -> TrackRef:

@@ -161,24 +161,46 @@ def log_path() -> str:
     return os.path.join(tempfile.gettempdir(), f"tonearm-ray-{os.getpid()}.log")
 
 
-def _start_local(num_workers: int | None, verbose: bool) -> None:
-    import ray
+def local_cpus(num_workers: int | None) -> int:
+    """Return the logical CPUs of a local Ray: more than cores, so that the actors' share does not slow decoding.
 
+    Raises:
+        ClusterError: more workers than cores.
+    """
     cores = usable_cores()
     if num_workers is not None and num_workers > cores:
         raise ClusterError(
             f"{num_workers} workers on {cores} cores would only take each other's time and memory; give "
             f"--workers {cores} or fewer, or a cluster with RAY_ADDRESS"
         )
+    return cores + (num_workers or 1) + 1
+
+
+def plan_local(num_workers: int | None) -> Layout:
+    """Return the layout of a run on a local Ray, without starting it.
+
+    Raises:
+        ClusterError: as ``session``.
+    """
+    import torch
+
+    node = {"CPU": float(local_cpus(num_workers))}
+    if torch.cuda.device_count():
+        node["GPU"] = float(torch.cuda.device_count())
+    return plan([node], num_workers, is_local=True)
+
+
+def _start_local(num_workers: int | None, verbose: bool) -> None:
+    import ray
+
+    num_cpus = local_cpus(num_workers)
     memory = psutil.virtual_memory().available
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
     # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
     store = int(max(100 * 2**20, min(2 * 2**30, memory * 0.25, shared * 0.8)))
-    scorers = num_workers or 1
     ray.init(
         address="local",
-        # More logical CPUs than cores: the actors' share is theirs, and decoding still has every core to fill the gaps.
-        num_cpus=cores + scorers + 1,
+        num_cpus=num_cpus,
         object_store_memory=store,
         include_dashboard=False,
         log_to_driver=verbose,

@@ -15,21 +15,27 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
+import ray
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.distributed import blocks
 from tonearm.errors import TonearmError, TrackError
+from tonearm.library.failures import STORE_CODES
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import TrackRef
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
 from tonearm.tagging import RunFacts, Tagger, to_table
 
+# Audio that is made into rows at once: many rows in one piece cost Ray far less than a piece each, and a long track
+# does not wait for others.
+ROWS_BYTES = 4 * 2**20
+REPORT_S = 0.5
 # Encoded bytes that one task may hold ahead of its decoder: enough to hide a store's latency, small beside the decoder.
 PREFETCH_BYTES = 256 * 2**20
 
@@ -54,21 +60,38 @@ def _sandbox(settings: DecodeSettings) -> DecodeSandbox:
     return _sandboxes[key]
 
 
+class Reader(Protocol):
+    """Where a track's bytes come from; ``ObjectReader`` unless a benchmark puts its own in its place."""
+
+    def read(self, ref: TrackRef) -> bytes: ...
+
+
 def decode_tracks(
-    block: pa.Table, *, request: DecodeRequest, fetch: FetchSettings, decode: DecodeSettings, tally: Any
+    block: pa.Table,
+    *,
+    request: DecodeRequest,
+    fetch: FetchSettings,
+    decode: DecodeSettings,
+    tally: Any,
+    reader: Reader | None = None,
 ) -> Iterator[pa.Table]:
-    """Fetch and decode the tracks of a block, one row out at a time so that long tracks do not pile up.
+    """Fetch and decode the tracks of a block, handing rows on as they come so that long tracks do not pile up.
 
     Takes rows of ``schema.MANIFEST``, gives as many of ``blocks.DECODED`` in the same order.
     """
     refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
-    sandbox, reader = _sandbox(decode), ObjectReader(fetch)
+    sandbox, reader = _sandbox(decode), reader or ObjectReader(fetch)
+    report = Report(tally, "decoding worker")
+    _check(tally)
+    ready: list[tuple[TrackRef, DecodedTrack | TrackError]] = []
+    ready_bytes = 0
     with ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="fetch") as pool:
         for ref, data, fetch_s in _fetched(refs, reader, pool, fetch.concurrency):
             started = time.perf_counter()
             outcome: DecodedTrack | TrackError
+            is_refused, num_bytes = False, 0
             if isinstance(data, TrackError):
-                outcome, num_bytes = data, 0
+                outcome, is_refused = data, data.code in STORE_CODES
             else:
                 num_bytes = len(data)
                 try:
@@ -76,16 +99,58 @@ def decode_tracks(
                 except TrackError as error:
                     outcome = error
                 del data
-            tally.add.remote(
-                {"fetched_bytes": num_bytes},
+            report.add(
+                {"fetched_bytes": num_bytes, "num_refused" if is_refused else "num_read": 1},
                 {"fetch": fetch_s, "decode": time.perf_counter() - started},
-                {"decoding worker": peak_memory_bytes()},
             )
-            yield blocks.encode_track(ref, outcome)
+            if is_refused:
+                report.send()
+                _check(tally)
+            ready.append((ref, outcome))
+            ready_bytes += blocks.num_bytes(outcome)
+            if ready_bytes >= ROWS_BYTES:
+                yield blocks.encode_tracks(ready)
+                ready, ready_bytes = [], 0
+    report.send()
+    if ready:
+        yield blocks.encode_tracks(ready)
+
+
+def _check(tally: Any) -> None:
+    """Raise what the driver has found to be wrong with the whole run."""
+    failure = ray.get(tally.read_failure.remote())
+    if failure is not None:
+        raise failure
+
+
+class Report:
+    """Adds up what a worker has done and sends it on now and then; a call a track costs more than a short track."""
+
+    def __init__(self, tally: Any, who: str) -> None:
+        self.tally = tally
+        self.who = who
+        self._clear()
+
+    def add(self, totals: Mapping[str, float], busy_s: Mapping[str, float]) -> None:
+        """Add a track's or a block's figures; they are sent when the last ones are ``REPORT_S`` old."""
+        self.totals.update(totals)
+        self.busy_s.update(busy_s)
+        if time.monotonic() - self.sent >= REPORT_S:
+            self.send()
+
+    def send(self) -> None:
+        """Send what has not been sent."""
+        self.tally.add.remote(dict(self.totals), dict(self.busy_s), {self.who: peak_memory_bytes()})
+        self._clear()
+
+    def _clear(self) -> None:
+        self.totals: collections.Counter[str] = collections.Counter()
+        self.busy_s: collections.Counter[str] = collections.Counter()
+        self.sent = time.monotonic()
 
 
 def _fetched(
-    refs: list[TrackRef], reader: ObjectReader, pool: ThreadPoolExecutor, concurrency: int
+    refs: list[TrackRef], reader: Reader, pool: ThreadPoolExecutor, concurrency: int
 ) -> Iterator[tuple[TrackRef, bytes | TrackError, float]]:
     """Yield each track's bytes in order while the next ones are being read."""
     waiting: collections.deque[tuple[TrackRef, Future[tuple[bytes | TrackError, float]]]] = collections.deque()
@@ -101,7 +166,7 @@ def _fetched(
         yield ref, *future.result()
 
 
-def _read(reader: ObjectReader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
+def _read(reader: Reader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
     started = time.perf_counter()
     data: bytes | TrackError
     try:
@@ -133,8 +198,6 @@ class ScoreTracks:
         try:
             self.tagger = Tagger.load(models, max_windows=max_windows, max_scored_s=max_scored_s)
         except TonearmError as error:
-            import ray
-
             ray.get(tally.fail.remote(error))
             raise
         self.facts = facts

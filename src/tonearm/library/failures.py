@@ -26,7 +26,22 @@ FETCH_CODES: dict[Kind, str] = {
     "unreachable": "fetch_failed",
     "other": "fetch_failed",
 }
-DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "Forbidden"}
+# Codes of a failed read that may lie with the store rather than with the object.
+STORE_CODES = frozenset({"access_denied", "fetch_failed", "fetch_timeout"})
+# Why a track's bytes may be there the next time.
+READ_CODES = STORE_CODES | {"not_found", "changed"}
+DENIED = {"AccessDenied", "Forbidden"}
+# The credentials, not the object: a token may be renewed and a new key take a moment to be known everywhere.
+UNRECOGNIZED = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+}
 MISSING = {"NoSuchKey", "NoSuchVersion", "NotFound", "404"}
 GONE_ERRNO = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -93,8 +108,8 @@ def _s3_answer(response: dict[str, Any]) -> Failure:
         return Failure("no_bucket", said)
     if code in MISSING:
         return Failure("not_found", said)
-    if code in DENIED:
-        return Failure("access_denied", said)
+    if code in DENIED | UNRECOGNIZED:
+        return Failure("access_denied", said, is_transient=code in UNRECOGNIZED)
     if code in ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"):
         return Failure("unreachable", said, is_transient=True)
     return dataclasses.replace(http_failure(status), reason=said) if status >= 400 else Failure("other", said)

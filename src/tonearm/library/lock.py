@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import socket
 import threading
@@ -28,6 +29,7 @@ STALE_S = 50.0
 POLL_S = 2.0
 # A run that was told to stop a moment ago needs a few seconds to end.
 GRACE_S = 5.0
+SINCE = "%Y-%m-%d %H:%M:%S"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Holder:
     process_started: float
     since: str
     beat: int = 0
+    at: str = ""
+
+    @property
+    def last_beat(self) -> datetime.datetime:
+        """When it was last written, UTC by the holder's own clock."""
+        return datetime.datetime.strptime(self.at or self.since, SINCE).replace(tzinfo=datetime.UTC)
 
     def is_dead(self) -> bool:
         """Return whether this was a process of this machine that is gone."""
@@ -54,11 +62,20 @@ class Holder:
             return False
 
 
+def read_holder(destination: Destination) -> Holder | None:
+    """Return who holds the lock of a tagging run's ``destination``, dead or alive; None when no one does."""
+    return _read(_lock_url(destination))
+
+
 def held(
     destination: Destination, *, waiting: Callable[[str], None] | None = None
 ) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a tagging run's ``destination``; see ``held_at``."""
-    return held_at(destination.join("_checkpoint", "lock.json"), destination.url, waiting=waiting)
+    return held_at(_lock_url(destination), destination.url, waiting=waiting)
+
+
+def _lock_url(destination: Destination) -> str:
+    return destination.join("_checkpoint", "lock.json")
 
 
 @contextlib.contextmanager
@@ -73,8 +90,7 @@ def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = Non
     """
     _await_free(url, place, waiting)
     process = psutil.Process()
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-    own = Holder(uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time(), since)
+    own = Holder(uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time(), _now())
     _write(url, own)
     # Two that found it free in the same moment: the one whose writing came last has it.
     holder = _read(url)
@@ -127,7 +143,11 @@ def _beat(url: str, own: Holder, ended: threading.Event) -> None:
         beat += 1
         # A store that fails for a while must not end the run: the rows are safe without the lock.
         with contextlib.suppress(DestinationError):
-            _write(url, dataclasses.replace(own, beat=beat))
+            _write(url, dataclasses.replace(own, beat=beat, at=_now()))
+
+
+def _now() -> str:
+    return time.strftime(SINCE, time.gmtime())
 
 
 def _write(url: str, holder: Holder) -> None:

@@ -51,8 +51,9 @@ class ObjectReader:
         """Return the object's bytes: one GET an object on S3 and over HTTP, on the condition of the listed ETag.
 
         Raises:
-            FetchError: not_found, access_denied, too_large, changed, fetch_timeout (all attempts together took longer
-                than ``timeout_s``), or fetch_failed after ``num_attempts``.
+            FetchError: not_found, access_denied (after ``num_attempts`` where the credentials were not recognized),
+                too_large, changed, fetch_timeout (all attempts together took longer than ``timeout_s``), or
+                fetch_failed after ``num_attempts``.
         """
         settings = self.settings
         _check_size(ref, ref.size_bytes, settings.max_bytes)
@@ -71,8 +72,30 @@ class ObjectReader:
             tries = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
             if num_attempts < settings.num_attempts:
                 raise _late(ref, settings.timeout_s, f"{tries}, the last: {last}") from None
-            raise FetchError(f"{shown(ref.uri)} cannot be read ({last}; {tries})", code="fetch_failed") from None
+            code = last.failure.fetch_code if isinstance(last, _Retry) else "fetch_failed"
+            raise FetchError(f"{shown(ref.uri)} cannot be read ({last}; {tries})", code=code) from None
         return data
+
+    def read_ends(self, ref: TrackRef, head_bytes: int, tail_bytes: int) -> tuple[bytes, bytes] | None:
+        """Return the first and the last bytes of an object, by two ranged reads.
+
+        Returns:
+            None where the store knows no ranges, the size is not listed, or the whole is hardly more than both.
+
+        Raises:
+            FetchError: not_found, access_denied or fetch_failed.
+        """
+        kind, size = scheme(ref.uri), ref.size_bytes
+        if size is None or size <= head_bytes + tail_bytes or kind in ("http", "https"):
+            return None
+        if datasets_source.is_row(ref.uri):
+            return None
+        found, path = stores.filesystem(ref.uri)
+        try:
+            return found.cat_file(path, start=0, end=head_bytes), found.cat_file(path, start=size - tail_bytes)
+        except stores.store_errors(kind) as error:
+            failure = diagnose(error)
+            raise FetchError(f"{shown(ref.uri)} cannot be read ({failure.reason})", code=failure.fetch_code) from None
 
     def _attempt(self, ref: TrackRef, deadline: float) -> bytes:
         left = deadline - time.monotonic()
@@ -85,7 +108,7 @@ class ObjectReader:
             elif kind == "file":
                 data = _read_local(ref, limit, deadline)
             elif kind == "s3":
-                data = _read_s3(ref, limit, left)
+                data = _read_s3(ref, limit, left, self.settings.stall_timeout_s)
             elif kind in ("http", "https"):
                 data = _read_http(ref, limit, left, self.allowed)
             else:
@@ -149,8 +172,9 @@ def _append(ref: TrackRef, buffer: io.BytesIO, chunk: bytes, limit: int) -> None
     buffer.write(chunk)
 
 
-def _read_s3(ref: TrackRef, limit: int, timeout_s: float) -> bytes:
-    filesystem = stores.s3_filesystem(num_attempts=1)  # the retries are ours, so that they are counted once
+def _read_s3(ref: TrackRef, limit: int, timeout_s: float, stall_s: float) -> bytes:
+    # The retries are ours, so that they are counted once.
+    filesystem = stores.s3_filesystem(num_attempts=1, read_timeout_s=stall_s)
     bucket, key = split_bucket(ref.uri)
     condition = {"IfMatch": f'"{ref.etag}"'} if ref.etag else {}
 

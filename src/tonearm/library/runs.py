@@ -6,6 +6,7 @@ A destination holds::
     tracks/*.parquet     the finished tracks, one row each
     _checkpoint/FP/      Ray Data's marks, one per file of tracks/; FP is the fingerprint of models and settings
     _checkpoint/FP.json  what the fingerprint stands for
+    _checkpoint/progress.json  how far the run under way is; see ``progress``
     runs/RUN.json        what one invocation did
     report.html
 
@@ -17,9 +18,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,10 +33,11 @@ from numpy.typing import NDArray
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tonearm.errors import DestinationError
-from tonearm.library import stores
+from tonearm.library import stores, track_files
+from tonearm.library.failures import READ_CODES
+from tonearm.library.track_files import PENDING_SUFFIX, TrackFile
 from tonearm.library.uris import local_path, shown, split_bucket
 
-PENDING_SUFFIX = ".pending.parquet"
 KEY = "track_key"
 WRITABLE = ("s3", "gs", "az", "memory")
 READERS = 16
@@ -150,28 +153,7 @@ def _has_files(filesystem: FileSystem, folder: str) -> bool:
     return any(entry.type == FileType.File and not entry.path.endswith(PENDING_SUFFIX) for entry in entries)
 
 
-def track_files(destination: Destination, own: str) -> list[str]:
-    """Return the paths of the finished files in ``tracks/``, those with a pending mark left out."""
-    filesystem, folder = stores.arrow_filesystem(destination.tracks)
-    _, marks = stores.arrow_filesystem(destination.checkpoint(own))
-    pending = {
-        posixpath.basename(entry.path).removesuffix(PENDING_SUFFIX)
-        for entry in filesystem.get_file_info(FileSelector(marks, allow_not_found=True))
-        if entry.path.endswith(PENDING_SUFFIX)
-    }
-    paths = []
-    for entry in filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
-        name = posixpath.basename(entry.path)
-        if entry.type == FileType.File and name.endswith(".parquet") and not _is_pending(name, pending):
-            paths.append(entry.path)
-    return sorted(paths)
-
-
-def _is_pending(name: str, pending: set[str]) -> bool:
-    return name.startswith(tuple(pending))
-
-
-def scan_tracks(destination: Destination, own: str, columns: list[str]) -> Iterator[pa.Table]:
+def scan_tracks(destination: Destination, columns: list[str]) -> Iterator[tuple[TrackFile, pa.Table]]:
     """Yield the finished rows file by file.
 
     Raises:
@@ -179,72 +161,144 @@ def scan_tracks(destination: Destination, own: str, columns: list[str]) -> Itera
     """
     filesystem, _ = stores.arrow_filesystem(destination.tracks)
 
-    def read(path: str) -> pa.Table:
+    def read(file: TrackFile) -> tuple[TrackFile, pa.Table]:
         try:
-            return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None, use_threads=False)
+            return file, pq.read_table(
+                file.path, columns=columns, filesystem=filesystem, partitioning=None, use_threads=False
+            )
         except (pa.ArrowInvalid, OSError) as error:
             raise DestinationError(
-                f"{path} cannot be read ({error}); delete that file and run again: its tracks will be tagged anew"
+                f"{file.path} cannot be read ({error}); delete that file and run again: its tracks will be tagged anew"
             ) from None
 
-    paths = track_files(destination, own)
+    files = track_files.finished(destination.url)
     with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:  # a store's latency, many times over
-        for first in range(0, len(paths), 16 * READERS):
-            yield from pool.map(read, paths[first : first + 16 * READERS])
+        for first in range(0, len(files), 16 * READERS):
+            yield from pool.map(read, files[first : first + 16 * READERS])
 
 
-def done_keys(destination: Destination, own: str) -> NDArray[np.int64]:
-    """Return the sorted keys of the tracks that have their row."""
-    parts = [table[KEY].to_numpy() for table in scan_tracks(destination, own, [KEY])]
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """The tracks that have their row.
+
+    Attributes:
+        keys: int64 [rows], sorted.
+        again: keys of failed rows that this run writes anew, or that a later version of their object replaces; sorted.
+        files: the files that hold a row of ``again``.
+    """
+
+    keys: NDArray[np.int64]
+    again: NDArray[np.int64]
+    files: tuple[TrackFile, ...]
+
+
+def find_done(
+    destination: Destination, listed: NDArray[np.int64], parts: Sequence[str], *, retry_errors: bool = False
+) -> Done:
+    """Return what is done, and which of the failed tracks are to be tried again.
+
+    What a store did not give may be there the next time, so it is always asked for again; what could not be decoded or
+    scored is only taken up with ``retry_errors``. Rows of tracks that this manifest does not list stay as they are,
+    unless it lists a later version of the same object.
+
+    Args:
+        listed: int64 [tracks], sorted, the manifest's keys.
+        parts: its files.
+    """
+    keys, again, gone = [], [], []
+    holding: list[tuple[TrackFile, NDArray[np.int64]]] = []
+    for file, table in scan_tracks(destination, [KEY, "error_code"]):
+        own, codes = table[KEY].to_numpy(), table["error_code"]
+        wanted = pc.is_valid(codes) if retry_errors else pc.is_in(codes, pa.array(sorted(READ_CODES)))
+        failed = own[wanted.to_numpy()]
+        keys.append(own)
+        if len(failed):
+            is_listed = np.isin(failed, listed)
+            again.append(failed[is_listed])
+            gone.append(failed[~is_listed])
+            holding.append((file, failed))
+    again.append(_superseded(destination, [file for file, _ in holding], _sorted(gone), parts))
+    found = _sorted(again)
+    return Done(_sorted(keys), found, tuple(file for file, failed in holding if np.isin(failed, found).any()))
+
+
+def _superseded(
+    destination: Destination, files: Sequence[TrackFile], keys: NDArray[np.int64], parts: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return those of ``keys``, rows in ``files``, whose object the manifest lists, if under another key."""
+    if not len(keys):
+        return keys
+    filesystem, _ = stores.arrow_filesystem(destination.tracks)
+    tables = [
+        pq.read_table(file.path, columns=[KEY, "uri"], filesystem=filesystem, partitioning=None) for file in files
+    ]
+    rows = pa.concat_tables(tables)
+    rows = rows.filter(pa.array(np.isin(rows[KEY].to_numpy(), keys)))
+    is_listed = np.zeros(rows.num_rows, bool)
+    for part in parts:
+        uris = pq.read_table(io.BytesIO(stores.read_bytes(part)), columns=["uri"])["uri"]
+        is_listed |= pc.is_in(rows["uri"], uris.combine_chunks()).to_numpy()
+    return rows[KEY].to_numpy()[is_listed]
+
+
+def _sorted(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
 
-def write_todo(parts: list[str], done: NDArray[np.int64], folder: str) -> int:
-    """Write the manifest rows whose key is not in ``done`` to ``folder``; return how many.
+@dataclasses.dataclass(frozen=True)
+class TodoPart:
+    """A Parquet file of manifest rows that have no row of ``tracks/`` yet."""
+
+    url: str
+    num_tracks: int
+
+
+def write_todo(destination: Destination, parts: Sequence[str], done: NDArray[np.int64]) -> list[TodoPart]:
+    """Return the manifest rows whose key is not in ``done``: the manifest's own parts where nothing is done.
 
     Args:
         parts: the manifest's Parquet files.
         done: sorted keys.
-        folder: a URL; its earlier content is replaced.
     """
-    filesystem, target = stores.arrow_filesystem(folder)
-    if filesystem.get_file_info(target).type == FileType.Directory:
-        filesystem.delete_dir(target)
-    filesystem.create_dir(target, recursive=True)
-    num_todo = 0
+    folder = destination.join("_checkpoint", "todo")
+    for name in stores.list_files(folder):
+        stores.delete(posixpath.join(folder, name))
+    todo = []
     for number, part in enumerate(parts):
-        source, path = stores.arrow_filesystem(part)
-        table = pq.read_table(path, filesystem=source, partitioning=None)
-        table = table.filter(pa.array(~np.isin(table[KEY].to_numpy(), done, assume_unique=False)))
+        if not len(done):
+            num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
+            todo.append(TodoPart(part, num_tracks))
+            continue
+        table = pq.read_table(io.BytesIO(stores.read_bytes(part)))
+        table = table.filter(pa.array(~np.isin(table[KEY].to_numpy(), done)))
         if table.num_rows:
-            num_todo += table.num_rows
-            pq.write_table(table, posixpath.join(target, f"part-{number:05d}.parquet"), filesystem=filesystem)
-    return num_todo
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer, compression="zstd")
+            url = posixpath.join(folder, f"part-{number:05d}.parquet")
+            stores.write_bytes(url, buffer.getvalue())
+            todo.append(TodoPart(url, table.num_rows))
+    return todo
 
 
-def drop_failed(destination: Destination, own: str) -> int:
-    """Remove the rows of failed tracks, so that the next run takes them up again; return how many.
+def drop(destination: Destination, done: Done) -> None:
+    """Remove the rows of ``done.again``, so that this run can write them anew.
 
-    Each file is replaced by one rename (one put on object storage), so a crash leaves every row in place or dropped.
+    Each file is replaced in one step, so a crash leaves every row in place or dropped.
     """
     filesystem, _ = stores.arrow_filesystem(destination.tracks)
-    num_dropped = 0
-    for path in track_files(destination, own):
-        table = pq.read_table(path, filesystem=filesystem, partitioning=None)
-        kept = table.filter(pc.equal(table["status"], "ok"))
-        if kept.num_rows == table.num_rows:
-            continue
-        num_dropped += table.num_rows - kept.num_rows
+    for file in done.files:
+        table = pq.read_table(file.path, filesystem=filesystem, partitioning=None)
+        kept = table.filter(pa.array(~np.isin(table[KEY].to_numpy(), done.again)))
+        url = destination.join("tracks", file.name)
         if kept.num_rows == 0:
-            filesystem.delete_file(path)
+            stores.delete(url)
             continue
-        partial = path + ".partial"
-        pq.write_table(kept, partial, filesystem=filesystem)
-        filesystem.move(partial, path)
-    return num_dropped
+        buffer = io.BytesIO()
+        pq.write_table(kept, buffer, compression="zstd")
+        stores.write_bytes(url, buffer.getvalue())
 
 
-def audit(destination: Destination, own: str, listed: NDArray[np.int64]) -> Audit:
+def audit(destination: Destination, listed: NDArray[np.int64]) -> Audit:
     """Count the rows of ``tracks/`` against the manifest's keys.
 
     Args:
@@ -255,7 +309,7 @@ def audit(destination: Destination, own: str, listed: NDArray[np.int64]) -> Audi
     num_ok, audio_s, scored_s = 0, 0.0, 0.0
     codes: dict[str, int] = {}
     columns = [KEY, "status", "error_code", "duration_s", "coverage"]
-    for table in scan_tracks(destination, own, columns):
+    for _, table in scan_tracks(destination, columns):
         keys = table[KEY].to_numpy()
         places = np.searchsorted(listed, keys)
         known = (

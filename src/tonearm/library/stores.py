@@ -24,7 +24,8 @@ from tonearm.library.uris import is_local as is_local
 from tonearm.library.uris import local_path, scrubbed, shown, split_bucket
 from tonearm.library.uris import scheme as scheme
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5, 60, 3
+# Six attempts with a wait that doubles ride out half a minute of a store that asks to slow down.
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5.0, 30.0, 6
 EXTRAS = {"gs": "gcs", "az": "azure"}
 KNOWN = "s3://, gs://, az://, https:// and paths"
 
@@ -51,20 +52,27 @@ def filesystem(url: str) -> tuple[Any, str]:
     return found, found._strip_protocol(url)
 
 
-def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS) -> Any:
+def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S) -> Any:
     """Return this process's s3fs file system for the credentials and endpoint that the environment names now.
 
     Listings are not cached: another process may have written since.
 
     Args:
         num_attempts: how often the client itself tries a request.
+        read_timeout_s: how long a connection may be silent.
     """
     environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
-    return _instance("s3", os.getpid(), environment, num_attempts)
+    return _instance("s3", os.getpid(), environment, num_attempts, read_timeout_s)
 
 
 @functools.cache
-def _instance(kind: str, pid: int, environment: tuple[tuple[str, str], ...], num_attempts: int = NUM_ATTEMPTS) -> Any:
+def _instance(
+    kind: str,
+    pid: int,
+    environment: tuple[tuple[str, str], ...],
+    num_attempts: int = NUM_ATTEMPTS,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> Any:
     # One instance a process and an environment: an asynchronous file system does not survive a fork, and reads the
     # environment only once.
     del pid, environment
@@ -76,7 +84,7 @@ def _instance(kind: str, pid: int, environment: tuple[tuple[str, str], ...], num
         skip_instance_cache=True,
         config_kwargs={
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "read_timeout": READ_TIMEOUT_S,
+            "read_timeout": read_timeout_s,
             "retries": {"total_max_attempts": num_attempts, "mode": "standard"},
             "max_pool_connections": 32,
             "user_agent_extra": "tonearm",

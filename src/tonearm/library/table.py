@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -17,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
-from pyarrow.fs import FileSelector, FileType
 
 from tonearm.errors import DestinationError
-from tonearm.library import schema, stores
-from tonearm.library.runs import KEY, PENDING_SUFFIX, Destination
+from tonearm.library import schema, stores, track_files
+from tonearm.library.runs import KEY, Destination
 from tonearm.library.uris import shown
 
 BATCH_ROWS = 4096
@@ -50,22 +48,8 @@ def track_paths(destination: str) -> list[str]:
     Raises:
         DestinationError: the destination cannot be read.
     """
-    place = Destination(destination)
-    filesystem, marks = stores.arrow_filesystem(place.join("_checkpoint"))
-    _, folder = stores.arrow_filesystem(place.tracks)
     with _reading(destination):
-        marked = filesystem.get_file_info(FileSelector(marks, recursive=True, allow_not_found=True))
-        written = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
-    names = [posixpath.basename(entry.path) for entry in marked]
-    pending = tuple(name.removesuffix(PENDING_SUFFIX) for name in names if name.endswith(PENDING_SUFFIX))
-    return sorted(
-        entry.path
-        for entry in written
-        if entry.type == FileType.File
-        and entry.path.endswith(".parquet")
-        and not posixpath.basename(entry.path).startswith(("_", "."))
-        and not (pending and posixpath.basename(entry.path).startswith(pending))
-    )
+        return [file.path for file in track_files.finished(destination)]
 
 
 def open_tracks(destination: str) -> ds.Dataset:

@@ -1,0 +1,78 @@
+"""The verbs about what a run has written: ``status``, ``compact``, ``report`` and ``export``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    for verb in (status, compact, report, export):
+        app.command()(verb)
+
+
+def status(dest: Destination, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> int:
+    """Say how far DEST is, from any machine that can read it, whether a run is at work or not."""
+    from tonearm.cli.status import status as verb
+
+    return verb(dest, as_json=json_output)
+
+
+def compact(dest: Destination) -> int:
+    """Put the many small files of DEST/tracks together into few large ones, sorted by key."""
+    from tonearm.cli.status import compact as verb
+
+    return verb(dest)
+
+
+def report(dest: Destination) -> int:
+    """Write report.html of DEST anew, from its rows and its last run."""
+    from tonearm.library.report import write_report
+
+    print(write_report(dest))
+    return 0
+
+
+def export(
+    dest: Destination,
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="File to write; a folder for audacity and m3u.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="csv, jsonl, audacity (labels per track), m3u (playlists) or embeddings (Parquet); by default what "
+            "OUTPUT's ending says.",
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option(help="For m3u: one playlist a genre or a tag.")] = "genre",
+    min_score: Annotated[float | None, typer.Option(help="Leave out labels that score less.")] = None,
+    include_embeddings: Annotated[bool, typer.Option("--include-embeddings", help="For jsonl.")] = False,
+    dim: Annotated[
+        int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
+    ] = None,
+    all_versions: Annotated[
+        bool, typer.Option("--all-versions", help="Also earlier versions of objects that have changed.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> int:
+    """Write the rows of DEST for other programs."""
+    from tonearm.library import export as library_export
+
+    counts = library_export.export(
+        dest,
+        kind or library_export.kind_of(output),
+        output,
+        by=by,  # type: ignore[arg-type]  # export itself says what it expects
+        min_score=min_score,
+        include_embeddings=include_embeddings,
+        dim=dim,
+        all_versions=all_versions,
+        overwrite=overwrite,
+    )
+    files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
+    print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
+    return 0

@@ -1,0 +1,170 @@
+"""``tonearm plan``: what a run would take, and whether it could run at all, before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tonearm.cli.terminal import clock, hours
+from tonearm.distributed import cluster
+from tonearm.library import report_text, runs
+from tonearm.library.runs import Destination
+from tonearm.library.uris import shown
+from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
+from tonearm.planning.measure import measure
+from tonearm.planning.sample import Look, examples, list_sample, look
+from tonearm.settings import TagSettings
+from tonearm.tagging import plan_heads
+
+SEED = 20
+NAMES = {"decode": "decoding", "forward": "scoring"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a person knows better than a measurement here: rates, machines and prices; None for what is not given."""
+
+    decode_rate: float | None = None
+    forward_rate: float | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    cpu_price: float = 0.0
+    gpu_price: float = 0.0
+
+
+def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: Given, *, as_json: bool = False) -> int:
+    """Print what a run over ``sources`` would take; keep it at ``out`` to be compared with the run.
+
+    Raises:
+        UsageError: what ``tag`` would refuse.
+    """
+    from tonearm.audio.sandbox import DecodeSandbox
+
+    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+    layout = _layout(settings, given)
+    destination = Destination.of(out) if out is not None else None
+    done = _done(destination)
+    listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
+    if not listed.num_tracks:
+        print(f"nothing to do: all {listed.num_done:,} tracks are in {out} already")
+        return 0
+    with DecodeSandbox(settings.decode) as sandbox:
+        looks = look(listed, settings, sandbox)
+        rates, whole = measure(
+            looks,
+            settings,
+            plans,
+            sandbox,
+            decode=given.decode_rate,
+            forward=given.forward_rate,
+            num_threads=layout.scorer_threads,
+        )
+    machines = _machines(layout, given)
+    found = estimate(listed, looks, whole, plans, rates, machines, Prices(given.cpu_price, given.gpu_price))
+    if destination is not None:
+        keep(destination, found)
+    if as_json:
+        print(found.to_json())
+        return 0
+    _print(found, listed.skipped, [*whole, *looks], layout, settings)
+    return 0
+
+
+def _layout(settings: TagSettings, given: Given) -> cluster.Layout:
+    """Return the layout of the run, or refuse it as the run would."""
+    if given.cpus is not None or given.gpus is not None:
+        gpus, cpus = given.gpus or 0, given.cpus or cluster.usable_cores()
+        nodes = [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}]
+        return cluster.plan(nodes, settings.workers, is_local=False)
+    if os.environ.get("RAY_ADDRESS"):
+        with cluster.session(settings.workers, verbose=settings.verbose) as layout:
+            return layout
+    return cluster.plan_local(settings.workers)
+
+
+def _machines(layout: cluster.Layout, given: Given) -> Machines:
+    num_gpus = round(layout.num_scorers * layout.scorer_gpus)
+    if layout.is_local:
+        cores = float(cluster.usable_cores())
+        return Machines(cores, num_gpus, cores, layout.num_scorers, is_shared=not num_gpus)
+    decoders = max(1.0, layout.num_cpus - layout.num_scorers * layout.scorer_cpus)
+    return Machines(layout.num_cpus, num_gpus, decoders, layout.num_scorers, is_shared=False)
+
+
+def _done(destination: Destination | None) -> np.ndarray:
+    if destination is None:
+        return np.empty(0, np.int64)
+    parts = [table[runs.KEY].to_numpy() for _, table in runs.scan_tracks(destination, [runs.KEY])]
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+def _say(num_tracks: int) -> None:
+    print(f"listing: {num_tracks:,} tracks so far", file=sys.stderr)
+
+
+def _print(
+    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: cluster.Layout, settings: TagSettings
+) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    for name, text in _lines(found, skipped, looks, layout, settings):
+        table.add_row(name, text)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _lines(
+    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: cluster.Layout, settings: TagSettings
+) -> list[tuple[str, str]]:
+    before = f", and {found.num_done:,} that are done already" if found.num_done else ""
+    lines = [("tracks", f"{found.num_tracks:,}, {report_text.size(found.num_bytes)}{before}")]
+    if skipped:
+        names = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in skipped.items())
+        lines.append(("not audio", names))
+    interval = f"{hours(found.audio_low_s)} to {hours(found.audio_high_s)}"
+    lines.append(("audio", f"{hours(found.audio_s)} ({interval}, from {found.num_sampled:,} tracks looked at)"))
+    lines.append(("formats", ", ".join(f"{codec} {share:.0%}" for codec, share in found.formats.items()) or "none"))
+    lines.append(("will fail", _failing(found, looks)))
+    windows = ", ".join(f"{count:,} of {head}" for head, count in found.num_windows.items())
+    lines.append(("windows", windows + (f" (at most {settings.max_windows} a track)" if settings.max_windows else "")))
+    origin = {name: "measured here" if name in found.rates.measured else "given" for name in ("decode", "forward")}
+    for name, what, work_s, rate in (
+        ("decode", "core", found.decode_core_s, found.rates.decode),
+        ("forward", "worker", found.forward_worker_s, found.rates.forward),
+    ):
+        lines.append((NAMES[name], f"{work_s / 3600:,.2f} {what} hours at {rate:,.0f}× real time ({origin[name]})"))
+    gpus = f" on {found.machines.num_gpus} GPUs" if found.machines.num_gpus else ""
+    lines.append(
+        ("layout", f"{layout.num_scorers} scoring{gpus}, {found.machines.num_decoders:g} cores to decode: fits")
+    )
+    lines.append(("time", f"{clock(found.wall_s)}, most of it {found.bottleneck}"))
+    lines.append(("store", f"must give {report_text.size(found.num_bytes / found.wall_s)} a second"))
+    spent = f"{found.gpu_hours:,.1f} GPU hours, " if found.machines.num_gpus else ""
+    spent += f"{found.cpu_hours:,.1f} CPU hours"
+    money = f", {found.cost:,.2f} in money" if found.cost is not None else "; --cpu-price and --gpu-price add money"
+    lines.append(("cost", spent + money))
+    return lines
+
+
+def _failing(found: Estimate, looks: Sequence[Look]) -> str:
+    if not found.errors:
+        return f"none of those looked at (at most {found.failing_high:.1%} of all)"
+    codes = ", ".join(f"{count} {code}" for code, count in found.errors.items())
+    uris = "; ".join(f"{code}: {shown(uri)}" for code, uri in examples(looks))
+    return f"{found.failing_low:.1%} to {found.failing_high:.1%} ({codes} of {found.num_sampled}; {uris})"
+
+
+def beside_truth(kept: dict[str, Any] | None, *, num_tracks: int, audio_s: float, wall_s: float) -> str | None:
+    """Return the line that compares a run with its estimate, or None where there is none for it."""
+    if kept is None or kept["num_tracks"] != num_tracks:
+        return None
+    return (
+        f"planned: {hours(kept['audio_s'])} of audio in {clock(kept['wall_s'])}; "
+        f"it was {hours(audio_s)} in {clock(wall_s)}"
+    )

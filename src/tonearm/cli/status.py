@@ -1,0 +1,86 @@
+"""``tonearm status`` and ``tonearm compact``: how far a destination is, and its small files made into large ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+
+from tonearm.cli.terminal import ProgressLine, clock, hours
+from tonearm.library import compaction, lock, report_text
+from tonearm.library.runs import Destination
+from tonearm.library.status import Status, read_status
+from tonearm.library.uris import shown
+
+
+def status(dest: str, *, as_json: bool = False) -> int:
+    """Print how far ``dest`` is."""
+    found = read_status(dest)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), indent=1, default=_plain))
+    else:
+        print("\n".join(lines(found)))
+    return 0
+
+
+def lines(found: Status) -> list[str]:
+    """Return what a person wants to know, a line each."""
+    place = shown(found.destination)
+    if found.num_listed is None:
+        seen = f", {found.progress.num_listed:,} tracks so far" if found.progress is not None else ""
+        text = [f"{place}: being listed{seen}"]
+    else:
+        share = found.num_done / found.num_listed if found.num_listed else 1.0
+        failed = sum(found.errors_by_code.values())
+        text = [
+            f"{place}: {found.num_done:,} of {found.num_listed:,} tracks done ({share:.1%}), {failed:,} of them failed"
+        ]
+    if found.errors_by_code:
+        text.append("failed: " + ", ".join(f"{count:,} {code}" for code, count in found.errors_by_code.items()))
+    text.append(_state(found))
+    if found.state == "running" and found.progress is not None and found.progress.num_tracks:
+        now = found.progress
+        elapsed = max(1e-3, (now.at - now.started).total_seconds())
+        left = f", {clock(now.left_s)} left" if now.left_s is not None else ""
+        text.append(
+            f"this run: {now.num_tracks:,} tracks, {hours(now.audio_s)} of audio in {clock(elapsed)}, "
+            f"{now.audio_s / elapsed:.0f}× real time{left}"
+        )
+    if found.last is not None and found.last.speed is not None:
+        did = f"{found.last.speed.num_tracks:,} tracks in {clock(found.last.wall_s)}"
+        text.append(f"last run that ended: {found.last.run_id}, {did}")
+    return text
+
+
+def _state(found: Status) -> str:
+    again = "run the same command to go on"
+    if found.state == "complete":
+        return "complete: every listed track has its row"
+    if found.holder is not None:
+        who = f"process {found.holder.pid} on {found.holder.host} since {found.holder.since} UTC"
+        if found.state == "killed":
+            return f"not running: {who} was killed; {again}"
+        return f"running: {who}; last sign of life {found.silent_s or 0:.0f} s ago"
+    if found.state == "stopped" and found.progress is not None:
+        return f"stopped at {found.progress.at:%Y-%m-%d %H:%M:%S} UTC: {found.progress.doing}"
+    return f"not running and unfinished; {again}"
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
+
+
+def compact(dest: str) -> int:
+    """Rewrite the small files of ``dest`` as few large ones."""
+    destination = Destination.of(dest)
+    read_status(dest)  # says so when there is nothing
+    with ProgressLine("compacting") as line, lock.held(destination, waiting=line.waiting):
+        done = compaction.compact(destination, progress=line.rows)
+    if not done.num_before:
+        print(f"nothing to do: {shown(dest)}/tracks has no small files to put together")
+        return 0
+    print(
+        f"{done.num_rows:,} rows of {done.num_before:,} files are in {done.num_after:,} now, sorted by key, "
+        f"{report_text.size(done.num_bytes)}"
+    )
+    return 0

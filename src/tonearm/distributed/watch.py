@@ -1,0 +1,204 @@
+"""Watching a run from its driver: who is told, what is written down, and how a failure is explained."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import io
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Protocol
+
+import pyarrow.parquet as pq
+
+from tonearm.distributed import cluster
+from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError
+from tonearm.library import progress, stores
+from tonearm.library.failures import STORE_CODES
+from tonearm.library.objects import ObjectReader
+from tonearm.library.progress import Progress
+from tonearm.library.runs import Destination, TodoPart
+from tonearm.library.track_ref import TrackRef
+from tonearm.settings import FetchSettings
+
+# Reads that failed one after the other, over all workers, before the store itself is suspected.
+REFUSED_READS = 24
+NUM_PROBES = 8
+PROBE_S = 20.0
+RECORD_S = 15.0
+
+
+class Watcher(Protocol):
+    """Who is told how the run goes; the terminal's progress line, or a test."""
+
+    def waiting(self, why: str) -> None: ...
+    def listing(self, num_tracks: int) -> None: ...
+    def starting(self, num_tracks: int, num_done: int) -> None: ...
+    def progress(self, counts: Any) -> None: ...
+
+
+class Recorder:
+    """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``."""
+
+    def __init__(self, destination: Destination, run_id: str, started: datetime.datetime, watcher: Watcher) -> None:
+        self.destination = destination
+        self.watcher = watcher
+        self.now = Progress(run_id, "listing", started, started)
+        self.written = -RECORD_S
+
+    def __enter__(self) -> Recorder:
+        self._record()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is None:
+            progress.clear(self.destination)
+        else:
+            why = error.message if isinstance(error, TonearmError) else type(error).__name__
+            self._record(doing=why, is_due=True)
+
+    def waiting(self, why: str) -> None:
+        """Pass it on."""
+        self.watcher.waiting(why)
+
+    def listing(self, num_tracks: int) -> None:
+        """Pass it on, and note how many tracks there are so far."""
+        self.watcher.listing(num_tracks)
+        self._record(num_listed=num_tracks)
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Pass it on, and note what is ahead; the rate counts from here."""
+        self.watcher.starting(num_tracks, num_done)
+        now = datetime.datetime.now(datetime.UTC)
+        self._record(doing="tagging", started=now, num_listed=num_tracks, num_done_before=num_done, is_due=True)
+
+    def progress(self, counts: Any) -> None:
+        """Pass it on, and note what is done."""
+        self.watcher.progress(counts)
+        self._record(num_tracks=counts.num_tracks, num_failed=counts.num_failed, audio_s=counts.audio_s)
+
+    def _record(self, *, is_due: bool = False, **changes: Any) -> None:
+        self.now = dataclasses.replace(self.now, at=datetime.datetime.now(datetime.UTC), **changes)
+        if is_due or time.monotonic() - self.written >= RECORD_S:
+            progress.write(self.destination, self.now)
+            self.written = time.monotonic()
+
+
+class StoreGuard:
+    """Stops a run whose store gives nothing any more, before it writes a failed row for every track that is left.
+
+    Some objects may be refused for good, so failures in a row prove nothing: others of the tracks are tried too.
+    """
+
+    def __init__(self, tally: Any, todo: Sequence[TodoPart], settings: FetchSettings) -> None:
+        self.tally = tally
+        self.todo = todo
+        timeout_s = min(settings.timeout_s, PROBE_S)
+        self.reader = ObjectReader(dataclasses.replace(settings, num_attempts=1, timeout_s=timeout_s))
+        self.limit = REFUSED_READS
+
+    def look(self, counts: Any) -> None:
+        """Have the workers stop when the store refuses everything."""
+        if counts.refused_in_a_row < self.limit:
+            self.limit = REFUSED_READS
+            return
+        why = self._probe()
+        if why is None:
+            self.limit = 2 * counts.refused_in_a_row
+            return
+        import ray
+
+        message = f"nothing can be read any more: {why} ({counts.refused_in_a_row} reads failed one after the other)"
+        advice = "Mend that and run the same command: it goes on, and reads what failed again"
+        ray.get(self.tally.fail.remote(Stopped(f"{message}; the rows already written stay. {advice}")))
+
+    def _probe(self) -> str | None:
+        """Return why none of a few tracks can be read, or None when one of them can."""
+        try:
+            refs = self._sample()
+        except stores.store_errors(stores.scheme(self.todo[0].url)) as error:
+            return stores.reason(error)
+        with ThreadPoolExecutor(NUM_PROBES, thread_name_prefix="probe") as pool:
+            answers = list(pool.map(self._refusal, refs))
+        return None if None in answers else answers[0]
+
+    def _sample(self) -> list[TrackRef]:
+        part = random.choice(self.todo)
+        table = pq.read_table(io.BytesIO(stores.read_bytes(part.url)))
+        rows = random.sample(range(table.num_rows), min(NUM_PROBES, table.num_rows))
+        return [TrackRef(**row) for row in table.take(rows).to_pylist()]
+
+    def _refusal(self, ref: TrackRef) -> str | None:
+        try:
+            self.reader.read(ref)
+        except FetchError as error:
+            return error.message if error.code in STORE_CODES else None
+        return None
+
+
+@contextlib.contextmanager
+def watching(tally: Any, watcher: Watcher, guard: StoreGuard | None = None) -> Iterator[None]:
+    """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
+    import ray
+
+    def look() -> None:
+        counts = ray.get(tally.read.remote(), timeout=5)
+        watcher.progress(counts)
+        if guard is not None and counts.failure is None:
+            guard.look(counts)
+
+    with cluster.polling(look):
+        yield
+        watcher.progress(ray.get(tally.read.remote()))
+
+
+@contextlib.contextmanager
+def failing(place: str, tally: Any) -> Iterator[None]:
+    """Turn what stops a whole run into one line; every file already written stays."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
+    except TonearmError:
+        raise
+    except Exception as error:
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayError):
+            failure = ray.get(tally.read.remote(), timeout=10).failure
+            if failure is not None:
+                raise failure from None
+        raise _explain(error, place) from error
+
+
+def _explain(error: Exception, place: str) -> TonearmError:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, TonearmError) and not isinstance(cause, DestinationError):
+            return cause
+        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
+            return Stopped(
+                f"the disk under {place} or under Ray's temporary folder is full; the rows already written "
+                "stay. Free some space and run the same command to go on"
+            )
+    lines = str(causes[-1]).strip().splitlines() or ["no message"]
+    return Stopped(
+        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {place} "
+        f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = getattr(current, "cause", None) or current.__cause__ or current.__context__

@@ -1,0 +1,275 @@
+"""Few large files instead of many small ones: ``tracks/`` rewritten, sorted by key, in steps that a crash cannot tear.
+
+A run writes a file for each block, a megabyte or so, because a file is also what resume counts by. A step of compaction
+takes small files and writes their rows to files of about ``TARGET_BYTES``, each with a range of keys of its own::
+
+    1  _checkpoint/compaction/ID.pending      from here on compacted-ID-*.parquet do not count
+    2  tracks/compacted-ID-*.parquet          the rows, sorted
+    3  _checkpoint/FP/compacted-ID.parquet    their keys: the mark that a run leaves for each of its files
+    4  _checkpoint/compaction/ID.json         the commit: the outputs count, the inputs that it names do not
+    5  inputs and their marks deleted, then 1, then 4
+
+Whatever is left of a step that was killed, the next compaction or run undoes (before 4) or completes (after 4). Whoever
+reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the view of
+the latest version (docs/cluster.md) takes one of the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import posixpath
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tonearm.errors import DestinationError
+from tonearm.library import schema, stores, track_files
+from tonearm.library.runs import KEY, READERS, Destination
+from tonearm.library.track_files import COMPACTED, COMPACTION, TrackFile
+from tonearm.library.uris import shown
+
+MIB = 2**20
+# Between 64 and 512 MB, what DuckDB, Spark and object stores like; the sort holds one such file in memory.
+TARGET_BYTES = 160 * MIB
+SMALL_BYTES = 64 * MIB
+# Of Parquet in one step: what is sorted at once passes through the temporary folder, and takes about twice this there.
+STEP_BYTES = 32 * 2**30
+BUFFER_BYTES = 256 * MIB
+ROW_GROUP_ROWS = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Compacted:
+    """What a compaction did; all zero where there was nothing to do."""
+
+    num_before: int = 0
+    num_after: int = 0
+    num_rows: int = 0
+    num_bytes: int = 0
+
+    def __add__(self, other: Compacted) -> Compacted:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Compacted(*(left + right for left, right in pairs))
+
+
+def compact(
+    destination: Destination,
+    *,
+    target_bytes: int = TARGET_BYTES,
+    step_bytes: int = STEP_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Compacted:
+    """Rewrite the small files of ``destination`` as few large ones; the caller holds its lock.
+
+    Args:
+        target_bytes: of an output; files of at least a third of it stay as they are.
+        step_bytes: of the inputs of one step, less where the temporary folder has less than twice that free.
+        progress: told the rows done and the rows in all, for each step.
+
+    Raises:
+        DestinationError: a file that cannot be read, or no space.
+    """
+    recover(destination)
+    done = Compacted()
+    for inputs in steps(track_files.finished(destination.url), target_bytes=target_bytes, step_bytes=step_bytes):
+        done += _step(destination, inputs, target_bytes, progress)
+    return done
+
+
+def steps(files: Sequence[TrackFile], *, target_bytes: int, step_bytes: int) -> list[list[TrackFile]]:
+    """Return the small files in groups of at most ``step_bytes``; none where there are too few to be worth it."""
+    small = [file for file in files if file.size_bytes < min(SMALL_BYTES, target_bytes / 2)]
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    limit = max(target_bytes, min(step_bytes, int(free * 0.4)))
+    groups: list[list[TrackFile]] = [[]]
+    for file in small:
+        if groups[-1] and sum(each.size_bytes for each in groups[-1]) + file.size_bytes > limit:
+            groups.append([])
+        groups[-1].append(file)
+    return [group for group in groups if len(group) > 1]
+
+
+def recover(destination: Destination) -> None:
+    """Undo or complete the steps that were killed; see the module's text."""
+    state = track_files.read_compactions(destination.url)
+    for identity in state.pending:
+        for name in _outputs(destination, identity):
+            stores.delete(destination.join("tracks", name))
+        stores.delete(_mark(destination, identity))
+    for identity, superseded in state.commits.items():
+        _complete(destination, identity, sorted(superseded))
+
+
+def _step(
+    destination: Destination,
+    inputs: list[TrackFile],
+    target_bytes: int,
+    progress: Callable[[int, int], None] | None,
+) -> Compacted:
+    identity = uuid.uuid4().hex[:12]
+    stores.write_text(_mark(destination, identity), "")
+    keys = np.sort(np.concatenate([table[KEY].to_numpy() for table in _read(destination, inputs, [KEY])]))
+    num_outputs = max(1, round(sum(file.size_bytes for file in inputs) / target_bytes))
+    # The first key of each output but the first.
+    edges = keys[[len(keys) * number // num_outputs for number in range(1, num_outputs)]]
+    with tempfile.TemporaryDirectory(prefix="tonearm-compact-") as folder:
+        piles = [Path(folder) / f"{number}.arrow" for number in range(num_outputs)]
+        with stores.writing(folder):
+            _distribute(destination, inputs, edges, piles, lambda num: progress(num, len(keys)) if progress else None)
+        written = [
+            _write_output(destination, f"{COMPACTED}{identity}-{number:05d}.parquet", pile)
+            for number, pile in enumerate(piles)
+        ]
+    if not np.array_equal(np.concatenate([part for part, _ in written]), keys):
+        raise DestinationError(
+            f"{shown(destination.url)}: tracks/ changed while it was compacted; nothing is lost. Run it again"
+        )
+    _write_marks(destination, identity, keys)
+    commit = {"superseded": [file.name for file in inputs], "outputs": _outputs(destination, identity)}
+    stores.write_text(_commit(destination, identity), json.dumps(commit, indent=1))
+    _complete(destination, identity, commit["superseded"])
+    return Compacted(len(inputs), num_outputs, len(keys), sum(size for _, size in written))
+
+
+def _distribute(
+    destination: Destination,
+    inputs: Sequence[TrackFile],
+    edges: NDArray[np.int64],
+    piles: Sequence[Path],
+    progress: Callable[[int], None],
+) -> None:
+    """Put each row on the pile whose range of keys it is in."""
+    writers = [pa.ipc.new_file(str(pile), schema.TRACKS) for pile in piles]
+    try:
+        num_rows = 0
+        for table in _gathered(_read(destination, inputs, None)):
+            table = table.take(pc.sort_indices(table[KEY])).combine_chunks()
+            places = np.searchsorted(table[KEY].to_numpy(), edges, side="left")
+            bounds = [0, *places.tolist(), table.num_rows]
+            for number, writer in enumerate(writers):
+                if bounds[number + 1] > bounds[number]:
+                    writer.write_table(table.slice(bounds[number], bounds[number + 1] - bounds[number]))
+            num_rows += table.num_rows
+            progress(num_rows)
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    held: list[pa.Table] = []
+    num_bytes = 0
+    for table in tables:
+        held.append(table)
+        num_bytes += table.nbytes
+        if num_bytes >= BUFFER_BYTES:
+            yield pa.concat_tables(held)
+            held, num_bytes = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _read(destination: Destination, files: Sequence[TrackFile], columns: list[str] | None) -> Iterator[pa.Table]:
+    filesystem, _ = stores.arrow_filesystem(destination.tracks)
+
+    def read(file: TrackFile) -> pa.Table:
+        try:
+            table = pq.read_table(
+                file.path, columns=columns, filesystem=filesystem, partitioning=None, use_threads=False
+            )
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DestinationError(
+                f"{file.path} cannot be read ({error}); delete that file and run `tonearm tag` again: its tracks will "
+                "be tagged anew"
+            ) from None
+        return table if columns is not None else _conformed(table)
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="compact") as pool:
+        for first in range(0, len(files), READERS):
+            yield from pool.map(read, files[first : first + READERS])
+
+
+def _conformed(table: pa.Table) -> pa.Table:
+    """Return the rows in today's schema; a column that an older file lacks is null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema.TRACKS
+    ]
+    return pa.Table.from_arrays(columns, schema=schema.TRACKS)
+
+
+def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDArray[np.int64], int]:
+    """Write one pile as Parquet; return its keys, sorted, and its size in bytes."""
+    filesystem, path = stores.arrow_filesystem(destination.join("tracks", name))
+    with pa.memory_map(str(pile)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        table = table.take(pc.sort_indices(table[KEY]))
+    pile.unlink()
+    with stores.writing(destination.tracks):
+        pq.write_table(
+            table,
+            path,
+            filesystem=filesystem,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            write_statistics=True,
+            write_page_index=True,
+            sorting_columns=[pq.SortingColumn(schema.TRACKS.get_field_index(KEY))],
+        )
+    return table[KEY].to_numpy(), filesystem.get_file_info(path).size or 0
+
+
+def _write_marks(destination: Destination, identity: str, keys: NDArray[np.int64]) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({KEY: keys}), buffer, compression="zstd")
+    for fingerprint in _fingerprints(destination):
+        stores.write_bytes(
+            destination.join("_checkpoint", fingerprint, f"{COMPACTED}{identity}.parquet"), buffer.getvalue()
+        )
+
+
+def _fingerprints(destination: Destination) -> list[str]:
+    names = stores.list_files(destination.join("_checkpoint"))
+    known = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    return [name for name in known if stores.list_files(destination.join("_checkpoint", name))]
+
+
+def _complete(destination: Destination, identity: str, superseded: Sequence[str]) -> None:
+    """Delete what the outputs of a committed step replace, their marks, and last the step's own traces."""
+    gone = [destination.join("tracks", name) for name in superseded]
+    for fingerprint in _fingerprints(destination):
+        folder = destination.join("_checkpoint", fingerprint)
+        marks = {_mark_of(name) for name in superseded}
+        gone += [posixpath.join(folder, name) for name in stores.list_files(folder) if name in marks]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="compact") as pool:
+        list(pool.map(stores.delete, gone))
+    stores.delete(_mark(destination, identity))
+    stores.delete(_commit(destination, identity))
+
+
+def _mark_of(name: str) -> str:
+    """Return the name of the mark for a file of ``tracks/``: of a task's ``{task}-{number}``, or of a compaction's."""
+    return f"{name.removesuffix('.parquet').rpartition('-')[0]}.parquet"
+
+
+def _outputs(destination: Destination, identity: str) -> list[str]:
+    return [name for name in stores.list_files(destination.tracks) if name.startswith(f"{COMPACTED}{identity}-")]
+
+
+def _mark(destination: Destination, identity: str) -> str:
+    return destination.join("_checkpoint", COMPACTION, f"{identity}.pending")
+
+
+def _commit(destination: Destination, identity: str) -> str:
+    return destination.join("_checkpoint", COMPACTION, f"{identity}.json")

@@ -1,0 +1,107 @@
+"""How far a destination is, asked from any machine: what is listed, what has its row, and whether a run is at work."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections import Counter
+
+import numpy as np
+import pyarrow.compute as pc
+
+from tonearm.errors import DestinationError, SourceError
+from tonearm.library import lock, manifest, progress, runs
+from tonearm.library.progress import Progress
+from tonearm.library.run_summary import RunSummary, read_run
+from tonearm.library.runs import KEY, Destination
+from tonearm.library.uris import shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The state of one destination.
+
+    Attributes:
+        num_listed: tracks of the manifest; None while the first one is still being listed.
+        num_done: listed tracks with a row, failed ones included; ``errors_by_code`` counts those.
+        num_files: files of ``tracks/`` that count.
+        state: ``complete``, ``running``, ``stopped`` (by itself or by a signal), ``killed`` or ``unfinished``.
+        holder: who runs, or ran when it was killed; ``silent_s`` is how long ago it last said so.
+        last: the last run that ended.
+    """
+
+    destination: str
+    state: str
+    num_listed: int | None
+    num_done: int
+    errors_by_code: dict[str, int]
+    num_files: int
+    holder: lock.Holder | None
+    silent_s: float | None
+    progress: Progress | None
+    last: RunSummary | None
+
+
+def read_status(destination: str, *, now: datetime.datetime | None = None) -> Status:
+    """Return how far ``destination`` is.
+
+    Args:
+        now: UTC; the moment that silence is counted to.
+
+    Raises:
+        DestinationError: nothing there that ``tonearm tag`` has written, or it cannot be read.
+    """
+    place = Destination.of(destination)
+    holder, found = lock.read_holder(place), progress.read(place)
+    try:
+        listed = manifest.read_keys(place.manifest)
+    except SourceError:
+        if holder is None and found is None:
+            raise DestinationError(
+                f"{shown(destination)} holds no run (expected manifest/ and tracks/); give a destination of "
+                "`tonearm tag SOURCE --out DEST`"
+            ) from None
+        listed = None
+    num_done, num_files, codes = 0, 0, Counter[str]()
+    for _, table in runs.scan_tracks(place, [KEY, "error_code"]):
+        num_files += 1
+        if listed is None:
+            continue
+        is_listed = np.isin(table[KEY].to_numpy(), listed)
+        num_done += int(is_listed.sum())
+        for entry in pc.value_counts(table["error_code"].filter(is_listed).drop_null()).to_pylist():
+            codes[entry["values"]] += entry["counts"]
+    silent_s = None
+    if holder is not None:
+        silent_s = max(0.0, ((now or datetime.datetime.now(datetime.UTC)) - holder.last_beat).total_seconds())
+    num_listed = None if listed is None else len(listed)
+    return Status(
+        destination,
+        _state(holder, silent_s, found, num_done, num_listed),
+        num_listed,
+        num_done,
+        dict(codes.most_common()),
+        num_files,
+        holder,
+        silent_s,
+        found,
+        _last(destination),
+    )
+
+
+def _state(
+    holder: lock.Holder | None, silent_s: float | None, found: Progress | None, num_done: int, num_listed: int | None
+) -> str:
+    if holder is not None:
+        # The clocks of two machines differ a little; a beat every 15 s is missed three times before it counts.
+        return "killed" if holder.is_dead() or (silent_s or 0) > lock.STALE_S else "running"
+    if num_listed is not None and num_done >= num_listed:
+        return "complete"
+    return "stopped" if found is not None else "unfinished"
+
+
+def _last(destination: str) -> RunSummary | None:
+    try:
+        return read_run(destination)
+    except DestinationError:
+        return None

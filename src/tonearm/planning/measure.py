@@ -1,0 +1,123 @@
+"""How fast this machine decodes and scores: whole tracks of the sample, for as long as measuring may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tonearm.audio.decode import DecodedTrack
+from tonearm.errors import SourceError, TrackError
+from tonearm.library.objects import ObjectReader
+from tonearm.planning.sample import Look
+from tonearm.tagging import HeadPlan, Tagger, decode_request
+
+if TYPE_CHECKING:
+    from tonearm.audio.sandbox import DecodeSandbox
+    from tonearm.settings import TagSettings
+
+NUM_WHOLE = 12
+MEASURE_S = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """How fast a part is: seconds of audio that one core decodes, and that one worker scores with every head, a second.
+
+    ``measured`` says which of them were measured here.
+    """
+
+    decode: float
+    forward: float
+    measured: tuple[str, ...] = ()
+
+
+def measure(
+    looks: Sequence[Look],
+    settings: TagSettings,
+    plans: dict[str, HeadPlan],
+    sandbox: DecodeSandbox,
+    *,
+    decode: float | None = None,
+    forward: float | None = None,
+    num_threads: int,
+) -> tuple[Rates, list[Look]]:
+    """Return the rates, those not given measured on whole tracks of the sample, and what those turned out to be.
+
+    Args:
+        decode, forward: rates that are known; see ``Rates``.
+        num_threads: of one scoring worker.
+
+    Raises:
+        SourceError: no track of the sample can be decoded, so that nothing can be measured.
+    """
+    measured = tuple(name for name, value in (("decode", decode), ("forward", forward)) if value is None)
+    if not measured:
+        return Rates(decode or 0.0, forward or 0.0), []
+    reader = ObjectReader(settings.fetch)
+    request = decode_request(plans, settings.decode.max_scored_s)
+    tracks: list[DecodedTrack] = []
+    whole: list[Look] = []
+    decode_s, ends = 0.0, time.monotonic() + MEASURE_S
+    for each in looks:
+        if each.info is None or len(whole) >= NUM_WHOLE or (tracks and time.monotonic() > ends):
+            continue
+        try:
+            data = reader.read(each.ref)
+            started = time.perf_counter()
+            track = sandbox.decode(data, request)
+        except TrackError as error:
+            whole.append(Look(each.ref, None, error.code))
+            continue
+        # The first one also starts the child.
+        decode_s += time.perf_counter() - started if tracks else 0.0
+        tracks.append(track)
+        whole.append(Look(each.ref, track.info))
+    if not tracks:
+        raise SourceError(
+            f"none of the {len(looks)} sampled tracks can be decoded, so nothing can be measured; "
+            "give --decode-rate and --forward-rate, or look at what is listed"
+        )
+    timed = tracks[1:] or tracks
+    if decode is None:
+        if not tracks[1:]:
+            data = reader.read(next(each.ref for each in whole if each.info is not None))
+            started = time.perf_counter()
+            sandbox.decode(data, request)
+            decode_s = time.perf_counter() - started
+        decode = sum(track.info.duration_s for track in timed) / max(decode_s, 1e-6)
+    if forward is None:
+        forward = _forward_rate(tracks, settings, num_threads)
+    return Rates(decode, forward, measured), whole
+
+
+def _forward_rate(tracks: Sequence[DecodedTrack], settings: TagSettings, num_threads: int) -> float:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        tagger = Tagger.load(
+            settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s
+        )
+        tagger.score([tracks[0]])  # the first pass also prepares
+        audio_s, started = 0.0, time.perf_counter()
+        for track in tracks:
+            tagger.score([track])
+            audio_s += scored_s(tagger.plans, track.info.duration_s)
+            if time.perf_counter() - started > MEASURE_S:
+                break
+        return audio_s / max(time.perf_counter() - started, 1e-6)
+    finally:
+        torch.set_num_threads(before)
+
+
+def scored_s(plans: Mapping[str, HeadPlan], duration_s: float) -> float:
+    """Return the seconds that the heads score of a track, the mean over the heads."""
+    return sum(
+        len(plan.windows.starts(int(duration_s * plan.windows.sample_rate)))
+        * plan.windows.window_samples
+        / plan.windows.sample_rate
+        for plan in plans.values()
+    ) / len(plans)

@@ -1,0 +1,62 @@
+"""Decoded tracks on their way through the object store."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import soundfile
+
+from tonearm.audio.decode import AudioInfo, DecodedTrack, DecodeRequest, PcmStream
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.audio.windows import WindowPlan
+from tonearm.distributed import blocks
+from tonearm.errors import DecodeError
+from tonearm.library.sources import make_ref
+from tonearm.settings import DecodeSettings
+
+
+def test_rows_come_back_as_they_went() -> None:
+    info = AudioInfo(1.5, 44100, 2, "flac", title="é")
+    two = DecodedTrack(
+        info,
+        (
+            PcmStream(16000, 24000, np.arange(24000, dtype=np.int16), 2.0**-15, ((0, 24000),)),
+            PcmStream(32000, 48000, np.arange(7, dtype=np.int16), 0.5, ((3, 5), (40, 45))),
+        ),
+        1.0,
+    )
+    one = DecodedTrack(info, (PcmStream(16000, 0, np.empty(0, np.int16), 1.0, ()),), 0.25)
+    error = DecodeError("no sample", code="corrupt")
+    refs = [make_ref(f"s3://b/{number}.flac", number, f"e{number}") for number in range(3)]
+    table = blocks.encode_tracks(list(zip(refs, [two, error, one], strict=True)))
+    assert table.schema == blocks.DECODED
+    table.validate(full=True)
+    assert [blocks.decode_ref(table, index) for index in range(3)] == refs
+    found = [blocks.read_outcome(table, index) for index in range(3)]
+    assert isinstance(found[1], DecodeError) and (found[1].code, found[1].message) == ("corrupt", "no sample")
+    for track, expected in ((found[0], two), (found[2], one)):
+        assert isinstance(track, DecodedTrack)
+        assert (track.info, track.decoded_share) == (expected.info, expected.decoded_share)
+        for stream, given in zip(track.streams, expected.streams, strict=True):
+            assert (stream.sample_rate, stream.num_samples, stream.scale, stream.spans) == (
+                given.sample_rate,
+                given.num_samples,
+                given.scale,
+                given.spans,
+            )
+            np.testing.assert_array_equal(stream.pcm, given.pcm)
+
+
+def test_a_track_leaves_nothing_behind() -> None:
+    """A worker decodes tens of thousands of tracks: neither their audio nor a descriptor of theirs may stay."""
+    request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
+    buffer, open_files = io.BytesIO(), 0
+    soundfile.write(buffer, np.sin(np.arange(8000) / 9), 16000, format="WAV")
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        for number in range(60):
+            blocks.encode_tracks([(make_ref("a.wav"), sandbox.decode(buffer.getvalue(), request))])
+            if number == 9:
+                open_files = len(os.listdir("/proc/self/fd"))
+        assert len(os.listdir("/proc/self/fd")) <= open_files + 2
