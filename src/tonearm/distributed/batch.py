@@ -24,7 +24,7 @@ import numpy as np
 
 from tonearm import __version__
 from tonearm.distributed import cluster
-from tonearm.distributed.watch import Recorder, StoreGuard, Watcher, failing, watching
+from tonearm.distributed.watch import ClusterGuard, Guard, Recorder, StoreGuard, Watcher, failing, watching
 from tonearm.errors import Incomplete
 from tonearm.library import compaction, lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination, TodoPart
@@ -185,8 +185,10 @@ def _run(
         tally = start_tally()
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
-        guard = StoreGuard(tally, todo, settings.fetch) if stages.reader is None else None
-        with failing(destination.url, tally), watching(tally, watcher, guard):
+        guards: list[Guard] = [ClusterGuard(tally, layout)]
+        if stages.reader is None:
+            guards.append(StoreGuard(tally, todo, settings.fetch))
+        with failing(destination.url, tally), watching(tally, watcher, guards):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
                 _execute(leg, destination, own, settings, plans, run_id, layout, per_block, tally, stages)
         import ray

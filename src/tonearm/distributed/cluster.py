@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import psutil
 
@@ -25,6 +28,7 @@ SCORER_CPUS = 0.9
 STDOUT, STDERR = 1, 2
 POLL_S = 0.5
 INLINE_BYTES = 2 * 2**20
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,50 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
         ClusterError: the cluster cannot be reached or is too small.
     """
     with _joined(num_workers, verbose) as is_local:
-        yield plan(_node_resources(), num_workers, is_local=is_local)
+        look = functools.partial(plan, num_workers=num_workers, is_local=is_local)
+        with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
+            yield layout
+
+
+@contextlib.contextmanager
+def _planned(layout: Callable[[], T], num_workers: int | None, *, is_local: bool) -> Iterator[T]:
+    """Yield ``layout()``, once the cluster has grown enough for it.
+
+    Where ``TONEARM_WAIT_FOR_WORKERS_S`` says that the cluster grows by itself, its autoscaler is asked to have a place
+    for each worker as long as the block runs (``TONEARM_SCORE_ON`` says whether that is a GPU), and given so long for
+    it; elsewhere what does not fit is refused at once.
+
+    Raises:
+        ClusterError: it does not fit.
+    """
+    wait_s = 0.0 if is_local else growth_s()
+    if not wait_s:
+        yield layout()
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    place = {"GPU": 1} if os.environ.get("TONEARM_SCORE_ON") == "GPU" else {"CPU": 2}
+    request_resources(bundles=[place] * (num_workers or 1))
+    try:
+        yield _awaited(layout, wait_s)
+    finally:
+        request_resources(bundles=[])
+
+
+def growth_s() -> float:
+    """Return how long new nodes may take on a cluster that grows by itself; 0 on one that does not."""
+    return float(os.environ.get("TONEARM_WAIT_FOR_WORKERS_S") or 0)
+
+
+def _awaited(layout: Callable[[], T], wait_s: float) -> T:
+    ends = time.monotonic() + wait_s
+    while True:
+        try:
+            return layout()
+        except ClusterError as error:
+            if time.monotonic() >= ends:
+                raise ClusterError(f"{error.message} (waited {wait_s:g} s for the cluster to grow)") from None
+        time.sleep(POLL_S)
 
 
 @contextlib.contextmanager
@@ -95,7 +142,8 @@ def serving_session(*, verbose: bool = False) -> Iterator[None]:
         yield
 
 
-def _node_resources() -> list[Mapping[str, float]]:
+def node_resources() -> list[Mapping[str, float]]:
+    """Return the resources of each node that is alive."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -230,7 +278,9 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
         ClusterError: the cluster cannot be reached or is too small.
     """
     with _joined(num_workers, verbose) as is_local:
-        yield plan_training(_node_resources(), num_workers, is_local=is_local)
+        look = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
+        with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
+            yield layout
 
 
 def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_local: bool) -> TrainingLayout:
@@ -262,6 +312,26 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
         )
     threads = max(1, cores // workers) if is_local else max(1, int(total) // workers)
     return TrainingLayout(workers, False, 1.0, min(threads, cores))
+
+
+def stuck(nodes: Sequence[Mapping[str, float]], layout: Layout) -> str | None:
+    """Return why a run of this layout cannot go on with the nodes that are left, or None when it can.
+
+    Actors of a node that went are started wherever they fit, which may be on the CPUs that decode.
+    """
+    with_gpus = [node.get("CPU", 0.0) for node in nodes if not layout.scorer_gpus or node.get("GPU", 0.0)]
+    others = [node.get("CPU", 0.0) for node in nodes if layout.scorer_gpus and not node.get("GPU", 0.0)]
+    num_placed = 0
+    for _ in range(layout.num_scorers):
+        with_gpus.sort(reverse=True)
+        if with_gpus and with_gpus[0] >= layout.scorer_cpus:
+            with_gpus[0] -= layout.scorer_cpus
+            num_placed += 1
+    if not num_placed:
+        return "no node is left that can score"
+    if max([*with_gpus, *others], default=0.0) < 1:
+        return f"the {num_placed} scoring workers hold every CPU that is left, and none is free to decode"
+    return None
 
 
 def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_local: bool) -> Layout:

@@ -8,6 +8,8 @@ import datetime
 import errno
 import io
 import random
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,8 @@ REFUSED_READS = 24
 NUM_PROBES = 8
 PROBE_S = 20.0
 RECORD_S = 15.0
+# How long a run may be stuck on a cluster that has lost nodes and does not grow by itself.
+SHRUNK_S = 60.0
 
 
 class Watcher(Protocol):
@@ -143,16 +147,51 @@ class StoreGuard:
         return None
 
 
+class ClusterGuard:
+    """Stops a run that waits for ever because the cluster has shrunk and does not grow again."""
+
+    def __init__(self, tally: Any, layout: cluster.Layout) -> None:
+        self.tally = tally
+        self.layout = layout
+        self.patience_s = max(SHRUNK_S, cluster.growth_s())
+        self.since: float | None = None
+
+    def look(self, counts: Any) -> None:
+        """End the run when it has been stuck for longer than new nodes take."""
+        if self.layout.is_local:
+            return
+        why = cluster.stuck(cluster.node_resources(), self.layout)
+        if why is None:
+            self.since = None
+            return
+        self.since = self.since or time.monotonic()
+        if time.monotonic() - self.since < self.patience_s:
+            return
+        import ray
+
+        message = f"the cluster has shrunk, and {why}; the rows already written stay"
+        ray.get(self.tally.fail.remote(Stopped(f"{message}. Run the same command to go on with the nodes there are")))
+        # No task starts any more that could raise it: the driver's main thread is woken as Ctrl-C wakes it.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+class Guard(Protocol):
+    """Looks at a run's counts now and then, and ends it when something is wrong with the whole of it."""
+
+    def look(self, counts: Any) -> None: ...
+
+
 @contextlib.contextmanager
-def watching(tally: Any, watcher: Watcher, guard: StoreGuard | None = None) -> Iterator[None]:
+def watching(tally: Any, watcher: Watcher, guards: Sequence[Guard] = ()) -> Iterator[None]:
     """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
     import ray
 
     def look() -> None:
         counts = ray.get(tally.read.remote(), timeout=5)
         watcher.progress(counts)
-        if guard is not None and counts.failure is None:
-            guard.look(counts)
+        for guard in guards:
+            if counts.failure is None:
+                guard.look(counts)
 
     with cluster.polling(look):
         yield
@@ -165,17 +204,26 @@ def failing(place: str, tally: Any) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        # What the driver's own watch has found ends the run by the same signal.
+        if (failure := _failure(tally)) is not None:
+            raise failure from None
         raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
     except TonearmError:
         raise
     except Exception as error:
-        import ray
-
-        with contextlib.suppress(ray.exceptions.RayError):
-            failure = ray.get(tally.read.remote(), timeout=10).failure
-            if failure is not None:
-                raise failure from None
+        if (failure := _failure(tally)) is not None:
+            raise failure from None
         raise _explain(error, place) from error
+
+
+def _failure(tally: Any) -> TonearmError | None:
+    import ray
+
+    try:
+        failure: TonearmError | None = ray.get(tally.read.remote(), timeout=5).failure
+        return failure
+    except ray.exceptions.RayError:
+        return None
 
 
 def _explain(error: Exception, place: str) -> TonearmError:

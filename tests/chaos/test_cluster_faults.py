@@ -1,0 +1,161 @@
+"""A cluster that loses a process, a node, its driver or everything: the table becomes the undisturbed one all the same.
+
+When it happens is drawn from a seed: after so many finished files.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from tests.chaos.test_kill import assert_equal
+from tests.commands import finished_files, read_tracks, start_tonearm, tonearm, wait_for
+from tests.rays import Nodes, nodes
+from tonearm.demo.library import write_library
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+SEED = 7
+NUM_TRACKS = 24
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    write_library(folder, num_tracks=NUM_TRACKS, seed=6, min_s=12, max_s=30)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "small-blocks.toml"
+    path.write_text("tracks_per_block = 2\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(library: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    out = tmp_path_factory.mktemp("undisturbed")
+    run = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    assert run.returncode == 0, run.stderr
+    return read_tracks(out)
+
+
+class Job:
+    """One run on a cluster, and what it has finished so far."""
+
+    def __init__(self, cluster: Nodes, library: Path, settings: Path, out: Path, seed: int) -> None:
+        self.cluster, self.out = cluster, out
+        self.random = random.Random(seed)
+        self.arguments = ["tag", library, "--out", out, "--demo-models", "--config", settings]
+        self.environment = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
+        self.process: subprocess.Popen[str] = start_tonearm(*self.arguments, **self.environment)
+
+    def wait_for_the_moment(self) -> None:
+        """Return once a seeded number of files is finished, fewer than half."""
+        moment = self.random.randrange(1, NUM_TRACKS // 4)
+        over = self.process.poll
+        wait_for(lambda: len(finished_files(self.out)) >= moment or over() is not None, what=f"{moment} finished files")
+        assert over() is None, "the run was over before anything could happen to it"
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit status and what was said."""
+        _, errors = self.process.communicate(timeout=240)
+        assert "Traceback" not in errors, errors
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def cluster() -> Iterator[Nodes]:
+    with nodes() as running:
+        yield running
+
+
+@pytest.fixture
+def job(cluster: Nodes, library: Path, settings: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Job]:
+    seed = SEED + sum(request.node.name.encode())
+    running = Job(cluster, library, settings, tmp_path / "out", seed)
+    yield running
+    running.process.kill()
+    running.process.communicate()
+
+
+def kill_one(job: Job, title: str) -> None:
+    found: list[psutil.Process] = []
+
+    def at_work() -> bool:
+        found[:] = job.cluster.processes(title)
+        return bool(found) or job.process.poll() is not None
+
+    wait_for(at_work, what=f"a process named {title}")
+    assert found, f"the run was over before there was a {title}"
+    job.random.choice(found).kill()
+
+
+FAULTS: dict[str, Callable[[Job], None]] = {
+    "decoder child": lambda job: kill_one(job, "tonearm.audio.sandbox_child"),
+    "worker": lambda job: kill_one(job, "ray::"),
+    "actor": lambda job: kill_one(job, "ScoreTracks"),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_killed_process_is_replaced(what: str, job: Job, undisturbed: pa.Table) -> None:
+    if what == "actor":
+        job.wait_for_the_moment()
+    FAULTS[what](job)
+    status, errors = job.end()
+    assert status == 0, errors
+    assert_equal(read_tracks(job.out), undisturbed)
+
+
+def test_a_lost_node(job: Job, library: Path, settings: Path, undisturbed: pa.Table) -> None:
+    """What is left of the cluster goes on, or the run says that it cannot and the next one does."""
+    job.wait_for_the_moment()
+    job.cluster.kill_node(job.random.choice(job.cluster.workers))
+    status, errors = job.end()
+    if status != 0:
+        assert status == 4 and "Run the same command" in errors, errors
+        again = tonearm(*job.arguments, **job.environment)
+        assert again.returncode == 0, again.stderr
+    assert_equal(read_tracks(job.out), undisturbed)
+
+
+def test_a_lost_node_that_is_replaced(job: Job, undisturbed: pa.Table) -> None:
+    job.wait_for_the_moment()
+    job.cluster.kill_node(job.random.choice(job.cluster.workers))
+    job.cluster.add()
+    status, errors = job.end()
+    assert status == 0, errors
+    assert_equal(read_tracks(job.out), undisturbed)
+
+
+def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
+    job.wait_for_the_moment()
+    os.kill(job.process.pid, signal.SIGKILL)
+    job.process.communicate()
+    status = tonearm("status", job.out)
+    assert "was killed; run the same command to go on" in status.stdout
+    again = tonearm(*job.arguments, **job.environment)
+    assert again.returncode == 0, again.stderr
+    assert "done before" in again.stderr
+    assert_equal(read_tracks(job.out), undisturbed)
+
+
+def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
+    job.wait_for_the_moment()
+    job.cluster.kill_all()
+    status, errors = job.end()
+    assert status == 4, errors
+    assert "same command" in errors.splitlines()[-1]
+    local = tonearm(*job.arguments)  # anywhere: here without any cluster
+    assert local.returncode == 0, local.stderr
+    assert_equal(read_tracks(job.out), undisturbed)

@@ -1,0 +1,201 @@
+"""A store on its bad days: a run ends or says that it can go on, and the table becomes the undisturbed one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.chaos.test_kill import assert_equal
+from tests.commands import VOLATILE, start_tonearm, tonearm, wait_for
+from tests.integration.conftest import s3 as s3
+from tests.servers.fault_proxy import Fault, FaultProxy, Kind, faulty
+from tests.servers.s3 import S3Server
+from tonearm.demo.library import write_library
+from tonearm.library import manifest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+CONFIG = "tracks_per_block = 2\n[fetch]\nstall_timeout_s = 2.0\nbackoff_s = 0.1\n"
+
+
+@pytest.fixture(scope="module")
+def music(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bucket of short songs and one broken file."""
+    folder, bucket = tmp_path_factory.mktemp("songs"), s3.bucket()
+    write_library(folder, num_tracks=16, seed=11, min_s=8, max_s=12)
+    for path in sorted(folder.glob("*/*")):
+        s3.fs.put_file(str(path), f"{bucket}/music/{path.name}")
+    s3.put(bucket, {"music/broken.mp3": b"not audio at all" * 50})
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small-blocks.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def command(bucket: str, out: str, config: Path) -> list[str]:
+    options = ["--demo-models", "--config", str(config), "--max-error-rate", "0.5"]
+    return ["tag", f"s3://{bucket}/music", "--out", f"s3://{bucket}/{out}", *options]
+
+
+def rows(s3: S3Server, place: str) -> pa.Table:
+    """Return the table at ``place`` as any reader of its files finds it."""
+    parts = [pq.read_table(io.BytesIO(s3.fs.cat_file(path))) for path in s3.fs.glob(f"{place}/tracks/*.parquet")]
+    return pa.concat_tables(parts).drop_columns(list(VOLATILE)).sort_by("track_key")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(s3: S3Server, music: str, config: Path) -> pa.Table:
+    run = tonearm(*command(music, "undisturbed", config), **s3.env)
+    assert run.returncode == 0, run.stderr
+    return rows(s3, f"{music}/undisturbed")
+
+
+@pytest.fixture
+def proxy(s3: S3Server, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    with faulty(s3.endpoint, seed=len(request.node.name)) as proxy:
+        yield proxy
+
+
+def through(s3: S3Server, proxy: FaultProxy) -> dict[str, str]:
+    return {**s3.env, "AWS_ENDPOINT_URL": proxy.url}
+
+
+def finish(s3: S3Server, music: str, out: str, config: Path, undisturbed: pa.Table) -> None:
+    """Run again without faults; the table is then that of the undisturbed run."""
+    again = tonearm(*command(music, out, config), **s3.env)
+    assert again.returncode == 0, again.stderr
+    assert_equal(rows(s3, f"{music}/{out}"), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "most"),
+    [("slow_down", 0.2, None), ("reset", 0.15, None), ("truncate", 0.15, None), ("stall", 0.5, 6)],
+)
+def test_faults_that_come_and_go(
+    s3: S3Server,
+    music: str,
+    config: Path,
+    undisturbed: pa.Table,
+    proxy: FaultProxy,
+    kind: Kind,
+    share: float,
+    most: int,
+) -> None:
+    # A stalled write waits for the client's own time-out, half a minute; reads have theirs from the settings.
+    proxy.faults = [Fault(kind, share, most=most, match=r"^GET \S+/music/" if kind == "stall" else "")]
+    run = tonearm(*command(music, kind, config), **through(s3, proxy))
+    assert proxy.hits[kind] >= 3, "the run met no faults"
+    assert "Traceback" not in run.stderr
+    if run.returncode != 0:
+        assert run.returncode == 4, run.stderr
+        assert "same command" in run.stderr
+    finish(s3, music, kind, config, undisturbed)
+
+
+def test_credentials_refused_for_a_while(
+    s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy
+) -> None:
+    fault = Fault("refuse", is_on=False)
+    proxy.faults = [fault]
+    process = start_tonearm(*command(music, "refused", config), **through(s3, proxy))
+    try:
+        wait_for(lambda: any("/music/" in line and "GET" in line for line in proxy.requests), what="the first read")
+        fault.is_on = True
+        wait_for(lambda: proxy.hits["refuse"] >= 10 or process.poll() is not None, what="ten refusals")
+        fault.is_on = False
+        _, errors = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode in (0, 4), errors
+    assert "Traceback" not in errors
+    finish(s3, music, "refused", config, undisturbed)
+
+
+def test_a_source_that_is_denied_for_good_stops_the_run_with_one_line(
+    s3: S3Server, music: str, config: Path, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """A thousand listed tracks, none of which may be read: no thousand failed rows."""
+    table = tmp_path / "listed.parquet"
+    uris = [f"s3://{music}/music/{number}.mp3" for number in range(1000)]
+    pq.write_table(pa.table({"uri": uris, "size_bytes": [1000] * 1000}), table)
+    proxy.faults = [Fault("deny", match=r"^GET \S+/music/")]
+    out = f"s3://{music}/denied"
+    run = tonearm("tag", table, "--out", out, "--demo-models", "--config", config, **through(s3, proxy))
+    assert run.returncode == 4, run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("tonearm: nothing can be read any more: ") and "AccessDenied" in last
+    assert "Traceback" not in run.stderr
+    assert proxy.hits["deny"] < 500, "it went on reading"
+    status = tonearm("status", out, **s3.env)
+    assert "stopped at" in status.stdout and "nothing can be read" in status.stdout
+
+
+def test_a_few_denied_objects_do_not_stop_a_run(
+    s3: S3Server, music: str, config: Path, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """More in a row than make the store suspect; others can be read, so they are failed rows and no more."""
+    good = sorted(ref.uri for ref in manifest.read_tracks(f"s3://{music}/undisturbed/manifest"))[:6]
+    uris = [f"s3://{music}/closed/{number}.mp3" for number in range(40)] + good
+    table = tmp_path / "listed.csv"
+    table.write_text("\n".join(["uri", *uris]) + "\n")
+    proxy.faults = [Fault("deny", match=r"^GET \S+/closed/")]
+    out = f"s3://{music}/closed-out"
+    options = ["--demo-models", "--config", config, "--max-error-rate", "1"]
+    run = tonearm("tag", table, "--out", out, *options, **through(s3, proxy))
+    assert run.returncode == 0, run.stderr
+    assert "40 access_denied" in run.stdout
+    # Once they may be read (here: are not there), the next run asks for them again.
+    again = tonearm("tag", table, "--out", out, *options, **s3.env)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("40 tracks tagged") and "40 not_found" in again.stdout
+
+
+@pytest.mark.parametrize("place", ["source", "destination"])
+def test_a_bucket_that_is_denied_from_the_start_fails_at_once(
+    s3: S3Server, music: str, config: Path, proxy: FaultProxy, place: str
+) -> None:
+    proxy.faults = [Fault("deny", match="list-type" if place == "source" else r"^PUT ")]
+    run = tonearm(*command(music, f"never-{place}", config), **through(s3, proxy))
+    assert run.returncode == 2, run.stderr
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("tonearm: ")]
+    assert "AccessDenied" in line
+    assert "Traceback" not in run.stderr
+
+
+def test_an_object_that_changes_between_listing_and_reading(
+    s3: S3Server, config: Path, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """Its row says so; the next run lists the new version, and the table is that of a library that never changed."""
+    write_library(tmp_path, num_tracks=6, seed=12, min_s=8, max_s=9)
+    bucket, paths = s3.bucket(), sorted(tmp_path.glob("*/*.*"))
+    for path in paths:
+        s3.fs.put_file(str(path), f"{bucket}/music/{path.name}")
+    fault = Fault("stall", match=r"^GET \S+/music/", most=4)  # holds the first reads until the object has changed
+    proxy.faults = [fault]
+    process = start_tonearm(*command(bucket, "out", config), **through(s3, proxy))
+    try:
+        wait_for(lambda: proxy.hits["stall"] >= 1, what="the first read")
+        for path in paths:
+            s3.put(bucket, {f"music/{path.name}": paths[0].read_bytes()})
+        fault.is_on = False
+        _, errors = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode in (0, 3), errors
+    assert "changed" in rows(s3, f"{bucket}/out")["error_code"].to_pylist()
+    again = tonearm(*command(bucket, "out", config), **s3.env)
+    assert again.returncode == 0, again.stderr
+    fresh = tonearm(*command(bucket, "fresh", config), **s3.env)
+    assert fresh.returncode == 0, fresh.stderr
+    found, expected = rows(s3, f"{bucket}/out"), rows(s3, f"{bucket}/fresh")
+    same = [name for name in expected.column_names if name not in ("modified",)]
+    assert_equal(found.select(same), expected.select(same))

@@ -1,0 +1,203 @@
+"""A cluster of hosts of their own, with tokens, as in docs/cluster.md: jobs submitted, stopped, a host cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.test_kill import assert_equal
+from tests.chaos.test_store_faults import rows
+from tests.commands import tonearm, wait_for
+from tests.servers.fault_proxy import faulty
+from tests.servers.hosts import Hosts, hosts
+from tests.servers.s3 import S3Server
+from tonearm.demo.library import write_library
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+# A host that is cut off counts as lost after 6 s, not after Ray's half a minute.
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+class Cluster:
+    """Three hosts with a Ray node each, and a person on a fourth who submits jobs."""
+
+    def __init__(self, hosts: Hosts, s3: S3Server, endpoint: str, folder: str) -> None:
+        self.hosts, self.s3, self.folder = hosts, s3, folder
+        self.token = secrets.token_hex(32)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        # What the nodes have: rights to the bucket (on a cloud by their role), and where it is.
+        store = {**s3.env, "AWS_ENDPOINT_URL": endpoint}
+        self.node_env = {**kept, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **HEALTH, **store}
+        self.node_env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        # What the person has: the address and the token, and no key to the bucket.
+        self.person_env = {**kept, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        self.person_env |= {"RAY_ADDRESS": f"http://{hosts.addresses['head']}:8265", "COLUMNS": "200"}
+
+    def start(self) -> None:
+        """Start Ray as docs/cluster.md says, on each host."""
+        head = self.hosts.addresses["head"]
+        self.start_node("head", "--head", "--port=6379", "--num-cpus=0", "--dashboard-host=0.0.0.0")
+        wait_for(lambda: self.ray("job", "list").returncode == 0, what="the job API", timeout_s=60)
+        for name in self.hosts.addresses:
+            if name.startswith("node"):
+                self.start_node(name, f"--address={head}:6379", "--num-cpus=2")
+        count = len(self.hosts.addresses) - 2
+        wait_for(lambda: self.num_alive() == count + 1, what="all nodes", timeout_s=90)
+
+    def start_node(self, name: str, *options: str) -> None:
+        """Start one host's Ray."""
+        folder = Path(self.folder) / name
+        folder.mkdir(exist_ok=True)
+        address = self.hosts.addresses[name]
+        command = [str(BIN / "ray"), "start", *options, f"--node-ip-address={address}", "--block"]
+        command += [f"--object-store-memory={150 * 2**20}", "--disable-usage-stats"]
+        env = {**self.node_env, "RAY_TMPDIR": str(folder), "HOME": str(folder)}
+        self.hosts.start(name, command, env, str(folder / "ray.log"))
+
+    def ray(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run ``ray WORDS`` as the person, on their own host, in the project's folder."""
+        command = ["ip", "netns", "exec", self.hosts.space("person"), str(BIN / "ray"), *words]
+        return subprocess.run(
+            command, env=self.person_env | changes, cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+
+    def num_alive(self) -> int:
+        """Return how many nodes the head counts."""
+        listed = self.ray("list", "nodes", "--format=json", "--filter", "state=ALIVE")
+        return len(json.loads(listed.stdout)) if listed.returncode == 0 and listed.stdout.strip() else 0
+
+    def submit(self, *words: str) -> str:
+        """Submit a job and return its id at once."""
+        made = self.ray("job", "submit", "--no-wait", "--working-dir", ".", "--", "python", *words)
+        assert made.returncode == 0, made.stdout + made.stderr
+        return next(word.strip("'") for word in made.stdout.split() if word.strip("'").startswith("raysubmit_"))
+
+    def state(self, job: str) -> str:
+        """Return PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+        said = self.ray("job", "status", job).stdout
+        return next((word for word in ("SUCCEEDED", "FAILED", "STOPPED", "RUNNING") if word in said), "PENDING")
+
+    def end_of(self, job: str) -> tuple[str, str]:
+        """Wait until a job ends; return its state and its log."""
+        wait_for(lambda: self.state(job) not in ("PENDING", "RUNNING"), what=f"the end of {job}", timeout_s=240)
+        return self.state(job), self.ray("job", "logs", job).stdout
+
+
+@pytest.fixture(scope="module")
+def cluster(s3: S3Server) -> Iterator[Cluster]:
+    folder = tempfile.mkdtemp(prefix="tj-", dir="/tmp")
+    with hosts("head", "node1", "node2", "person") as made, faulty(s3.endpoint, host=made.gateway) as way:
+        running = Cluster(made, s3, way.url, folder)
+        running.start()
+        yield running
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def music(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder, bucket = tmp_path_factory.mktemp("songs"), s3.bucket()
+    write_library(folder, num_tracks=20, seed=13, min_s=12, max_s=24)
+    for path in sorted(folder.glob("*/*")):
+        s3.fs.put_file(str(path), f"{bucket}/music/{path.parent.name}/{path.name}")
+    s3.put(bucket, {"small-blocks.toml": b"tracks_per_block = 2\n"})
+    return bucket
+
+
+def tag(bucket: str, out: str) -> list[str]:
+    return ["jobs/tag_library.py", f"s3://{bucket}/music", "--out", f"s3://{bucket}/{out}", "--demo-models"]
+
+
+def marks(s3: S3Server, place: str) -> int:
+    return sum(not path.endswith(".pending.parquet") for path in s3.fs.glob(f"{place}/_checkpoint/*/*.parquet"))
+
+
+def test_without_the_token_no_job_is_taken(cluster: Cluster) -> None:
+    refused = cluster.ray("job", "submit", "--no-wait", "--", "true", RAY_AUTH_TOKEN="0" * 64)
+    assert refused.returncode != 0
+    assert "401" in refused.stderr + refused.stdout or "uthent" in refused.stderr + refused.stdout
+
+
+def test_a_job_says_what_tonearm_says(cluster: Cluster, music: str) -> None:
+    made = cluster.ray("job", "submit", "--working-dir", ".", "--", "python", *tag(music, "first"))
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "audit: 20 rows for 20 tracks, none lost, none twice" in made.stdout
+    assert "tagging 20 tracks" in made.stdout, "progress goes to the job's log too"
+    again = cluster.ray("job", "submit", "--working-dir", ".", "--", "python", *tag(music, "first"))
+    assert "nothing to do" in again.stdout
+
+
+def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Cluster, music: str) -> None:
+    state, log = cluster.end_of(
+        cluster.submit("jobs/tag_library.py", "s3://no-such-bucket-x/m", "--out", f"s3://{music}/x")
+    )
+    assert state == "FAILED"
+    assert "tonearm: no bucket s3://no-such-bucket-x" in log
+    made = cluster.ray("job", "submit", "--working-dir", ".", "--", "python", "jobs/tag_library.py", "--no-such-flag")
+    assert made.returncode != 0
+    assert "exit code 2" in made.stdout + made.stderr
+
+
+def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, music: str) -> None:
+    job = cluster.submit(*tag(music, "stopped"))
+    place = f"{music}/stopped"
+    wait_for(lambda: marks(s3, place) >= 1 or cluster.state(job) == "SUCCEEDED", what="a finished file")
+    status = tonearm("status", f"s3://{place}", **s3.env)
+    assert "running: process" in status.stdout and "of 20 tracks done" in status.stdout, status.stdout
+    stopped = cluster.ray("job", "stop", job)
+    assert stopped.returncode == 0, stopped.stderr
+    wait_for(lambda: cluster.state(job) != "RUNNING", what="the job's end")
+    assert cluster.state(job) == "STOPPED"
+    before = marks(s3, place)
+    assert 1 <= before < 10, "it was over before it was stopped"
+    after = tonearm("status", f"s3://{place}", **s3.env)
+    assert "running: process" not in after.stdout, after.stdout
+    state, log = cluster.end_of(cluster.submit(*tag(music, "stopped")))
+    assert state == "SUCCEEDED", log
+    assert "of them done before" in log
+    assert_equal(rows(s3, place), rows(s3, f"{music}/first"))
+
+
+def test_finetune_and_evaluate_are_jobs_too(cluster: Cluster, music: str) -> None:
+    model = f"s3://{music}/model"
+    small = ["--model", "small-hubert", "--from-scratch", "--epochs", "1", "--window-s", "2", "--tracker", "none"]
+    small += ["--duplicates", "ignore"]
+    state, log = cluster.end_of(cluster.submit("jobs/finetune.py", f"s3://{music}/music", "--out", model, *small))
+    assert state == "SUCCEEDED", log
+    words = ["jobs/evaluate.py", model, f"s3://{music}/music", "--out", f"s3://{music}/figures"]
+    state, log = cluster.end_of(cluster.submit(*words))
+    assert state == "SUCCEEDED", log
+    assert "accuracy" in log
+
+
+def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music: str) -> None:
+    """Its tracks are done by the others; what it still does itself, unreachable, spoils nothing."""
+    job = cluster.submit(*tag(music, "cut"))
+    place = f"{music}/cut"
+    wait_for(lambda: marks(s3, place) >= 1 or cluster.state(job) == "SUCCEEDED", what="a finished file")
+    assert cluster.state(job) == "RUNNING"
+    cluster.hosts.cut_off("node2")
+    wait_for(lambda: cluster.num_alive() == 2, what="the head to miss the host", timeout_s=60)
+    state, log = cluster.end_of(job)
+    if state != "SUCCEEDED":
+        assert state == "FAILED" and "same command" in log, log
+        state, log = cluster.end_of(cluster.submit(*tag(music, "cut")))
+    assert state == "SUCCEEDED", log
+    assert_equal(rows(s3, place), rows(s3, f"{music}/first"))

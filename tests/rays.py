@@ -1,0 +1,92 @@
+"""A Ray cluster of several nodes on this machine, each with its own raylet, and the processes on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import psutil
+
+from tests.commands import wait_for
+
+
+class Nodes:
+    """A head without CPUs and some workers of two each, as ``ray.cluster_utils`` starts them."""
+
+    def __init__(self, folder: str, num_workers: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.folder = folder
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "object_store_memory": 150 * 2**20, "temp_dir": folder},
+        )
+        self.workers = [self.add() for _ in range(num_workers)]
+        self.cluster.wait_for_nodes()
+
+    @property
+    def address(self) -> str:
+        """What ``RAY_ADDRESS`` must be."""
+        return str(self.cluster.address)
+
+    def add(self) -> Any:
+        """Start one more worker."""
+        return self.cluster.add_node(num_cpus=2, object_store_memory=150 * 2**20)
+
+    def kill_node(self, node: Any) -> None:
+        """Kill a node's raylet and all that runs on it, as a lost machine does."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Return the processes of this cluster whose command line holds ``title``."""
+        return [process for process in processes_under(self.folder) if title in " ".join(_cmdline(process))]
+
+    def kill_all(self) -> None:
+        """Kill everything, the head included, with no time to say goodbye."""
+        for process in processes_under(self.folder):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        wait_for(lambda: not processes_under(self.folder), what="the end of every process of the cluster")
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def processes_under(folder: str) -> list[psutil.Process]:
+    """Return the processes of a Ray whose temporary folder this is: raylets, their workers, and those' children."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if folder in " ".join(process.cmdline()) or folder in process.environ().get("RAY_TMPDIR", ""):
+                found[process.pid] = process
+                found |= {child.pid: child for child in process.children(recursive=True)}
+        except psutil.Error:
+            continue
+    return list(found.values())
+
+
+@contextlib.contextmanager
+def nodes(num_workers: int = 2, **environment: str) -> Iterator[Nodes]:
+    """Run a cluster until the block ends."""
+    folder = tempfile.mkdtemp(prefix="tr-", dir="/tmp")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
+    # Workers inherit what the raylets were started with.
+    settings = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    with mock.patch.dict(os.environ, kept | settings | environment, clear=True):
+        running = Nodes(folder, num_workers)
+    try:
+        yield running
+    finally:
+        running.kill_all()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,178 @@
+"""What a run would take: the sample, the headers, the hours and the money."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonearm import demo
+from tonearm.audio.container import AudioInfo
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.errors import DecodeError
+from tonearm.library.runs import Destination
+from tonearm.library.sources import TrackRef, list_tracks, make_ref
+from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep, kept
+from tonearm.planning.measure import Rates, measure
+from tonearm.planning.sample import Listed, Look, examples, list_sample, look
+from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
+from tonearm.tagging import HeadPlan, decode_request, plan_heads
+
+SETTINGS = TagSettings(models=ModelSettings(**demo.models()))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[str, HeadPlan]:
+    return plan_heads(SETTINGS.models, max_windows=None, max_scored_s=14400.0)
+
+
+def test_two_ends_of_a_file_tell_what_decoding_it_does(songs: Path, plans: dict[str, HeadPlan]) -> None:
+    request = decode_request(plans, 14400.0)
+    formats = set()
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        for path in sorted(songs.glob("*/*.*")):
+            data = path.read_bytes()
+            found = sandbox.describe(data[: len(data) // 4], data[-len(data) // 4 :], len(data))
+            true = sandbox.decode(data, request).info
+            assert (found.codec, found.sample_rate, found.channels) == (true.codec, true.sample_rate, true.channels)
+            assert found.duration_s == pytest.approx(true.duration_s, abs=0.1), path.name
+            formats.add(found.codec)
+        with pytest.raises(DecodeError) as caught:
+            sandbox.describe(b"not audio" * 100, b"", 900)
+    assert caught.value.code == "not_audio"
+    assert len(formats) >= 5
+
+
+def test_the_sample_is_random_and_the_same_for_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(60):
+        (tmp_path / f"{number:02d}.{'flac' if number % 3 else 'mp3'}").write_bytes(b"x" * (number + 1))
+    monkeypatch.setattr("tonearm.planning.sample.NUM_HEADERS", 20)
+    refs = list(list_tracks([str(tmp_path)]))
+    done = np.sort([ref.track_key for ref in refs[:10]])
+
+    def sampled(seed: int) -> Listed:
+        return list_sample([str(tmp_path)], limit=None, done=done, seed=seed)
+
+    found = sampled(1)
+    assert (found.num_tracks, found.num_done) == (50, 10)
+    assert found.by_extension == {
+        ".flac": (34, sum(n + 1 for n in range(10, 60) if n % 3)),
+        ".mp3": (16, sum(n + 1 for n in range(10, 60) if not n % 3)),
+    }
+    assert len(set(found.sample)) == 20 and not {ref.track_key for ref in found.sample} & set(done.tolist())
+    assert found.sample == sampled(1).sample != sampled(2).sample
+    counts = np.zeros(60)
+    for seed in range(200):
+        for ref in sampled(seed).sample:
+            counts[int(Path(ref.uri).stem)] += 1
+    assert counts[:10].sum() == 0 and (abs(counts[10:] / 200 - 0.4) < 0.15).all(), "every track is as likely as another"
+
+
+def known(number: int, size: int, seconds: float | None, kind: str = "mp3") -> Look:
+    ref = make_ref(f"s3://b/{number}.{kind}", size)
+    return Look(ref, AudioInfo(seconds, 44100, 2, kind)) if seconds is not None else Look(ref, None, "not_audio")
+
+
+def listed_of(looks: list[Look], sample: list[Look]) -> Listed:
+    by_extension: dict[str, tuple[int, int]] = {}
+    for each in looks:
+        kind = f".{each.ref.uri.rpartition('.')[2]}"
+        count, size = by_extension.get(kind, (0, 0))
+        by_extension[kind] = (count + 1, size + (each.ref.size_bytes or 0))
+    refs: tuple[TrackRef, ...] = tuple(each.ref for each in sample)
+    total = sum(size for _, size in by_extension.values())
+    return Listed(len(looks), total, 0, {}, by_extension, refs)
+
+
+def estimated(looks: list[Look], sample: list[Look], plans: dict[str, HeadPlan], **changes: object) -> Estimate:
+    values: dict[str, object] = {
+        "rates": Rates(500.0, 20.0),
+        "machines": Machines(16.0, 2, 14.0, 2, is_shared=False),
+        "prices": Prices(0.05, 2.0),
+        **changes,
+    }
+    return estimate(listed_of(looks, sample), sample, [], plans, **values)  # type: ignore[arg-type]
+
+
+def test_the_interval_holds_the_truth(plans: dict[str, HeadPlan]) -> None:
+    """Two formats whose bytes weigh differently, a twentieth that does not decode: 95% means about 95%."""
+    random = np.random.default_rng(0)
+    looks = []
+    for number in range(3000):
+        seconds = float(random.lognormal(5.3, 0.4))
+        flac = number % 4 == 0
+        size = int(seconds * (110_000 if flac else random.choice([16_000, 24_000, 40_000])))
+        looks.append(known(number, size, None if number % 20 == 7 else seconds, "flac" if flac else "mp3"))
+    truth = sum(each.info.duration_s for each in looks if each.info)
+    num_held, widths = 0, []
+    for seed in range(200):
+        sample = [looks[place] for place in np.random.default_rng(seed).choice(3000, 200, replace=False)]
+        found = estimated(looks, sample, plans)
+        num_held += found.audio_low_s <= truth <= found.audio_high_s
+        widths.append((found.audio_high_s - found.audio_low_s) / truth)
+    assert 0.9 <= num_held / 200 <= 0.99
+    assert np.mean(widths) < 0.25
+
+
+def test_a_library_that_was_looked_at_as_a_whole_is_known(plans: dict[str, HeadPlan]) -> None:
+    looks = [known(number, 1000 * (number + 1), 60.0 * (number % 5 + 1)) for number in range(20)]
+    found = estimated(looks, looks, plans)
+    assert found.audio_s == pytest.approx(60 * 60)
+    assert found.audio_high_s - found.audio_low_s == pytest.approx(0, abs=1e-6)
+
+
+def test_time_and_money_by_hand(plans: dict[str, HeadPlan]) -> None:
+    # 1000 tracks of 3 minutes: 50 hours. Decoding 180,000 s / 500 / 14 cores = 26 s; scoring 180,000 / 20 / 2 = 4500 s.
+    looks = [known(number, 3_000_000, 180.0) for number in range(1000)]
+    found = estimated(looks, looks[:100], plans)
+    scored = found.forward_worker_s * 20 / found.audio_s
+    assert 1.0 <= scored < 1.06, "the last window overlaps the one before"
+    assert found.wall_s == pytest.approx(20 + found.forward_worker_s / 2)
+    assert found.bottleneck == "scoring"
+    assert found.gpu_hours == pytest.approx(2 * found.wall_s / 3600)
+    assert found.cost == pytest.approx(found.wall_s / 3600 * (16 * 0.05 + 2 * 2.0))
+    shared = estimated(looks, looks[:100], plans, machines=Machines(2.0, 0, 2.0, 1, is_shared=True), prices=Prices())
+    assert shared.wall_s == pytest.approx(20 + shared.decode_core_s / 2 + shared.forward_worker_s)
+    assert shared.cost is None
+    slow = estimated(looks, looks[:100], plans, rates=Rates(1.0, 2000.0))
+    assert slow.bottleneck == "decoding"
+
+
+def test_what_will_fail_has_an_interval_and_an_example(plans: dict[str, HeadPlan]) -> None:
+    looks = [known(number, 1000, None if number < 5 else 60.0) for number in range(100)]
+    found = estimated(looks, looks, plans)
+    assert found.errors == {"not_audio": 5}
+    assert found.failing_low == pytest.approx(0.0215, abs=1e-3) and found.failing_high == pytest.approx(
+        0.1118, abs=1e-3
+    )
+    assert list(examples(looks)) == [("not_audio", "s3://b/0.mp3")]
+    none = estimated(looks[5:], looks[5:], plans)
+    assert none.failing_low == 0 and 0 < none.failing_high < 0.05
+
+
+def test_sizes_that_no_one_tells(plans: dict[str, HeadPlan]) -> None:
+    looks = [Look(make_ref(f"https://h/{n}.mp3"), AudioInfo(100.0, 44100, 2, "mp3")) for n in range(10)]
+    assert estimated(looks * 3, looks, plans).audio_s == pytest.approx(3000.0)
+
+
+def test_rates_are_measured_on_the_sample(songs: Path, plans: dict[str, HeadPlan]) -> None:
+    listed = list_sample([str(songs)], limit=None, done=np.empty(0, np.int64), seed=0)
+    with DecodeSandbox(SETTINGS.decode) as sandbox:
+        looks = look(listed, SETTINGS, sandbox)
+        rates, whole = measure(looks, SETTINGS, plans, sandbox, num_threads=1)
+        given, none = measure(looks, SETTINGS, plans, sandbox, decode=100.0, forward=3.0, num_threads=1)
+        mixed, _ = measure(looks, SETTINGS, plans, sandbox, forward=3.0, num_threads=1)
+    assert rates.measured == ("decode", "forward") and rates.decode > 20 and rates.forward > 1
+    assert len(whole) == len(listed.sample) - sum(each.info is None for each in looks)
+    assert (given, none) == (Rates(100.0, 3.0), [])
+    assert mixed.measured == ("decode",) and mixed.forward == 3.0
+
+
+def test_an_estimate_is_kept_beside_the_run(tmp_path: Path, plans: dict[str, HeadPlan]) -> None:
+    place = Destination.of(str(tmp_path))
+    assert kept(place) is None
+    found = estimated([known(0, 10, 60.0)], [known(0, 10, 60.0)], plans)
+    keep(place, found)
+    values = kept(place)
+    assert values is not None and values["audio_s"] == found.audio_s

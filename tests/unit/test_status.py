@@ -1,0 +1,123 @@
+"""How far a destination is: listed, running, stopped, killed, complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tables import make_error, make_row, make_run, write_tracks
+from tonearm.cli.status import lines
+from tonearm.errors import DestinationError
+from tonearm.library import lock, manifest, progress
+from tonearm.library.progress import Progress
+from tonearm.library.runs import Destination
+from tonearm.library.sources import list_tracks
+from tonearm.library.status import read_status
+
+NOW = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Destination:
+    """Ten listed tracks, four of them done, one of these failed, and a row of a track that is listed no more."""
+    music = tmp_path / "music"
+    music.mkdir()
+    for number in range(10):
+        (music / f"{number}.mp3").write_bytes(b"x" * (number + 1))
+    destination = Destination.of(str(tmp_path / "out"))
+    manifest.write_manifest([str(music)], destination.manifest)
+    keys = [ref.track_key for ref in list_tracks([str(music)])]
+    random = np.random.default_rng(0)
+    rows = [make_row(number, random, track_key=key) for number, key in enumerate(keys[:3])]
+    rows += [make_error(3, random, track_key=keys[3], error_code="corrupt"), make_row(4, random)]
+    write_tracks(destination.url, rows)
+    return destination
+
+
+def hold(destination: Destination, **changes: object) -> lock.Holder:
+    process = psutil.Process()
+    holder = lock.Holder("t", socket.gethostname(), os.getpid(), process.create_time(), "2026-03-01 11:00:00")
+    holder = dataclasses.replace(holder, **{"at": "2026-03-01 11:59:50", **changes})
+    lock._write(lock._lock_url(destination), holder)
+    return holder
+
+
+def said(destination: Destination) -> str:
+    return "\n".join(lines(read_status(destination.url, now=NOW)))
+
+
+def test_unfinished_without_a_run(place: Destination) -> None:
+    found = read_status(place.url, now=NOW)
+    assert (found.num_listed, found.num_done, found.errors_by_code, found.num_files) == (10, 4, {"corrupt": 1}, 1)
+    assert found.state == "unfinished"
+    assert "4 of 10 tracks done (40.0%), 1 of them failed" in said(place)
+    assert "run the same command to go on" in said(place)
+
+
+def test_running_with_rate_and_time_left(place: Destination) -> None:
+    hold(place)
+    started = NOW - datetime.timedelta(seconds=100)
+    progress.write(place, Progress("r", "tagging", started, NOW, 10, 2, 2, 1, 3600.0))
+    found = read_status(place.url, now=NOW)
+    assert (found.state, found.silent_s) == ("running", 10.0)
+    assert f"running: process {os.getpid()} on {socket.gethostname()}" in said(place)
+    assert "last sign of life 10 s ago" in said(place)
+    assert "this run: 2 tracks, 60.0 min of audio in 1:40, 36× real time, 5:00 left" in said(place)
+
+
+def test_killed_here_is_known_at_once(place: Destination) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        started = psutil.Process(process.pid).create_time()
+        hold(place, pid=process.pid, process_started=started)
+        assert read_status(place.url, now=NOW).state == "running"
+        process.kill()
+    assert read_status(place.url, now=NOW).state == "killed"
+    assert "was killed; run the same command to go on" in said(place)
+
+
+def test_killed_elsewhere_is_known_by_its_silence(place: Destination) -> None:
+    hold(place, host="elsewhere", at="2026-03-01 11:59:20")
+    assert read_status(place.url, now=NOW).state == "running"
+    hold(place, host="elsewhere", at="2026-03-01 11:59:00")
+    assert read_status(place.url, now=NOW).state == "killed"
+
+
+def test_stopped_says_why(place: Destination) -> None:
+    progress.write(place, Progress("r", "the disk is full; free some space", NOW, NOW, 10))
+    assert read_status(place.url, now=NOW).state == "stopped"
+    assert "stopped at 2026-03-01 12:00:00 UTC: the disk is full; free some space" in said(place)
+
+
+def test_complete_with_the_last_run(place: Destination) -> None:
+    path = next(Path(place.tracks).glob("*.parquet"))
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    listed = manifest.read_keys(place.manifest).tolist()
+    missing = [key for key in listed if key not in table["track_key"].to_pylist()]
+    write_tracks(place.url, [{**rows[0], "track_key": key} for key in missing], name="part-1.parquet")
+    make_run(place.url)
+    assert read_status(place.url, now=NOW).state == "complete"
+    assert "10 of 10 tracks done (100.0%)" in said(place)
+    assert "last run that ended: 20250309T140511-0a1b2c-9f3e, 1,200 tracks in 21:04" in said(place)
+
+
+def test_a_first_listing_under_way(tmp_path: Path) -> None:
+    destination = Destination.of(str(tmp_path))
+    hold(destination)
+    progress.write(destination, Progress("r", "listing", NOW, NOW, 40_000))
+    assert "being listed, 40,000 tracks so far" in said(destination)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(DestinationError, match=r"holds no run .*tonearm tag SOURCE --out DEST"):
+        read_status(str(tmp_path / "none"))
