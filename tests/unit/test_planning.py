@@ -143,9 +143,7 @@ def test_what_will_fail_has_an_interval_and_an_example(plans: dict[str, HeadPlan
     looks = [known(number, 1000, None if number < 5 else 60.0) for number in range(100)]
     found = estimated(looks, looks, plans)
     assert found.errors == {"not_audio": 5}
-    assert found.failing_low == pytest.approx(0.0215, abs=1e-3) and found.failing_high == pytest.approx(
-        0.1118, abs=1e-3
-    )
+    assert (found.failing_low, found.failing_high) == pytest.approx((0.0215, 0.1118), abs=1e-3)
     assert list(examples(looks)) == [("not_audio", "s3://b/0.mp3")]
     none = estimated(looks[5:], looks[5:], plans)
     assert none.failing_low == 0 and 0 < none.failing_high < 0.05

@@ -30,7 +30,8 @@ from tonearm.settings import FetchSettings
 
 # Reads that failed one after the other, over all workers, before the store itself is suspected.
 REFUSED_READS = 24
-NUM_PROBES = 8
+# Others that are tried then, some at once, until one can be read.
+NUM_PROBES, PROBES_AT_ONCE = 32, 8
 PROBE_S = 20.0
 RECORD_S = 15.0
 # How long a run may be stuck on a cluster that has lost nodes and does not grow by itself.
@@ -98,7 +99,7 @@ class Recorder:
 class StoreGuard:
     """Stops a run whose store gives nothing any more, before it writes a failed row for every track that is left.
 
-    Some objects may be refused for good, so failures in a row prove nothing: others of the tracks are tried too.
+    Some objects may be refused for good, so failures in a row prove nothing: many others are tried too.
     """
 
     def __init__(self, tally: Any, todo: Sequence[TodoPart], settings: FetchSettings) -> None:
@@ -129,9 +130,14 @@ class StoreGuard:
             refs = self._sample()
         except stores.store_errors(stores.scheme(self.todo[0].url)) as error:
             return stores.reason(error)
-        with ThreadPoolExecutor(NUM_PROBES, thread_name_prefix="probe") as pool:
-            answers = list(pool.map(self._refusal, refs))
-        return None if None in answers else answers[0]
+        why = None
+        with ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe") as pool:
+            for first in range(0, len(refs), PROBES_AT_ONCE):
+                answers = list(pool.map(self._refusal, refs[first : first + PROBES_AT_ONCE]))
+                if None in answers:
+                    return None
+                why = why or answers[0]
+        return why
 
     def _sample(self) -> list[TrackRef]:
         part = random.choice(self.todo)

@@ -126,6 +126,13 @@ def claim(destination: Destination, facts: Mapping[str, Any]) -> str:
         DestinationError: the destination holds rows made with other models or settings; says which differ.
     """
     own = fingerprint(facts)
+    with stores.reading(destination.url):
+        _check_settings(destination, own, facts)
+    stores.write_text(destination.join("_checkpoint", f"{own}.json"), json.dumps(dict(facts), indent=1, default=str))
+    return own
+
+
+def _check_settings(destination: Destination, own: str, facts: Mapping[str, Any]) -> None:
     filesystem, folder = stores.arrow_filesystem(destination.join("_checkpoint"))
     for entry in filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
         name = posixpath.basename(entry.path)
@@ -144,8 +151,6 @@ def claim(destination: Destination, facts: Mapping[str, Any]) -> str:
             f"{destination.url} holds tracks tagged with other settings: {'; '.join(changed)}; "
             "give the same settings to add to it, or another --out"
         )
-    stores.write_text(destination.join("_checkpoint", f"{own}.json"), json.dumps(dict(facts), indent=1, default=str))
-    return own
 
 
 def _has_files(filesystem: FileSystem, folder: str) -> bool:

@@ -205,6 +205,21 @@ def writing(url: str) -> Iterator[None]:
         raise _unwritten(url, error) from None
 
 
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Turn what can go wrong while looking at a destination into one line.
+
+    Raises:
+        DestinationError: the place is refused or cannot be reached.
+    """
+    try:
+        yield
+    except store_errors(scheme(url)) as error:
+        failure = diagnose(error)
+        advice = "check the keys, the network and AWS_ENDPOINT_URL" if scheme(url) == "s3" else "check its rights"
+        raise DestinationError(f"{shown(url)} cannot be read ({failure.reason}); {advice}") from None
+
+
 def _unwritten(url: str, error: BaseException) -> DestinationError:
     place, failure = shown(url), diagnose(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):

@@ -59,8 +59,16 @@ def read_compactions(destination: str) -> Compactions:
 
 
 def finished(destination: str) -> list[TrackFile]:
-    """Return the files of ``tracks/`` that count, sorted by path; none where there is no such folder."""
-    base = destination.rstrip("/") or "/"
+    """Return the files of ``tracks/`` that count, sorted by path; none where there is no such folder.
+
+    Raises:
+        DestinationError: the destination cannot be read.
+    """
+    with stores.reading(destination):
+        return _finished(destination.rstrip("/") or "/")
+
+
+def _finished(base: str) -> list[TrackFile]:
     filesystem, marks = stores.arrow_filesystem(posixpath.join(base, "_checkpoint"))
     _, folder = stores.arrow_filesystem(posixpath.join(base, "tracks"))
     compactions = read_compactions(base)

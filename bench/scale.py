@@ -1,0 +1,311 @@
+"""A million rows through everything but a store and a model: what a row costs, and what grows with their number.
+
+The reader hands out one short WAV, the scorer random logits and embeddings as large as the default models'.
+Listing, Ray Data, the decoder's child, pooling, rows, marks, files, audit, resume and compaction are the real ones.
+
+python -m bench.scale                        100,000 and 1,000,000 rows: more than an hour on two cores, 15 GB of disk
+python -m bench.scale --rows 20000           as many as wanted
+python -m bench.scale --folder DIR           keep what is written there; phases that are done there are not repeated
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+
+from bench import machine
+from tonearm import demo
+from tonearm.audio.decode import DecodedTrack
+from tonearm.distributed import batch
+from tonearm.distributed.stages import ScoreTracks, peak_memory_bytes
+from tonearm.errors import TrackError
+from tonearm.library import compaction, table, track_files
+from tonearm.library.runs import Destination
+from tonearm.library.sources import TrackRef
+from tonearm.library.status import read_status
+from tonearm.models.classifier import WindowScores
+from tonearm.settings import ModelSettings, TagSettings
+from tonearm.tagging import Heads, RunFacts, TrackResult, plan_heads
+
+ROWS = (100_000, 1_000_000)
+CLIP_S = 0.5
+# What the manifest says of a track; a real one of four minutes has so much.
+TRACK_BYTES = 4_000_000
+EMBEDDING_DIM = 768
+
+
+class ClipReader:
+    """Hands out the same clip for every track."""
+
+    def __init__(self) -> None:
+        buffer = io.BytesIO()
+        soundfile.write(buffer, np.sin(np.arange(int(16_000 * CLIP_S)) / 9), 16_000, format="WAV")
+        self.data = buffer.getvalue()
+
+    def read(self, ref: TrackRef) -> bytes:
+        """Return the clip."""
+        return self.data
+
+
+class RandomTagger(Heads):
+    """Both heads without weights: random logits and embeddings, pooled as a run pools them."""
+
+    def score(self, tracks: list[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
+        """Return each track's result, in order."""
+        random = np.random.default_rng()
+        results: list[TrackResult | TrackError] = []
+        for track in tracks:
+            if isinstance(track, TrackError):
+                results.append(track)
+                continue
+            scores = {}
+            for head, plan in self.plans.items():
+                shape = (len(list(self.windows(head, track))), len(plan.checkpoint.labels))
+                embedding = random.standard_normal((shape[0], EMBEDDING_DIM), np.float32)
+                scores[head] = WindowScores(random.standard_normal(shape, np.float32), embedding)
+            results.append(self.pool(track, scores))
+        return results
+
+
+class RandomScores(ScoreTracks):
+    """``ScoreTracks`` with a ``RandomTagger``."""
+
+    def __init__(
+        self,
+        models: ModelSettings,
+        max_windows: int | None,
+        max_scored_s: float,
+        facts: RunFacts,
+        num_threads: int,
+        tally: Any,
+    ) -> None:
+        plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
+        self.tagger = RandomTagger(plans, models)  # type: ignore[assignment]
+        self.facts, self.tally = facts, tally
+
+
+class Notes:
+    """A ``watch.Watcher`` that notes when tagging starts, and the driver's memory at each tenth of the rows."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+        self.listed_s = 0.0
+        self.num_tracks = 1
+        self.memory: dict[int, int] = {}
+
+    def waiting(self, why: str) -> None:
+        """Nothing to note."""
+
+    def listing(self, num_tracks: int) -> None:
+        """Nothing to note."""
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Note how long listing and looking for what is done took."""
+        self.listed_s = time.perf_counter() - self.begun
+        self.num_tracks = num_tracks
+
+    def progress(self, counts: Any) -> None:
+        """Note the resident memory now."""
+        self.memory[10 * counts.num_tracks // self.num_tracks] = psutil.Process().memory_info().rss
+
+
+class ProcessorTime(threading.Thread):
+    """Adds up the processor time of this process and all below it, by what they are."""
+
+    KINDS = (
+        ("sandbox_child", "decoders' children"),
+        ("_Tally", "tally"),
+        ("MapWorker", "scoring actor"),
+        ("ray::", "tasks: decode, write, re-block"),
+        ("raylet", "Ray's own"),
+        ("gcs_server", "Ray's own"),
+        ("/ray/", "Ray's own"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.ended = threading.Event()
+        self.seconds: dict[int, float] = {}
+        self.kinds: dict[int, str] = {}
+
+    def run(self) -> None:
+        own = psutil.Process()
+        while not self.ended.wait(0.5):
+            for process in [own, *own.children(recursive=True)]:
+                try:
+                    times, line = process.cpu_times(), " ".join(process.cmdline())
+                except psutil.Error:
+                    continue
+                self.seconds[process.pid] = times.user + times.system
+                found = next((kind for mark, kind in self.KINDS if mark in line), "tasks: decode, write, re-block")
+                if process.pid == own.pid:
+                    found = "driver"
+                # A worker that once was an actor stays one in this account; between tasks its name is IDLE.
+                if self.kinds.get(process.pid) != "scoring actor":
+                    self.kinds[process.pid] = found
+
+    def by_kind(self) -> dict[str, float]:
+        """Return the seconds of each kind of process."""
+        totals: Counter[str] = Counter()
+        for pid, seconds in self.seconds.items():
+            totals[self.kinds[pid]] += seconds
+        return dict(totals.most_common())
+
+
+def write_source(path: Path, num_rows: int) -> None:
+    """Write a table of ``num_rows`` tracks that a bucket could hold."""
+    fields = pa.schema({"uri": pa.string(), "size_bytes": pa.int64(), "etag": pa.string()})
+    with pq.ParquetWriter(path, fields) as writer:
+        for start in range(0, num_rows, 50_000):
+            numbers = range(start, min(num_rows, start + 50_000))
+            uris = [f"s3://records/{n // 5000:04d}/{n:08d} a track of a record.flac" for n in numbers]
+            etags = [f"{n:032x}" for n in numbers]
+            writer.write_table(pa.table({"uri": uris, "size_bytes": [TRACK_BYTES] * len(uris), "etag": etags}))
+
+
+def _tag(folder: Path) -> dict[str, Any]:
+    settings = TagSettings(models=ModelSettings(**demo.models()), workers=1)  # type: ignore[arg-type]
+    notes, processors = Notes(), ProcessorTime()
+    processors.start()
+    stages = batch.Stages(ClipReader(), RandomScores)
+    outcome = batch.tag_library([str(folder / "source.parquet")], str(folder / "out"), settings, notes, stages=stages)
+    processors.ended.set()
+    processors.join()
+    counts = outcome.counts
+    found: dict[str, Any] = {"exact": outcome.audit.is_exact, "listed_s": notes.listed_s}
+    if counts is not None:
+        found |= {"span_s": counts.span_s, "busy_s": counts.busy_s, "cpu_s": processors.by_kind()}
+        found["memory"] = notes.memory
+    return found
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    sizes = [file.size_bytes for file in track_files.finished(str(folder / "out"))]
+    return {"files": len(sizes), "bytes": sum(sizes), "smallest": min(sizes), "largest": max(sizes)}
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    found = read_status(str(folder / "out"))
+    return {"num_done": found.num_done, "state": found.state}
+
+
+def _compact(folder: Path) -> dict[str, Any]:
+    return vars(compaction.compact(Destination.of(str(folder / "out"))))
+
+
+def _latest(folder: Path) -> dict[str, Any]:
+    return {"tracks": len(table.latest(str(folder / "out")).keys)}
+
+
+PHASES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "tag": _tag,
+    "files": _files,
+    "resume": _tag,
+    "status": _status,
+    "compact": _compact,
+    "files after": _files,
+    "resume after": _tag,
+    "latest": _latest,
+}
+
+
+def _phase(name: str, folder: Path) -> None:
+    """Run one phase in this process and print what it took."""
+    begun = time.perf_counter()
+    found = PHASES[name](folder)
+    wall_s = time.perf_counter() - begun
+    (folder / f"{name}.json").write_text(json.dumps(found | {"wall_s": wall_s, "peak": peak_memory_bytes()}))
+
+
+def measure(num_rows: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """Run every phase that has not run in ``folder``, each in a process of its own; return what they took."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "source.parquet").exists():
+        write_source(folder / "source.parquet", num_rows)
+    found = {}
+    for name in PHASES:
+        place = folder / f"{name}.json"
+        if not place.exists():
+            subprocess.run([sys.executable, "-m", "bench.scale", "--phase", name, "--folder", str(folder)], check=True)
+        found[name] = json.loads(place.read_text())
+    return found
+
+
+def show(results: dict[int, dict[str, dict[str, Any]]]) -> str:
+    """Return the figures as Markdown."""
+    lines = [f"| | {' | '.join(f'{rows:,} rows' for rows in results)} |", "|---|" + "---:|" * len(results)]
+
+    def add(name: str, value: Callable[[int, dict[str, dict[str, Any]]], str]) -> None:
+        lines.append(f"| {name} | {' | '.join(value(rows, found) for rows, found in results.items())} |")
+
+    def ms(seconds: float, rows: int) -> str:
+        return f"{1000 * seconds / rows:.2f} ms"
+
+    add(
+        "listing the table and planning",
+        lambda n, f: f"{f['tag']['listed_s']:.0f} s, {ms(f['tag']['listed_s'], n)} a row",
+    )
+    add("running", lambda n, f: f"{f['tag']['span_s']:.0f} s, {n / f['tag']['span_s']:.0f} rows a second")
+    add("processor time a row", lambda n, f: ms(sum(f["tag"]["cpu_s"].values()), n))
+    for kind in next(iter(results.values()))["tag"]["cpu_s"]:
+        add(f"– {kind}", lambda n, f, kind=kind: ms(f["tag"]["cpu_s"].get(kind, 0), n))  # type: ignore[misc]
+    add("driver's memory at a tenth, at the end", lambda n, f: _memory(f["tag"]["memory"]))
+    add("files of tracks/", lambda n, f: _sizes(f["files"]))
+    add("the finished run again", lambda n, f: f"{f['resume']['wall_s']:.0f} s, {_mib(f['resume']['peak'])}")
+    add("`tonearm status`", lambda n, f: f"{f['status']['wall_s']:.0f} s")
+    add("`tonearm compact`", lambda n, f: f"{f['compact']['wall_s']:.0f} s, {_mib(f['compact']['peak'])}")
+    add("files after it", lambda n, f: _sizes(f["files after"]))
+    add("the finished run again", lambda n, f: f"{f['resume after']['wall_s']:.0f} s")
+    add("latest version of each URI", lambda n, f: f"{f['latest']['wall_s']:.0f} s, {_mib(f['latest']['peak'])}")
+    return "\n".join(lines)
+
+
+def _memory(by_tenth: dict[str, int]) -> str:
+    places = sorted(by_tenth, key=int)
+    return f"{_mib(by_tenth['1' if '1' in by_tenth else places[0]])}, {_mib(by_tenth[places[-1]])}"
+
+
+def _sizes(files: dict[str, Any]) -> str:
+    return f"{files['files']:,} of {files['smallest'] / 1e6:.1f} to {files['largest'] / 1e6:.1f} MB"
+
+
+def _mib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB"
+
+
+def main() -> int:
+    """Print the table; return 1 when a row is missing or doubled."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, action="append")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--phase", choices=list(PHASES), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.phase:
+        _phase(arguments.phase, arguments.folder)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="tonearm-scale-") as temporary:
+        base = arguments.folder or Path(temporary)
+        results = {rows: measure(rows, base / str(rows)) for rows in arguments.rows or ROWS}
+    print(f"Machine: {machine.describe()}\n\n{show(results)}")
+    phases = [found[name] for found in results.values() for name in ("tag", "resume", "resume after")]
+    return 0 if all(phase["exact"] for phase in phases) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
