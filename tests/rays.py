@@ -24,7 +24,7 @@ class Nodes:
         self.folder = folder
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "object_store_memory": 150 * 2**20, "temp_dir": folder},
+            head_node_args={"num_cpus": 0, "object_store_memory": 150 * 2**20},
         )
         self.workers = [self.add() for _ in range(num_workers)]
         self.cluster.wait_for_nodes()
@@ -48,10 +48,7 @@ class Nodes:
 
     def kill_all(self) -> None:
         """Kill everything, the head included, with no time to say goodbye."""
-        for process in processes_under(self.folder):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        wait_for(lambda: not processes_under(self.folder), what="the end of every process of the cluster")
+        kill_under(self.folder)
 
 
 def _cmdline(process: psutil.Process) -> list[str]:
@@ -76,6 +73,19 @@ def processes_under(folder: str) -> list[psutil.Process]:
     return list(found.values())
 
 
+def kill_under(folder: str) -> None:
+    """Kill what ``processes_under`` finds, and return once it is gone."""
+
+    def killed() -> bool:
+        found = processes_under(folder)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        return not found
+
+    wait_for(killed, what=f"the end of every process of {folder}")
+
+
 @contextlib.contextmanager
 def nodes(num_workers: int = 2, **environment: str) -> Iterator[Nodes]:
     """Run a cluster until the block ends."""
@@ -83,10 +93,10 @@ def nodes(num_workers: int = 2, **environment: str) -> Iterator[Nodes]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     # Workers inherit what the raylets were started with.
     settings = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    with mock.patch.dict(os.environ, kept | settings | environment, clear=True):
-        running = Nodes(folder, num_workers)
     try:
+        with mock.patch.dict(os.environ, kept | settings | environment, clear=True):
+            running = Nodes(folder, num_workers)
         yield running
     finally:
-        running.kill_all()
+        kill_under(folder)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,8 @@
-"""Three hours of audio: scored to the end, with no process above 2 GiB, however small the file."""
+"""Three hours of audio: scored to the end, no process above 2 GiB and nothing spilled, other files in the mix."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
     with soundfile.SoundFile(library / "set.flac", "w", rate, 1) as file:
         for minute in range(180):
             file.write(hum if minute < 179 else hum * 0.1)
+    for number in range(6):
+        soundfile.write(library / f"short {number}.wav", hum[: rate * (5 + number)], rate)
     tiny = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     tags = save_small(tmp_path / "ast", AST, patch_size=16, frequency_stride=64, time_stride=64, **tiny)
     genre = save_small(tmp_path / "hubert", "hubert", conv_dim=(8, 8, 8), conv_stride=(10, 8, 8), **tiny)
@@ -36,7 +39,9 @@ def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
     memory.ended.set()
     memory.join()
     assert process.returncode == 0, errors
-    (row,) = read_tracks(out).to_pylist()
+    rows = {Path(row["uri"]).name: row for row in read_tracks(out).to_pylist()}
+    assert len(rows) == 7 and all(row["status"] == "ok" for row in rows.values())
+    row = rows["set.flac"]
     assert row["duration_s"] == pytest.approx(HOURS_S)
     starts = [window["start_s"] for window in row["windows"]]
     assert row["windows"][-1]["end_s"] == pytest.approx(HOURS_S)
@@ -49,3 +54,5 @@ def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
         assert row["coverage"] == pytest.approx(1.0)
     assert max(memory.peaks.values()) < LIMIT_BYTES, memory.peaks
     assert any("sandbox_child" in name for name in memory.peaks)
+    (summary,) = (out / "runs").glob("*.json")
+    assert json.loads(summary.read_text())["speed"]["spilled_bytes"] == 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.commands import tonearm
 from tests.integration import store_checks
 from tests.servers.s3 import S3Server
 from tonearm.library.objects import ObjectReader
@@ -43,6 +46,28 @@ def test_one_request_an_object(s3: S3Server) -> None:
     before = len(s3.requests(bucket))
     ObjectReader(FetchSettings()).read(ref)
     assert [(method, status) for method, _, status in s3.requests(bucket)[before:]] == [("GET", 200)]
+
+
+@pytest.mark.slow
+def test_requests_of_a_whole_run(s3: S3Server, songs: Path, tmp_path: Path) -> None:
+    """A track costs one GET and nothing else; a file of rows costs what the runbook's figures rest on."""
+    bucket, files = s3.bucket(), sorted(songs.glob("*/*.*"))[:8]
+    for path in files:
+        s3.fs.put_file(str(path), f"{bucket}/music/{path.name}")
+    settings = tmp_path / "blocks.toml"
+    settings.write_text("tracks_per_block = 4\n")
+    before = len(s3.requests(bucket))
+    run = tonearm(
+        "tag", f"s3://{bucket}/music", "--out", f"s3://{bucket}/out", "--demo-models", "--config", settings, **s3.env
+    )
+    assert run.returncode == 0, run.stderr
+    seen = [(method, path.split("?")[0]) for method, path, _ in s3.requests(bucket)[before:]]
+    music = Counter(entry for entry in seen if entry[1].startswith("music/"))
+    assert music == Counter({("GET", f"music/{path.name}"): 1 for path in files})
+    listings = [entry for entry in seen if entry[0] == "GET" and entry[1] in ("", "/")]
+    written = Counter(method for method, path in seen if re.search(r"^out/(tracks|_checkpoint/\w{16})/.*parquet", path))
+    print("requests for two files of rows:", dict(written), "listings:", len(listings))
+    assert sum(written.values()) <= 2 * 12, written
 
 
 def test_a_library_from_a_bucket_to_a_bucket(s3: S3Server, songs: Path, tmp_path: Path) -> None:

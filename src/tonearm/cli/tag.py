@@ -84,6 +84,7 @@ def tag(
     from tonearm.distributed.summary import summarize
     from tonearm.library import stores
     from tonearm.library.report import write_report
+    from tonearm.library.report_text import size
     from tonearm.library.run_summary import write_run
     from tonearm.library.runs import Destination
     from tonearm.planning.estimate import kept
@@ -110,6 +111,9 @@ def tag(
             )
             if beside is not None:
                 print(beside)
+            if outcome.spilled_bytes:
+                spilled = size(outcome.spilled_bytes)
+                print(f"Ray's object store spilled {spilled} to disk; give it more memory, or more scoring workers")
         print(f"report: {report}")
     if audit.error_rate > settings.max_error_rate:
         codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())

@@ -64,6 +64,7 @@ class Outcome:
     wall_s: float
     layout: cluster.Layout | None
     counts: Any
+    spilled_bytes: int = 0
 
 
 def run_facts(plans: dict[str, HeadPlan], run_id: str) -> RunFacts:
@@ -132,11 +133,11 @@ def _tag(
     found = runs.find_done(destination, keys, listed.parts, retry_errors=retry_errors)
     runs.drop(destination, found)
     done = np.intersect1d(np.setdiff1d(found.keys, found.again), keys)
-    layout = counts = None
+    layout, counts, spilled = None, None, 0
     if len(done) < len(keys):
         watcher.starting(len(keys), len(done))
         todo = runs.write_todo(destination, listed.parts, done)
-        layout, counts = _run(todo, destination, own, settings, plans, run_id, watcher, stages)
+        layout, counts, spilled = _run(todo, destination, own, settings, plans, run_id, watcher, stages)
     audit = runs.audit(destination, keys)
     outcome = Outcome(
         run_id,
@@ -150,6 +151,7 @@ def _tag(
         time.monotonic() - clock,
         layout,
         counts,
+        spilled,
     )
     if not audit.is_exact:
         raise Incomplete(
@@ -178,13 +180,14 @@ def _run(
     run_id: str,
     watcher: Watcher,
     stages: Stages,
-) -> tuple[cluster.Layout, Any]:
+) -> tuple[cluster.Layout, Any, int]:
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         from tonearm.distributed.tally import start_tally
 
         tally = start_tally()
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
+        before = cluster.spilled_bytes()
         guards: list[Guard] = [ClusterGuard(tally, layout)]
         if stages.reader is None:
             guards.append(StoreGuard(tally, todo, settings.fetch))
@@ -193,7 +196,7 @@ def _run(
                 _execute(leg, destination, own, settings, plans, run_id, layout, per_block, tally, stages)
         import ray
 
-        return layout, ray.get(tally.read.remote())
+        return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before
 
 
 def tracks_per_block(num_tracks: int, layout: cluster.Layout) -> int:

@@ -314,6 +314,18 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
     return TrainingLayout(workers, False, 1.0, min(threads, cores))
 
 
+def spilled_bytes() -> int:
+    """Return how much the object stores of the cluster have written to disk for want of memory so far."""
+    import ray
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+    try:
+        reply = get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address))
+    except (ray.exceptions.RayError, RuntimeError, OSError):
+        return 0  # a figure for people: no run fails for it
+    return int(reply.store_stats.spilled_bytes_total)
+
+
 def stuck(nodes: Sequence[Mapping[str, float]], layout: Layout) -> str | None:
     """Return why a run of this layout cannot go on with the nodes that are left, or None when it can.
 

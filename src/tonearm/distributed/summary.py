@@ -88,4 +88,5 @@ def _speed(outcome: Outcome) -> SpeedFacts | None:
         span_s=counts.span_s,
         peak_bytes={**counts.peak_bytes, "driver": peak_memory_bytes()},
         busy_s=counts.busy_s,
+        spilled_bytes=outcome.spilled_bytes,
     )

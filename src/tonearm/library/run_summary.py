@@ -66,7 +66,8 @@ class SpeedFacts:
     """How fast a run was, over the tracks that it did itself.
 
     ``span_s`` is the time from the first track's bytes to the last track's row, without setting up and auditing;
-    ``peak_bytes`` is the highest resident memory by kind of process, ``busy_s`` the summed seconds by stage.
+    ``peak_bytes`` is the highest resident memory by kind of process, ``busy_s`` the summed seconds by stage, and
+    ``spilled_bytes`` what Ray's object store wrote to disk for want of memory.
     """
 
     num_tracks: int
@@ -76,6 +77,7 @@ class SpeedFacts:
     span_s: float = 0.0
     peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
+    spilled_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
