@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import end_to_end, machine, serving, training
+from bench import end_to_end, machine, serving, training, workers
 
-KINDS = {"tagging": end_to_end, "training": training, "serving": serving}
+KINDS = {"tagging": end_to_end, "training": training, "serving": serving, "workers": workers}
 
 
 def main() -> int:

@@ -262,9 +262,9 @@ def show(results: dict[int, dict[str, dict[str, Any]]]) -> str:
         lambda n, f: f"{f['tag']['listed_s']:.0f} s, {ms(f['tag']['listed_s'], n)} a row",
     )
     add("running", lambda n, f: f"{f['tag']['span_s']:.0f} s, {n / f['tag']['span_s']:.0f} rows a second")
-    add("processor time a row", lambda n, f: ms(sum(f["tag"]["cpu_s"].values()), n))
+    add("processor time a row", lambda n, f: ms(sum(f["tag"]["cpu_s"].values()), n) if f["tag"]["cpu_s"] else "")
     for kind in next(iter(results.values()))["tag"]["cpu_s"]:
-        add(f"– {kind}", lambda n, f, kind=kind: ms(f["tag"]["cpu_s"].get(kind, 0), n))  # type: ignore[misc]
+        add(f"– {kind}", lambda n, f, kind=kind: ms(f["tag"]["cpu_s"][kind], n) if f["tag"]["cpu_s"] else "")  # type: ignore[misc]
     add("driver's memory at a tenth, at the end", lambda n, f: _memory(f["tag"]["memory"]))
     add("files of tracks/", lambda n, f: _sizes(f["files"]))
     add("the finished run again", lambda n, f: f"{f['resume']['wall_s']:.0f} s, {_mib(f['resume']['peak'])}")

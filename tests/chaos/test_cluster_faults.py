@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from tests.chaos.test_kill import assert_equal
+from tests.chaos.test_kill import assert_same
 from tests.commands import finished_files, read_tracks, start_tonearm, tonearm, wait_for
 from tests.rays import Nodes, nodes
 from tonearm.demo.library import write_library
@@ -114,7 +114,7 @@ def test_a_killed_process_is_replaced(what: str, job: Job, undisturbed: pa.Table
     FAULTS[what](job)
     status, errors = job.end()
     assert status == 0, errors
-    assert_equal(read_tracks(job.out), undisturbed)
+    assert_same(read_tracks(job.out), undisturbed)
 
 
 def test_a_lost_node(job: Job, library: Path, settings: Path, undisturbed: pa.Table) -> None:
@@ -126,7 +126,7 @@ def test_a_lost_node(job: Job, library: Path, settings: Path, undisturbed: pa.Ta
         assert status == 4 and "Run the same command" in errors, errors
         again = tonearm(*job.arguments, **job.environment)
         assert again.returncode == 0, again.stderr
-    assert_equal(read_tracks(job.out), undisturbed)
+    assert_same(read_tracks(job.out), undisturbed)
 
 
 def test_a_lost_node_that_is_replaced(job: Job, undisturbed: pa.Table) -> None:
@@ -135,7 +135,7 @@ def test_a_lost_node_that_is_replaced(job: Job, undisturbed: pa.Table) -> None:
     job.cluster.add()
     status, errors = job.end()
     assert status == 0, errors
-    assert_equal(read_tracks(job.out), undisturbed)
+    assert_same(read_tracks(job.out), undisturbed)
 
 
 def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
@@ -147,7 +147,7 @@ def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
     again = tonearm(*job.arguments, **job.environment)
     assert again.returncode == 0, again.stderr
     assert "done before" in again.stderr
-    assert_equal(read_tracks(job.out), undisturbed)
+    assert_same(read_tracks(job.out), undisturbed)
 
 
 def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
@@ -158,4 +158,4 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
     assert "same command" in errors.splitlines()[-1]
     local = tonearm(*job.arguments)  # anywhere: here without any cluster
     assert local.returncode == 0, local.stderr
-    assert_equal(read_tracks(job.out), undisturbed)
+    assert_same(read_tracks(job.out), undisturbed)

@@ -67,6 +67,25 @@ def assert_equal(table: pa.Table, expected: pa.Table) -> None:
         assert table[name].to_pylist() == expected[name].to_pylist(), name
 
 
+def assert_same(table: pa.Table, expected: pa.Table) -> None:
+    """As ``assert_equal``, for runs with other numbers of threads, which add up in another order."""
+    assert table["track_key"].to_pylist() == expected["track_key"].to_pylist()
+    for name in expected.column_names:
+        for number, (found, wanted) in enumerate(zip(table[name].to_pylist(), expected[name].to_pylist(), strict=True)):
+            assert is_close(found, wanted), f"{name} of row {number}: {found} is not {wanted}"
+
+
+def is_close(found: object, wanted: object) -> bool:
+    """Return whether two values of a row are the same, their numbers within 1e-5."""
+    if isinstance(found, float) and isinstance(wanted, float):
+        return abs(found - wanted) <= 1e-5 * max(1.0, abs(wanted))
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(is_close(found[key], wanted[key]) for key in found)
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(is_close, found, wanted))
+    return found == wanted
+
+
 def test_killed_driver_resumes_to_the_undisturbed_table(
     running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
 ) -> None:

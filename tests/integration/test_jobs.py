@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.test_kill import assert_equal
+from tests.chaos.test_kill import assert_same
 from tests.chaos.test_store_faults import rows
 from tests.commands import tonearm, wait_for
 from tests.servers.fault_proxy import faulty
@@ -172,7 +172,7 @@ def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, musi
     state, log = cluster.end_of(cluster.submit(*tag(music, "stopped")))
     assert state == "SUCCEEDED", log
     assert "of them done before" in log
-    assert_equal(rows(s3, place), rows(s3, f"{music}/first"))
+    assert_same(rows(s3, place), rows(s3, f"{music}/first"))
 
 
 def test_finetune_and_evaluate_are_jobs_too(cluster: Cluster, music: str) -> None:
@@ -200,4 +200,4 @@ def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music
         assert state == "FAILED" and "same command" in log, log
         state, log = cluster.end_of(cluster.submit(*tag(music, "cut")))
     assert state == "SUCCEEDED", log
-    assert_equal(rows(s3, place), rows(s3, f"{music}/first"))
+    assert_same(rows(s3, place), rows(s3, f"{music}/first"))

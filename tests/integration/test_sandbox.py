@@ -94,6 +94,15 @@ def test_a_track_is_not_blamed_for_what_a_fresh_child_survives(short: bytes, lon
         thread.join()
 
 
+def test_a_track_is_not_blamed_for_a_kill_from_outside(long: bytes) -> None:
+    """A fresh child, and not even one track before: SIGKILL is no decoder's own end."""
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        thread = threading.Thread(target=hurt, args=(sandbox, signal.SIGKILL))
+        thread.start()
+        assert sandbox.decode(long, REQUEST).info.duration_s == pytest.approx(1800.0)
+        thread.join()
+
+
 def test_a_hang_ends_at_the_deadline(short: bytes, long: bytes) -> None:
     with DecodeSandbox(DecodeSettings(timeout_s=3.0)) as sandbox:
         sandbox.decode(short, REQUEST)

@@ -130,10 +130,10 @@ class DecodeSandbox:
                 try:
                     answer = work(child)
                 except (EOFError, ConnectionError):
-                    if not child.num_tracks:
+                    # An earlier track may have left its heap broken, and SIGKILL comes from outside (a person, a
+                    # system without memory): a track is only to blame when a fresh child dies of it too.
+                    if not child.num_tracks and child.process.wait() != -signal.SIGKILL:
                         raise
-                    # An earlier track may have left its heap broken, or the system ended it while it was idle: a
-                    # track is only to blame when a fresh child dies of it too.
                     self._discard()
                     child = self._ready_child()
                     answer = work(child)
@@ -255,11 +255,11 @@ class _Child:
             socket.send_fds(self.connection, [b"d"], [source, target])
             send_message(self.connection, message)
             reply = receive_message(self.connection, deadline)
+            self.num_tracks += 1
             if "code" in reply:
                 if reply["code"] == "decode_memory":
                     raise _memory_error(self.settings)
                 raise DecodeError(reply["message"], code=reply["code"])
-            self.num_tracks += 1
             return read(reply, target)
         finally:
             os.close(source)

@@ -110,48 +110,58 @@ def tag_library(
     destination = Destination.of(out)
     own = runs.claim(destination, fingerprint_facts(plans, settings))
     run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
+    run = _Run(run_id, own, destination, settings, plans, stages)
     with lock.held(destination, waiting=watcher.waiting), Recorder(destination, run_id, started, watcher) as recorder:
         compaction.recover(destination)
-        return _tag(sources, destination, own, settings, plans, recorder, run_id, started, clock, retry_errors, stages)
+        return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What one run is: all that its parts share."""
+
+    run_id: str
+    fingerprint: str
+    destination: Destination
+    settings: TagSettings
+    plans: dict[str, HeadPlan]
+    stages: Stages
 
 
 def _tag(
+    run: _Run,
     sources: Sequence[str],
-    destination: Destination,
-    own: str,
-    settings: TagSettings,
-    plans: dict[str, HeadPlan],
     watcher: Watcher,
-    run_id: str,
     started: datetime.datetime,
     clock: float,
+    *,
     retry_errors: bool,
-    stages: Stages,
 ) -> Outcome:
-    listed = manifest.write_manifest(sources, destination.manifest, limit=settings.limit, progress=watcher.listing)
+    destination = run.destination
+    limit = run.settings.limit
+    listed = manifest.write_manifest(sources, destination.manifest, limit=limit, progress=watcher.listing)
     keys = manifest.read_keys(destination.manifest)
     found = runs.find_done(destination, keys, listed.parts, retry_errors=retry_errors)
     runs.drop(destination, found)
     done = np.intersect1d(np.setdiff1d(found.keys, found.again), keys)
-    layout, counts, spilled = None, None, 0
+    layout, counts, spilled_bytes = None, None, 0
     if len(done) < len(keys):
         watcher.starting(len(keys), len(done))
-        todo = runs.write_todo(destination, listed.parts, done)
-        layout, counts, spilled = _run(todo, destination, own, settings, plans, run_id, watcher, stages)
+        layout, counts, spilled_bytes = _execute(run, runs.write_todo(destination, listed.parts, done), watcher)
     audit = runs.audit(destination, keys)
     outcome = Outcome(
-        run_id,
-        own,
+        run.run_id,
+        run.fingerprint,
         audit,
         len(done),
         dict(listed.skipped),
         listed.num_bytes,
-        plans,
+        run.plans,
         started,
         time.monotonic() - clock,
         layout,
         counts,
-        spilled,
+        spilled_bytes,
     )
     if not audit.is_exact:
         raise Incomplete(
@@ -171,17 +181,12 @@ def _check_runtime(models: ModelSettings) -> None:
     choose(models.runtime, models.precision, None)
 
 
-def _run(
-    todo: Sequence[TodoPart],
-    destination: Destination,
-    own: str,
-    settings: TagSettings,
-    plans: dict[str, HeadPlan],
-    run_id: str,
-    watcher: Watcher,
-    stages: Stages,
-) -> tuple[cluster.Layout, Any, int]:
+def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[cluster.Layout, Any, int]:
+    """Do what is left to do; return the layout, the counts and the bytes spilled."""
+    settings, place = run.settings, run.destination.url
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
+        import ray
+
         from tonearm.distributed.tally import start_tally
 
         tally = start_tally()
@@ -189,13 +194,11 @@ def _run(
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
         guards: list[Guard] = [ClusterGuard(tally, layout)]
-        if stages.reader is None:
+        if run.stages.reader is None:
             guards.append(StoreGuard(tally, todo, settings.fetch))
-        with failing(destination.url, tally), watching(tally, watcher, guards):
+        with failing(place, tally), watching(tally, watcher, guards):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
-                _execute(leg, destination, own, settings, plans, run_id, layout, per_block, tally, stages)
-        import ray
-
+                _execute_leg(run, leg, layout, per_block, tally)
         return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before
 
 
@@ -225,37 +228,25 @@ def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
         yield leg
 
 
-def _execute(
-    leg: Sequence[TodoPart],
-    destination: Destination,
-    own: str,
-    settings: TagSettings,
-    plans: dict[str, HeadPlan],
-    run_id: str,
-    layout: cluster.Layout,
-    per_block: int,
-    tally: Any,
-    stages: Stages,
-) -> None:
+def _execute_leg(run: _Run, leg: Sequence[TodoPart], layout: cluster.Layout, per_block: int, tally: Any) -> None:
     import ray.data
 
     from tonearm.distributed.checkpoint import checkpoint_config
     from tonearm.distributed.stages import ScoreTracks
 
     context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = settings.verbose
-    context.checkpoint_config = checkpoint_config(destination.checkpoint(own))
+    context.enable_progress_bars = run.settings.verbose
+    context.checkpoint_config = checkpoint_config(run.destination.checkpoint(run.fingerprint))
     context.max_errored_blocks = 0
     with ray.data.DataContext.current(context):
         source, _ = stores.arrow_filesystem(leg[0].url)
         paths = [stores.arrow_filesystem(part.url)[1] for part in leg]
-        target, tracks = stores.arrow_filesystem(destination.tracks)
+        target, tracks = stores.arrow_filesystem(run.destination.tracks)
         target.create_dir(tracks, recursive=True)
         listed = ray.data.read_parquet(paths, filesystem=source)
         listed = listed.repartition(target_num_rows_per_block=per_block)
-        facts = run_facts(plans, run_id)
-        scorer = stages.scorer or ScoreTracks
-        rows = scored(listed, scorer, settings, plans, facts, layout, tally, reader=stages.reader)
+        facts, scorer = run_facts(run.plans, run.run_id), run.stages.scorer or ScoreTracks
+        rows = scored(listed, scorer, run.settings, run.plans, facts, layout, tally, reader=run.stages.reader)
         rows.write_parquet(tracks, filesystem=target, compression="zstd")
 
 

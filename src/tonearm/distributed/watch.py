@@ -66,7 +66,7 @@ class Recorder:
         if error is None:
             progress.clear(self.destination)
         else:
-            why = error.message if isinstance(error, TonearmError) else type(error).__name__
+            why = error.message if isinstance(error, TonearmError) else "by a signal; run the same command to go on"
             self._record(doing=why, is_due=True)
 
     def waiting(self, why: str) -> None:
