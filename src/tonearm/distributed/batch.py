@@ -24,7 +24,17 @@ import numpy as np
 
 from tonearm import __version__
 from tonearm.distributed import cluster
-from tonearm.distributed.watch import ClusterGuard, Guard, Recorder, StoreGuard, Watcher, failing, watching
+from tonearm.distributed.watch import (
+    ClusterGuard,
+    Guard,
+    HeadGuard,
+    Recorder,
+    StoreGuard,
+    Verdict,
+    Watcher,
+    failing,
+    watching,
+)
 from tonearm.errors import Incomplete
 from tonearm.library import compaction, lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination, TodoPart
@@ -193,10 +203,11 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
-        guards: list[Guard] = [ClusterGuard(tally, layout)]
+        verdict = Verdict(tally)
+        guards: list[Guard] = [ClusterGuard(verdict, layout)]
         if run.stages.reader is None:
-            guards.append(StoreGuard(tally, todo, settings.fetch))
-        with failing(place, tally), watching(tally, watcher, guards):
+            guards.append(StoreGuard(verdict, todo, settings.fetch))
+        with failing(place, verdict), watching(tally, watcher, guards, HeadGuard(verdict, place)):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
                 _execute_leg(run, leg, layout, per_block, tally)
         return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before

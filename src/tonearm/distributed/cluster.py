@@ -314,6 +314,14 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
     return TrainingLayout(workers, False, 1.0, min(threads, cores))
 
 
+def head_address() -> tuple[str, int]:
+    """Return where the head of the cluster listens."""
+    import ray
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def spilled_bytes() -> int:
     """Return how much the object stores of the cluster have written to disk for want of memory so far."""
     import ray

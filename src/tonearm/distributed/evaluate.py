@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tonearm.distributed import batch, cluster
-from tonearm.distributed.watch import Watcher, failing, watching
+from tonearm.distributed.watch import Verdict, Watcher, failing, watching
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.library import manifest
 from tonearm.library.labelled import LabelledTrack
@@ -137,7 +137,7 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, w
         per_block = batch.tracks_per_block(len(tracks), layout)
         with (
             ray.data.DataContext.current(context),
-            failing("the evaluation", tally),
+            failing("the evaluation", Verdict(tally)),
             watching(tally, watcher),
         ):
             dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)

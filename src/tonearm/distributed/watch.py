@@ -9,6 +9,7 @@ import errno
 import io
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ PROBE_S = 20.0
 RECORD_S = 15.0
 # How long a run may be stuck on a cluster that has lost nodes and does not grow by itself.
 SHRUNK_S = 60.0
+# Ray ends a driver that has not reached its head for 60 s.
+HEAD_S = 40.0
 
 
 class Watcher(Protocol):
@@ -96,14 +99,45 @@ class Recorder:
             self.written = time.monotonic()
 
 
+class Verdict:
+    """What is wrong with the whole of a run, whoever finds it: a worker that cannot start, or one of the guards."""
+
+    def __init__(self, tally: Any) -> None:
+        self.tally = tally
+        self.failure: TonearmError | None = None
+
+    def fail(self, failure: TonearmError, *, wake: bool = False) -> None:
+        """End the run with ``failure``: its tasks raise it when they next look.
+
+        Args:
+            wake: no task may start any more that could raise it, so the driver's main thread is woken as Ctrl-C does.
+        """
+        self.failure = failure
+        self.tally.fail.remote(failure)
+        if wake:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def read(self) -> TonearmError | None:
+        """Return what was found."""
+        import ray
+
+        if self.failure is not None:
+            return self.failure
+        try:
+            found: TonearmError | None = ray.get(self.tally.read.remote(), timeout=5).failure
+            return found
+        except ray.exceptions.RayError:
+            return None
+
+
 class StoreGuard:
     """Stops a run whose store gives nothing any more, before it writes a failed row for every track that is left.
 
     Some objects may be refused for good, so failures in a row prove nothing: many others are tried too.
     """
 
-    def __init__(self, tally: Any, todo: Sequence[TodoPart], settings: FetchSettings) -> None:
-        self.tally = tally
+    def __init__(self, verdict: Verdict, todo: Sequence[TodoPart], settings: FetchSettings) -> None:
+        self.verdict = verdict
         self.todo = todo
         timeout_s = min(settings.timeout_s, PROBE_S)
         self.reader = ObjectReader(dataclasses.replace(settings, num_attempts=1, timeout_s=timeout_s))
@@ -118,11 +152,9 @@ class StoreGuard:
         if why is None:
             self.limit = 2 * counts.refused_in_a_row
             return
-        import ray
-
         message = f"nothing can be read any more: {why} ({counts.refused_in_a_row} reads failed one after the other)"
         advice = "Mend that and run the same command: it goes on, and reads what failed again"
-        ray.get(self.tally.fail.remote(Stopped(f"{message}; the rows already written stay. {advice}")))
+        self.verdict.fail(Stopped(f"{message}; the rows already written stay. {advice}"))
 
     def _probe(self) -> str | None:
         """Return why none of a few tracks can be read, or None when one of them can."""
@@ -156,8 +188,8 @@ class StoreGuard:
 class ClusterGuard:
     """Stops a run that waits for ever because the cluster has shrunk and does not grow again."""
 
-    def __init__(self, tally: Any, layout: cluster.Layout) -> None:
-        self.tally = tally
+    def __init__(self, verdict: Verdict, layout: cluster.Layout) -> None:
+        self.verdict = verdict
         self.layout = layout
         self.patience_s = max(SHRUNK_S, cluster.growth_s())
         self.since: float | None = None
@@ -173,12 +205,32 @@ class ClusterGuard:
         self.since = self.since or time.monotonic()
         if time.monotonic() - self.since < self.patience_s:
             return
-        import ray
-
         message = f"the cluster has shrunk, and {why}; the rows already written stay"
-        ray.get(self.tally.fail.remote(Stopped(f"{message}. Run the same command to go on with the nodes there are")))
-        # No task starts any more that could raise it: the driver's main thread is woken as Ctrl-C wakes it.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self.verdict.fail(Stopped(f"{message}. Run the same command to go on with the nodes there are"), wake=True)
+
+
+class HeadGuard:
+    """Stops a run whose head is gone: Ray itself would end the driver a little later without a word."""
+
+    def __init__(self, verdict: Verdict, place: str) -> None:
+        self.verdict = verdict
+        self.place = place
+        self.address = cluster.head_address()
+        self.since: float | None = None
+
+    def look(self) -> None:
+        """End the run when nothing has listened at the head's address for ``HEAD_S``."""
+        try:
+            socket.create_connection(self.address, timeout=5).close()
+        except OSError:
+            self.since = self.since or time.monotonic()
+        else:
+            self.since = None
+        if self.since is None or time.monotonic() - self.since < HEAD_S or self.verdict.failure is not None:
+            return
+        where = "{}:{}".format(*self.address)
+        message = f"the head of the cluster at {where} is gone; what is written in {self.place} stays"
+        self.verdict.fail(Stopped(f"{message}. Run the same command to go on, on any cluster or on none"), wake=True)
 
 
 class Guard(Protocol):
@@ -188,11 +240,15 @@ class Guard(Protocol):
 
 
 @contextlib.contextmanager
-def watching(tally: Any, watcher: Watcher, guards: Sequence[Guard] = ()) -> Iterator[None]:
+def watching(
+    tally: Any, watcher: Watcher, guards: Sequence[Guard] = (), head: HeadGuard | None = None
+) -> Iterator[None]:
     """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
     import ray
 
     def look() -> None:
+        if head is not None:
+            head.look()
         counts = ray.get(tally.read.remote(), timeout=5)
         watcher.progress(counts)
         for guard in guards:
@@ -205,31 +261,20 @@ def watching(tally: Any, watcher: Watcher, guards: Sequence[Guard] = ()) -> Iter
 
 
 @contextlib.contextmanager
-def failing(place: str, tally: Any) -> Iterator[None]:
+def failing(place: str, verdict: Verdict) -> Iterator[None]:
     """Turn what stops a whole run into one line; every file already written stays."""
     try:
         yield
     except KeyboardInterrupt:
-        # What the driver's own watch has found ends the run by the same signal.
-        if (failure := _failure(tally)) is not None:
+        if (failure := verdict.read()) is not None:
             raise failure from None
         raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
     except TonearmError:
         raise
     except Exception as error:
-        if (failure := _failure(tally)) is not None:
+        if (failure := verdict.read()) is not None:
             raise failure from None
         raise _explain(error, place) from error
-
-
-def _failure(tally: Any) -> TonearmError | None:
-    import ray
-
-    try:
-        failure: TonearmError | None = ray.get(tally.read.remote(), timeout=5).failure
-        return failure
-    except ray.exceptions.RayError:
-        return None
 
 
 def _explain(error: Exception, place: str) -> TonearmError:
