@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,11 +14,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.chaos.test_kill import assert_same
 from tests.chaos.test_store_faults import rows
+from tests.checkpoints import save_small
 from tests.commands import tonearm, wait_for
+from tests.labelled import write_folders
 from tests.servers.fault_proxy import faulty
 from tests.servers.hosts import Hosts, hosts
 from tests.servers.s3 import S3Server
@@ -25,6 +30,7 @@ from tonearm.demo.library import write_library
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNBOOK = ROOT / "docs" / "cluster.md"
 BIN = Path(sys.executable).parent
 # A host that is cut off counts as lost after 6 s, not after Ray's half a minute.
 HEALTH = {
@@ -41,6 +47,7 @@ class Cluster:
     def __init__(self, hosts: Hosts, s3: S3Server, endpoint: str, folder: str) -> None:
         self.hosts, self.s3, self.folder = hosts, s3, folder
         self.token = secrets.token_hex(32)
+        self.bearer = {"Authorization": f"Bearer {self.token}"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         # What the nodes have: rights to the bucket (on a cloud by their role), and where it is.
@@ -53,21 +60,20 @@ class Cluster:
 
     def start(self) -> None:
         """Start Ray as docs/cluster.md says, on each host."""
-        head = self.hosts.addresses["head"]
-        self.start_node("head", "--head", "--port=6379", "--num-cpus=0", "--dashboard-host=0.0.0.0")
+        ((_, head), (_, worker)) = runbook("head", "worker")
+        self.start_node("head", head)
         wait_for(lambda: self.ray("job", "list").returncode == 0, what="the job API", timeout_s=60)
-        for name in self.hosts.addresses:
-            if name.startswith("node"):
-                self.start_node(name, f"--address={head}:6379", "--num-cpus=2")
-        count = len(self.hosts.addresses) - 2
-        wait_for(lambda: self.num_alive() == count + 1, what="all nodes", timeout_s=90)
+        # One after the other: the hosts share a disk, and Ray names its sockets by what it finds there.
+        for count, name in enumerate(("node1", "node2"), 2):
+            self.start_node(name, worker.replace("HEAD", self.hosts.addresses["head"]) + " --num-cpus=2")
+            wait_for(lambda: self.num_alive() == count, what=f"{count} nodes", timeout_s=60)  # noqa: B023
 
-    def start_node(self, name: str, *options: str) -> None:
-        """Start one host's Ray."""
+    def start_node(self, name: str, line: str) -> None:
+        """Start one host's Ray with a command of the runbook."""
         folder = Path(self.folder) / name
         folder.mkdir(exist_ok=True)
         address = self.hosts.addresses[name]
-        command = [str(BIN / "ray"), "start", *options, f"--node-ip-address={address}", "--block"]
+        command = [str(BIN / "ray"), *shlex.split(line)[1:], f"--node-ip-address={address}", "--block"]
         command += [f"--object-store-memory={150 * 2**20}", "--disable-usage-stats"]
         env = {**self.node_env, "RAY_TMPDIR": str(folder), "HOME": str(folder)}
         self.hosts.start(name, command, env, str(folder / "ray.log"))
@@ -78,6 +84,17 @@ class Cluster:
         return subprocess.run(
             command, env=self.person_env | changes, cwd=ROOT, capture_output=True, text=True, timeout=300
         )
+
+    def shell(self, line: str, home: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run a line as the person would, with the rights of ``env`` besides."""
+        own = self.person_env | env | {"HOME": str(home), "HF_HUB_OFFLINE": "1"}
+        if env:
+            own.pop("RAY_ADDRESS")
+        line = line.replace("> token", f"> {home / 'token'}")
+        command = ["ip", "netns", "exec", self.hosts.space("person"), "bash", "-c", line]
+        if env:  # the store listens on this machine's own loopback
+            command = ["bash", "-c", line]
+        return subprocess.run(command, env=own, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
     def num_alive(self) -> int:
         """Return how many nodes the head counts."""
@@ -92,8 +109,8 @@ class Cluster:
 
     def state(self, job: str) -> str:
         """Return PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
-        said = self.ray("job", "status", job).stdout
-        return next((word for word in ("SUCCEEDED", "FAILED", "STOPPED", "RUNNING") if word in said), "PENDING")
+        answer = httpx.get(f"{self.person_env['RAY_ADDRESS']}/api/jobs/{job}", headers=self.bearer, timeout=30)
+        return str(answer.raise_for_status().json()["status"])
 
     def end_of(self, job: str) -> tuple[str, str]:
         """Wait until a job ends; return its state and its log."""
@@ -116,13 +133,12 @@ def music(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder, bucket = tmp_path_factory.mktemp("songs"), s3.bucket()
     write_library(folder, num_tracks=20, seed=13, min_s=12, max_s=24)
     for path in sorted(folder.glob("*/*")):
-        s3.fs.put_file(str(path), f"{bucket}/music/{path.parent.name}/{path.name}")
-    s3.put(bucket, {"small-blocks.toml": b"tracks_per_block = 2\n"})
+        s3.fs.put_file(str(path), f"{bucket}/music/songs/{path.name}")
     return bucket
 
 
 def tag(bucket: str, out: str) -> list[str]:
-    return ["jobs/tag_library.py", f"s3://{bucket}/music", "--out", f"s3://{bucket}/{out}", "--demo-models"]
+    return ["jobs/tag_library.py", f"s3://{bucket}/music/songs", "--out", f"s3://{bucket}/{out}", "--demo-models"]
 
 
 def marks(s3: S3Server, place: str) -> int:
@@ -135,13 +151,56 @@ def test_without_the_token_no_job_is_taken(cluster: Cluster) -> None:
     assert "401" in refused.stderr + refused.stdout or "uthent" in refused.stderr + refused.stdout
 
 
-def test_a_job_says_what_tonearm_says(cluster: Cluster, music: str) -> None:
-    made = cluster.ray("job", "submit", "--working-dir", ".", "--", "python", *tag(music, "first"))
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert "audit: 20 rows for 20 tracks, none lost, none twice" in made.stdout
-    assert "tagging 20 tracks" in made.stdout, "progress goes to the job's log too"
-    again = cluster.ray("job", "submit", "--working-dir", ".", "--", "python", *tag(music, "first"))
-    assert "nothing to do" in again.stdout
+def runbook(*kinds: str) -> list[tuple[str, str]]:
+    """Return the commands of docs/cluster.md in order, each with the kind of its block."""
+    found = re.findall(r"^```console ?(\S*)\n(.*?)^```", RUNBOOK.read_text(), re.M | re.S)
+    lines = [(kind, line) for kind, block in found for line in block.splitlines()]
+    assert all(line.startswith("$ ") for _, line in lines)
+    return [(kind, line.removeprefix("$ ")) for kind, line in lines if kind in kinds]
+
+
+def test_the_runbook_has_no_other_commands() -> None:
+    """Every block of commands is of a kind that is run here, or says that it needs an account."""
+    everything = re.findall(r"^```(\S*) ?(\S*)$", RUNBOOK.read_text(), re.M)
+    kinds = {f"{name} {kind}".strip() for name, kind in everything}
+    run = {"console", "console head", "console worker", "console store"}
+    assert kinds <= run | {"console needs-account", "", "json", "sql duckdb", "sql spark", "python pandas"}
+    assert len(runbook("", "store")) >= 11 and len(runbook("head")) == len(runbook("worker")) == 1
+
+
+def test_every_command_of_the_runbook(cluster: Cluster, s3: S3Server, music: str, tmp_path: Path) -> None:
+    sounds = write_folders(tmp_path / "sounds", clips=12)
+    s3.put(
+        music, {f"music/labelled/{path.parent.name}/{path.name}": path.read_bytes() for path in sounds.rglob("*.wav")}
+    )
+    start = save_small(tmp_path / "base", "hubert")
+    s3.put(music, {f"base/{path.name}": path.read_bytes() for path in start.iterdir()})
+    flags = f"--model s3://{music}/base --new-head --window-s 1 --epochs 2 --duplicates ignore"
+    jobs: list[str] = []
+    for kind, line in runbook("", "store"):
+        is_tagging = "tag_library" in line or "tonearm plan" in line
+        for name, value in (
+            ("s3://records/labelled", f"s3://{music}/music/labelled"),
+            ("s3://records", f"s3://{music}/music/songs"),
+            ("s3://labels", f"s3://{music}"),
+            ("MODEL_FLAGS", flags),
+            ("JOB", jobs[-1] if jobs else "JOB"),
+        ):
+            line = line.replace(name, value)
+        line += " --demo-models" if is_tagging else ""
+        env = s3.env if kind == "store" else {}
+        made = cluster.shell(line, tmp_path, env)
+        assert made.returncode == 0, f"{line}: {made.stdout}{made.stderr}"
+        jobs += re.findall(r"raysubmit_\w+", made.stdout)
+        if "jobs/tag_library.py" in line and "nothing to do" not in made.stdout:
+            assert "audit: 20 rows for 20 tracks, none lost, none twice" in made.stdout
+            assert "tagging 20 tracks" in made.stdout, "progress goes to the job's log too"
+        if "tonearm status" in line:
+            assert "complete" in made.stdout
+        if "jobs/evaluate.py" in line:
+            assert "accuracy" in made.stdout
+    assert len((tmp_path / "token").read_text().strip()) >= 32
+    assert len(s3.fs.glob(f"{music}/records/tracks/*.parquet")) == 1, "compacted"
 
 
 def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Cluster, music: str) -> None:
@@ -172,19 +231,7 @@ def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, musi
     state, log = cluster.end_of(cluster.submit(*tag(music, "stopped")))
     assert state == "SUCCEEDED", log
     assert "of them done before" in log
-    assert_same(rows(s3, place), rows(s3, f"{music}/first"))
-
-
-def test_finetune_and_evaluate_are_jobs_too(cluster: Cluster, music: str) -> None:
-    model = f"s3://{music}/model"
-    small = ["--model", "small-hubert", "--from-scratch", "--epochs", "1", "--window-s", "2", "--tracker", "none"]
-    small += ["--duplicates", "ignore"]
-    state, log = cluster.end_of(cluster.submit("jobs/finetune.py", f"s3://{music}/music", "--out", model, *small))
-    assert state == "SUCCEEDED", log
-    words = ["jobs/evaluate.py", model, f"s3://{music}/music", "--out", f"s3://{music}/figures"]
-    state, log = cluster.end_of(cluster.submit(*words))
-    assert state == "SUCCEEDED", log
-    assert "accuracy" in log
+    assert_same(rows(s3, place), rows(s3, f"{music}/records"))
 
 
 def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music: str) -> None:
@@ -200,4 +247,4 @@ def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music
         assert state == "FAILED" and "same command" in log, log
         state, log = cluster.end_of(cluster.submit(*tag(music, "cut")))
     assert state == "SUCCEEDED", log
-    assert_same(rows(s3, place), rows(s3, f"{music}/first"))
+    assert_same(rows(s3, place), rows(s3, f"{music}/records"))
