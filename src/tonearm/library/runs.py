@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +42,7 @@ from tonearm.library.uris import local_path, shown, split_bucket
 KEY = "track_key"
 WRITABLE = ("s3", "gs", "az", "memory")
 READERS = 16
+AUDITED = [KEY, "status", "error_code", "duration_s", "coverage"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,11 +192,13 @@ class Done:
         keys: int64 [rows], sorted.
         again: keys of failed rows that this run writes anew, or that a later version of their object replaces; sorted.
         files: the files that hold a row of ``again``.
+        audit: of all that stands there now.
     """
 
     keys: NDArray[np.int64]
     again: NDArray[np.int64]
     files: tuple[TrackFile, ...]
+    audit: Audit
 
 
 def find_done(
@@ -210,21 +214,23 @@ def find_done(
         listed: int64 [tracks], sorted, the manifest's keys.
         parts: its files.
     """
-    keys, again, gone = [], [], []
+    keys, again, gone, auditor = [], [], [], _Auditor(listed)
     holding: list[tuple[TrackFile, NDArray[np.int64]]] = []
-    for file, table in scan_tracks(destination, [KEY, "error_code"]):
+    for file, table in scan_tracks(destination, AUDITED):
+        auditor.add(table)
         own, codes = table[KEY].to_numpy(), table["error_code"]
         wanted = pc.is_valid(codes) if retry_errors else pc.is_in(codes, pa.array(sorted(READ_CODES)))
         failed = own[wanted.to_numpy()]
         keys.append(own)
         if len(failed):
-            is_listed = np.isin(failed, listed)
+            is_listed = among(failed, listed)
             again.append(failed[is_listed])
             gone.append(failed[~is_listed])
             holding.append((file, failed))
     again.append(_superseded(destination, [file for file, _ in holding], _sorted(gone), parts))
     found = _sorted(again)
-    return Done(_sorted(keys), found, tuple(file for file, failed in holding if np.isin(failed, found).any()))
+    files = tuple(file for file, failed in holding if among(failed, found).any())
+    return Done(_sorted(keys), found, files, auditor.result())
 
 
 def _superseded(
@@ -238,12 +244,20 @@ def _superseded(
         pq.read_table(file.path, columns=[KEY, "uri"], filesystem=filesystem, partitioning=None) for file in files
     ]
     rows = pa.concat_tables(tables)
-    rows = rows.filter(pa.array(np.isin(rows[KEY].to_numpy(), keys)))
+    rows = rows.filter(pa.array(among(rows[KEY].to_numpy(), keys)))
     is_listed = np.zeros(rows.num_rows, bool)
     for part in parts:
         uris = pq.read_table(io.BytesIO(stores.read_bytes(part)), columns=["uri"])["uri"]
         is_listed |= pc.is_in(rows["uri"], uris.combine_chunks()).to_numpy()
     return rows[KEY].to_numpy()[is_listed]
+
+
+def among(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which ``values`` are among ``keys``, which are sorted; ``np.isin`` would sort them anew for each file."""
+    if not len(keys):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    return keys[places] == values
 
 
 def _sorted(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -275,7 +289,7 @@ def write_todo(destination: Destination, parts: Sequence[str], done: NDArray[np.
             todo.append(TodoPart(part, num_tracks))
             continue
         table = pq.read_table(io.BytesIO(stores.read_bytes(part)))
-        table = table.filter(pa.array(~np.isin(table[KEY].to_numpy(), done)))
+        table = table.filter(pa.array(~among(table[KEY].to_numpy(), done)))
         if table.num_rows:
             buffer = io.BytesIO()
             pq.write_table(table, buffer, compression="zstd")
@@ -293,7 +307,7 @@ def drop(destination: Destination, done: Done) -> None:
     filesystem, _ = stores.arrow_filesystem(destination.tracks)
     for file in done.files:
         table = pq.read_table(file.path, filesystem=filesystem, partitioning=None)
-        kept = table.filter(pa.array(~np.isin(table[KEY].to_numpy(), done.again)))
+        kept = table.filter(pa.array(~among(table[KEY].to_numpy(), done.again)))
         url = destination.join("tracks", file.name)
         if kept.num_rows == 0:
             stores.delete(url)
@@ -309,35 +323,49 @@ def audit(destination: Destination, listed: NDArray[np.int64]) -> Audit:
     Args:
         listed: int64 [tracks], the manifest's keys.
     """
-    listed = np.sort(listed)
-    seen = np.zeros(len(listed), np.int32)
-    num_ok, audio_s, scored_s = 0, 0.0, 0.0
-    codes: dict[str, int] = {}
-    columns = [KEY, "status", "error_code", "duration_s", "coverage"]
-    for _, table in scan_tracks(destination, columns):
+    auditor = _Auditor(np.sort(listed))
+    for _, table in scan_tracks(destination, AUDITED):
+        auditor.add(table)
+    return auditor.result()
+
+
+class _Auditor:
+    """Counts rows file by file."""
+
+    def __init__(self, listed: NDArray[np.int64]) -> None:
+        self.listed = listed
+        self.seen = np.zeros(len(listed), np.int32)
+        self.num_ok, self.audio_s, self.scored_s = 0, 0.0, 0.0
+        self.codes: Counter[str] = Counter()
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of a table with the columns ``AUDITED``."""
+        if not len(self.listed):
+            return
         keys = table[KEY].to_numpy()
-        places = np.searchsorted(listed, keys)
-        known = (
-            (places < len(listed)) & (listed[np.minimum(places, len(listed) - 1)] == keys)
-            if len(listed)
-            else np.zeros(len(keys), bool)
-        )
-        np.add.at(seen, places[known], 1)
-        table = table.filter(pa.array(known))
+        places = np.minimum(np.searchsorted(self.listed, keys), len(self.listed) - 1)
+        known = self.listed[places] == keys
+        np.add.at(self.seen, places[known], 1)
+        if not known.all():
+            table = table.filter(pa.array(known))
         is_ok = pc.equal(table["status"], "ok")
-        num_ok += pc.sum(is_ok).as_py() or 0
+        self.num_ok += pc.sum(is_ok).as_py() or 0
         good = table.filter(is_ok)
-        audio_s += pc.sum(good["duration_s"]).as_py() or 0.0
-        scored_s += pc.sum(pc.multiply(good["duration_s"], pc.cast(good["coverage"], pa.float64()))).as_py() or 0.0
-        for entry in pc.value_counts(table.filter(pc.invert(is_ok))["error_code"]).to_pylist():
-            codes[entry["values"]] = codes.get(entry["values"], 0) + entry["counts"]
-    return Audit(
-        num_listed=len(listed),
-        num_ok=int(num_ok),
-        num_error=sum(codes.values()),
-        errors_by_code=dict(sorted(codes.items(), key=lambda item: -item[1])),
-        audio_s=float(audio_s),
-        scored_s=float(scored_s),
-        num_missing=int(np.count_nonzero(seen == 0)),
-        num_doubled=int(np.count_nonzero(seen > 1)),
-    )
+        self.audio_s += pc.sum(good["duration_s"]).as_py() or 0.0
+        self.scored_s += pc.sum(pc.multiply(good["duration_s"], pc.cast(good["coverage"], pa.float64()))).as_py() or 0.0
+        if good.num_rows < table.num_rows:
+            for entry in pc.value_counts(table.filter(pc.invert(is_ok))["error_code"]).to_pylist():
+                self.codes[entry["values"]] += entry["counts"]
+
+    def result(self) -> Audit:
+        """Return what was counted."""
+        return Audit(
+            num_listed=len(self.listed),
+            num_ok=int(self.num_ok),
+            num_error=sum(self.codes.values()),
+            errors_by_code=dict(sorted(self.codes.items(), key=lambda item: -item[1])),
+            audio_s=float(self.audio_s),
+            scored_s=float(self.scored_s),
+            num_missing=int(np.count_nonzero(self.seen == 0)),
+            num_doubled=int(np.count_nonzero(self.seen > 1)),
+        )

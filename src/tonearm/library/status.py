@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections import Counter
 
 import numpy as np
-import pyarrow.compute as pc
 
 from tonearm.errors import DestinationError, SourceError
-from tonearm.library import lock, manifest, progress, runs
+from tonearm.library import lock, manifest, progress, runs, track_files
 from tonearm.library.progress import Progress
 from tonearm.library.run_summary import RunSummary, read_run
-from tonearm.library.runs import KEY, Destination
+from tonearm.library.runs import Destination
 from tonearm.library.uris import shown
 
 
@@ -62,15 +60,9 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
                 "`tonearm tag SOURCE --out DEST`"
             ) from None
         listed = None
-    num_done, num_files, codes = 0, 0, Counter[str]()
-    for _, table in runs.scan_tracks(place, [KEY, "error_code"]):
-        num_files += 1
-        if listed is None:
-            continue
-        is_listed = np.isin(table[KEY].to_numpy(), listed)
-        num_done += int(is_listed.sum())
-        for entry in pc.value_counts(table["error_code"].filter(is_listed).drop_null()).to_pylist():
-            codes[entry["values"]] += entry["counts"]
+    num_files = len(track_files.finished(destination))
+    audit = runs.audit(place, listed if listed is not None else np.empty(0, np.int64))
+    num_done = audit.num_listed - audit.num_missing
     silent_s = None
     if holder is not None:
         silent_s = max(0.0, ((now or datetime.datetime.now(datetime.UTC)) - holder.last_beat).total_seconds())
@@ -80,7 +72,7 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
         _state(holder, silent_s, found, num_done, num_listed),
         num_listed,
         num_done,
-        dict(codes.most_common()),
+        audit.errors_by_code,
         num_files,
         holder,
         silent_s,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
 from tonearm.library import schema, stores, track_files
-from tonearm.library.runs import KEY, Destination
+from tonearm.library.runs import KEY, Destination, among
 from tonearm.library.uris import shown
 
 BATCH_ROWS = 4096
@@ -116,7 +116,7 @@ def scan(
         if batch is None:
             return
         if keys is not None:
-            batch = batch.filter(pa.array(_among(batch[KEY].to_numpy(), keys))).select(list(columns))
+            batch = batch.filter(pa.array(among(batch[KEY].to_numpy(), keys))).select(list(columns))
         if batch.num_rows:
             yield batch
 
@@ -170,13 +170,6 @@ def digests(texts: Iterable[str]) -> NDArray[np.uint64]:
     """Return uint64 [n]: a number for each text, equal for equal texts in every process."""
     joined = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(joined, np.uint64)
-
-
-def _among(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if not len(keys):
-        return np.zeros(len(values), bool)
-    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-    return keys[places] == values
 
 
 @contextlib.contextmanager

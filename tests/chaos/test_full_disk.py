@@ -1,0 +1,53 @@
+"""A disk that fills up in mid-run: the run says so and goes on when there is space."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.test_kill import assert_equal
+from tests.commands import finished_files, read_tracks, tonearm
+from tonearm.demo.library import write_library
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"needs the right to mount a file system ({made.stderr.strip()})")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_stops_the_run_until_there_is_space(small_disk: Path, tmp_path: Path) -> None:
+    library, settings = tmp_path / "library", tmp_path / "blocks.toml"
+    write_library(library, num_tracks=20, seed=8, min_s=8, max_s=12)
+    settings.write_text("tracks_per_block = 2\n")
+    filler, out = small_disk / "filler", small_disk / "out"
+    filler.write_bytes(bytes(2 * 2**20 - 130 * 1024))  # what is left holds the manifest and a few files
+    command = ["tag", library, "--demo-models", "--config", settings, "--out"]
+    full = tonearm(*command, out)
+    assert full.returncode == 4, full.stderr
+    last = full.stderr.strip().splitlines()[-1]
+    assert "is full" in last and "Free some space and run the same command to go on" in last
+    assert "Traceback" not in full.stderr
+    before = len(finished_files(out))
+    filler.unlink()
+    again = tonearm(*command, out)
+    assert again.returncode == 0, again.stderr
+    assert before and "done before" in again.stderr
+    undisturbed = tonearm(*command, tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert_equal(read_tracks(out), read_tracks(tmp_path / "undisturbed"))
