@@ -44,6 +44,7 @@ def _fits(index: dict[str, str], row: dict[str, object]) -> bool:
             return row["status"] == "error"
 
 
+@pytest.mark.long
 def test_full_size_models_from_a_bucket_to_a_bucket(
     s3: S3Server, shared_audio: Path, shared_facts: Path, tmp_path: Path
 ) -> None:
