@@ -140,7 +140,8 @@ class Report:
 
     def send(self) -> None:
         """Send what has not been sent."""
-        self.tally.add.remote(dict(self.totals), dict(self.busy_s), {self.who: peak_memory_bytes()})
+        peak_bytes, elapsed_s = {self.who: peak_memory_bytes()}, time.monotonic() - self.sent
+        self.tally.add.remote(dict(self.totals), dict(self.busy_s), peak_bytes, elapsed_s)
         self._clear()
 
     def _clear(self) -> None:
@@ -221,6 +222,7 @@ class ScoreTracks:
             },
             {"score": time.perf_counter() - started},
             {"scoring worker": peak_memory_bytes()},
+            time.perf_counter() - started,
         )
         return table
 
@@ -250,6 +252,7 @@ class ScoreWindows(ScoreTracks):
             {"num_tracks": len(rows), "num_failed": failed, "num_windows": windows, "audio_s": audio_s},
             {"score": time.perf_counter() - started},
             {"scoring worker": peak_memory_bytes()},
+            time.perf_counter() - started,
         )
         return pa.Table.from_pylist(rows, LOGITS)
 

@@ -48,9 +48,12 @@ class _Tally:
         self.first_s = math.inf
         self.last_s = -math.inf
 
-    def add(self, totals: dict[str, float], busy_s: dict[str, float], peak_bytes: dict[str, int]) -> None:
+    def add(
+        self, totals: dict[str, float], busy_s: dict[str, float], peak_bytes: dict[str, int], elapsed_s: float
+    ) -> None:
+        """Add what a worker has done in the ``elapsed_s`` up to now; reads overlap, so ``busy_s`` may be more."""
         self.last_s = time.monotonic()
-        self.first_s = min(self.first_s, self.last_s - sum(busy_s.values()))
+        self.first_s = min(self.first_s, self.last_s - elapsed_s)
         self.totals.update(totals)
         refused = int(totals.get("num_refused", 0))
         self.refused_in_a_row = 0 if totals.get("num_read") else self.refused_in_a_row + refused
