@@ -159,3 +159,25 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
     local = tonearm(*job.arguments)  # anywhere: here without any cluster
     assert local.returncode == 0, local.stderr
     assert_same(read_tracks(job.out), undisturbed)
+
+
+def test_a_run_waits_for_a_cluster_that_grows(
+    library: Path, settings: Path, tmp_path: Path, undisturbed: pa.Table
+) -> None:
+    """A head alone, as an autoscaled cluster begins: refused at once, unless the environment says that it grows."""
+    with nodes(num_workers=0) as cluster:
+        arguments = ["tag", library, "--out", tmp_path / "out", "--demo-models", "--config", settings]
+        own = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
+        refused = tonearm(*arguments, **own)
+        assert refused.returncode == 2 and "do not fit" in refused.stderr, refused.stderr
+        process = start_tonearm(*arguments, **own, TONEARM_WAIT_FOR_WORKERS_S="120")
+        try:
+            progress = tmp_path / "out" / "_checkpoint" / "progress.json"
+            wait_for(lambda: progress.exists() and "tagging" in progress.read_text(), what="the run to ask for workers")
+            assert process.poll() is None
+            cluster.add()
+            _, errors = process.communicate(timeout=200)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert_same(read_tracks(tmp_path / "out"), undisturbed)

@@ -10,6 +10,7 @@ import pytest
 from tests.commands import read_tracks, tonearm
 
 
+@pytest.mark.slow
 def test_planned_beside_true(songs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     planned = tonearm("plan", songs, "--demo-models", "--out", out, "--json")
