@@ -67,7 +67,8 @@ def test_requests_of_a_whole_run(s3: S3Server, songs: Path, tmp_path: Path) -> N
     listings = [entry for entry in seen if entry[0] == "GET" and entry[1] in ("", "/")]
     written = Counter(method for method, path in seen if re.search(r"^out/(tracks|_checkpoint/\w{16})/.*parquet", path))
     print("requests for two files of rows:", dict(written), "listings:", len(listings))
-    assert sum(written.values()) <= 2 * 12, written
+    # To write, mark, audit and report them: 21 each when this was written.
+    assert sum(written.values()) <= 2 * 24, written
 
 
 def test_a_library_from_a_bucket_to_a_bucket(s3: S3Server, songs: Path, tmp_path: Path) -> None:
