@@ -25,21 +25,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("settings") / "small-blocks.toml"
-    path.write_text("tracks_per_block = 2\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(library: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    out = tmp_path_factory.mktemp("undisturbed")
-    run = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
-    assert run.returncode == 0, run.stderr
-    return read_tracks(out)
-
-
 @pytest.fixture
 def running(library: Path, settings: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     out = tmp_path / "out"

@@ -38,6 +38,10 @@ TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
 ]
 MaxWindows = Annotated[int | None, typer.Option(help="At most this many windows a head and track, evenly taken.")]
+Workers = Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N tracks listed.")]
+Runtime = Annotated[str | None, typer.Option(help="auto, torch or openvino.")]
+Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")]
 Config = Annotated[
     Path | None,
     typer.Option(help="TOML file with any of the settings; ./tonearm.toml is read without it.", show_default=False),
@@ -68,10 +72,10 @@ def tag(
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
-    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N tracks listed.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
+    workers: Workers = None,
+    limit: Limit = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
     max_error_rate: Annotated[
         float | None, typer.Option(help="Exit 3 when a larger share of tracks failed (0.1 by default).")
     ] = None,
@@ -111,10 +115,10 @@ def plan(
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
-    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N tracks listed.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
+    workers: Workers = None,
+    limit: Limit = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
     decode_rate: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds of audio a core decodes a second; measured by default.")
     ] = None,
@@ -197,8 +201,8 @@ def serve(
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, torch or openvino.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
     calibrated: Annotated[
         bool,
         typer.Option("--calibrated", help="Use the temperature and thresholds that `tonearm evaluate` has fitted."),
@@ -244,7 +248,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the rows and the report.")] = Path("demo-out"),
     tracks: Annotated[int, typer.Option(min=1, help="How many songs.")] = 24,
     seed: Annotated[int, typer.Option(help="The same seed writes the same songs.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")] = None,
+    workers: Workers = None,
 ) -> int:
     """Write a small library of synthesized songs and tag it with the built-in models."""
     from tonearm.cli.demo import demo as verb

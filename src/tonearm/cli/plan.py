@@ -50,7 +50,7 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     layout = _layout(settings, given)
     destination = Destination.of(out) if out is not None else None
-    done = _done(destination)
+    done = runs.done_keys(destination) if destination is not None else np.empty(0, np.int64)
     listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
     if not listed.num_tracks:
         print(f"nothing to do: all {listed.num_done:,} tracks are in {out} already")
@@ -96,13 +96,6 @@ def _machines(layout: cluster.Layout, given: Given) -> Machines:
         return Machines(cores, num_gpus, cores, layout.num_scorers, is_shared=not num_gpus)
     decoders = max(1.0, layout.num_cpus - layout.num_scorers * layout.scorer_cpus)
     return Machines(layout.num_cpus, num_gpus, decoders, layout.num_scorers, is_shared=False)
-
-
-def _done(destination: Destination | None) -> np.ndarray:
-    if destination is None:
-        return np.empty(0, np.int64)
-    parts = [table[runs.KEY].to_numpy() for _, table in runs.scan_tracks(destination, [runs.KEY])]
-    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
 
 def _say(num_tracks: int) -> None:

@@ -334,22 +334,28 @@ def spilled_bytes() -> int:
     return int(reply.store_stats.spilled_bytes_total)
 
 
+def _placed(
+    nodes: Sequence[Mapping[str, float]], num_scorers: int, scorer_cpus: float, *, on_gpus: bool
+) -> tuple[int, float]:
+    """Return how many scoring workers find a place, and the largest share of a node's CPUs that they leave."""
+    free = [node.get("CPU", 0.0) for node in nodes if not on_gpus or node.get("GPU", 0.0)]
+    others = [node.get("CPU", 0.0) for node in nodes if on_gpus and not node.get("GPU", 0.0)]
+    num_placed = 0
+    while num_placed < num_scorers and free and max(free) >= scorer_cpus:
+        free[free.index(max(free))] -= scorer_cpus
+        num_placed += 1
+    return num_placed, max([*free, *others], default=0.0)
+
+
 def stuck(nodes: Sequence[Mapping[str, float]], layout: Layout) -> str | None:
     """Return why a run of this layout cannot go on with the nodes that are left, or None when it can.
 
     Actors of a node that went are started wherever they fit, which may be on the CPUs that decode.
     """
-    with_gpus = [node.get("CPU", 0.0) for node in nodes if not layout.scorer_gpus or node.get("GPU", 0.0)]
-    others = [node.get("CPU", 0.0) for node in nodes if layout.scorer_gpus and not node.get("GPU", 0.0)]
-    num_placed = 0
-    for _ in range(layout.num_scorers):
-        with_gpus.sort(reverse=True)
-        if with_gpus and with_gpus[0] >= layout.scorer_cpus:
-            with_gpus[0] -= layout.scorer_cpus
-            num_placed += 1
+    num_placed, largest = _placed(nodes, layout.num_scorers, layout.scorer_cpus, on_gpus=layout.scorer_gpus > 0)
     if not num_placed:
         return "no node is left that can score"
-    if max([*with_gpus, *others], default=0.0) < 1:
+    if largest < 1:
         return f"the {num_placed} scoring workers hold every CPU that is left, and none is free to decode"
     return None
 
@@ -376,17 +382,13 @@ def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_lo
     else:
         threads = max(1, min(8, cores - 1))
         cpus, gpus = float(threads) if threads > 1 else SCORER_CPUS, 0.0
-    free = sorted((node.get("CPU", 0.0) for node in nodes if not num_gpus or node.get("GPU", 0.0)), reverse=True)
-    for number in range(scorers):
-        free.sort(reverse=True)
-        if not free or free[0] < cpus:
-            raise ClusterError(
-                f"{scorers} scoring workers of {cpus:g} CPUs do not fit: the cluster has {num_cpus:g} CPUs on "
-                f"{len(nodes)} nodes and place for {number}; give --workers {max(1, number)} or a larger cluster"
-            )
-        free[0] -= cpus
-    others = [node.get("CPU", 0.0) for node in nodes if num_gpus and not node.get("GPU", 0.0)]
-    if max([*free, *others], default=0.0) < 1:
+    num_placed, largest = _placed(nodes, scorers, cpus, on_gpus=num_gpus > 0)
+    if num_placed < scorers:
+        raise ClusterError(
+            f"{scorers} scoring workers of {cpus:g} CPUs do not fit: the cluster has {num_cpus:g} CPUs on "
+            f"{len(nodes)} nodes and place for {num_placed}; give --workers {max(1, num_placed)} or a larger cluster"
+        )
+    if largest < 1:
         raise ClusterError(
             f"{scorers} scoring workers would take all {num_cpus:g} CPUs and leave none to list, decode and write: the "
             f"run would wait for ever; give --workers {max(1, scorers - 1)} or at least {scorers * cpus + 1:g} CPUs"

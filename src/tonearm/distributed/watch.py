@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import io
 import random
 import signal
 import socket
@@ -16,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol
-
-import pyarrow.parquet as pq
 
 from tonearm.distributed import cluster
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError
@@ -173,7 +170,7 @@ class StoreGuard:
 
     def _sample(self) -> list[TrackRef]:
         part = random.choice(self.todo)
-        table = pq.read_table(io.BytesIO(stores.read_bytes(part.url)))
+        table = stores.read_table(part.url)
         rows = random.sample(range(table.num_rows), min(NUM_PROBES, table.num_rows))
         return [TrackRef(**row) for row in table.take(rows).to_pylist()]
 

@@ -17,7 +17,6 @@ the latest version (docs/cluster.md) takes one of the two.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import posixpath
 import shutil
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
 from tonearm.library import schema, stores, track_files
-from tonearm.library.runs import KEY, READERS, Destination
+from tonearm.library.runs import KEY, READERS, Destination, scan_tracks
 from tonearm.library.track_files import COMPACTED, COMPACTION, TrackFile
 from tonearm.library.uris import shown
 
@@ -119,7 +118,7 @@ def _step(
 ) -> Compacted:
     identity = uuid.uuid4().hex[:12]
     stores.write_text(_mark(destination, identity), "")
-    keys = np.sort(np.concatenate([table[KEY].to_numpy() for table in _read(destination, inputs, [KEY])]))
+    keys = np.sort(np.concatenate([table[KEY].to_numpy() for _, table in scan_tracks(destination, [KEY], inputs)]))
     num_outputs = max(1, round(sum(file.size_bytes for file in inputs) / target_bytes))
     # The first key of each output but the first.
     edges = keys[[len(keys) * number // num_outputs for number in range(1, num_outputs)]]
@@ -153,7 +152,8 @@ def _distribute(
     writers = [pa.ipc.new_file(str(pile), schema.TRACKS) for pile in piles]
     try:
         num_rows = 0
-        for table in _gathered(_read(destination, inputs, None)):
+        rows = scan_tracks(destination, None, inputs, num_ahead=READERS)
+        for table in _gathered(_conformed(each) for _, each in rows):
             table = table.take(pc.sort_indices(table[KEY])).combine_chunks()
             places = np.searchsorted(table[KEY].to_numpy(), edges, side="left")
             bounds = [0, *places.tolist(), table.num_rows]
@@ -178,26 +178,6 @@ def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
             held, num_bytes = [], 0
     if held:
         yield pa.concat_tables(held)
-
-
-def _read(destination: Destination, files: Sequence[TrackFile], columns: list[str] | None) -> Iterator[pa.Table]:
-    filesystem, _ = stores.arrow_filesystem(destination.tracks)
-
-    def read(file: TrackFile) -> pa.Table:
-        try:
-            table = pq.read_table(
-                file.path, columns=columns, filesystem=filesystem, partitioning=None, use_threads=False
-            )
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DestinationError(
-                f"{file.path} cannot be read ({error}); delete that file and run `tonearm tag` again: its tracks will "
-                "be tagged anew"
-            ) from None
-        return table if columns is not None else _conformed(table)
-
-    with ThreadPoolExecutor(READERS, thread_name_prefix="compact") as pool:
-        for first in range(0, len(files), READERS):
-            yield from pool.map(read, files[first : first + READERS])
 
 
 def _conformed(table: pa.Table) -> pa.Table:
@@ -231,12 +211,9 @@ def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDAr
 
 
 def _write_marks(destination: Destination, identity: str, keys: NDArray[np.int64]) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({KEY: keys}), buffer, compression="zstd")
+    marks = pa.table({KEY: keys})
     for fingerprint in _fingerprints(destination):
-        stores.write_bytes(
-            destination.join("_checkpoint", fingerprint, f"{COMPACTED}{identity}.parquet"), buffer.getvalue()
-        )
+        stores.write_table(destination.join("_checkpoint", fingerprint, f"{COMPACTED}{identity}.parquet"), marks)
 
 
 def _fingerprints(destination: Destination) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 import posixpath
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.errors import SourceError
@@ -88,7 +86,7 @@ def _write_parts(
         table = pa.Table.from_batches([first, *itertools.islice(batches, PART_ROWS // BATCH_ROWS - 1)])
         parts.append(posixpath.join(folder, f"part-{len(parts):05d}-{token}.parquet"))
         keys.append(table[KEY].to_numpy())
-        _write_table(table, parts[-1])
+        stores.write_table(parts[-1], table)
     return parts, keys
 
 
@@ -132,7 +130,7 @@ def read_keys(folder: str) -> NDArray[np.int64]:
     Raises:
         SourceError: there is no finished manifest.
     """
-    keys = [_read_table(part, [KEY])[KEY].to_numpy() for part in read_manifest(folder).parts]
+    keys = [stores.read_table(part, [KEY])[KEY].to_numpy() for part in read_manifest(folder).parts]
     return np.sort(np.concatenate(keys)) if keys else np.empty(0, np.int64)
 
 
@@ -143,7 +141,7 @@ def read_tracks(folder: str) -> Iterator[TrackRef]:
         SourceError: there is no finished manifest.
     """
     for part in read_manifest(folder).parts:
-        for batch in _read_table(part).to_batches(BATCH_ROWS):
+        for batch in stores.read_table(part).to_batches(BATCH_ROWS):
             yield from (TrackRef(**row) for row in batch.to_pylist())
 
 
@@ -167,16 +165,6 @@ def _absolute(folder: str) -> str:
     return local_path(folder) if is_local(folder) else folder.rstrip("/")
 
 
-def _write_table(table: pa.Table, url: str) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    stores.write_bytes(url, buffer.getvalue())
-
-
-def _read_table(url: str, columns: list[str] | None = None) -> pa.Table:
-    return pq.read_table(io.BytesIO(stores.read_bytes(url)), columns=columns)
-
-
 def _settle(parts: list[str], keys: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Give objects that share a key keys of their own; return all keys, sorted.
 
@@ -187,7 +175,7 @@ def _settle(parts: list[str], keys: list[NDArray[np.int64]]) -> NDArray[np.int64
     repeated = np.unique(found[1:][found[1:] == found[:-1]])
     if not len(repeated):
         return found
-    meeting = [TrackRef(**row) for part in parts for row in _sharing(_read_table(part), repeated).to_pylist()]
+    meeting = [TrackRef(**row) for part in parts for row in _sharing(stores.read_table(part), repeated).to_pylist()]
     taken = set(found.tolist())
     own: dict[str, int] = {}
     for ref in sorted(meeting, key=lambda ref: ref.uri):
@@ -200,11 +188,11 @@ def _settle(parts: list[str], keys: list[NDArray[np.int64]]) -> NDArray[np.int64
     for number, part in enumerate(parts):
         if not np.isin(keys[number], repeated).any():
             continue
-        table = _read_table(part)
+        table = stores.read_table(part)
         pairs = zip(table["uri"].to_pylist(), table[KEY].to_pylist(), strict=True)
         keys[number] = np.array([own.get(uri, key) for uri, key in pairs], np.int64)
         place = table.schema.get_field_index(KEY)
-        _write_table(table.set_column(place, schema.MANIFEST.field(KEY), pa.array(keys[number])), part)
+        stores.write_table(part, table.set_column(place, schema.MANIFEST.field(KEY), pa.array(keys[number])))
     return np.sort(np.concatenate(keys))
 
 

@@ -100,6 +100,7 @@ class Audit:
     scored_s: float
     num_missing: int
     num_doubled: int
+    num_files: int
 
     @property
     def num_written(self) -> int:
@@ -160,8 +161,19 @@ def _has_files(filesystem: FileSystem, folder: str) -> bool:
     return any(entry.type == FileType.File and not entry.path.endswith(PENDING_SUFFIX) for entry in entries)
 
 
-def scan_tracks(destination: Destination, columns: list[str]) -> Iterator[tuple[TrackFile, pa.Table]]:
+def scan_tracks(
+    destination: Destination,
+    columns: list[str] | None,
+    files: Sequence[TrackFile] | None = None,
+    *,
+    num_ahead: int = 16 * READERS,
+) -> Iterator[tuple[TrackFile, pa.Table]]:
     """Yield the finished rows file by file.
+
+    Args:
+        columns: None for all.
+        files: some of the finished files; None for all.
+        num_ahead: files that are held at once; few where whole rows are read.
 
     Raises:
         DestinationError: a file that is not Parquet, named.
@@ -175,13 +187,19 @@ def scan_tracks(destination: Destination, columns: list[str]) -> Iterator[tuple[
             )
         except (pa.ArrowInvalid, OSError) as error:
             raise DestinationError(
-                f"{file.path} cannot be read ({error}); delete that file and run again: its tracks will be tagged anew"
+                f"{file.path} cannot be read ({error}); delete that file and run `tonearm tag` again: its tracks will "
+                "be tagged anew"
             ) from None
 
-    files = track_files.finished(destination.url)
+    wanted = track_files.finished(destination.url) if files is None else files
     with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:  # a store's latency, many times over
-        for first in range(0, len(files), 16 * READERS):
-            yield from pool.map(read, files[first : first + 16 * READERS])
+        for first in range(0, len(wanted), num_ahead):
+            yield from pool.map(read, wanted[first : first + num_ahead])
+
+
+def done_keys(destination: Destination) -> NDArray[np.int64]:
+    """Return the keys of all rows, int64 [rows], sorted; empty where nothing is done yet."""
+    return _sorted([table[KEY].to_numpy() for _, table in scan_tracks(destination, [KEY])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +265,7 @@ def _superseded(
     rows = rows.filter(pa.array(among(rows[KEY].to_numpy(), keys)))
     is_listed = np.zeros(rows.num_rows, bool)
     for part in parts:
-        uris = pq.read_table(io.BytesIO(stores.read_bytes(part)), columns=["uri"])["uri"]
+        uris = stores.read_table(part, ["uri"])["uri"]
         is_listed |= pc.is_in(rows["uri"], uris.combine_chunks()).to_numpy()
     return rows[KEY].to_numpy()[is_listed]
 
@@ -288,13 +306,11 @@ def write_todo(destination: Destination, parts: Sequence[str], done: NDArray[np.
             num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
             todo.append(TodoPart(part, num_tracks))
             continue
-        table = pq.read_table(io.BytesIO(stores.read_bytes(part)))
+        table = stores.read_table(part)
         table = table.filter(pa.array(~among(table[KEY].to_numpy(), done)))
         if table.num_rows:
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer, compression="zstd")
             url = posixpath.join(folder, f"part-{number:05d}.parquet")
-            stores.write_bytes(url, buffer.getvalue())
+            stores.write_table(url, table)
             todo.append(TodoPart(url, table.num_rows))
     return todo
 
@@ -312,9 +328,7 @@ def drop(destination: Destination, done: Done) -> None:
         if kept.num_rows == 0:
             stores.delete(url)
             continue
-        buffer = io.BytesIO()
-        pq.write_table(kept, buffer, compression="zstd")
-        stores.write_bytes(url, buffer.getvalue())
+        stores.write_table(url, kept)
 
 
 def audit(destination: Destination, listed: NDArray[np.int64]) -> Audit:
@@ -330,16 +344,18 @@ def audit(destination: Destination, listed: NDArray[np.int64]) -> Audit:
 
 
 class _Auditor:
-    """Counts rows file by file."""
+    """Counts rows file by file; ``add`` is called once a file."""
 
     def __init__(self, listed: NDArray[np.int64]) -> None:
         self.listed = listed
         self.seen = np.zeros(len(listed), np.int32)
         self.num_ok, self.audio_s, self.scored_s = 0, 0.0, 0.0
         self.codes: Counter[str] = Counter()
+        self.num_files = 0
 
     def add(self, table: pa.Table) -> None:
         """Count the rows of a table with the columns ``AUDITED``."""
+        self.num_files += 1
         if not len(self.listed):
             return
         keys = table[KEY].to_numpy()
@@ -368,4 +384,5 @@ class _Auditor:
             scored_s=float(self.scored_s),
             num_missing=int(np.count_nonzero(self.seen == 0)),
             num_doubled=int(np.count_nonzero(self.seen > 1)),
+            num_files=self.num_files,
         )

@@ -8,7 +8,7 @@ import datetime
 import numpy as np
 
 from tonearm.errors import DestinationError, SourceError
-from tonearm.library import lock, manifest, progress, runs, track_files
+from tonearm.library import lock, manifest, progress, runs
 from tonearm.library.progress import Progress
 from tonearm.library.run_summary import RunSummary, read_run
 from tonearm.library.runs import Destination
@@ -60,7 +60,6 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
                 "`tonearm tag SOURCE --out DEST`"
             ) from None
         listed = None
-    num_files = len(track_files.finished(destination))
     audit = runs.audit(place, listed if listed is not None else np.empty(0, np.int64))
     num_done = audit.num_listed - audit.num_missing
     silent_s = None
@@ -73,7 +72,7 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
         num_listed,
         num_done,
         audit.errors_by_code,
-        num_files,
+        audit.num_files,
         holder,
         silent_s,
         found,

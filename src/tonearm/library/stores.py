@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from tonearm.errors import DestinationError, SourceError
@@ -122,6 +125,15 @@ def read_bytes(url: str) -> bytes:
     return data
 
 
+def read_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one Parquet object, read whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return pq.read_table(io.BytesIO(read_bytes(url)), columns=None if columns is None else list(columns))
+
+
 def exists(url: str) -> bool:
     """Return whether there is an object or folder at ``url``."""
     found, path = filesystem(url)
@@ -175,6 +187,17 @@ def write_bytes(url: str, data: bytes) -> None:
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def write_table(url: str, table: pa.Table) -> None:
+    """Write rows as one Parquet object, whole or not at all.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(url, buffer.getvalue())
 
 
 def copy_files(folder: Path, url: str, *, last: str | None = None) -> list[str]:
