@@ -1,8 +1,12 @@
-"""The process that decodes for a ``DecodeSandbox``: python -m tonearm.audio.sandbox_child SOCKET LIFELINE MAX_BYTES."""
+"""The process that decodes for a ``DecodeSandbox``.
+
+python -m tonearm.audio.sandbox_child SOCKET LIFELINE SOURCE MAX_BYTES, the first three of them descriptors.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import mmap
 import os
 import resource
@@ -27,32 +31,34 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_end_with_parent, args=(int(sys.argv[2]),), daemon=True).start()
     av.logging.set_level(av.logging.PANIC)
-    limit = int(sys.argv[3])
+    source, limit = _Source(int(sys.argv[3])), int(sys.argv[4])
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
-        _, descriptors, _, _ = socket.recv_fds(connection, 1, 2)
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
         if not descriptors:
             return
-        source, target = descriptors
+        (target,) = descriptors
         try:
             send_message(connection, _answer(receive_message(connection), source, target))
         finally:
-            os.close(source)
             os.close(target)
 
 
-def _answer(message: dict[str, Any], source: int, target: int) -> dict[str, Any]:
+def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, Any]:
     pool = _Pool(target)
     try:
-        with open(source, "rb", closefd=False) as file:
-            file.seek(0)
-            if message["task"] == "describe":
+        if message["task"] == "describe":
+            with open(source.descriptor, "rb", closefd=False) as file:
+                file.seek(0)
                 return {"info": dataclasses.asdict(read_header(file))}
-            data = file.read()
         plans = tuple(WindowPlan(**plan) for plan in message["plans"])
-        track = decode(data, DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate)
+        track = decode(source.view(message["num_bytes"]), DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate)
     except MemoryError:
+        return {"code": "decode_memory", "message": ""}
+    except OSError as error:  # no room to map the file
+        if error.errno != errno.ENOMEM:
+            raise
         return {"code": "decode_memory", "message": ""}
     except DecodeError as error:
         return {"code": error.code, "message": error.message}
@@ -71,6 +77,19 @@ def _answer(message: dict[str, Any], source: int, target: int) -> dict[str, Any]
             for stream, offset in zip(track.streams, pool.offsets, strict=True)
         ],
     }
+
+
+class _Source:
+    """The file that the parent writes encoded bytes to, mapped once for many tracks: page faults cost as copies do."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._pages = memoryview(b"")
+
+    def view(self, num_bytes: int) -> memoryview:
+        if num_bytes > len(self._pages):
+            self._pages = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ))
+        return self._pages[:num_bytes]
 
 
 class _Pool:
