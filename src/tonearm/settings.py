@@ -59,7 +59,11 @@ class DecodeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """Which checkpoints score a track, and how. ``None`` turns a head off."""
+    """Which checkpoints score a track, and how. ``None`` turns a head off.
+
+    Attributes:
+        int8_guard: use int8 only where it says what fp32 says; without it int8 is used as it comes.
+    """
 
     genre_model: str | None = GENRE_MODEL
     tag_model: str | None = TAG_MODEL
@@ -74,6 +78,7 @@ class ModelSettings:
     top_window_tags: Annotated[int, Ge(0)] = 3
     allow_pickle: bool = False
     calibrated: bool = False
+    int8_guard: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,8 +107,11 @@ def decode_request(plans: dict[str, HeadPlan], max_scored_s: float) -> DecodeReq
     return DecodeRequest(plans=tuple(plan.windows for plan in plans.values()), max_scored_s=max_scored_s)
 
 
-def load_head(head: str, models: ModelSettings) -> Classifier:
+def load_head(head: str, models: ModelSettings, *, num_threads: int | None = None, is_bulk: bool = False) -> Classifier:
     """Load the weights of one head, ``genre`` or ``tags``.
+
+    Args:
+        num_threads, is_bulk: see ``Classifier.load``.
 
     Raises:
         CheckpointError: its checkpoint cannot be used.
@@ -128,6 +131,8 @@ def load_head(head: str, models: ModelSettings) -> Classifier:
         precision=models.precision,
         batch_size=models.batch_size,
         allow_pickle=models.allow_pickle,
+        num_threads=num_threads,
+        is_bulk=is_bulk,
     )
 
 
@@ -201,14 +206,23 @@ class Tagger(Heads):
         self.classifiers = classifiers
 
     @classmethod
-    def load(cls, models: ModelSettings, *, max_windows: int | None = None, max_scored_s: float = 4 * 3600.0) -> Tagger:
+    def load(
+        cls,
+        models: ModelSettings,
+        *,
+        max_windows: int | None = None,
+        max_scored_s: float = 4 * 3600.0,
+        num_threads: int | None = None,
+    ) -> Tagger:
         """Load the heads' weights.
 
         Raises:
             CheckpointError: a checkpoint cannot be used.
         """
         plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
-        return cls(plans, {head: load_head(head, models) for head in plans}, models)
+        return cls(
+            plans, {head: load_head(head, models, num_threads=num_threads, is_bulk=True) for head in plans}, models
+        )
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Return what each head runs on: runtime, precision, device."""
@@ -216,10 +230,23 @@ class Tagger(Heads):
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
         """Return each track's result in order; a track that failed before, or fails here, is its error."""
+        return self.pooled(tracks, self.score_windows(tracks))
+
+    def pooled(
+        self,
+        tracks: Sequence[DecodedTrack | TrackError],
+        scored: Sequence[dict[str, WindowScores] | TrackError],
+    ) -> list[TrackResult | TrackError]:
+        """Return what ``score_windows`` gave, as ``score`` does."""
         return [
             scores if isinstance(scores, TrackError) else self.pool(track, scores)  # type: ignore[arg-type]
-            for track, scores in zip(tracks, self.score_windows(tracks), strict=True)
+            for track, scores in zip(tracks, scored, strict=True)
         ]
+
+    @property
+    def features_s(self) -> float:
+        """Seconds spent so far on features, where they are made apart from the forward pass."""
+        return sum(classifier.features_s for classifier in self.classifiers.values())
 
     def score_windows(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[dict[str, WindowScores] | TrackError]:
         """Return what each head says of each track's windows, before they are pooled, in order."""

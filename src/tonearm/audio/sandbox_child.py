@@ -53,7 +53,9 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
                 file.seek(0)
                 return {"info": dataclasses.asdict(read_header(file))}
         plans = tuple(WindowPlan(**plan) for plan in message["plans"])
-        track = decode(source.view(message["num_bytes"]), DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate)
+        track = decode(
+            source.view(message["num_bytes"]), DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate
+        )
     except MemoryError:
         return {"code": "decode_memory", "message": ""}
     except OSError as error:  # no room to map the file

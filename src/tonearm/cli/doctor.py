@@ -46,7 +46,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    from tonearm.distributed.cluster import usable_cores
+    from tonearm.models.runtimes import usable_cores
 
     memory = psutil.virtual_memory()
     text = f"tonearm {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"

@@ -17,6 +17,7 @@ from tonearm.distributed import cluster
 from tonearm.library import report_text, runs
 from tonearm.library.runs import Destination
 from tonearm.library.uris import shown
+from tonearm.models.runtimes import usable_cores
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
 from tonearm.planning.measure import measure
 from tonearm.planning.sample import Look, examples, list_sample, look
@@ -80,7 +81,7 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
 def _layout(settings: TagSettings, given: Given) -> cluster.Layout:
     """Return the layout of the run, or refuse it as the run would."""
     if given.cpus is not None or given.gpus is not None:
-        gpus, cpus = given.gpus or 0, given.cpus or cluster.usable_cores()
+        gpus, cpus = given.gpus or 0, given.cpus or usable_cores()
         nodes = [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}]
         return cluster.plan(nodes, settings.workers, is_local=False)
     if os.environ.get("RAY_ADDRESS"):
@@ -92,7 +93,7 @@ def _layout(settings: TagSettings, given: Given) -> cluster.Layout:
 def _machines(layout: cluster.Layout, given: Given) -> Machines:
     num_gpus = round(layout.num_scorers * layout.scorer_gpus)
     if layout.is_local:
-        cores = float(cluster.usable_cores())
+        cores = float(usable_cores())
         return Machines(cores, num_gpus, cores, layout.num_scorers, is_shared=not num_gpus)
     decoders = max(1.0, layout.num_cpus - layout.num_scorers * layout.scorer_cpus)
     return Machines(layout.num_cpus, num_gpus, decoders, layout.num_scorers, is_shared=False)

@@ -6,12 +6,15 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine, clock, hours
 from tonearm.errors import TooManyFailures, UsageError
 from tonearm.settings import TagSettings
+
+if TYPE_CHECKING:
+    from tonearm.library.run_summary import RunSummary
 
 # What other verbs read of the same file.
 TABLES = ("train", "serve")
@@ -103,6 +106,7 @@ def tag(
         report = write_report(out, summary)
         if outcome.counts is not None:
             _print_end(outcome)
+            _print_how(summary)
             beside = beside_truth(
                 kept(Destination.of(out)),
                 num_tracks=outcome.counts.num_tracks,
@@ -136,6 +140,19 @@ def _print_end(outcome: Any) -> None:
         skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
         print(f"skipped, not audio: {skipped}")
     print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
+
+
+def _print_how(summary: RunSummary) -> None:
+    models = {"genre": summary.genre_model, "tags": summary.tag_model}
+    ran: dict[str, list[str]] = {}
+    for head, model in models.items():
+        if model is not None and model.runtime:
+            note = f" ({model.note})" if model.note else ""
+            ran.setdefault(f"{model.runtime} {model.precision} on {model.device}{note}", []).append(head)
+    texts = [f"{' and '.join(heads)} ran on {how}" for how, heads in ran.items()]
+    if summary.speed is not None and summary.speed.bottleneck:
+        texts.append(f"bottleneck: {summary.speed.bottleneck}")
+    print("; ".join(texts))
 
 
 def stop_like_ctrl_c() -> None:

@@ -38,6 +38,8 @@ from tonearm.distributed.watch import (
 from tonearm.errors import Incomplete
 from tonearm.library import compaction, lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination, TodoPart
+from tonearm.models import converted
+from tonearm.planning.preparation import prepare
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, decode_request, model_columns, plan_heads
 
@@ -75,6 +77,7 @@ class Outcome:
     layout: cluster.Layout | None
     counts: Any
     spilled_bytes: int = 0
+    fetch_concurrency: int = 1
 
 
 def run_facts(plans: dict[str, HeadPlan], run_id: str) -> RunFacts:
@@ -156,6 +159,9 @@ def _tag(
     done = np.intersect1d(np.setdiff1d(found.keys, found.again), keys)
     layout, counts, spilled_bytes = None, None, 0
     if len(done) < len(keys):
+        if not os.environ.get("RAY_ADDRESS") or run.settings.models.precision == "int8":
+            tracks = manifest.read_tracks(destination.manifest)
+            run = dataclasses.replace(run, settings=prepare(run.plans, run.settings, tracks, watcher.waiting))
         watcher.starting(len(keys), len(done))
         layout, counts, spilled_bytes = _execute(run, runs.write_todo(destination, listed.parts, done), watcher)
     # Opening every file a second time would double what a finished run takes to say so.
@@ -173,6 +179,7 @@ def _tag(
         layout,
         counts,
         spilled_bytes,
+        run.settings.fetch.concurrency,
     )
     if not audit.is_exact:
         raise Incomplete(
@@ -204,14 +211,29 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
+        forms = _forms(run) if not layout.is_local and not layout.scorer_gpus else {}
         verdict = Verdict(tally)
         guards: list[Guard] = [ClusterGuard(verdict, layout)]
         if run.stages.reader is None:
             guards.append(StoreGuard(verdict, todo, settings.fetch))
         with failing(place, verdict), watching(tally, watcher, guards, HeadGuard(verdict, place)):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
-                _execute_leg(run, leg, layout, per_block, tally)
+                _execute_leg(run, leg, layout, per_block, tally, forms)
         return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before
+
+
+def _forms(run: _Run) -> dict[str, Any]:
+    """Return the quantized checkpoints that this machine has made, for scoring workers elsewhere."""
+    import ray
+
+    if run.settings.models.precision != "int8":
+        return {}
+    packed = {}
+    for plan in run.plans.values():
+        found = converted.find_cached(plan.checkpoint.revision)
+        if found is not None:
+            packed[plan.checkpoint.revision] = ray.put(converted.pack(found))
+    return packed
 
 
 def tracks_per_block(num_tracks: int, layout: cluster.Layout) -> int:
@@ -240,11 +262,13 @@ def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
         yield leg
 
 
-def _execute_leg(run: _Run, leg: Sequence[TodoPart], layout: cluster.Layout, per_block: int, tally: Any) -> None:
+def _execute_leg(
+    run: _Run, leg: Sequence[TodoPart], layout: cluster.Layout, per_block: int, tally: Any, forms: dict[str, Any]
+) -> None:
     import ray.data
 
     from tonearm.distributed.checkpoint import checkpoint_config
-    from tonearm.distributed.stages import ScoreTracks
+    from tonearm.distributed.stages import ScoreTracks, TracksSink
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = run.settings.verbose
@@ -258,8 +282,9 @@ def _execute_leg(run: _Run, leg: Sequence[TodoPart], layout: cluster.Layout, per
         listed = ray.data.read_parquet(paths, filesystem=source)
         listed = listed.repartition(target_num_rows_per_block=per_block)
         facts, scorer = run_facts(run.plans, run.run_id), run.stages.scorer or ScoreTracks
-        rows = scored(listed, scorer, run.settings, run.plans, facts, layout, tally, reader=run.stages.reader)
-        rows.write_parquet(tracks, filesystem=target, compression="zstd")
+        reader = run.stages.reader
+        rows = scored(listed, scorer, run.settings, run.plans, facts, layout, tally, reader=reader, forms=forms)
+        rows.write_datasink(TracksSink(tracks, tally, target))
 
 
 def scored(
@@ -272,12 +297,14 @@ def scored(
     tally: Any,
     *,
     reader: Any = None,
+    forms: dict[str, Any] | None = None,
 ) -> Any:
     """Return the data set of what ``scorer`` says of the listed tracks, a row a track.
 
     Args:
         listed: a data set of manifest rows, its blocks as large as files are to be.
         scorer, reader: see ``Stages``.
+        forms: see ``stages.ScoreTracks``.
     """
     import ray.data
 
@@ -305,6 +332,7 @@ def scored(
             "facts": facts,
             "num_threads": layout.scorer_threads,
             "tally": tally,
+            **({"forms": forms} if forms else {}),
         },
         batch_size=None,
         batch_format="pyarrow",

@@ -22,6 +22,7 @@ from typing import TypeVar
 import psutil
 
 from tonearm.errors import ClusterError
+from tonearm.models.runtimes import count_gpus, usable_cores
 
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
@@ -62,13 +63,6 @@ def polling(look: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(timeout=10)
-
-
-def usable_cores() -> int:
-    """Return the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -230,11 +224,9 @@ def plan_local(num_workers: int | None) -> Layout:
     Raises:
         ClusterError: as ``session``.
     """
-    import torch
-
     node = {"CPU": float(local_cpus(num_workers))}
-    if torch.cuda.device_count():
-        node["GPU"] = float(torch.cuda.device_count())
+    if count := count_gpus():
+        node["GPU"] = float(count)
     return plan([node], num_workers, is_local=True)
 
 

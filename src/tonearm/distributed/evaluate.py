@@ -16,6 +16,7 @@ from tonearm.library import manifest
 from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
 from tonearm.models.calibration import read_companion, write_companion
+from tonearm.planning.preparation import prepare
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.tagging import RunFacts, plan_heads
 from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
@@ -123,7 +124,8 @@ def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, 
 
 def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, watcher: Watcher) -> dict[int, Any]:
     """Return a row of ``stages.LOGITS`` a track, by its key."""
-    listed = manifest.to_table([track.ref for track in tracks])
+    refs = [track.ref for track in tracks]
+    settings, listed = prepare(plans, settings, refs, watcher.waiting), manifest.to_table(refs)
     watcher.starting(len(tracks), 0)
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         import ray.data

@@ -25,6 +25,7 @@ from tonearm.distributed.training_worker import Journal, train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
 from tonearm.library import lock, stores
 from tonearm.library.uris import is_local, local_path, shown
+from tonearm.models.runtimes import usable_cores
 from tonearm.settings import TrainSettings
 from tonearm.training.card import Comparison, main_side
 from tonearm.training.export import CONFIG, METRICS, write_model
@@ -67,7 +68,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
     check_trackers(settings.trackers)
     _check_precision(settings)
     _check_empty(out, overwrite)
-    prepared = prepare(source, settings, num_threads=cluster.usable_cores(), progress=watcher.decoding)
+    prepared = prepare(source, settings, num_threads=usable_cores(), progress=watcher.decoding)
     done = _check_out(out, prepared, overwrite)
     if done is not None:
         return Trained(out, done, is_new=False)
@@ -109,7 +110,7 @@ def _prepare_again(source: str, prepared: Prepared, watcher: Watcher) -> Prepare
         return None
     labels = dataclasses.replace(settings.labels, split_by=other, group_by=None)
     try:
-        return prepare(source, dataclasses.replace(settings, labels=labels), num_threads=cluster.usable_cores())
+        return prepare(source, dataclasses.replace(settings, labels=labels), num_threads=usable_cores())
     except UsageError as error:
         if settings.compare_split is not None:
             raise

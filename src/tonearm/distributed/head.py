@@ -51,13 +51,9 @@ class Head:
     """One loaded checkpoint. A deployment, one a head; see ``serve.build``."""
 
     def __init__(self, head: str, settings: ServeSettings, num_threads: int, metrics_folder: Path) -> None:
-        import torch
-
         share(metrics_folder)
-        # Ray sets OMP_NUM_THREADS to the actor's logical CPUs, which are not its cores.
-        torch.set_num_threads(num_threads)
         self.head = head
-        self.classifier = load_head(head, settings.models)
+        self.classifier = load_head(head, settings.models, num_threads=num_threads)
         self.num_waiting = 0
         # One thread: two forward passes at a time would only take each other's cores.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="forward")

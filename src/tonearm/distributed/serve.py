@@ -33,6 +33,7 @@ from tonearm.distributed.replicas import REPLICA_ERRORS, ask
 from tonearm.errors import ClusterError, TonearmError
 from tonearm.library.allowed_uris import AllowedUris
 from tonearm.models.pooling import Scored
+from tonearm.models.runtimes import usable_cores
 from tonearm.settings import ServeSettings
 from tonearm.settings import build as build_settings
 from tonearm.tagging import HeadPlan, TrackResult, plan_heads
@@ -160,7 +161,7 @@ def application(settings: ServeSettings) -> Application:
 
 
 def _deployments(settings: ServeSettings, plans: dict[str, HeadPlan], folder: Path, *, num_gpus: float) -> Application:
-    num_threads = settings.threads or cluster.usable_cores()
+    num_threads = settings.threads or usable_cores()
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
         head: serve.deployment(

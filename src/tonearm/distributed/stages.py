@@ -11,6 +11,7 @@ A track that fails in either is a row with an error, never an exception.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import resource
 import sys
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
+from ray.data._internal.datasource.parquet_datasink import ParquetDatasink
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
@@ -29,6 +31,7 @@ from tonearm.errors import TonearmError, TrackError
 from tonearm.library.failures import STORE_CODES
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import TrackRef
+from tonearm.models import converted
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
 from tonearm.tagging import RunFacts, Tagger, to_table
 
@@ -177,10 +180,41 @@ def _read(reader: Reader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
     return data, time.perf_counter() - started
 
 
+class _Stopwatch:
+    """Tells what of a block's time went into features, into forward passes and into everything else."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self.tagger = tagger
+        self.started = time.perf_counter()
+        self.features_before = tagger.features_s
+        self.scoring_s = 0.0
+
+    @contextlib.contextmanager
+    def scoring(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.scoring_s = time.perf_counter() - started
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.started
+
+    def busy_s(self) -> dict[str, float]:
+        features_s = self.tagger.features_s - self.features_before
+        return {
+            "features": features_s,
+            "forward": self.scoring_s - features_s,
+            "pool": self.elapsed_s - self.scoring_s,
+        }
+
+
 class ScoreTracks:
     """An actor that holds both heads and scores the windows of a block's tracks together.
 
     Takes rows of ``blocks.DECODED``, gives as many of ``schema.TRACKS`` in the same order.
+
+    Args:
+        forms: converted checkpoints that this machine may not have, as ``converted.pack`` gives them, by revision.
     """
 
     def __init__(
@@ -191,13 +225,14 @@ class ScoreTracks:
         facts: RunFacts,
         num_threads: int,
         tally: Any,
+        forms: Mapping[str, Any] | None = None,
     ) -> None:
-        import torch
-
-        # Ray sets OMP_NUM_THREADS to the actor's logical CPUs, which are not its cores.
-        torch.set_num_threads(num_threads)
+        for digest, files in (forms or {}).items():
+            converted.unpack(digest, ray.get(files))
         try:
-            self.tagger = Tagger.load(models, max_windows=max_windows, max_scored_s=max_scored_s)
+            self.tagger = Tagger.load(
+                models, max_windows=max_windows, max_scored_s=max_scored_s, num_threads=num_threads
+            )
         except TonearmError as error:
             ray.get(tally.fail.remote(error))
             raise
@@ -208,9 +243,12 @@ class ScoreTracks:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block."""
-        started = time.perf_counter()
+        watch = _Stopwatch(self.tagger)
         refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
-        outcomes = self.tagger.score([blocks.read_outcome(block, index) for index in range(block.num_rows)])
+        tracks = [blocks.read_outcome(block, index) for index in range(block.num_rows)]
+        with watch.scoring():
+            scores = self.tagger.score_windows(tracks)
+        outcomes = self.tagger.pooled(tracks, scores)
         table = to_table(refs, outcomes, self.facts)
         good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
         self.tally.add.remote(
@@ -220,9 +258,9 @@ class ScoreTracks:
                 "num_windows": sum(outcome.num_windows for outcome in good),
                 "audio_s": sum(outcome.info.duration_s for outcome in good),
             },
-            {"score": time.perf_counter() - started},
+            watch.busy_s(),
             {"scoring worker": peak_memory_bytes()},
-            time.perf_counter() - started,
+            watch.elapsed_s,
         )
         return table
 
@@ -232,9 +270,10 @@ class ScoreWindows(ScoreTracks):
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block."""
-        started = time.perf_counter()
+        watch, rows = _Stopwatch(self.tagger), []
         tracks = [blocks.read_outcome(block, index) for index in range(block.num_rows)]
-        scored, rows = self.tagger.score_windows(tracks), []
+        with watch.scoring():
+            scored = self.tagger.score_windows(tracks)
         for index, (track, scores) in enumerate(zip(tracks, scored, strict=True)):
             row: dict[str, object] = {"track_key": block["track_key"][index].as_py()}
             if isinstance(scores, TrackError) or isinstance(track, TrackError):
@@ -250,11 +289,26 @@ class ScoreWindows(ScoreTracks):
         audio_s = sum(track.info.duration_s for track in tracks if not isinstance(track, TrackError))
         self.tally.add.remote(
             {"num_tracks": len(rows), "num_failed": failed, "num_windows": windows, "audio_s": audio_s},
-            {"score": time.perf_counter() - started},
+            watch.busy_s(),
             {"scoring worker": peak_memory_bytes()},
-            time.perf_counter() - started,
+            watch.elapsed_s,
         )
         return pa.Table.from_pylist(rows, LOGITS)
+
+
+class TracksSink(ParquetDatasink):
+    """Writes files of rows as ``write_parquet`` does, and reports the time it takes."""
+
+    def __init__(self, path: str, tally: Any, filesystem: Any) -> None:
+        super().__init__(path, filesystem=filesystem, arrow_parquet_args={"compression": "zstd"})
+        self.tally = tally
+
+    def write(self, blocks: Any, ctx: Any) -> None:
+        """Write one task's blocks."""
+        started = time.perf_counter()
+        super().write(blocks, ctx)
+        elapsed_s = time.perf_counter() - started
+        self.tally.add.remote({}, {"write": elapsed_s}, {}, elapsed_s)
 
 
 def peak_memory_bytes() -> int:

@@ -13,7 +13,6 @@ import psutil
 
 from tonearm import __version__
 from tonearm.distributed.batch import Outcome
-from tonearm.distributed.cluster import usable_cores
 from tonearm.distributed.stages import peak_memory_bytes
 from tonearm.library.run_summary import (
     MachineFacts,
@@ -23,7 +22,13 @@ from tonearm.library.run_summary import (
     RunSummary,
     SpeedFacts,
 )
+from tonearm.models.runtimes import count_gpus, usable_cores
 from tonearm.settings import TagSettings
+
+# What a scoring worker does one after the other, and what comes before it.
+SCORING, BEFORE = ("features", "forward", "pool"), ("fetch", "decode")
+# Above this a stage is what the others wait for: no pipeline keeps its slowest part busy all the time.
+SATURATED = 0.75
 
 
 def summarize(outcome: Outcome, settings: TagSettings, *, command: Sequence[str], notice: str | None) -> RunSummary:
@@ -61,9 +66,11 @@ def machine_facts() -> MachineFacts:
             line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         )
         model = next(names, model)
-    import torch
+    gpus: tuple[str, ...] = ()
+    if count := count_gpus():
+        import torch
 
-    gpus = tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        gpus = tuple(torch.cuda.get_device_name(index) for index in range(count))
     return MachineFacts(model, usable_cores(), psutil.virtual_memory().total, gpus)
 
 
@@ -80,6 +87,7 @@ def _speed(outcome: Outcome) -> SpeedFacts | None:
     counts = outcome.counts
     if counts is None or not counts.num_tracks or not outcome.wall_s:
         return None
+    shares = _busy_shares(outcome)
     return SpeedFacts(
         num_tracks=counts.num_tracks,
         audio_s=counts.audio_s,
@@ -88,5 +96,35 @@ def _speed(outcome: Outcome) -> SpeedFacts | None:
         span_s=counts.span_s,
         peak_bytes={**counts.peak_bytes, "driver": peak_memory_bytes()},
         busy_s=counts.busy_s,
+        busy_share=shares,
+        bottleneck=bottleneck(shares),
         spilled_bytes=outcome.spilled_bytes,
     )
+
+
+def _busy_shares(outcome: Outcome) -> dict[str, float]:
+    """Return each stage's busy time as a share of what its places had; ``score`` is all that a scoring worker does."""
+    layout, counts = outcome.layout, outcome.counts
+    if layout is None or not counts.span_s:
+        return {}
+    free = layout.num_cpus - layout.num_scorers * layout.scorer_cpus
+    # A local Ray has more logical CPUs than cores, so that tasks wait for cores and not for each other.
+    decoders = max(1, min(int(free), usable_cores()) if layout.is_local else int(free))
+    places = {"fetch": decoders * outcome.fetch_concurrency, "decode": decoders, "write": decoders}
+    busy_s = dict(counts.busy_s)
+    busy_s["score"] = sum(busy_s.get(stage, 0.0) for stage in SCORING)
+    return {stage: value / (counts.span_s * places.get(stage, layout.num_scorers)) for stage, value in busy_s.items()}
+
+
+def bottleneck(shares: dict[str, float]) -> str:
+    """Return what the other stages waited for, from each stage's busy share."""
+    if not shares:
+        return ""
+    score = shares.get("score", 0.0)
+    if score >= SATURATED:
+        part = max(SCORING, key=lambda stage: shares.get(stage, 0.0))
+        return f"{part}: scoring was busy {score:.0%} of the time"
+    name, share = max(((stage, shares.get(stage, 0.0)) for stage in BEFORE), key=lambda pair: pair[1])
+    if share >= SATURATED:
+        return f"{name}: busy {share:.0%} of the time, while scoring waited {1 - score:.0%} of it"
+    return f"none: scoring waited {1 - score:.0%} of the time, {name} was busy {share:.0%} of it; the run was too short"

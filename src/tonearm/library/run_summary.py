@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class ModelFacts:
-    """The checkpoint of one head and how it ran."""
+    """The checkpoint of one head and how it ran; ``note`` says why not as it was asked for."""
 
     name: str
     revision: str
@@ -28,6 +28,7 @@ class ModelFacts:
     window_s: float | None = None
     device: str = ""
     num_labels: int | None = None
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +67,9 @@ class SpeedFacts:
     """How fast a run was, over the tracks that it did itself.
 
     ``span_s`` is the time from the first track's bytes to the last track's row, without setting up and auditing;
-    ``peak_bytes`` is the highest resident memory by kind of process, ``busy_s`` the summed seconds by stage, and
-    ``spilled_bytes`` what Ray's object store wrote to disk for want of memory.
+    ``peak_bytes`` is the highest resident memory by kind of process, ``busy_s`` the summed seconds by stage,
+    ``busy_share`` that of the time of all that could do the stage at once, ``bottleneck`` what the rest waited for and
+    why that is said, and ``spilled_bytes`` what Ray's object store wrote to disk for want of memory.
     """
 
     num_tracks: int
@@ -77,6 +79,8 @@ class SpeedFacts:
     span_s: float = 0.0
     peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
     busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
+    busy_share: dict[str, float] = dataclasses.field(default_factory=dict)
+    bottleneck: str = ""
     spilled_bytes: int = 0
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
 from tonearm.library.copies import local_copy
-from tonearm.models import calibration
+from tonearm.models import calibration, converted
 from tonearm.models.calibration import Companion, read_companion
 
 CONFIG_FILES = ["config.json", "preprocessor_config.json"]
@@ -72,13 +72,18 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
         CheckpointError: missing, not an audio classifier, or without the files it needs.
     """
     folder = resolve(source, revision=revision, patterns=[*CONFIG_FILES, calibration.FILE])
+    name = source if is_hub_id(source) else folder.resolve().name
+    digest = folder.name if is_hub_id(source) else _folder_hash(folder)
+    if (found := converted.find(folder, digest)) is not None:  # loads no transformers
+        described = found.description | {"labels": tuple(found.description["labels"])}
+        return CheckpointInfo(name=name, revision=digest, companion=read_companion(folder), **described)
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), _read_shapes(folder)
     _check_classifier(shapes, labels, source)
     rate = int(preprocessor.get("sampling_rate", 16000))
     return CheckpointInfo(
-        name=source if is_hub_id(source) else folder.resolve().name,
-        revision=folder.name if is_hub_id(source) else _folder_hash(folder),
+        name=name,
+        revision=digest,
         family=config.model_type,
         labels=labels,
         sample_rate=rate,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.windows import WindowPlan
+from tonearm.models import openvino_form, runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # On a CPU a larger batch is no faster, and DistilHuBERT's first convolution alone takes 6.5 MB a second of audio.
 CPU_BATCH_S = 42.0
-CUDA_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,11 @@ class Classifier:
     (1, 10)
     """
 
-    def __init__(self, info: CheckpointInfo, plan: WindowPlan, runtime: Runtime, batch_size: int) -> None:
+    def __init__(
+        self, info: CheckpointInfo, plan: WindowPlan, runtime: Runtime, batch_size: int, note: str = ""
+    ) -> None:
         self.info = info
+        self.note = note
         self.batch_size = batch_size
         self._plan = plan
         self._runtime = runtime
@@ -56,43 +59,45 @@ class Classifier:
         batch_size: int | None = None,
         allow_pickle: bool = False,
         device: str | None = None,
+        num_threads: int | None = None,
+        is_bulk: bool = False,
     ) -> Classifier:
         """Load a checkpoint's weights onto a runtime.
 
         Args:
             window_s: seconds a window; the checkpoint's own, or 30, by default.
-            batch_size: windows a forward pass; by default what keeps a CPU worker well under 2 GiB, or fills a GPU.
+            batch_size: windows a forward pass; by default what keeps a CPU worker well under 2 GiB, or what a GPU has
+                memory for.
+            num_threads: of a forward pass on a processor; one a core by default.
+            is_bulk: many windows will come at a time, so that several passes at a time are right where they were
+                faster; otherwise one window has all threads.
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
             SettingsError: a runtime, precision and device that do not go together.
         """
-        from tonearm.errors import SettingsError
-        from tonearm.models import runtimes
-        from tonearm.models.features import OwnExtractor, build_features
-
         runtimes.quiet()
         kind, chosen, place = runtimes.choose(runtime, precision, device)
         info = describe_checkpoint(source, revision=revision)
         plan = plan_windows(info, window_s, None)
+        threads, note = num_threads or runtimes.usable_cores(), ""
+        on_cpu = max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
+        if kind == "openvino":
+            wanted = openvino_form.Wanted(source, revision, allow_pickle, runtime, chosen, threads)
+            form = openvino_form.choose(wanted, info, plan.window_samples if is_bulk else None)
+            if form.converted is not None:
+                return cls(info, plan, form.load(threads), batch_size or max(on_cpu, form.num_streams), form.note)
+            chosen, note = form.precision, form.note
+        from tonearm.models.features import build_features
+        from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
+
         model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
         features = build_features(extractor)
-        if kind == "openvino" and isinstance(features, OwnExtractor):
-            if runtime == "openvino":
-                raise SettingsError(
-                    f"got --runtime openvino for a {info.family} model, which only torch runs; give --runtime auto"
-                )
-            kind = "torch"
-        runner: runtimes.Runtime
-        if kind == "openvino":
-            runner = runtimes.OpenVinoRuntime(model, features, chosen, plan.window_samples)
-        else:
-            runner = runtimes.TorchRuntime(model, features, chosen, place)
-        if batch_size is None:
-            batch_size = (
-                CUDA_BATCH if place != "cpu" else max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
-            )
-        return cls(info, plan, runner, batch_size)
+        if place == "cpu":
+            runner = TorchRuntime(model, features, chosen, place, num_threads=threads)
+            return cls(info, plan, runner, batch_size or on_cpu, note)
+        card = CudaRuntime(model, features, chosen, place)
+        return cls(info, plan, card, batch_size or card.fitting_batch(plan.window_samples), note)
 
     @property
     def window_s(self) -> float:
@@ -100,9 +105,14 @@ class Classifier:
         return self._plan.window_samples / self._plan.sample_rate
 
     def describe(self) -> dict[str, str]:
-        """Return what the model runs on: runtime, precision, device."""
+        """Return what the model runs on: runtime, precision, device, and why it is not what was asked for, if so."""
         runner = self._runtime
-        return {"runtime": runner.name, "precision": runner.precision, "device": runner.device}
+        return {"runtime": runner.name, "precision": runner.precision, "device": runner.device, "note": self.note}
+
+    @property
+    def features_s(self) -> float:
+        """Seconds spent so far on features, where they are made apart from the forward pass."""
+        return self._runtime.features_s
 
     def score(self, windows: Sequence[NDArray[np.float32]]) -> WindowScores:
         """Score windows of any lengths, in order.
@@ -117,9 +127,12 @@ class Classifier:
         by_length: dict[int, list[int]] = defaultdict(list)
         for index, window in enumerate(windows):
             by_length[len(window)].append(index)
-        for indices in by_length.values():
-            for first in range(0, len(indices), self.batch_size):
-                batch = indices[first : first + self.batch_size]
-                scores = self._runtime.run(np.stack([windows[index] for index in batch]))
-                logits[batch], embedding[batch] = scores
+        batches = [
+            indices[first : first + self.batch_size]
+            for indices in by_length.values()
+            for first in range(0, len(indices), self.batch_size)
+        ]
+        stacked = (np.stack([windows[index] for index in batch]) for batch in batches)
+        for batch, scores in zip(batches, self._runtime.run_all(stacked), strict=True):
+            logits[batch], embedding[batch] = scores
         return WindowScores(logits, embedding)

@@ -6,7 +6,9 @@ B windows, S samples, T frames, F frequency bins, M mel bins.
 
 from __future__ import annotations
 
+import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,36 +23,83 @@ def build_features(extractor: Any) -> nn.Module:
     """Return the batched equal of a transformers feature extractor: ``[B, S] -> {name: tensor}``."""
     kind = type(extractor).__name__
     if kind == "ASTFeatureExtractor":
-        return AstFilterbank(extractor)
+        return AstFilterbank.of(extractor)
     if kind == "Wav2Vec2FeatureExtractor":
-        return RawWaveform(extractor)
+        return RawWaveform.of(extractor)
     if kind == "WhisperFeatureExtractor" and not extractor.dither:
-        return WhisperLogMel(extractor)
+        return WhisperLogMel.of(extractor)
     return OwnExtractor(extractor)
 
 
-class RawWaveform(nn.Module):
+def save_features(features: Features, path: Path) -> None:
+    """Write what ``build_features`` returned, so that ``load_features`` needs no transformers."""
+    from safetensors.torch import save_file
+
+    settings = {"kind": type(features).__name__, "settings": json.dumps(features.settings)}
+    tensors = {name: value.contiguous() for name, value in features.named_buffers() if name == "filters"}
+    save_file(tensors, path, metadata=settings)
+
+
+def load_features(path: Path) -> Features:
+    """Return what ``save_features`` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        described = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    kind = {each.__name__: each for each in (RawWaveform, AstFilterbank, WhisperLogMel)}[described["kind"]]
+    return kind(**tensors, **json.loads(described["settings"]))
+
+
+def _normalized(windows: Tensor) -> Tensor:
+    mean = windows.mean(dim=1, keepdim=True)
+    variance = windows.var(dim=1, keepdim=True, correction=0)
+    return (windows - mean) / torch.sqrt(variance + 1e-7)
+
+
+class Features(nn.Module):
+    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew."""
+
+    settings: dict[str, Any]
+
+
+class RawWaveform(Features):
     """Wav2Vec2FeatureExtractor: the waveform itself, of zero mean and unit variance where the checkpoint wants it."""
 
-    def __init__(self, extractor: Any) -> None:
+    def __init__(self, *, do_normalize: bool) -> None:
         super().__init__()
-        self.do_normalize = bool(extractor.do_normalize)
-        self.return_attention_mask = bool(getattr(extractor, "return_attention_mask", False))
+        self.do_normalize = do_normalize
+        self.settings = {"do_normalize": do_normalize}
+
+    @classmethod
+    def of(cls, extractor: Any) -> RawWaveform:
+        """Return the equal of a transformers extractor."""
+        return cls(do_normalize=bool(extractor.do_normalize))
 
     def forward(self, windows: Tensor) -> dict[str, Tensor]:
         """Return ``input_values`` [B, S]."""
-        if self.do_normalize:
-            mean = windows.mean(dim=1, keepdim=True)
-            variance = windows.var(dim=1, keepdim=True, correction=0)
-            windows = (windows - mean) / torch.sqrt(variance + 1e-7)
-        return {"input_values": windows}
+        return {"input_values": _normalized(windows) if self.do_normalize else windows}
 
 
-class AstFilterbank(nn.Module):
-    """ASTFeatureExtractor: Kaldi's log-mel filterbank, padded after the logarithm as the reference does."""
+class AstFilterbank(Features):
+    """ASTFeatureExtractor: Kaldi's log-mel filterbank, padded after the logarithm as the reference does.
 
-    def __init__(self, extractor: Any) -> None:
+    Args:
+        filters: float32 [F, M].
+    """
+
+    def __init__(self, filters: Tensor, *, max_length: int, mean: float, spread: float) -> None:
         super().__init__()
+        self.settings = {"max_length": max_length, "mean": mean, "spread": spread}
+        self.max_length, self.mean, self.spread = max_length, mean, spread
+        self.filters: Tensor
+        self.window: Tensor
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(FRAME, periodic=False), persistent=False)
+
+    @classmethod
+    def of(cls, extractor: Any) -> AstFilterbank:
+        """Return the equal of a transformers extractor."""
         from transformers.audio_utils import mel_filter_bank
 
         with warnings.catch_warnings():
@@ -65,14 +114,9 @@ class AstFilterbank(nn.Module):
                 mel_scale="kaldi",
                 triangularize_in_mel_space=True,
             )
-        self.max_length = int(extractor.max_length)
         # (x - mean) / (2 std), the reference's own odd factor of two.
-        self.mean: float = extractor.mean if extractor.do_normalize else 0.0
-        self.spread: float = 2 * extractor.std if extractor.do_normalize else 1.0
-        self.filters: Tensor
-        self.window: Tensor
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
-        self.register_buffer("window", torch.hann_window(FRAME, periodic=False), persistent=False)
+        mean, spread = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
+        return cls(torch.from_numpy(filters).float(), max_length=int(extractor.max_length), mean=mean, spread=spread)
 
     def forward(self, windows: Tensor) -> dict[str, Tensor]:
         """Return ``input_values`` [B, max_length, M]."""
@@ -87,23 +131,38 @@ class AstFilterbank(nn.Module):
         return {"input_values": (mel - self.mean) / self.spread}
 
 
-class WhisperLogMel(nn.Module):
-    """WhisperFeatureExtractor: the log-mel of 30 s, shorter windows padded with silence."""
+class WhisperLogMel(Features):
+    """WhisperFeatureExtractor: the log-mel of 30 s, shorter windows padded with silence.
 
-    def __init__(self, extractor: Any) -> None:
+    Args:
+        filters: float32 [F, M].
+    """
+
+    def __init__(self, filters: Tensor, *, num_samples: int, fft: int, hop: int, do_normalize: bool) -> None:
         super().__init__()
-        self.num_samples, self.fft, self.hop = extractor.n_samples, extractor.n_fft, extractor.hop_length
-        self.do_normalize = bool(getattr(extractor, "do_normalize", False))
+        self.settings = {"num_samples": num_samples, "fft": fft, "hop": hop, "do_normalize": do_normalize}
+        self.num_samples, self.fft, self.hop, self.do_normalize = num_samples, fft, hop, do_normalize
         self.filters: Tensor
         self.window: Tensor
-        self.register_buffer("filters", torch.as_tensor(extractor.mel_filters).float(), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(self.fft), persistent=False)
+
+    @classmethod
+    def of(cls, extractor: Any) -> WhisperLogMel:
+        """Return the equal of a transformers extractor."""
+        return cls(
+            torch.as_tensor(extractor.mel_filters).float(),
+            num_samples=int(extractor.n_samples),
+            fft=int(extractor.n_fft),
+            hop=int(extractor.hop_length),
+            do_normalize=bool(getattr(extractor, "do_normalize", False)),
+        )
 
     def forward(self, windows: Tensor) -> dict[str, Tensor]:
         """Return ``input_features`` [B, M, T]."""
         windows = windows[:, : self.num_samples]
         if self.do_normalize:
-            windows = RawWaveform(self).forward(windows)["input_values"]
+            windows = _normalized(windows)
         windows = nn.functional.pad(windows, (0, self.num_samples - windows.shape[1]))
         spectrum = torch.stft(windows, self.fft, self.hop, window=self.window, return_complex=True)[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]

@@ -93,24 +93,20 @@ def measure(
 
 
 def _forward_rate(tracks: Sequence[DecodedTrack], settings: TagSettings, num_threads: int) -> float:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        tagger = Tagger.load(
-            settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s
-        )
-        tagger.score([tracks[0]])  # the first pass also prepares
-        audio_s, started = 0.0, time.perf_counter()
-        for track in tracks:
-            tagger.score([track])
-            audio_s += scored_s(tagger.plans, track.info.duration_s)
-            if time.perf_counter() - started > MEASURE_S:
-                break
-        return audio_s / max(time.perf_counter() - started, 1e-6)
-    finally:
-        torch.set_num_threads(before)
+    tagger = Tagger.load(
+        settings.models,
+        max_windows=settings.max_windows,
+        max_scored_s=settings.decode.max_scored_s,
+        num_threads=num_threads,
+    )
+    tagger.score([tracks[0]])  # the first pass also prepares
+    audio_s, started = 0.0, time.perf_counter()
+    for track in tracks:
+        tagger.score([track])
+        audio_s += scored_s(tagger.plans, track.info.duration_s)
+        if time.perf_counter() - started > MEASURE_S:
+            break
+    return audio_s / max(time.perf_counter() - started, 1e-6)
 
 
 def scored_s(plans: Mapping[str, HeadPlan], duration_s: float) -> float:

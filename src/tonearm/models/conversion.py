@@ -1,0 +1,148 @@
+"""The process that converts a checkpoint for ``models.converted``: python -m tonearm.models.conversion < MESSAGE."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tonearm.models.checkpoint import describe_checkpoint, load_model
+from tonearm.models.converted import FORMAT, Converted, Int8Verdict
+from tonearm.models.features import Features, build_features, save_features
+from tonearm.models.openvino_runtime import OpenVinoRuntime
+from tonearm.models.pooling import sigmoid
+from tonearm.models.torch_runtime import WithEmbedding
+
+# Seconds of the noise that is traced; raw waveforms come in any length, so the network is checked on another one too.
+TRACED_S, CHECKED_S = 1.0, 1.7
+TOLERANCE = 1e-3
+
+LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
+
+
+class _OneInput(nn.Module):
+    """``WithEmbedding`` with its one input given by position, as tracing wants it."""
+
+    def __init__(self, model: Any, input_name: str) -> None:
+        super().__init__()
+        self.inner, self.input_name = WithEmbedding(model), input_name
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner(**{self.input_name: values})
+
+
+def main() -> None:
+    """Do what the message on the standard input says."""
+    message = json.loads(sys.stdin.read())
+    torch.set_num_threads(message["num_threads"])
+    warnings.simplefilter("ignore")
+    if message["task"] == "convert":
+        _convert(message)
+    else:
+        _quantize(message)
+
+
+def _convert(message: dict[str, Any]) -> None:
+    source, revision, folder = message["source"], message["revision"], Path(message["folder"])
+    model, extractor, _ = load_model(source, revision=revision, allow_pickle=message["allow_pickle"])
+    info = describe_checkpoint(source, revision=revision)
+    features = build_features(extractor)
+    if not isinstance(features, Features):
+        raise SystemExit(f"the features of a {info.family} model are transformers' own, which stay with torch")
+    folder.mkdir(parents=True)
+    rate = info.sample_rate
+    with torch.no_grad():
+        ((name, example),) = features(_noise(round(TRACED_S * rate))).items()
+        network = openvino.convert_model(_OneInput(model, name), example_input=(example,))
+        # A window of its own length, or any: raw waveforms vary, spectrograms are padded to one size.
+        shape = openvino.PartialShape([-1, -1] if example.ndim == 2 else [-1, *example.shape[1:]])
+        network.reshape(shape)
+        openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
+        save_features(features, folder / "features.safetensors")
+        runtime = OpenVinoRuntime(Converted(folder), "fp32", num_threads=message["num_threads"])
+        for length_s in (TRACED_S, CHECKED_S):
+            _check(_noise(round(length_s * rate)), runtime, features, WithEmbedding(model))
+    described = dataclasses.asdict(info)
+    for decided_elsewhere in ("name", "revision", "companion"):
+        del described[decided_elsewhere]
+    facts = {"format": FORMAT, "checkpoint": message["checkpoint"], "info": described}
+    facts["made_with"] = {"openvino": openvino.__version__, "torch": torch.__version__}
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1))
+
+
+def _noise(num_samples: int) -> Tensor:
+    return torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def _check(windows: Tensor, runtime: OpenVinoRuntime, features: nn.Module, model: nn.Module) -> None:
+    expected = model(**features(windows))
+    for found, wanted in zip(runtime.run(windows.numpy()), expected, strict=True):
+        difference = float(np.abs(found - wanted.numpy()).max())
+        if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
+            raise SystemExit(f"its scores differ from torch's by {difference:.2g}")
+
+
+def _quantize(message: dict[str, Any]) -> None:
+    try:
+        import nncf
+    except ImportError:
+        raise SystemExit("int8 needs nncf; run pip install 'tonearm[openvino]'") from None
+
+    making, converted = Path(message["making"]), Converted(Path(message["folder"]))
+    windows: NDArray[np.float32] = np.load(making / "windows.npy", mmap_mode="r")
+    threads = message["num_threads"]
+    reference = OpenVinoRuntime(converted, "fp32", num_threads=threads)
+    chosen = np.zeros(len(windows), bool)
+    chosen[np.linspace(0, len(windows) - 1, min(len(windows) // 3, message["num_calibrated"]), dtype=int)] = True
+    calibration, checked = windows[chosen], windows[~chosen] if message["is_guarded"] else windows[:0]
+    network = openvino.Core().read_model(converted.network_path)
+    quantized = nncf.quantize(
+        network,
+        nncf.Dataset([reference.inputs(np.array(window[None])) for window in calibration]),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibration),
+    )
+    openvino.save_model(quantized, making / "int8.xml", compress_to_fp16=False)
+    for suffix in (".bin", ".xml"):
+        (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
+    verdict = Int8Verdict(len(calibration), len(checked), 1.0, 0.0)
+    if len(checked):
+        verdict = _verdict(verdict, converted, reference, checked, is_multi=message["is_multi"], num_threads=threads)
+    (making / "int8.json").write_text(json.dumps(dataclasses.asdict(verdict), indent=1))
+    (making / "int8.json").rename(converted.folder / "int8.json")
+
+
+def _verdict(
+    verdict: Int8Verdict,
+    converted: Converted,
+    reference: OpenVinoRuntime,
+    windows: NDArray[np.float32],
+    *,
+    is_multi: bool,
+    num_threads: int,
+) -> Int8Verdict:
+    quantized = OpenVinoRuntime(converted, "int8", num_threads=num_threads)
+    wanted = np.concatenate([reference.run(np.array(window[None]))[0] for window in windows])
+    found = np.concatenate([quantized.run(np.array(window[None]))[0] for window in windows])
+    agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
+    move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
+    refused = None
+    if agreement < LEAST_AGREEMENT:
+        refused = f"the first label is the same in {agreement:.1%} of {len(windows)} windows, expected at least 99%"
+    elif is_multi and move > MOST_MOVE:
+        refused = f"a score moves by {move:.3f}, expected at most {MOST_MOVE}"
+    return dataclasses.replace(verdict, top1_agreement=agreement, largest_move=move, refused=refused)
+
+
+if __name__ == "__main__":
+    main()

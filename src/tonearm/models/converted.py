@@ -1,0 +1,254 @@
+"""Checkpoints in OpenVINO's form: made once, in a process of its own, and kept by the hash of their weights.
+
+Converting takes up to half a minute and 1.5 GB for a large model, because torch traces it; loading what was made takes
+half a second and no torch model. int8 needs windows of real audio to be calibrated and checked on, which a run takes
+from what it is about to tag.
+
+::
+
+    ~/.cache/tonearm/models/<checkpoint>/facts.json  network.xml/.bin  features.safetensors
+                                         int8.xml/.bin  int8.json      where int8 was asked for
+                                         streams.json                  how many passes at a time were fastest
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from tonearm.errors import CheckpointError
+from tonearm.library.copies import cache_folder
+
+# Raised when what a folder holds, or what it means, changes.
+FORMAT = 1
+# Where a checkpoint brings its own converted form.
+BESIDE = "openvino"
+# The only file that is of one machine.
+STREAMS = "streams.json"
+# Converting a smaller model takes longer than its passes in torch do in most runs.
+WORTHWHILE_PARAMETERS = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Verdict:
+    """How int8 did beside fp32 on windows that it was not calibrated on.
+
+    Attributes:
+        top1_agreement: share of windows with the same first label.
+        largest_move: of any label's sigmoid score; only judged where labels are independent.
+        refused: why int8 is not to be used, or None.
+    """
+
+    num_calibrated: int
+    num_checked: int
+    top1_agreement: float
+    largest_move: float
+    refused: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A checkpoint's converted form."""
+
+    folder: Path
+
+    @property
+    def network_path(self) -> Path:
+        """The network in fp32, as OpenVINO's XML."""
+        return self.folder / "network.xml"
+
+    @property
+    def int8_path(self) -> Path:
+        """The quantized network; may not be there."""
+        return self.folder / "int8.xml"
+
+    @property
+    def features_path(self) -> Path:
+        """What ``features.load_features`` reads."""
+        return self.folder / "features.safetensors"
+
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """The fields of ``CheckpointInfo`` that the checkpoint's files decide."""
+        described: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())["info"]
+        return described
+
+    def int8_verdict(self) -> Int8Verdict | None:
+        """Return how int8 did, or None before it was tried."""
+        try:
+            return Int8Verdict(**json.loads((self.folder / "int8.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+
+def find(folder: Path, digest: str) -> Converted | None:
+    """Return the converted form of the checkpoint in ``folder``, where there is one.
+
+    Args:
+        digest: the checkpoint's revision; see ``CheckpointInfo``.
+    """
+    return _valid(folder / BESIDE, digest) or find_cached(digest)
+
+
+def find_cached(digest: str) -> Converted | None:
+    """Return the converted form that this machine has made of a checkpoint, where there is one."""
+    return _valid(_place(digest), digest)
+
+
+def _valid(place: Path, digest: str) -> Converted | None:
+    try:
+        facts = json.loads((place / "facts.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Converted(place) if facts.get("format") == FORMAT and facts.get("checkpoint") == digest else None
+
+
+def convert(
+    source: str, folder: Path, digest: str, *, revision: str | None, allow_pickle: bool, num_threads: int
+) -> Converted:
+    """Return the converted form of a checkpoint, made now unless it was made before.
+
+    Raises:
+        CheckpointError: OpenVINO cannot run this model, or does not give the same scores.
+    """
+    if (found := find(folder, digest)) is not None:
+        return found
+    place = _place(digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if (found := find(folder, digest)) is not None:
+            return found
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
+            made = Path(making) / "model"
+            what = {"source": source, "revision": revision, "allow_pickle": allow_pickle, "checkpoint": digest}
+            _child({"task": "convert", "folder": str(made), "num_threads": num_threads, **what})
+            shutil.rmtree(place, ignore_errors=True)  # of another format
+            made.rename(place)
+    return Converted(place)
+
+
+def quantize(
+    converted: Converted,
+    windows: NDArray[np.float32],
+    *,
+    num_calibrated: int,
+    is_guarded: bool,
+    is_multi: bool,
+    num_threads: int,
+) -> Int8Verdict:
+    """Quantize a converted checkpoint unless that was done before; return how it did.
+
+    Args:
+        windows: float32 [windows, samples] of real audio; some of them calibrate, the others check.
+        is_guarded: whether to check at all, which says something only of a checkpoint that was trained.
+
+    Raises:
+        CheckpointError: it cannot be quantized.
+    """
+    place = converted.folder if os.access(converted.folder, os.W_OK) else None
+    if place is None:
+        raise CheckpointError(f"{converted.folder} cannot be written to; give --precision bf16")
+    with FileLock(f"{place}.lock"):
+        if (verdict := converted.int8_verdict()) is not None and (verdict.num_checked or not is_guarded):
+            return verdict
+        with tempfile.TemporaryDirectory(dir=place, prefix=".making-") as making:
+            np.save(Path(making) / "windows.npy", windows)
+            _child(
+                {
+                    "task": "quantize",
+                    "folder": str(place),
+                    "making": making,
+                    "num_calibrated": num_calibrated,
+                    "is_guarded": is_guarded,
+                    "is_multi": is_multi,
+                    "num_threads": num_threads,
+                }
+            )
+    verdict = converted.int8_verdict()
+    assert verdict is not None
+    return verdict
+
+
+def fastest_streams(converted: Converted, precision: str, window_samples: int, num_threads: int) -> int:
+    """Return how many passes at a time are fastest with so many threads; measured once, and kept."""
+    path, name = converted.folder / STREAMS, f"{precision} {window_samples} {num_threads}"
+    measured = _read(path)
+    if name not in measured:
+        if num_threads < 2 or not os.access(converted.folder, os.W_OK):
+            return 1
+        from tonearm.models.openvino_runtime import measure_streams
+
+        with FileLock(f"{converted.folder}.lock"):
+            measured = _read(path)
+            if name not in measured:
+                noise = np.random.default_rng(0).standard_normal(window_samples).astype(np.float32) * 0.1
+                measured[name] = measure_streams(converted, precision, noise, num_threads)
+                path.write_text(json.dumps(measured, indent=1))
+    rates: dict[str, float] = measured[name]
+    return int(max(rates, key=lambda layout: rates[layout]).split("x")[0])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def pack(converted: Converted) -> dict[str, bytes]:
+    """Return the files of a converted checkpoint, for a machine that has another disk."""
+    names = (path for path in converted.folder.iterdir() if path.is_file() and path.name != STREAMS)
+    return {path.name: path.read_bytes() for path in names}
+
+
+def unpack(digest: str, files: Mapping[str, bytes]) -> None:
+    """Put what ``pack`` returned where ``find`` looks, unless the same is there."""
+    place = _place(digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"), tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
+        if (found := find_cached(digest)) is not None and found.int8_verdict() is not None:
+            return
+        made = Path(making) / "model"
+        made.mkdir()
+        for name, data in files.items():
+            (made / name).write_bytes(data)
+        shutil.rmtree(place, ignore_errors=True)
+        made.rename(place)
+
+
+def _place(digest: str) -> Path:
+    return cache_folder() / "models" / digest.replace(":", "-")
+
+
+def _child(message: dict[str, Any]) -> None:
+    """Run ``models.conversion`` in a process of its own: what torch takes for it is given back when it ends."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": str(message["num_threads"]),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    made = subprocess.run(
+        [sys.executable, "-m", "tonearm.models.conversion"],
+        input=json.dumps(message),
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    if made.returncode:
+        lines = made.stderr.strip().splitlines() or [f"its process ended with status {made.returncode}"]
+        raise CheckpointError(f"OpenVINO cannot take this model: {lines[-1][:300]}")

@@ -1,0 +1,128 @@
+"""Whether and how OpenVINO runs a checkpoint: what of it is at hand, what has to be made, what int8 is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tonearm.errors import CheckpointError, SettingsError
+from tonearm.models import converted as store
+from tonearm.models.checkpoint import WEIGHT_FILES, CheckpointInfo, resolve
+
+if TYPE_CHECKING:
+    from tonearm.models.converted import Converted
+    from tonearm.models.openvino_runtime import OpenVinoRuntime
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What was asked for; ``runtime`` is ``auto`` where torch will do as well."""
+
+    source: str
+    revision: str | None
+    allow_pickle: bool
+    runtime: str
+    precision: str
+    num_threads: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How OpenVINO runs a checkpoint, or, without ``converted``, that torch does.
+
+    ``note`` says why it is not what was asked for.
+    """
+
+    converted: Converted | None
+    precision: str
+    note: str = ""
+    num_streams: int = 1
+
+    def load(self, num_threads: int) -> OpenVinoRuntime:
+        """Return the runtime."""
+        from tonearm.models.openvino_runtime import OpenVinoRuntime
+
+        assert self.converted is not None
+        return OpenVinoRuntime(self.converted, self.precision, num_threads=num_threads, num_streams=self.num_streams)
+
+
+def convert(
+    wanted: Wanted, info: CheckpointInfo, say: Callable[[str], None] | None = None
+) -> tuple[Converted | None, str]:
+    """Return the checkpoint's converted form, made now where need be, or None and why torch runs it.
+
+    Args:
+        say: told before something that takes a while.
+
+    Raises:
+        SettingsError: OpenVINO was asked for and cannot run it.
+    """
+    folder = resolve(wanted.source, revision=wanted.revision, patterns=["config.json"])
+    found = store.find(folder, info.revision)
+    may_be_torch = wanted.runtime == "auto" and wanted.precision != "int8"
+    if found is None:
+        is_small = info.num_parameters is not None and info.num_parameters < store.WORTHWHILE_PARAMETERS
+        if may_be_torch and wanted.precision == "fp32" and is_small:
+            return None, ""
+        if say is not None:
+            say(f"converting {info.name} for this kind of processor, once: up to half a minute")
+        try:
+            found = store.convert(
+                wanted.source,
+                _with_weights(wanted),
+                info.revision,
+                revision=wanted.revision,
+                allow_pickle=wanted.allow_pickle,
+                num_threads=wanted.num_threads,
+            )
+        except CheckpointError as error:
+            if may_be_torch:
+                return None, error.message
+            raise SettingsError(
+                f"got {asked(wanted)} for a {info.family} model; {error.message}; give --runtime auto"
+            ) from None
+    return found, ""
+
+
+def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Form:
+    """Return how the checkpoint runs.
+
+    Args:
+        bulk_samples: of a window, where many come at a time.
+
+    Raises:
+        SettingsError: what was asked for cannot be had.
+    """
+    from tonearm.models.openvino_runtime import has_bf16
+
+    found, note = convert(wanted, info)
+    if found is None:
+        return Form(None, wanted.precision, note)
+    next_best = "bf16" if has_bf16() else "fp32"
+    precision = wanted.precision
+    if precision == "bf16" and next_best != "bf16":
+        precision, note = "fp32", "this processor has no bf16"
+    if precision == "int8":
+        verdict = found.int8_verdict()
+        if verdict is None:
+            raise SettingsError(
+                f"got --precision int8 for {info.name}, which was not calibrated on this machine yet; run "
+                "`tonearm tag LIBRARY --out DEST --precision int8` with the same model once"
+            )
+        if verdict.refused is not None:
+            precision, note = next_best, f"not int8: {verdict.refused}"
+    num_streams = 1
+    if bulk_samples is not None and (info.num_parameters or 0) >= store.WORTHWHILE_PARAMETERS:
+        num_streams = store.fastest_streams(found, precision, bulk_samples, wanted.num_threads)
+    return Form(found, precision, note, num_streams)
+
+
+def asked(wanted: Wanted) -> str:
+    """Return the flag that asked for OpenVINO."""
+    return "--precision int8" if wanted.precision == "int8" else "--runtime openvino"
+
+
+def _with_weights(wanted: Wanted) -> Path:
+    return resolve(wanted.source, revision=wanted.revision, patterns=["*.json", *WEIGHT_FILES])
