@@ -274,6 +274,7 @@ def _execute_leg(
     context.enable_progress_bars = run.settings.verbose
     context.checkpoint_config = checkpoint_config(run.destination.checkpoint(run.fingerprint))
     context.max_errored_blocks = 0
+    context.use_datasource_v2 = False  # whose readers of footers are four more processes to start
     with ray.data.DataContext.current(context):
         source, _ = stores.arrow_filesystem(leg[0].url)
         paths = [stores.arrow_filesystem(part.url)[1] for part in leg]

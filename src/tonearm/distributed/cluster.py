@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import logging
 import os
 import shutil
@@ -75,6 +76,10 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
+    import ray  # noqa: F401  whole before a second thread imports parts of it
+
+    # Ray's own processes take seconds to start, and Ray Data a second to import.
+    threading.Thread(target=importlib.import_module, args=["ray.data"], name="importing", daemon=True).start()
     with _joined(num_workers, verbose) as is_local:
         look = functools.partial(plan, num_workers=num_workers, is_local=is_local)
         with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
