@@ -84,7 +84,9 @@ class Classifier:
         on_cpu = max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
         if kind == "openvino":
             wanted = openvino_form.Wanted(source, revision, allow_pickle, runtime, chosen, threads)
-            form = openvino_form.choose(wanted, info, plan.window_samples if is_bulk else None)
+            # Two passes over long windows at a time would take the memory that batches of them may not have.
+            may_be_many = is_bulk and on_cpu >= threads
+            form = openvino_form.choose(wanted, info, plan.window_samples if may_be_many else None)
             if form.converted is not None:
                 return cls(info, plan, form.load(threads), batch_size or max(on_cpu, form.num_streams), form.note)
             chosen, note = form.precision, form.note

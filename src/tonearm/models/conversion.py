@@ -27,6 +27,8 @@ TRACED_S, CHECKED_S = 1.0, 1.7
 TOLERANCE = 1e-3
 
 LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
+# Of SmoothQuant (arXiv:2211.10438), between activations and weights; NNCF's own 0.95 moved scores three times as far.
+SMOOTHING = 0.5
 
 
 class _OneInput(nn.Module):
@@ -111,6 +113,10 @@ def _quantize(message: dict[str, Any]) -> None:
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration),
+        ignored_scope=nncf.IgnoredScope(names=_outermost(network)),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
+        ),
     )
     openvino.save_model(quantized, making / "int8.xml", compress_to_fp16=False)
     for suffix in (".bin", ".xml"):
@@ -120,6 +126,15 @@ def _quantize(message: dict[str, Any]) -> None:
         verdict = _verdict(verdict, converted, reference, checked, is_multi=message["is_multi"], num_threads=threads)
     (making / "int8.json").write_text(json.dumps(dataclasses.asdict(verdict), indent=1))
     (making / "int8.json").rename(converted.folder / "int8.json")
+
+
+def _outermost(network: Any) -> list[str]:
+    """Return the first convolution and the last product: little of the work, most of what int8 loses."""
+    names: dict[str, list[str]] = {"Convolution": [], "MatMul": []}
+    for operation in network.get_ordered_ops():
+        if operation.get_type_name() in names:
+            names[operation.get_type_name()].append(operation.get_friendly_name())
+    return names["Convolution"][:1] + names["MatMul"][-1:]
 
 
 def _verdict(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # int8 is calibrated on 20 windows and checked on 100, few enough to be done in minutes and enough that one in a hundred
 # can be told.
 NUM_WINDOWS, NUM_CALIBRATED, LEAST_WINDOWS = 120, 20, 24
+# Without the guard nothing is checked, and whoever left it off wants to begin.
+UNGUARDED_WINDOWS, LEAST_UNGUARDED = 24, 6
 WINDOWS_A_TRACK, TRACKS_TRIED = 3, 200
 
 Say = Callable[[str], None]
@@ -66,8 +68,9 @@ def prepare(plans: dict[str, HeadPlan], settings: TagSettings, tracks: Iterable[
     windows = _windows({head: plans[head] for head in todo}, settings, tracks)
     for head, found in todo.items():
         checkpoint, count = plans[head].checkpoint, len(windows[head])
-        if count < LEAST_WINDOWS:
-            say(f"int8 needs {LEAST_WINDOWS} whole windows of audio to be calibrated, got {count}: bf16 instead")
+        least = LEAST_WINDOWS if models.int8_guard else LEAST_UNGUARDED
+        if count < least:
+            say(f"int8 needs {least} whole windows of audio to be calibrated, got {count}: bf16 instead")
             return dataclasses.replace(settings, models=dataclasses.replace(models, precision="bf16"))
         say(f"calibrating int8 for {checkpoint.name} on {count} windows of this library, once: some minutes")
         try:
@@ -96,7 +99,7 @@ def _windows(
     plans: dict[str, HeadPlan], settings: TagSettings, tracks: Iterable[TrackRef]
 ) -> dict[str, NDArray[np.float32]]:
     """Return whole windows of the first tracks that decode, float32 [windows, samples] a head."""
-    needed = NUM_WINDOWS if settings.models.int8_guard else LEAST_WINDOWS
+    needed = NUM_WINDOWS if settings.models.int8_guard else UNGUARDED_WINDOWS
     heads = Heads(plans, settings.models).limited(WINDOWS_A_TRACK)
     found: dict[str, list[NDArray[np.float32]]] = collections.defaultdict(list)
     for track in _decoded(heads, settings, itertools.islice(tracks, TRACKS_TRIED)):
