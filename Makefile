@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo demo-models test test-slow test-long lint bench bench-quick bench-scale clean
+.PHONY: install demo demo-models test test-slow test-long lint bench bench-quick bench-all bench-scale clean
 
 install: $(STAMP)
 
@@ -46,6 +46,10 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench --quick
+
+# Training, serving and worker processes as well.
+bench-all: $(STAMP)
+	$(BIN)/python -m bench --all
 
 # More than an hour on two cores, and 15 GB of disk.
 bench-scale: $(STAMP)

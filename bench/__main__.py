@@ -1,7 +1,8 @@
-"""What tonearm takes against ``transformers.pipeline``, ``transformers.Trainer`` and a plain server, in one run.
+"""What tonearm takes against what people use now, each timed in turns with its peer in one run.
 
-python -m bench              the demo library and full-size random checkpoints (about half an hour on two cores)
-python -m bench --quick      the small models alone
+python -m bench              the goals: decoding, features, start-up, tagging at full size (under 20 minutes, two cores)
+python -m bench --quick      without the full-size models (under 4 minutes)
+python -m bench --all        training, serving and numbers of worker processes as well (half an hour more)
 python -m bench --only training
 """
 
@@ -12,29 +13,47 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import end_to_end, machine, serving, training, workers
+from bench import decoding, end_to_end, features, gpu, machine, serving, startup, tagging, training, workers
+from bench.figures import Figure, table
 
-KINDS = {"tagging": end_to_end, "training": training, "serving": serving, "workers": workers}
+GOALS = {
+    "decoding": decoding,
+    "features": features,
+    "startup": startup,
+    "demo": end_to_end,
+    "tagging": tagging,
+    "gpu": gpu,
+}
+MORE = {"training": training, "serving": serving, "workers": workers}
 
 
 def main() -> int:
     """Print the tables; return 1 when a result is wrong, never because it is slow."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the demo library alone")
+    parser.add_argument("--quick", action="store_true", help="without the full-size models")
+    parser.add_argument("--all", action="store_true", help="training, serving and worker processes as well")
     parser.add_argument("--write", type=Path, help="also write the tables to this Markdown file")
-    parser.add_argument("--only", choices=list(KINDS))
+    parser.add_argument("--only", choices=[*GOALS, *MORE])
     arguments = parser.parse_args()
     sections = [f"Machine: {machine.describe()}"]
+    figures: list[Figure] = []
     is_right = True
+    kinds = GOALS | (MORE if arguments.all or arguments.only in MORE else {})
     with tempfile.TemporaryDirectory(prefix="tonearm-bench-") as folder:
-        for name, kind in KINDS.items():
+        for name, kind in kinds.items():
             if arguments.only not in (None, name):
                 continue
             for case in kind.cases(Path(folder), quick=arguments.quick):
                 section = kind.measure(case, Path(folder))
-                print(section.text, flush=True)
-                sections.append(section.text)
+                print(section.text + "\n", flush=True)
+                sections += [section.text] if section.text else []
+                figures += getattr(section, "figures", ())
                 is_right &= section.is_right
+                if not section.is_right:
+                    print(f"{name}: a result is wrong", file=sys.stderr)
+    if figures:
+        print(table(figures), flush=True)
+        sections.insert(1, table(figures))
     if arguments.write:
         arguments.write.write_text("# Measured\n\n" + "\n\n".join(sections) + "\n")
     return 0 if is_right else 1

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.checkpoints import save_distilhubert
-from bench.end_to_end import Section
+from bench.figures import Section
 from tonearm.demo.collection import write_collection
 from tonearm.settings import LabelSettings, TrainSettings
 from tonearm.training.examples import model_inputs

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from bench.end_to_end import Section
+from bench.figures import Section
 from tonearm.demo.library import write_library
 
 NUM_NODES = (1, 2, 4)

@@ -1,0 +1,178 @@
+"""Full-size models on a GPU: their share of the card's own matrix rate, and files to scores without Ray.
+
+python -m bench --only gpu; does nothing where there is no CUDA device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.checkpoints import save_ast, save_distilhubert
+from bench.clips import CLIP_S, write_clips
+from bench.figures import Figure, Section
+
+REPEATS = 5
+MATRIX = 8192
+NUM_CLIPS, TIMES_OVER = 16, 40
+PRECISION = "bf16"
+# Tracks that share batches, as in a run's blocks.
+BLOCK = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """The clips and both checkpoints."""
+
+    clips: tuple[Path, ...]
+    genre: Path
+    tags: Path
+
+
+def cases(folder: Path, *, quick: bool) -> Iterator[Case]:
+    """Yield what is measured, where there is a card."""
+    from tonearm.models.runtimes import count_gpus
+
+    if quick or not count_gpus():
+        return
+    clips = write_clips(folder / "gpu", ["mp3", "flac"] * (NUM_CLIPS // 2), seed=8)
+    yield Case(tuple(clips), save_distilhubert(folder / "gpu-distilhubert"), save_ast(folder / "gpu-ast"))
+
+
+def measure(case: Case, folder: Path) -> Section:
+    """Time the card's matrix product, AST's forward pass, both heads' and the way from files to scores."""
+    import torch
+
+    from tonearm.models.classifier import Classifier
+    from tonearm.settings import ModelSettings
+    from tonearm.tagging import Tagger
+
+    tags = Classifier.load(str(case.tags), precision=PRECISION)
+    window = np.random.default_rng(0).standard_normal(163840).astype(np.float32) * 0.1
+    windows = [window] * (tags.batch_size * 8)
+    flops = window_flops(case.tags)
+    card = [_rate(_product, 2.0 * MATRIX**3) for _ in range(REPEATS)]
+    forward = [_rate(lambda: tags.score(windows), flops * len(windows)) for _ in range(REPEATS)]
+    torch.cuda.empty_cache()
+    models = ModelSettings(genre_model=str(case.genre), tag_model=str(case.tags), precision=PRECISION)
+    tagger = Tagger.load(models)
+    decoded = _decoded(case.clips, tagger)
+    audio_s = CLIP_S * len(decoded)
+    alone = [_rate(lambda: tagger.score(decoded), audio_s) for _ in range(REPEATS)]
+    whole = [_rate(lambda: _files_to_scores(case.clips * TIMES_OVER, tagger), audio_s) for _ in range(REPEATS)]
+    name = torch.cuda.get_device_name()
+    text = "\n".join(
+        [
+            f"## {name}, {PRECISION}",
+            "",
+            f"{statistics.median(card) / 1e12:,.0f} TFLOPS in a product of {MATRIX}² matrices; AST, "
+            f"{flops / 1e9:.0f} GFLOP a window: {statistics.median(forward) / flops:,.0f} windows a second.",
+            f"Both heads: {statistics.median(alone):,.0f} hours of audio an hour from memory, "
+            f"{statistics.median(whole):,.0f} from files, decoded by {_cores()} cores.",
+        ]
+    )
+    figures = (
+        Figure(
+            "AST forward, of the card's matrix rate",
+            tuple(one / other for one, other in zip(forward, card, strict=True)),
+            0.45,
+            "%",
+        ),
+        Figure(
+            "files to scores, of the forward passes alone",
+            tuple(one / other for one, other in zip(whole, alone, strict=True)),
+            0.80,
+            "%",
+        ),
+        Figure("hours of audio an hour, both heads, from files", tuple(whole), None, "h"),
+    )
+    return Section(text, _is_right(case, tagger, decoded), figures)
+
+
+def window_flops(folder: Path) -> float:
+    """Return the floating-point operations of one window of a checkpoint, as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForAudioClassification
+
+    model = AutoModelForAudioClassification.from_pretrained(folder).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(input_values=torch.zeros(1, 1024, 128))
+    return float(counter.get_total_flops())
+
+
+def _product() -> None:
+    import torch
+
+    left = torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.bfloat16)
+    for _ in range(20):
+        left @ left
+
+
+def _rate(work: Callable[[], object], amount: float) -> float:
+    import torch
+
+    work()
+    torch.cuda.synchronize()
+    started, times = time.perf_counter(), 0
+    while time.perf_counter() - started < 2.0 or not times:
+        work()
+        torch.cuda.synchronize()
+        times += 1
+    return amount * times * (20 if work is _product else 1) / (time.perf_counter() - started)
+
+
+def _cores() -> int:
+    from tonearm.models.runtimes import usable_cores
+
+    return usable_cores()
+
+
+def _decoded(clips: Sequence[Path], tagger: Any) -> list:
+    from tonearm.audio.decode import decode
+    from tonearm.tagging import decode_request
+
+    request = decode_request(tagger.plans, 14400.0)
+    return [decode(clip.read_bytes(), request) for clip in clips] * TIMES_OVER
+
+
+def _files_to_scores(clips: Sequence[Path], tagger: Any) -> None:
+    from tonearm.audio.sandbox import DecodeSandbox
+    from tonearm.settings import DecodeSettings
+    from tonearm.tagging import decode_request
+
+    request = decode_request(tagger.plans, 14400.0)
+    sandboxes = [DecodeSandbox(DecodeSettings()) for _ in range(max(1, _cores() - 1))]
+    with ThreadPoolExecutor(len(sandboxes)) as pool:
+        # A sandbox decodes one track at a time; blocks of tracks are scored while the next ones are decoded.
+        boxes = itertools.cycle(sandboxes)
+        ways = [
+            pool.submit(lambda box, clip: box.decode(clip.read_bytes(), request), next(boxes), clip) for clip in clips
+        ]
+        for first in range(0, len(ways), BLOCK):
+            tagger.score([way.result() for way in ways[first : first + BLOCK]])
+    for box in sandboxes:
+        box.close()
+
+
+def _decode(box: Any, clip: Path, request: Any) -> Any:
+    return box.decode(clip.read_bytes(), request)
+
+
+def _is_right(case: Case, tagger: Any, decoded: Sequence[Any]) -> bool:
+    """Return whether the card says what fp32 on the processor says, within bf16."""
+    from tonearm.models.classifier import Classifier
+
+    exact = Classifier.load(str(case.tags), runtime="torch", precision="fp32", device="cpu")
+    windows = list(tagger.windows("tags", decoded[0]))
+    wanted = exact.score(windows).logits
+    found = tagger.classifiers["tags"].score(windows).logits
+    return bool(np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max())

@@ -1,0 +1,184 @@
+"""A run of ``tonearm tag`` at full size, against a loop over ``transformers.pipeline`` and the forward passes alone.
+
+DistilHuBERT and AST with random weights, clips of half a minute in MP3 and FLAC, every second scored by both heads. All
+take their turn in each round, so that a busy machine slows all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from bench.checkpoints import save_ast, save_distilhubert
+from bench.clips import CLIP_S, write_clips
+from bench.figures import Figure, Section
+
+ROUNDS = 5
+PRECISIONS = ("bf16", "int8")
+GOALS = {"bf16": 2.2, "int8": 3.8}
+NUM_CLIPS, PEER_CLIPS = 12, 4
+# fp32's scores are the pipeline's, but for int16 and the decoders' last bits.
+TOLERANCE = 2e-3
+# The weights are random, so the guard, which is for trained ones, would only say that they are.
+SETTINGS = "[models]\nint8_guard = false\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """The library, the two checkpoints and the settings."""
+
+    library: Path
+    genre: Path
+    tags: Path
+    config: Path
+
+
+def cases(folder: Path, *, quick: bool) -> Iterator[Case]:
+    """Yield what is measured; nothing when it must be quick."""
+    if quick:
+        return
+    library, config = folder / "clips", folder / "speed.toml"
+    write_clips(library, ["mp3", "flac"] * (NUM_CLIPS // 2), seed=7)
+    config.write_text(SETTINGS)
+    yield Case(library, save_distilhubert(folder / "distilhubert"), save_ast(folder / "ast"), config)
+
+
+def measure(case: Case, folder: Path) -> Section:
+    """Run every round and compare."""
+    out, clips = folder / "tagged", sorted(case.library.iterdir())
+    for precision in PRECISIONS:  # the first run converts, calibrates and measures streams, once
+        _tag(case, case.library, out, precision)
+    rates: dict[str, list[float]] = {name: [] for name in ("pipeline", *PRECISIONS)}
+    shares: dict[str, list[float]] = {name: [] for name in PRECISIONS}
+    same_top: dict[str, list[bool]] = {name: [] for name in PRECISIONS}
+    said: dict[str, dict[str, dict[str, float]]] = {}
+    last: dict[str, dict[str, Any]] = {}
+    for number in range(ROUNDS):
+        part = [clips[(number * PEER_CLIPS + index) % NUM_CLIPS] for index in range(PEER_CLIPS)]
+        peer = _peer("pipeline", case, part)
+        said |= peer["results"]
+        rates["pipeline"].append(peer["audio_s"] / peer["wall_s"])
+        for precision in PRECISIONS:
+            run = _tag(case, case.library, out, precision)
+            rows = pq.read_table(out / "tracks", columns=["uri", "genre", "tags"]).to_pylist()
+            same_top[precision] += [_is_same_top(row, said[row["uri"]]) for row in rows if row["uri"] in said]
+            rate = run["speed"]["audio_s"] / run["speed"]["span_s"]
+            forward = _peer("forward", case, clips[: NUM_CLIPS // 2], precision)
+            rates[precision].append(rate)
+            shares[precision].append(rate / (forward["audio_s"] / forward["wall_s"]))
+            last[precision] = run
+    exact = folder / "exact"
+    exact.mkdir()
+    for clip in clips[:2]:
+        shutil.copy(clip, exact / clip.name)
+    reference = _peer("pipeline", case, sorted(exact.iterdir()))
+    fp32 = _tag(case, exact, out, "fp32")
+    difference = _difference(out, reference["results"])
+    figures = [
+        Figure(
+            f"`tonearm tag`, both heads, {precision}, against a loop over transformers.pipeline",
+            tuple(own / peer for own, peer in zip(rates[precision], rates["pipeline"], strict=True)),
+            GOALS[precision],
+        )
+        for precision in PRECISIONS
+    ]
+    figures += [
+        Figure(f"tracks with the pipeline's first genre and first tag, {name}", (statistics.fmean(same),), 0.99, "%")
+        for name, same in same_top.items()
+    ]
+    figures += [
+        Figure(f"end to end, of the forward passes alone, {name}", tuple(share), 0.92, "%")
+        for name, share in shares.items()
+    ]
+    figures.append(_object_store(case, clips))
+    return Section(_text(rates, last, fp32, difference), difference < TOLERANCE, tuple(figures))
+
+
+def _text(
+    rates: dict[str, list[float]], last: dict[str, dict[str, Any]], fp32: dict[str, Any], difference: float
+) -> str:
+    lines = [
+        "## Tagging at full size: DistilHuBERT and AST, random weights, MP3 and FLAC of 30 s",
+        "",
+        "| | hours of audio an hour, median | spread |",
+        "|---|---:|---:|",
+    ]
+    for name, values in rates.items():
+        title = "a loop over transformers.pipeline, in batches" if name == "pipeline" else f"tonearm tag, {name}"
+        lines.append(f"| {title} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
+    for name, run in last.items():
+        speed = run["speed"]
+        busy = ", ".join(f"{stage} {share:.1%}" for stage, share in speed["busy_share"].items())
+        peaks = ", ".join(f"{who} {value / 2**20:,.0f} MiB" for who, value in sorted(speed["peak_bytes"].items()))
+        lines += ["", f"{name}: busy {busy}. Bottleneck: {speed['bottleneck']}. Peak memory: {peaks}."]
+    lines += [
+        "",
+        f"fp32 ran on {fp32['tag_model']['runtime']}; its scores differ from the pipeline's by {difference:.1e}.",
+    ]
+    return "\n".join(lines)
+
+
+def _tag(case: Case, library: Path, out: Path, precision: str) -> dict[str, Any]:
+    shutil.rmtree(out, ignore_errors=True)
+    models = ["--genre-model", str(case.genre), "--tag-model", str(case.tags)]
+    how = ["--precision", precision, "--config", str(case.config)]
+    command = [sys.executable, "-m", "tonearm", "tag", str(library), "--out", str(out), *models, *how]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (summary,) = (out / "runs").glob("*.json")
+    run: dict[str, Any] = json.loads(summary.read_text())
+    for head in ("genre_model", "tag_model"):
+        if run[head]["precision"] != precision:
+            raise RuntimeError(f"{head} ran in {run[head]['precision']}, not in {precision}: {run[head]['note']}")
+    return run
+
+
+def _peer(kind: str, case: Case, clips: list[Path], precision: str = "fp32") -> dict[str, Any]:
+    models = [str(case.genre), str(case.tags)]
+    command = [sys.executable, "-m", "bench.peers", kind, precision, *models, *map(str, clips)]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        raise RuntimeError(f"the peer {kind} failed:\n{made.stderr}")
+    facts: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+    return facts
+
+
+def _is_same_top(row: dict[str, Any], said: dict[str, dict[str, float]]) -> bool:
+    genre, tags = said["genre"], said["tags"]
+    return row["genre"] == max(genre, key=genre.get) and row["tags"][0]["label"] == max(tags, key=tags.get)  # type: ignore[arg-type]
+
+
+def _difference(out: Path, results: dict[str, dict[str, dict[str, float]]]) -> float:
+    worst = 0.0
+    for row in pq.read_table(out / "tracks", columns=["uri", "genre_scores", "tags"]).to_pylist():
+        if not row["uri"].endswith(".flac"):  # decoders of lossy formats differ by more than models do
+            continue
+        for head, entries in (("genre", row["genre_scores"]), ("tags", row["tags"])):
+            worst = max(worst, *(abs(entry["score"] - results[row["uri"]][head][entry["label"]]) for entry in entries))
+    return worst
+
+
+def _object_store(case: Case, clips: list[Path]) -> Figure:
+    """Return what goes through Ray's object store: the rows between decoding and scoring, and the finished ones."""
+    from tonearm.audio.decode import decode
+    from tonearm.distributed import blocks
+    from tonearm.library.sources import list_tracks
+    from tonearm.settings import ModelSettings
+    from tonearm.tagging import decode_request, plan_heads
+
+    models = ModelSettings(genre_model=str(case.genre), tag_model=str(case.tags))
+    request = decode_request(plan_heads(models, max_windows=None, max_scored_s=14400.0), 14400.0)
+    refs = list(list_tracks([str(case.library)]))
+    tracks = [(ref, decode(Path(ref.uri).read_bytes(), request)) for ref in refs]
+    num_bytes = blocks.encode_tracks(tracks).nbytes
+    return Figure(
+        "through Ray's object store for a second of audio", (num_bytes / 1000 / CLIP_S / len(clips),), 33, "KB", True
+    )
