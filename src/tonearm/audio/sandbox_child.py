@@ -25,6 +25,9 @@ from tonearm.audio.sandbox import receive_message, send_message
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
 
+# Where decoding and scoring share cores, a forward pass that waits for one of its threads wastes the others.
+NICENESS = 5
+
 
 def main() -> None:
     """Serve decode requests until the parent is gone."""
@@ -34,6 +37,7 @@ def main() -> None:
     source, limit = _Source(int(sys.argv[3])), int(sys.argv[4])
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
     while True:
         _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
         if not descriptors:
