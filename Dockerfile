@@ -15,7 +15,7 @@ WORKDIR /src
 RUN pip install torch==2.13.0 --index-url ${TORCH_INDEX}
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install --constraint constraints.txt ".[cluster,serve,http,openvino]"
+RUN pip install --constraint constraints.txt ".[cluster,serve,http,int8]"
 
 FROM python:3.11-slim-bookworm
 # KubeRay's probes call wget; FFmpeg is inside PyAV.

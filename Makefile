@@ -25,6 +25,7 @@ demo-models: $(STAMP)
 		--tracker none --overwrite
 	$(BIN)/tonearm train demo-collection/clips.csv --out src/tonearm/demo/models/tags --config recipes/demo-tags.toml \
 		--tracker none --overwrite
+	$(BIN)/python -m tonearm.models.conversion src/tonearm/demo/models/genre src/tonearm/demo/models/tags
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"

@@ -20,11 +20,11 @@ GOALS = {
     "decoding": decoding,
     "features": features,
     "startup": startup,
-    "demo": end_to_end,
     "tagging": tagging,
     "gpu": gpu,
 }
-MORE = {"training": training, "serving": serving, "workers": workers}
+QUICK = {"demo": end_to_end}
+MORE = {"demo": end_to_end, "training": training, "serving": serving, "workers": workers}
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     sections = [f"Machine: {machine.describe()}"]
     figures: list[Figure] = []
     is_right = True
-    kinds = GOALS | (MORE if arguments.all or arguments.only in MORE else {})
+    kinds = GOALS | (MORE if arguments.all or arguments.only in MORE else QUICK if arguments.quick else {})
     with tempfile.TemporaryDirectory(prefix="tonearm-bench-") as folder:
         for name, kind in kinds.items():
             if arguments.only not in (None, name):

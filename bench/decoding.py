@@ -24,7 +24,8 @@ from bench.clips import CLIP_S, ENCODINGS, write_clips
 from bench.figures import Figure, Section, in_turns
 
 RATE = 16000
-# The limit of what int16 and another decoder of the same bits may differ by.
+SANDBOX_REPEATS = 25
+# What int16 and another decoder of the same bits may differ by.
 TOLERANCE = {"wav": 1e-4, "flac": 1e-4}
 
 
@@ -48,7 +49,9 @@ def measure(case: Case, folder: Path) -> Section:
     codecs = found["codecs"]
     ratios = [[peer / own for own, peer in codec["times"]] for codec in codecs.values()]
     means = tuple(math.exp(statistics.fmean(map(math.log, repeat))) for repeat in zip(*ratios, strict=True))
-    added = tuple(boxed / plain - 1 for plain, boxed in found["sandbox"])
+    # The best of five each: what a busy machine adds is more than what is looked for.
+    groups = [found["sandbox"][first : first + 5] for first in range(0, SANDBOX_REPEATS, 5)]
+    added = tuple(min(boxed for _, boxed in group) / min(plain for plain, _ in group) - 1 for group in groups)
     lines = [
         "## Decoding: 30 s of stereo to 16 kHz mono, one core",
         "",
@@ -110,7 +113,7 @@ def sandboxed(folder: Path) -> list[tuple[float, float]]:
             for data in files:
                 sandbox.decode(data, request)
 
-        return in_turns(plain, boxed)
+        return in_turns(plain, boxed, repeats=SANDBOX_REPEATS)
 
 
 def _request() -> Any:

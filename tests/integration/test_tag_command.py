@@ -173,7 +173,7 @@ def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
         (["audio", "--demo-models", "--config", "none.toml"], "no settings file none.toml"),
         (["audio", "--demo-models", "--precision", "fp23"], "got 'fp23'.*'fp32'"),
         (["s3://no-such-bucket/music", "--demo-models"], "no credentials for s3://no-such-bucket"),
-        (["audio", "--demo-models", "--precision", "int8"], "got --precision int8"),
+        (["audio", "--demo-models", "--runtime", "torch", "--precision", "int8"], "got --precision int8 with torch"),
         (["audio", "--demo-models", "--max-windws", "3"], "No such option: --max-windws.*tonearm tag --help"),
         (
             ["audio", "--demo-models", "--max-windows", "0"],

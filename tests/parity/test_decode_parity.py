@@ -8,6 +8,7 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodeRequest, decode, decode_waveform
 from tonearm.audio.windows import WindowPlan
@@ -78,3 +79,31 @@ def test_real_recordings_equal_librosa(shared_audio: Path) -> None:
         # Another Vorbis decoder than libsndfile's, so equal as two decoders are, and to the sample in length.
         assert abs(len(got) - len(expected)) <= 1
         np.testing.assert_allclose(got[: len(expected)], expected[: len(got)], atol=2e-3)
+
+
+@pytest.mark.parametrize("native", [22050, 44100, 48000, 96000])
+def test_the_rate_is_changed_as_well_as_soxr_hq_changes_it(native: int, tmp_path: Path) -> None:
+    """No more ripple where a model hears, no more alias from where it does not."""
+    import soxr
+
+    def tone(frequency: float) -> NDArray[np.float32]:
+        return (0.5 * np.sin(2 * np.pi * frequency * np.arange(4 * native) / native)).astype(np.float32)
+
+    def level_db(waveform: NDArray[np.float32]) -> float:
+        middle = waveform[len(waveform) // 4 : -len(waveform) // 4]
+        return float(20 * np.log10(np.sqrt(np.mean(np.square(middle, dtype=np.float64))) / (0.5 / np.sqrt(2)) + 1e-12))
+
+    def decoded(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        soundfile.write(tmp_path / "tone.wav", waveform, native, subtype="FLOAT")
+        return decode_waveform((tmp_path / "tone.wav").read_bytes(), 16000)[0]
+
+    passband = [tone(frequency) for frequency in np.geomspace(50, 7200, 12)]
+    ripple = max(abs(level_db(decoded(each))) for each in passband)
+    reference = max(abs(level_db(soxr.resample(each, native, 16000, quality="HQ"))) for each in passband)
+    assert ripple <= reference + 1e-3
+    assert ripple < 0.01
+    stopband = [tone(frequency) for frequency in np.linspace(8800, native / 2 - 200, 10)]
+    alias = max(level_db(decoded(each)) for each in stopband)
+    reference = max(level_db(soxr.resample(each, native, 16000, quality="HQ")) for each in stopband)
+    assert alias <= reference + 1.0
+    assert alias < -100

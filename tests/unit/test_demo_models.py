@@ -21,6 +21,18 @@ def test_both_together_are_small() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["genre", "tags"])
+def test_they_bring_the_form_that_openvino_runs(folder: Path) -> None:
+    """Made anew with ``python -m tonearm.models.conversion`` whenever the weights change."""
+    from tonearm.models import converted
+    from tonearm.models.checkpoint import describe_checkpoint
+
+    beside = converted.Converted(folder / converted.BESIDE)
+    assert beside.digest == describe_checkpoint(str(folder)).revision
+    assert beside.facts["format"] == converted.FORMAT
+    assert sum(path.stat().st_size for path in beside.folder.iterdir()) < 4_000_000
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=["genre", "tags"])
 def test_they_come_from_the_recipe_and_say_what_they_know(folder: Path) -> None:
     facts = json.loads((folder / "metrics.json").read_text())
     test = facts["evaluation"]["test"]

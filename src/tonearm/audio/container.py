@@ -16,6 +16,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from tonearm.audio.packets import MOST_BYTES, InDoubt, Packets, Wanted
+from tonearm.audio.pcm import joined, mix
 from tonearm.errors import DecodeError
 
 # Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts.
@@ -69,6 +71,13 @@ class Source:
         """Yield the audio from the start; each call starts anew."""
         raise TypeError("open_source returns a Source that knows how to read")
 
+    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]] | None:
+        """Return the exact length in samples, and the parts that ``wanted`` asks for once it is told that length.
+
+        None where anything about the file leaves doubt that the parts are those of the whole: then read the whole.
+        """
+        return None
+
 
 def open_source(data: bytes | memoryview) -> Source:
     """Return ``data`` opened by the fastest reader that knows it.
@@ -113,6 +122,17 @@ class _WavSource(Source):
             while len(block := file.read(size, dtype=kind, always_2d=True)):
                 yield mix(block.T), file.samplerate
 
+    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]] | None:
+        with _file(self.data) as encoded, soundfile.SoundFile(encoded) as file:
+            parts = []
+            for start, stop in wanted(file.frames):
+                file.seek(start)
+                block = file.read(stop - start, dtype="float32", always_2d=True)
+                if len(block) != stop - start:
+                    return None
+                parts.append(mix(block.T))
+            return file.frames, parts
+
 
 @dataclasses.dataclass
 class _FFmpegSource(Source):
@@ -147,7 +167,7 @@ class _FFmpegSource(Source):
             for frame in self._frames(container, audio_stream(container)):
                 now = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
                 if gathered and shape is not None and (now != shape or num_samples >= BLOCK_S * shape[0]):
-                    yield _mono(gathered, shape), shape[0]
+                    yield joined(gathered, shape), shape[0]
                     gathered, num_samples = [], 0
                 shape = now
                 gathered.append(frame.to_ndarray())
@@ -155,7 +175,18 @@ class _FFmpegSource(Source):
                 if not self.sample_rate or num_samples == frame.samples:
                     self.sample_rate, self.channels = self.sample_rate or now[0], self.channels or now[1]
             if gathered and shape is not None:
-                yield _mono(gathered, shape), shape[0]
+                yield joined(gathered, shape), shape[0]
+
+    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]] | None:
+        if len(self.data) > MOST_BYTES:
+            return None
+        try:
+            with _container(self.data) as container:
+                return Packets(audio_stream(container)).ranges(wanted)
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, InDoubt):
+            return None
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
         packets = container.demux(stream)
@@ -244,37 +275,3 @@ def audio_stream(container: Any) -> Any:
     if stream.codec_context is None:
         raise DecodeError("the audio stream's codec is not one that FFmpeg knows", code="not_audio")
     return stream
-
-
-def _mono(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:
-    _, channels, sample_format = shape
-    samples = np.concatenate(frames, axis=1) if len(frames) > 1 else frames[0]
-    if not sample_format.endswith("p"):
-        samples = samples.reshape(-1, channels).T
-    return mix(samples)
-
-
-def mix(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of the channels as float32 in [-1, 1], finite.
-
-    Args:
-        samples: [channels, samples] of any PCM type.
-    """
-    # Channel by channel: numpy's mean over an axis of two is thirty times slower than one addition.
-    kind = samples.dtype
-    wide = np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64
-    total = samples[0].astype(wide)
-    for channel in samples[1:]:
-        total += channel
-    if kind == np.uint8:
-        total -= wide(128 * len(samples))
-    full_scale = {"u": 128, "i": 2 ** (8 * kind.itemsize - 1)}.get(kind.kind, 1)
-    if (divisor := full_scale * len(samples)) != 1:
-        total *= wide(1 / divisor)
-    return _finite(total.astype(np.float32, copy=False))
-
-
-def _finite(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(waveform).all():
-        waveform = np.nan_to_num(waveform, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
-    return waveform

@@ -26,6 +26,9 @@ Allocate = Callable[[int], NDArray[np.int16]]
 # A declared length within one per cent of the decoded one is the same: encoders pad, and headers round.
 SHARE_TOLERANCE = 0.99
 
+# Decoding in parts pays where it is at most this share of the track; beside each part so much more is resampled.
+SAMPLED_SHARE, MARGIN_S = 0.5, 0.1
+
 # A damaged file of which less than this decodes says nothing about the track.
 LEAST_PARTIAL_S = 1.0
 
@@ -104,8 +107,10 @@ class DecodeRequest:
 def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Allocate | None = None) -> DecodedTrack:
     """Decode a track in this process.
 
-    One native decode feeds every rate. A track that outgrows ``max_scored_s`` is counted to its end and decoded a
-    second time for the windows alone, so a header's claim of its length is never trusted.
+    One native decode feeds every rate. Where ``max_windows`` wants little of a track, only that is decoded, as long as
+    the file leaves no doubt that it is what a whole decode would give. A track that outgrows ``max_scored_s`` is
+    counted to its end and decoded a second time for the windows alone, so a header's claim of its length is never
+    trusted.
 
     Args:
         data: the encoded file.
@@ -118,6 +123,8 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
     source = open_source(data)
     plans = request.limited()
     rates = sorted({plan.sample_rate for plan in plans})
+    if (sampled := _sampled(source, plans, allocate)) is not None:
+        return sampled
     budgets = {rate: int(request.max_scored_s * rate) for rate in rates}
     kept, lengths, duration_s = _read_all(source, rates, budgets)
     if not duration_s:
@@ -147,6 +154,69 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
         streams.append(PcmStream(rate, lengths[rate], pcm, scale, spans))
     info = _info(source, duration_s)
     return DecodedTrack(info, tuple(streams), share)
+
+
+def _sampled(source: Source, plans: tuple[WindowPlan, ...], allocate: Allocate) -> DecodedTrack | None:
+    """Return a track of which only the windows were decoded, or None where it has to be decoded whole."""
+    native = source.sample_rate
+    wanted_s = sum((plan.max_windows or math.inf) * plan.window_samples / plan.sample_rate for plan in plans)
+    if not native or source.declared_s is None or wanted_s > SAMPLED_SHARE * source.declared_s:
+        return None
+    rates = sorted({plan.sample_rate for plan in plans})
+    spans: dict[int, Spans] = {}
+    cuts: list[_Cut] = []
+
+    def wanted(num_native: int) -> list[tuple[int, int]]:
+        for rate in rates:
+            num_samples = math.ceil(num_native * rate / native)
+            spans[rate] = _union([(plan, num_samples) for plan in plans if plan.sample_rate == rate])
+            cuts.extend(_Cut.around(span, native, rate, num_native) for span in spans[rate])
+        return [(cut.first, cut.last) for cut in cuts]
+
+    found = source.ranges(wanted)
+    if found is None:
+        return None
+    num_native, parts = found
+    lengths = {rate: math.ceil(num_native * rate / native) for rate in rates}
+    if any(lengths[plan.sample_rate] < plan.min_samples for plan in plans):
+        return None
+    streams = []
+    for rate in rates:
+        blocks = [cut.resampled(part) for cut, part in zip(cuts, parts, strict=True) if cut.rate == rate]
+        pcm, scale = _quantized(blocks, sum(stop - start for start, stop in spans[rate]), allocate)
+        streams.append(PcmStream(rate, lengths[rate], pcm, scale, spans[rate]))
+    duration_s = num_native / native
+    return DecodedTrack(_info(source, duration_s), tuple(streams), _decoded_share(source, duration_s))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """A part of the track at its own rate, and the samples at another rate that come out of it."""
+
+    first: int
+    last: int
+    native: int
+    rate: int
+    skip: int
+    count: int
+
+    @classmethod
+    def around(cls, span: tuple[int, int], native: int, rate: int, num_native: int) -> _Cut:
+        """Return the cut for a span, begun where both rates meet, with what the resampler looks at on either side."""
+        start, stop = span
+        if native == rate:
+            return cls(start, stop, native, rate, 0, stop - start)
+        step = math.gcd(native, rate)
+        up, down = rate // step, native // step
+        margin = math.ceil(MARGIN_S * rate / up)
+        begin = max(0, start // up - margin)
+        last = min(num_native, (stop // up + 1 + margin) * down)
+        return cls(begin * down, last, native, rate, start - begin * up, stop - start)
+
+    def resampled(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        resampler = _Resampler(self.rate)
+        pieces = [*resampler.push(part, self.native), *resampler.finish()]
+        return np.concatenate(pieces)[self.skip : self.skip + self.count]
 
 
 def decode_waveform(data: bytes | memoryview, sample_rate: int | None = None) -> tuple[NDArray[np.float32], AudioInfo]:

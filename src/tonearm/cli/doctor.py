@@ -68,10 +68,10 @@ def _machine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    names = ("ray", "torch", "transformers", "av", "pyarrow", "s3fs")
+    names = ("ray", "torch", "transformers", "openvino", "av", "pyarrow", "s3fs")
     yield Finding("packages", "ok", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names))
     for name, use in (
-        ("openvino", "faster scoring on CPUs"),
+        ("nncf", "--precision int8"),
         ("datasets", "hf:// and saved data sets"),
         ("gcsfs", "gs:// sources"),
         ("adlfs", "az:// sources"),

@@ -1,4 +1,8 @@
-"""The process that converts a checkpoint for ``models.converted``: python -m tonearm.models.conversion < MESSAGE."""
+"""The process that converts a checkpoint for ``models.converted``.
+
+python -m tonearm.models.conversion < MESSAGE    does what ``models.converted`` asks for
+python -m tonearm.models.conversion FOLDER...    puts the converted form into the folders themselves
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tonearm.models.checkpoint import describe_checkpoint, load_model
-from tonearm.models.converted import FORMAT, Converted, Int8Verdict
+from tonearm.models.converted import FORMAT, Converted, Int8Verdict, bring_along
 from tonearm.models.features import Features, build_features, save_features
 from tonearm.models.openvino_runtime import OpenVinoRuntime
 from tonearm.models.pooling import sigmoid
@@ -43,7 +47,11 @@ class _OneInput(nn.Module):
 
 
 def main() -> None:
-    """Do what the message on the standard input says."""
+    """Do what the arguments, or the message on the standard input, say."""
+    if sys.argv[1:]:
+        for folder in sys.argv[1:]:
+            bring_along(Path(folder), describe_checkpoint(folder).revision)
+        return
     message = json.loads(sys.stdin.read())
     torch.set_num_threads(message["num_threads"])
     warnings.simplefilter("ignore")
@@ -97,7 +105,7 @@ def _quantize(message: dict[str, Any]) -> None:
     try:
         import nncf
     except ImportError:
-        raise SystemExit("int8 needs nncf; run pip install 'tonearm[openvino]'") from None
+        raise SystemExit("int8 needs nncf; run pip install 'tonearm[int8]'") from None
 
     making, converted = Path(message["making"]), Converted(Path(message["folder"]))
     windows: NDArray[np.float32] = np.load(making / "windows.npy", mmap_mode="r")

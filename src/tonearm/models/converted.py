@@ -81,9 +81,20 @@ class Converted:
         return self.folder / "features.safetensors"
 
     @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What was written beside it: the checkpoint's revision, what made it, and ``description``."""
+        facts: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
+        return facts
+
+    @property
+    def digest(self) -> str:
+        """The checkpoint's revision."""
+        return str(self.facts["checkpoint"])
+
+    @property
     def description(self) -> dict[str, Any]:
         """The fields of ``CheckpointInfo`` that the checkpoint's files decide."""
-        described: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())["info"]
+        described: dict[str, Any] = self.facts["info"]
         return described
 
     def int8_verdict(self) -> Int8Verdict | None:
@@ -100,7 +111,7 @@ def find(folder: Path, digest: str) -> Converted | None:
     Args:
         digest: the checkpoint's revision; see ``CheckpointInfo``.
     """
-    return _valid(folder / BESIDE, digest) or find_cached(digest)
+    return find_cached(digest) or _valid(folder / BESIDE, digest)
 
 
 def find_cached(digest: str) -> Converted | None:
@@ -158,9 +169,8 @@ def quantize(
     Raises:
         CheckpointError: it cannot be quantized.
     """
-    place = converted.folder if os.access(converted.folder, os.W_OK) else None
-    if place is None:
-        raise CheckpointError(f"{converted.folder} cannot be written to; give --precision bf16")
+    converted = _in_cache(converted)
+    place = converted.folder
     with FileLock(f"{place}.lock"):
         if (verdict := converted.int8_verdict()) is not None and (verdict.num_checked or not is_guarded):
             return verdict
@@ -209,6 +219,16 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
+def bring_along(folder: Path, digest: str) -> None:
+    """Put the converted form of a checkpoint into its own folder, so that who gets it need not convert it."""
+    made = convert(str(folder), folder, digest, revision=None, allow_pickle=False, num_threads=2)
+    shutil.rmtree(folder / BESIDE, ignore_errors=True)
+    (folder / BESIDE).mkdir()
+    for name, data in pack(made).items():
+        if not name.startswith("int8"):
+            (folder / BESIDE / name).write_bytes(data)
+
+
 def pack(converted: Converted) -> dict[str, bytes]:
     """Return the files of a converted checkpoint, for a machine that has another disk."""
     names = (path for path in converted.folder.iterdir() if path.is_file() and path.name != STREAMS)
@@ -220,7 +240,8 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"), tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
-        if (found := find_cached(digest)) is not None and found.int8_verdict() is not None:
+        found = find_cached(digest)
+        if found is not None and (found.int8_verdict() is not None or "int8.json" not in files):
             return
         made = Path(making) / "model"
         made.mkdir()
@@ -228,6 +249,14 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
             (made / name).write_bytes(data)
         shutil.rmtree(place, ignore_errors=True)
         made.rename(place)
+
+
+def _in_cache(converted: Converted) -> Converted:
+    """Return the same form where it may be added to; one that a checkpoint brings along is left as it is."""
+    place = _place(converted.digest)
+    if converted.folder != place:
+        unpack(converted.digest, pack(converted))
+    return Converted(place)
 
 
 def _place(digest: str) -> Path:

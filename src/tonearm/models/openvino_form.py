@@ -77,11 +77,12 @@ def convert(
                 allow_pickle=wanted.allow_pickle,
                 num_threads=wanted.num_threads,
             )
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:  # or there is no room for it
+            reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
             if may_be_torch:
-                return None, error.message
+                return None, reason
             raise SettingsError(
-                f"got {asked(wanted)} for a {info.family} model; {error.message}; give --runtime auto"
+                f"got {asked(wanted)} for a {info.family} model; {reason}; give --runtime auto"
             ) from None
     return found, ""
 

@@ -1,0 +1,48 @@
+"""Decoded samples of any layout and type as mono float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:
+    """Return decoded frames one after the other, as ``mix`` does.
+
+    Args:
+        frames: as PyAV gives them.
+        shape: their sample rate, channels and FFmpeg's name of their format.
+    """
+    _, channels, sample_format = shape
+    samples = np.concatenate(frames, axis=1) if len(frames) > 1 else frames[0]
+    if not sample_format.endswith("p"):
+        samples = samples.reshape(-1, channels).T
+    return mix(samples)
+
+
+def mix(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the mean of the channels as float32 in [-1, 1], finite.
+
+    Args:
+        samples: [channels, samples] of any PCM type.
+    """
+    # Channel by channel: numpy's mean over an axis of two is thirty times slower than one addition.
+    kind = samples.dtype
+    wide = np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64
+    total = samples[0].astype(wide)
+    for channel in samples[1:]:
+        total += channel
+    if kind == np.uint8:
+        total -= wide(128 * len(samples))
+    full_scale = {"u": 128, "i": 2 ** (8 * kind.itemsize - 1)}.get(kind.kind, 1)
+    if (divisor := full_scale * len(samples)) != 1:
+        total *= wide(1 / divisor)
+    return _finite(total.astype(np.float32, copy=False))
+
+
+def _finite(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(waveform).all():
+        waveform = np.nan_to_num(waveform, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
+    return waveform

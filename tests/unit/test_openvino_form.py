@@ -1,0 +1,212 @@
+"""OpenVINO's form of a checkpoint: made once, found by the weights' hash, in int8 only where it says what fp32 says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.checkpoints import clips, save_small
+from tonearm.errors import SettingsError
+from tonearm.models import checkpoint, converted, runtimes
+from tonearm.models.checkpoint import describe_checkpoint
+from tonearm.models.classifier import Classifier
+from tonearm.models.converted import Converted, Int8Verdict
+
+RATE = 16000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this module's own, so that what is found was made here."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "tonearm" / "models"
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    return save_small(tmp_path_factory.mktemp("checkpoints") / "hubert", "hubert")
+
+
+@pytest.fixture(scope="module")
+def form(hubert: Path) -> Converted:
+    digest = describe_checkpoint(str(hubert)).revision
+    return converted.convert(str(hubert), hubert, digest, revision=None, allow_pickle=False, num_threads=2)
+
+
+def windows(num_windows: int, length_s: float = 1.0) -> NDArray[np.float32]:
+    return np.stack(clips(17, num_clips=num_windows, length_s=length_s))
+
+
+def no_child(message: dict[str, object]) -> None:
+    raise AssertionError(f"a process was started to {message['task']}")
+
+
+def test_what_was_converted_is_found_by_the_hash_of_the_weights(
+    hubert: Path, form: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converted, "_child", no_child)
+    copy = tmp_path / "under another name"
+    copy.mkdir()
+    for path in hubert.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert Classifier.load(str(copy), runtime="openvino").describe()["runtime"] == "openvino"
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + np.float32(0.5).tobytes())
+    with pytest.raises(AssertionError, match="convert"):
+        Classifier.load(str(copy), runtime="openvino")
+
+
+def test_the_description_is_that_of_the_checkpoints_own_files(
+    hubert: Path, form: Converted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_form = describe_checkpoint(str(hubert))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.converted, "find", lambda folder, digest: None)
+        assert describe_checkpoint(str(hubert)) == from_form
+
+
+def test_any_length_scores_as_torch_does(hubert: Path, form: Converted) -> None:
+    fast, exact = (Classifier.load(str(hubert), runtime=name, precision="fp32") for name in ("openvino", "torch"))
+    for length_s in (0.5, 1.0, 3.7, 10.0):
+        (waveform,) = clips(23, num_clips=1, length_s=length_s)
+        found, wanted = fast.score([waveform]), exact.score([waveform])
+        np.testing.assert_allclose(found.logits, wanted.logits, atol=1e-4)
+        np.testing.assert_allclose(found.embedding, wanted.embedding, atol=1e-4)
+
+
+def test_several_passes_at_a_time_give_the_same_in_order(form: Converted) -> None:
+    from tonearm.models.openvino_runtime import OpenVinoRuntime
+
+    batch = windows(5)
+    one = OpenVinoRuntime(form, "fp32", num_threads=2)
+    two = OpenVinoRuntime(form, "fp32", num_threads=2, num_streams=2)
+    for values, others in zip(one.run(batch), two.run(batch), strict=True):
+        np.testing.assert_allclose(values, others, atol=1e-5)
+    assert one.features_s > 0
+
+
+def test_streams_are_measured_once_for_each_number_of_threads(form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tonearm.models import openvino_runtime
+
+    asked = []
+
+    def measured(_: Converted, precision: str, window: NDArray[np.float32], threads: int) -> dict[str, float]:
+        asked.append((precision, len(window), threads))
+        return {"1x2": 1.0, "2x1": 2.0}
+
+    monkeypatch.setattr(openvino_runtime, "measure_streams", measured)
+    assert [converted.fastest_streams(form, "fp32", RATE, 2) for _ in range(2)] == [2, 2]
+    assert asked == [("fp32", RATE, 2)]
+    assert converted.fastest_streams(form, "fp32", RATE, 1) == 1
+    (form.folder / converted.STREAMS).unlink()
+
+
+def test_measuring_streams_gives_a_rate_for_either_layout(form: Converted) -> None:
+    from tonearm.models.openvino_runtime import measure_streams
+
+    rates = measure_streams(form, "fp32", windows(1)[0], 2)
+    assert set(rates) == {"1x2", "2x1"}
+    assert min(rates.values()) > 0
+
+
+def test_int8_is_refused_before_it_was_calibrated(hubert: Path, form: Converted) -> None:
+    with pytest.raises(SettingsError, match="tonearm tag LIBRARY"):
+        Classifier.load(str(hubert), precision="int8")
+
+
+def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, form: Converted) -> None:
+    from tonearm.models.openvino_runtime import has_bf16
+
+    verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
+    assert (verdict.num_calibrated, verdict.num_checked) == (8, 22)
+    spoiled = Int8Verdict(8, 22, 0.5, 0.1, "the first label is the same in 50.0% of 22 windows")
+    kept = (form.folder / "int8.json").read_text()
+    (form.folder / "int8.json").write_text(json.dumps(vars(spoiled)))
+    try:
+        described = Classifier.load(str(hubert), precision="int8").describe()
+    finally:
+        (form.folder / "int8.json").write_text(kept)
+    assert described["precision"] == ("bf16" if has_bf16() else "fp32")
+    assert "50.0%" in described["note"]
+
+
+def test_int8_is_quantized_once_and_runs(hubert: Path, form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
+    monkeypatch.setattr(converted, "_child", no_child)
+    again = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
+    assert again == verdict
+    if verdict.refused is None:
+        classifier = Classifier.load(str(hubert), precision="int8")
+        assert classifier.describe()["precision"] == "int8"
+        exact = Classifier.load(str(hubert), runtime="torch", precision="fp32").score(list(windows(4))).logits
+        assert np.abs(classifier.score(list(windows(4))).logits - exact).max() < np.abs(exact).max()
+
+
+def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tonearm.models import conversion
+
+    class Says:
+        def __init__(self, logits: list[list[float]]) -> None:
+            self.rows = iter(np.array(logits, np.float32)[:, None])
+
+        def run(self, window: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return next(self.rows), np.zeros((1, 1), np.float32)
+
+    def judged(found: list[list[float]], *, is_multi: bool) -> Int8Verdict:
+        monkeypatch.setattr(conversion, "OpenVinoRuntime", lambda *given, **how: Says(found))
+        reference = Says([[2.0, 1.0]] * len(found))
+        begun = Int8Verdict(8, len(found), 1.0, 0.0)
+        return conversion._verdict(begun, form, reference, windows(len(found)), is_multi=is_multi, num_threads=1)
+
+    assert judged([[2.0, 1.0]] * 100, is_multi=True).refused is None
+    assert judged([[2.0, 1.0]] * 99 + [[1.0, 2.0]], is_multi=False).refused is None
+    assert "98.0% of 100" in str(judged([[2.0, 1.0]] * 98 + [[1.0, 2.0]] * 2, is_multi=False).refused)
+    far = [[2.0, 1.0]] * 99 + [[2.5, 1.0]]  # sigmoid(2.5) - sigmoid(2.0) = 0.043
+    assert judged(far, is_multi=False).refused is None
+    assert "moves by 0.043" in str(judged(far, is_multi=True).refused)
+
+
+def test_a_packed_form_is_found_on_another_machine(
+    hubert: Path, form: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, files = describe_checkpoint(str(hubert)).revision, converted.pack(form)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert converted.find(hubert, digest) is None
+    converted.unpack(digest, files)
+    found = converted.find(hubert, digest)
+    assert found is not None
+    assert found.folder.is_relative_to(tmp_path)
+    assert {path.name for path in found.folder.iterdir()} == set(files)
+
+
+def test_a_small_model_nobody_converted_stays_with_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converted, "_child", no_child)
+    folder = save_small(tmp_path / "small", "wav2vec2")
+    assert Classifier.load(str(folder)).describe()["runtime"] == "torch"
+
+
+def test_what_openvino_cannot_run_goes_to_torch_unless_it_was_asked_for(tmp_path: Path) -> None:
+    folder = save_small(tmp_path / "bert", "wav2vec2-bert")
+    described = Classifier.load(str(folder), precision="bf16").describe()
+    assert (described["runtime"], described["precision"]) == ("torch", "bf16")
+    assert "transformers' own" in described["note"]
+    with pytest.raises(SettingsError, match="wav2vec2-bert"):
+        Classifier.load(str(folder), runtime="openvino")
+
+
+def test_choosing_loads_neither_runtime() -> None:
+    assert runtimes.choose("auto", "auto", "cpu") == ("openvino", "fp32", "cpu")
+    assert runtimes.choose("auto", "int8", "cpu") == ("openvino", "int8", "cpu")
+    assert runtimes.choose("auto", "auto", "cuda") == ("torch", "fp16", "cuda")
+    for runtime, precision, device in (("torch", "int8", "cpu"), ("auto", "int8", "cuda"), ("auto", "fp16", "cpu")):
+        with pytest.raises(SettingsError, match=f"--precision {precision}"):
+            runtimes.choose(runtime, precision, device)
+    with pytest.raises(SettingsError, match="expected a CPU"):
+        runtimes.choose("openvino", "auto", "cuda")
