@@ -80,11 +80,19 @@ def test_the_terminal_gets_only_what_a_person_needs(tagged: tuple[Path, subproce
     assert "know only synthesized music" in run.stderr
     for line in run.stderr.splitlines():
         assert re.match(r"demo models:|tagging 12 tracks|listing:|\d+/12 tracks · ", line), line
+    lines = r"12 tracks tagged|3 failed: |skipped, not audio: |audit: 12 rows for 12|genre and tags ran on |report: "
     for line in run.stdout.splitlines():
-        assert re.match(r"12 tracks tagged|3 failed: |skipped, not audio: |audit: 12 rows for 12|report: ", line), line
+        assert re.match(lines, line), line
+    assert "genre and tags ran on openvino fp32 on cpu; bottleneck: " in run.stdout
     (summary,) = (out / "runs").glob("*.json")
     facts = json.loads(summary.read_text())
     assert facts["results"]["num_ok"] == 9
+    speed = facts["speed"]
+    stages = {"fetch", "decode", "features", "forward", "pool", "write"}
+    assert set(speed["busy_s"]) == stages
+    assert all(speed["busy_s"][stage] > 0 for stage in stages)
+    assert all(0 < speed["busy_share"][stage] <= 1.5 for stage in stages)
+    assert speed["bottleneck"]
     assert facts["results"]["errors_by_code"] == {"empty_file": 1, "too_short": 1, "not_audio": 1}
     assert "empty_file" in (out / "report.html").read_text()
 
