@@ -33,7 +33,7 @@ from tonearm.errors import CheckpointError
 from tonearm.library.copies import cache_folder
 
 # Raised when what a folder holds, or what it means, changes.
-FORMAT = 2
+FORMAT = 3
 # Where a checkpoint brings its own converted form.
 BESIDE = "openvino"
 # The only file that is of one machine.

@@ -66,15 +66,16 @@ class Features(nn.Module):
 class RawWaveform(Features):
     """Wav2Vec2FeatureExtractor: the waveform itself, of zero mean and unit variance where the checkpoint wants it."""
 
-    def __init__(self, *, do_normalize: bool) -> None:
+    def __init__(self, *, do_normalize: bool, return_attention_mask: bool) -> None:
         super().__init__()
-        self.do_normalize = do_normalize
-        self.settings = {"do_normalize": do_normalize}
+        self.do_normalize, self.return_attention_mask = do_normalize, return_attention_mask
+        self.settings = {"do_normalize": do_normalize, "return_attention_mask": return_attention_mask}
 
     @classmethod
     def of(cls, extractor: Any) -> RawWaveform:
         """Return the equal of a transformers extractor."""
-        return cls(do_normalize=bool(extractor.do_normalize))
+        has_mask = bool(getattr(extractor, "return_attention_mask", False))
+        return cls(do_normalize=bool(extractor.do_normalize), return_attention_mask=has_mask)
 
     def forward(self, windows: Tensor) -> dict[str, Tensor]:
         """Return ``input_values`` [B, S]."""
