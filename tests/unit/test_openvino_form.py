@@ -194,6 +194,7 @@ def test_a_small_model_nobody_converted_stays_with_torch(tmp_path: Path, monkeyp
     assert Classifier.load(str(folder)).describe()["runtime"] == "torch"
 
 
+@pytest.mark.slow
 def test_what_openvino_cannot_run_goes_to_torch_unless_it_was_asked_for(tmp_path: Path) -> None:
     folder = save_small(tmp_path / "bert", "wav2vec2-bert")
     described = Classifier.load(str(folder), precision="bf16").describe()
