@@ -80,6 +80,13 @@ class ModelSettings:
     calibrated: bool = False
     int8_guard: bool = True
 
+    def heads(self) -> dict[str, tuple[str | None, str | None, float | None]]:
+        """Return each head's checkpoint, its revision and the seconds of a window, ``genre`` before ``tags``."""
+        return {
+            "genre": (self.genre_model, self.genre_revision, self.genre_window_s),
+            "tags": (self.tag_model, self.tag_revision, self.tag_window_s),
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class TagSettings:

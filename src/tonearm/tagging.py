@@ -74,10 +74,7 @@ def plan_heads(models: ModelSettings, *, max_windows: int | None, max_scored_s: 
         CheckpointError: a checkpoint cannot be used.
     """
     plans = {}
-    for head, source, revision, window_s in (
-        ("genre", models.genre_model, models.genre_revision, models.genre_window_s),
-        ("tags", models.tag_model, models.tag_revision, models.tag_window_s),
-    ):
+    for head, (source, revision, window_s) in models.heads().items():
         if source is None:
             continue
         info = describe_checkpoint(source, revision=revision)
@@ -119,10 +116,7 @@ def load_head(head: str, models: ModelSettings, *, num_threads: int | None = Non
     """
     from tonearm.models.classifier import Classifier
 
-    source, revision, window_s = {
-        "genre": (models.genre_model, models.genre_revision, models.genre_window_s),
-        "tags": (models.tag_model, models.tag_revision, models.tag_window_s),
-    }[head]
+    source, revision, window_s = models.heads()[head]
     return Classifier.load(
         str(source),
         revision=revision,

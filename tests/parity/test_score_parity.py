@@ -61,23 +61,17 @@ def test_openvino_scores_as_the_pipeline_does(family: str, checkpoints: dict[str
 
 
 @pytest.mark.parametrize(("kind", "length_s"), [("genre", 30.0), ("tags", 10.24)])
-def test_full_size_checkpoint_scores_as_the_pipeline_does(
-    kind: str, length_s: float, shared_facts: Path, tmp_path: Path
-) -> None:
-    folder = save_full_size(tmp_path / kind, shared_facts, kind)
-    (waveform,) = clips(7, num_clips=1, length_s=length_s)
-    assert_equal_scores(folder, waveform, runtime="torch", precision="fp32")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "length_s"), [("genre", 30.0), ("tags", 10.24)])
-def test_full_size_checkpoint_scores_in_openvino_as_the_pipeline_does(
-    kind: str, length_s: float, shared_facts: Path, tmp_path: Path
-) -> None:
-    folder = save_full_size(tmp_path / kind, shared_facts, kind)
-    (waveform,) = clips(7, num_clips=1, length_s=length_s)
+@pytest.mark.parametrize(
+    ("runtime", "logit_tolerance"),
     # Sums of thousands of products in another order: a logit of 2 may be off by 2e-4, a score by a quarter of it.
-    assert_equal_scores(folder, waveform, runtime="openvino", precision="fp32", logit_tolerance=1e-4)
+    [("torch", 0.0), pytest.param("openvino", 1e-4, marks=pytest.mark.slow)],
+)
+def test_full_size_checkpoint_scores_as_the_pipeline_does(
+    runtime: str, logit_tolerance: float, kind: str, length_s: float, shared_facts: Path, tmp_path: Path
+) -> None:
+    folder = save_full_size(tmp_path / kind, shared_facts, kind)
+    (waveform,) = clips(7, num_clips=1, length_s=length_s)
+    assert_equal_scores(folder, waveform, runtime=runtime, precision="fp32", logit_tolerance=logit_tolerance)
 
 
 @pytest.mark.parametrize("family", FIVE)

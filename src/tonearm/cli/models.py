@@ -18,10 +18,7 @@ def models(settings: ModelSettings) -> int:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     problems = []
-    for head, source, revision, window_s in (
-        ("genre", settings.genre_model, settings.genre_revision, settings.genre_window_s),
-        ("tags", settings.tag_model, settings.tag_revision, settings.tag_window_s),
-    ):
+    for head, (source, revision, window_s) in settings.heads().items():
         if source is None:
             table.add_row(head, "off")
             continue

@@ -99,10 +99,13 @@ class Converted:
 
     def int8_verdict(self) -> Int8Verdict | None:
         """Return how int8 did, or None before it was tried."""
-        try:
-            return Int8Verdict(**json.loads((self.folder / "int8.json").read_text()))
-        except FileNotFoundError:
-            return None
+        found = _read(self.folder / "int8.json")
+        return Int8Verdict(**found) if found else None
+
+    def settled_verdict(self, *, is_guarded: bool) -> Int8Verdict | None:
+        """Return how int8 did, or None where that has still to be tried, or checked."""
+        verdict = self.int8_verdict()
+        return verdict if verdict is not None and (verdict.num_checked or not is_guarded) else None
 
 
 def find(folder: Path, digest: str) -> Converted | None:
@@ -120,10 +123,7 @@ def find_cached(digest: str) -> Converted | None:
 
 
 def _valid(place: Path, digest: str) -> Converted | None:
-    try:
-        facts = json.loads((place / "facts.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    facts = _read(place / "facts.json")
     return Converted(place) if facts.get("format") == FORMAT and facts.get("checkpoint") == digest else None
 
 
@@ -172,7 +172,7 @@ def quantize(
     converted = _in_cache(converted)
     place = converted.folder
     with FileLock(f"{place}.lock"):
-        if (verdict := converted.int8_verdict()) is not None and (verdict.num_checked or not is_guarded):
+        if (verdict := converted.settled_verdict(is_guarded=is_guarded)) is not None:
             return verdict
         with tempfile.TemporaryDirectory(dir=place, prefix=".making-") as making:
             np.save(Path(making) / "windows.npy", windows)
@@ -214,7 +214,7 @@ def fastest_streams(converted: Converted, precision: str, window_samples: int, n
 def _read(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     return found
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tonearm.errors import CheckpointError, SettingsError
 from tonearm.models import converted as store
-from tonearm.models.checkpoint import WEIGHT_FILES, CheckpointInfo, resolve
+from tonearm.models.checkpoint import CheckpointInfo, resolve
 
 if TYPE_CHECKING:
     from tonearm.models.converted import Converted
@@ -71,7 +70,7 @@ def convert(
         try:
             found = store.convert(
                 wanted.source,
-                _with_weights(wanted),
+                folder,
                 info.revision,
                 revision=wanted.revision,
                 allow_pickle=wanted.allow_pickle,
@@ -123,7 +122,3 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
 def asked(wanted: Wanted) -> str:
     """Return the flag that asked for OpenVINO."""
     return "--precision int8" if wanted.precision == "int8" else "--runtime openvino"
-
-
-def _with_weights(wanted: Wanted) -> Path:
-    return resolve(wanted.source, revision=wanted.revision, patterns=["*.json", *WEIGHT_FILES])

@@ -53,15 +53,11 @@ def prepare(plans: dict[str, HeadPlan], settings: TagSettings, tracks: Iterable[
         return settings
     threads = runtimes.usable_cores()
     todo: dict[str, Converted] = {}
-    sources = {
-        "genre": (models.genre_model, models.genre_revision),
-        "tags": (models.tag_model, models.tag_revision),
-    }
     for head, plan in plans.items():
-        source, revision = sources[head]
+        source, revision, _ = models.heads()[head]
         wanted = Wanted(str(source), revision, models.allow_pickle, models.runtime, precision, threads)
         found, _ = openvino_form.convert(wanted, plan.checkpoint, say)
-        if precision == "int8" and found is not None and not _is_settled(found, models.int8_guard):
+        if precision == "int8" and found is not None and found.settled_verdict(is_guarded=models.int8_guard) is None:
             todo[head] = found
     if not todo:
         return settings
@@ -88,11 +84,6 @@ def prepare(plans: dict[str, HeadPlan], settings: TagSettings, tracks: Iterable[
         if verdict.refused:
             say(f"int8 is not good enough for {checkpoint.name} ({verdict.refused}): bf16 instead")
     return settings
-
-
-def _is_settled(found: Converted, is_guarded: bool) -> bool:
-    verdict = found.int8_verdict()
-    return verdict is not None and (verdict.num_checked > 0 or not is_guarded)
 
 
 def _windows(
