@@ -189,3 +189,20 @@ def test_a_playlist_does_not_open_what_it_names(playlist: str, short: bytes, tmp
     with DecodeSandbox(DecodeSettings()) as sandbox, pytest.raises(DecodeError) as caught:
         sandbox.decode(playlist.format(path=tmp_path / "secret.flac").encode(), REQUEST)
     assert caught.value.code in ("not_audio", "corrupt")
+
+
+def test_a_large_file_does_not_take_the_memory_of_the_tracks_after_it() -> None:
+    from tonearm.audio.sandbox import KEPT_BYTES, memory_file
+    from tonearm.audio.sandbox_child import _Source
+
+    descriptor = memory_file("encoded")
+    try:
+        os.truncate(descriptor, KEPT_BYTES)
+        source = _Source(descriptor)
+        assert len(source.view(1000)) == 1000
+        assert len(source._pages) == KEPT_BYTES
+        os.truncate(descriptor, 2 * KEPT_BYTES)
+        assert len(source.view(2 * KEPT_BYTES)) == 2 * KEPT_BYTES
+        assert len(source._pages) == KEPT_BYTES
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodeRequest, decode
 from tonearm.audio.headers import read_header
-from tonearm.audio.sandbox import receive_message, send_message
+from tonearm.audio.sandbox import KEPT_BYTES, receive_message, send_message
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
 
@@ -93,9 +93,12 @@ class _Source:
         self._pages = memoryview(b"")
 
     def view(self, num_bytes: int) -> memoryview:
-        if num_bytes > len(self._pages):
-            self._pages = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ))
-        return self._pages[:num_bytes]
+        pages = self._pages
+        if num_bytes > len(pages):
+            pages = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ))
+        if len(pages) <= KEPT_BYTES:  # a larger one would count against the next tracks' memory
+            self._pages = pages
+        return pages[:num_bytes]
 
 
 class _Pool:
