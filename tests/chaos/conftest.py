@@ -18,8 +18,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(library: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+def undisturbed_out(library: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
     run = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
     assert run.returncode == 0, run.stderr
-    return read_tracks(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_out: Path) -> pa.Table:
+    return read_tracks(undisturbed_out)

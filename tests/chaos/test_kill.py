@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.commands import finished_files, read_tracks, start_tonearm, tonearm, wait_for
@@ -87,6 +88,12 @@ def test_killed_driver_resumes_to_the_undisturbed_table(
     assert again.returncode == 0, again.stderr
     assert "done before" in again.stderr
     assert_equal(read_tracks(out), undisturbed)
+
+
+def test_a_file_holds_as_many_tracks_as_it_is_to(undisturbed_out: Path) -> None:
+    sizes = [pq.read_metadata(path).num_rows for path in undisturbed_out.glob("tracks/*.parquet")]
+    assert sum(sizes) == 29
+    assert sorted(sizes) == [1, *[2] * 14]
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def _answers(endpoint: str) -> bool:
     return False
 
 
-def _wait(what: str, condition: Callable[[], bool], timeout_s: float = 60) -> None:
+def _wait(what: str, condition: Callable[[], bool], timeout_s: float = 180) -> None:
     ends = time.monotonic() + timeout_s
     while time.monotonic() < ends:
         with contextlib.suppress(subprocess.SubprocessError):

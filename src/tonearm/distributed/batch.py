@@ -280,7 +280,8 @@ def _execute_leg(
         paths = [stores.arrow_filesystem(part.url)[1] for part in leg]
         target, tracks = stores.arrow_filesystem(run.destination.tracks)
         target.create_dir(tracks, recursive=True)
-        listed = ray.data.read_parquet(paths, filesystem=source)
+        # A block a part: Ray's own number would cut them smaller than files of rows are to be.
+        listed = ray.data.read_parquet(paths, filesystem=source, override_num_blocks=len(paths))
         listed = listed.repartition(target_num_rows_per_block=per_block)
         facts, scorer = run_facts(run.plans, run.run_id), run.stages.scorer or ScoreTracks
         reader = run.stages.reader
