@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import decoding, end_to_end, features, gpu, machine, serving, startup, tagging, training, workers
+from bench import agreement, decoding, end_to_end, features, gpu, machine, serving, startup, tagging, training, workers
 from bench.figures import Figure, table
 
 GOALS = {
@@ -21,6 +21,7 @@ GOALS = {
     "features": features,
     "startup": startup,
     "tagging": tagging,
+    "agreement": agreement,
     "gpu": gpu,
 }
 QUICK = {"demo": end_to_end}

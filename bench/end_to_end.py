@@ -14,13 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bench.figures import Section
+from bench.peers import run_peer
 from tonearm import demo
 from tonearm.demo.library import write_library
 
 # Windows travel as int16, and a float32 forward pass depends a little on its batch.
 TOLERANCE = 2e-3
-# Of audio at a lower rate nothing is in the upper bands but the rounding of int16, whose logarithm a model may mind.
-LEAST_RATE = 16000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,8 @@ def measure(case: Case, folder: Path) -> Section:
     """Run tonearm and both peers one after the other."""
     out = folder / f"out-{case.library.name}"
     own, wall_s = _tonearm(case, out)
-    forward, pipeline = _peer("forward", case), _peer("pipeline", case)
+    files = [path for path in sorted(case.library.rglob("*.*")) if path.suffix != ".txt"]
+    forward, pipeline = (run_peer(kind, case.genre, case.tags, files) for kind in ("forward", "pipeline"))
     difference, num_compared = _difference(out, pipeline["results"])
     speed = own["speed"]
     rate = {
@@ -71,7 +71,7 @@ def measure(case: Case, folder: Path) -> Section:
         *(f"| {name} | {value:,.1f} | {value / best:.0%} | {memory.get(name, '')} |" for name, value in rate.items()),
         "",
         f"Largest difference of a score from the pipeline's: {difference:.1e}, over the {num_compared} tracks that are "
-        "WAV or FLAC of 16 kHz or more (decoders of lossy formats differ by more than models do). "
+        "WAV or FLAC (decoders of lossy formats differ by more than models do). "
         f"Busy: {', '.join(f'{stage} {value:.1f} s' for stage, value in speed['busy_s'].items())} "
         f"in {speed['span_s']:.1f} s.",
     ]
@@ -88,21 +88,11 @@ def _tonearm(case: Case, out: Path) -> tuple[dict[str, Any], float]:
     return json.loads(summary.read_text()), wall_s
 
 
-def _peer(kind: str, case: Case) -> dict[str, Any]:
-    files = [str(path) for path in sorted(case.library.rglob("*.*")) if path.suffix != ".txt"]
-    command = [sys.executable, "-m", "bench.peers", kind, "fp32", str(case.genre), str(case.tags), *files]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode:
-        raise RuntimeError(f"the peer {kind} failed:\n{made.stderr}")
-    facts: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
-    return facts
-
-
 def _difference(out: Path, results: dict[str, dict[str, dict[str, float]]]) -> tuple[float, int]:
     worst, num_compared = 0.0, 0
-    columns = ["uri", "status", "sample_rate", "genre_scores", "tags"]
+    columns = ["uri", "status", "genre_scores", "tags"]
     for row in pq.read_table(out / "tracks", columns=columns).to_pylist():
-        if row["status"] != "ok" or not row["uri"].endswith((".wav", ".flac")) or row["sample_rate"] < LEAST_RATE:
+        if row["status"] != "ok" or not row["uri"].endswith((".wav", ".flac")):
             continue
         num_compared += 1
         for head, entries in (("genre", row["genre_scores"]), ("tags", row["tags"])):

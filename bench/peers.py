@@ -8,6 +8,7 @@ forward     the forward passes alone: the same windows, decoded before the clock
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,20 @@ def forward(files: Sequence[Path], genre: Path, tags: Path, precision: str) -> d
             classifier.score([window for waveform in pair for window in windows_of(waveform, head)])
     wall_s = time.perf_counter() - started
     return {"wall_s": wall_s, "audio_s": sum(len(waveform) for waveform in waveforms) / RATE}
+
+
+def run_peer(kind: str, genre: Path, tags: Path, files: Sequence[Path], precision: str = "fp32") -> dict[str, Any]:
+    """Run a peer in a process of its own and return what it printed.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    command = [sys.executable, "-m", "bench.peers", kind, precision, str(genre), str(tags), *map(str, files)]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        raise RuntimeError(f"the peer {kind} failed:\n{made.stderr}")
+    facts: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+    return facts
 
 
 def main(arguments: Sequence[str]) -> None:

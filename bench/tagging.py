@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from bench.checkpoints import save_ast, save_distilhubert
 from bench.clips import CLIP_S, write_clips
 from bench.figures import Figure, Section
+from bench.peers import run_peer
 
 ROUNDS = 5
 PRECISIONS = ("bf16", "int8")
@@ -73,7 +74,7 @@ def measure(case: Case, folder: Path) -> Section:
     rows: dict[str, list[dict[str, Any]]] = {}
     for number in range(ROUNDS):
         first = number * NUM_CLIPS["pipeline"] % NUM_CLIPS["bf16"]
-        peer = _peer("pipeline", case, clips[first : first + NUM_CLIPS["pipeline"]])
+        peer = run_peer("pipeline", case.genre, case.tags, clips[first : first + NUM_CLIPS["pipeline"]])
         said |= {Path(path).name: scores for path, scores in peer["results"].items()}
         rates["pipeline"].append(peer["audio_s"] / peer["wall_s"])
         for precision in PRECISIONS:
@@ -81,13 +82,13 @@ def measure(case: Case, folder: Path) -> Section:
             rows[precision] = pq.read_table(out / "tracks", columns=["uri", "genre", "tags"]).to_pylist()
             rate = runs[precision]["speed"]["audio_s"] / runs[precision]["speed"]["span_s"]
             rates[precision].append(rate)
-        forward = _peer("forward", case, clips[: NUM_CLIPS["forward"]], SHARED)
+        forward = run_peer("forward", case.genre, case.tags, clips[: NUM_CLIPS["forward"]], SHARED)
         shares.append(rates[SHARED][-1] / (forward["audio_s"] / forward["wall_s"]))
     exact = folder / "exact"
     exact.mkdir()
     for clip in clips[:2]:
         shutil.copy(clip, exact / clip.name)
-    reference = _peer("pipeline", case, sorted(exact.iterdir()))
+    reference = run_peer("pipeline", case.genre, case.tags, sorted(exact.iterdir()))
     fp32 = _tag(case, exact, out, "fp32")
     difference = _difference(out, reference["results"])
     figures = [
@@ -99,7 +100,11 @@ def measure(case: Case, folder: Path) -> Section:
         for precision in PRECISIONS
     ]
     figures += [
-        Figure(f"tracks with the pipeline's first {head}, {name}", (_same_top(rows[name], said, head),), 0.99, "%")
+        Figure(
+            f"tracks with the pipeline's first {head}, {name}, random weights",
+            (same_top(rows[name], said, head),),
+            unit="%",
+        )
         for name in PRECISIONS
         for head in ("genre", "tags")
     ]
@@ -147,17 +152,8 @@ def _tag(case: Case, library: Path, out: Path, precision: str, max_clips: int | 
     return run
 
 
-def _peer(kind: str, case: Case, clips: list[Path], precision: str = "fp32") -> dict[str, Any]:
-    models = [str(case.genre), str(case.tags)]
-    command = [sys.executable, "-m", "bench.peers", kind, precision, *models, *map(str, clips)]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode:
-        raise RuntimeError(f"the peer {kind} failed:\n{made.stderr}")
-    facts: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
-    return facts
-
-
-def _same_top(rows: list[dict[str, Any]], said: dict[str, dict[str, dict[str, float]]], head: str) -> float:
+def same_top(rows: list[dict[str, Any]], said: dict[str, dict[str, dict[str, float]]], head: str) -> float:
+    """Return the share of rows whose first label of ``head`` is the one that the pipeline gave most to."""
     same = []
     for row in rows:
         scores = said.get(Path(row["uri"]).name, {}).get(head)

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from transformers import ASTFeatureExtractor
 
-from tonearm.audio.decode import DecodeRequest, decode, decode_waveform
+from tonearm.audio import streams
+from tonearm.audio.decode import DecodedTrack, DecodeRequest, decode, decode_waveform
+from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
+from tonearm.distributed import blocks
+from tonearm.library.sources import make_ref
+from tonearm.settings import DecodeSettings
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000]
 WAV = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"]
@@ -69,6 +75,30 @@ def test_two_rates_come_from_one_decode(tmp_path: Path) -> None:
         expected, _ = librosa.load(path, sr=rate)
         assert track.stream(rate).num_samples == len(expected)
         np.testing.assert_allclose(track.stream(rate).window(0, rate), expected[:rate], atol=2.0**-15)
+
+
+def test_nothing_is_added_above_what_a_low_rate_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """int16's rounding would be all that there is between 4 and 8 kHz, and a logarithm makes much of it."""
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(8000, 2, 3.0), 8000)
+    expected, _ = librosa.load(path, sr=16000)
+    request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
+    ref = make_ref("x.wav")
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        block = blocks.encode_tracks([(ref, sandbox.decode(path.read_bytes(), request))])
+    track = blocks.read_outcome(block, 0)
+    assert isinstance(track, DecodedTrack)
+    np.testing.assert_allclose(track.stream(16000).window(0, 16000), expected[:16000], atol=1e-6)
+    bands = kaldi_features(track.stream(16000).window(0, 16000)), kaldi_features(expected[:16000])
+    np.testing.assert_allclose(*bands, atol=1e-3)
+    # Of a track of hours twice the memory is not taken for it.
+    monkeypatch.setattr(streams, "MOST_FLOATS", 47_999)
+    assert decode(path.read_bytes(), request).streams[0].pcm.dtype == np.int16
+
+
+def kaldi_features(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    features = ASTFeatureExtractor()(waveform, sampling_rate=16000, return_tensors="np")["input_values"]
+    return np.asarray(features, np.float32)
 
 
 def test_real_recordings_equal_librosa(shared_audio: Path) -> None:

@@ -52,6 +52,17 @@ def test_what_is_cached_is_what_tagging_would_score(clips: Path, tmp_path: Path)
         np.testing.assert_allclose(window, waveform[first : first + 16000], atol=1.1 / 32768)
 
 
+def test_clips_of_any_rate_lie_one_after_the_other(clips: Path, tmp_path: Path) -> None:
+    """Those of a low rate are float32, between others of int16 with an odd number of samples."""
+    low = 0.2 * np.random.default_rng(1).normal(size=8001)
+    soundfile.write(clips / "1a.wav", low, 8000, subtype="FLOAT")
+    found = opened(clips, tmp_path / "cache")
+    for number, name in enumerate(["0.flac", "1.flac", "1a.wav", "2.flac"]):
+        waveform, _ = decode_waveform((clips / name).read_bytes(), 16000)
+        atol = 1e-6 if name == "1a.wav" else 1.1 / 32768
+        np.testing.assert_allclose(found.clip(number).windows(PLAN)[0][1], waveform[:16000], atol=atol)
+
+
 def test_a_long_track_keeps_windows_spread_over_it(clips: Path, tmp_path: Path) -> None:
     windows = opened(clips, tmp_path / "cache").clip(3).windows(PLAN)
     assert len(windows) == 4
@@ -84,7 +95,7 @@ def test_a_changed_file_is_decoded_anew(clips: Path, tmp_path: Path) -> None:
 def test_a_shard_that_was_being_written_is_written_again(clips: Path, tmp_path: Path) -> None:
     first = opened(clips, tmp_path / "cache")
     (first.folder / "00000.json").unlink()
-    (first.folder / "00000.i16").write_bytes(b"\0\0")
+    (first.folder / "00000.pcm").write_bytes(b"\0\0")
     assert opened(clips, tmp_path / "cache").clip(3).digest == first.clip(3).digest
 
 

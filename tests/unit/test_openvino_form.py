@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tonearm.models import checkpoint, converted, runtimes
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
 from tonearm.models.converted import Converted, Int8Verdict
+from tonearm.models.openvino_runtime import OpenVinoRuntime
 
 RATE = 16000
 
@@ -61,6 +64,29 @@ def test_what_was_converted_is_found_by_the_hash_of_the_weights(
     weights.write_bytes(weights.read_bytes()[:-4] + np.float32(0.5).tobytes())
     with pytest.raises(AssertionError, match="convert"):
         Classifier.load(str(copy), runtime="openvino")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is it known what is resident")
+def test_the_weights_do_not_stay_in_memory_twice(form: Converted) -> None:
+    runtime = OpenVinoRuntime(form, "fp32", num_threads=1)
+    first = runtime.run(windows(1))
+    assert resident_bytes(form.network_path.with_suffix(".bin")) == 0
+    # What is read again comes back from the file.
+    np.testing.assert_array_equal(runtime.run(windows(1, length_s=1.0))[0], first[0])
+    mapped = np.memmap(form.network_path.with_suffix(".bin"), np.uint8, "r")
+    assert int(mapped.sum()) > 0
+    assert resident_bytes(form.network_path.with_suffix(".bin")) > 0
+
+
+def resident_bytes(path: Path) -> int:
+    """Return how much of a file this process has mapped and resident."""
+    total, is_it = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            is_it = line.endswith(str(path.resolve()))
+        elif is_it and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
 
 
 def test_the_description_is_that_of_the_checkpoints_own_files(
@@ -162,10 +188,10 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
             return next(self.rows), np.zeros((1, 1), np.float32)
 
     def judged(found: list[list[float]], *, is_multi: bool) -> Int8Verdict:
-        monkeypatch.setattr(conversion, "OpenVinoRuntime", lambda *given, **how: Says(found))
-        reference = Says([[2.0, 1.0]] * len(found))
+        said = {"fp32": [[2.0, 1.0]] * len(found), "int8": found}
+        monkeypatch.setattr(conversion, "OpenVinoRuntime", lambda form, precision, num_threads: Says(said[precision]))
         begun = Int8Verdict(8, len(found), 1.0, 0.0)
-        return conversion._verdict(begun, form, reference, windows(len(found)), is_multi=is_multi, num_threads=1)
+        return conversion._verdict(begun, form, windows(len(found)), is_multi=is_multi, num_threads=1)
 
     assert judged([[2.0, 1.0]] * 100, is_multi=True).refused is None
     assert judged([[2.0, 1.0]] * 99 + [[1.0, 2.0]], is_multi=False).refused is None

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from tonearm.audio.container import AudioInfo, Source, open_source
-from tonearm.audio.windows import WindowPlan, dequantize, quantization_scale, quantize_block
+from tonearm.audio.streams import Allocate, PcmStream, Spans, keep, ordinary
+from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
 
 __all__ = ["AudioInfo", "DecodeRequest", "DecodedTrack", "PcmStream", "decode", "decode_waveform"]
-
-Spans = tuple[tuple[int, int], ...]
-Allocate = Callable[[int], NDArray[np.int16]]
 
 # A declared length within one per cent of the decoded one is the same: encoders pad, and headers round.
 SHARE_TOLERANCE = 0.99
@@ -31,44 +29,6 @@ SAMPLED_SHARE, MARGIN_S = 0.5, 0.1
 
 # A damaged file of which less than this decodes says nothing about the track.
 LEAST_PARTIAL_S = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class PcmStream:
-    """A track at one sample rate: only the spans that windows need, as int16.
-
-    Attributes:
-        sample_rate: Hz.
-        num_samples: of the whole track at this rate.
-        pcm: int16 [kept], the spans one after the other.
-        scale: ``pcm * scale`` is the waveform.
-        spans: the kept ``[start, stop)`` in samples of the track, ascending, disjoint.
-    """
-
-    sample_rate: int
-    num_samples: int
-    pcm: NDArray[np.int16]
-    scale: float
-    spans: Spans
-
-    def window(self, start: int, length: int) -> NDArray[np.float32]:
-        """Return float32 [<= length] from sample ``start`` of the track.
-
-        Raises:
-            IndexError: the window was not among those the track was decoded for.
-        """
-        return dequantize(self.levels(start, length), self.scale)
-
-    def levels(self, start: int, length: int) -> NDArray[np.int16]:
-        """Return a window as it is kept, to be multiplied by ``scale``; otherwise as ``window``."""
-        stop = min(start + length, self.num_samples)
-        offset = 0
-        for first, last in self.spans:
-            if first <= start and stop <= last:
-                begin = offset + start - first
-                return self.pcm[begin : begin + stop - start]
-            offset += last - first
-        raise IndexError(f"samples {start} to {stop} were not kept; the track was decoded for other windows")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +74,12 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
 
     Args:
         data: the encoded file.
-        allocate: gives int16 [n] to hold the result; ordinary memory by default.
+        allocate: gives the room to hold the result; ordinary memory by default.
 
     Raises:
         DecodeError: see ``tonearm.errors``.
     """
-    allocate = allocate or _ordinary
+    allocate = allocate or ordinary
     source = open_source(data)
     plans = request.limited()
     rates = sorted({plan.sample_rate for plan in plans})
@@ -150,8 +110,7 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
         blocks = kept.pop(rate)
         if rate not in missing and spans != ((0, lengths[rate]),):
             blocks = _select(blocks or [], spans)
-        pcm, scale = _quantized(blocks or [], sum(stop - start for start, stop in spans), allocate)
-        streams.append(PcmStream(rate, lengths[rate], pcm, scale, spans))
+        streams.append(keep(blocks or [], spans, lengths[rate], (source.sample_rate, rate), allocate))
     info = _info(source, duration_s)
     return DecodedTrack(info, tuple(streams), share)
 
@@ -183,8 +142,7 @@ def _sampled(source: Source, plans: tuple[WindowPlan, ...], allocate: Allocate) 
     streams = []
     for rate in rates:
         blocks = [cut.resampled(part) for cut, part in zip(cuts, parts, strict=True) if cut.rate == rate]
-        pcm, scale = _quantized(blocks, sum(stop - start for start, stop in spans[rate]), allocate)
-        streams.append(PcmStream(rate, lengths[rate], pcm, scale, spans[rate]))
+        streams.append(keep(blocks, spans[rate], lengths[rate], (native, rate), allocate))
     duration_s = num_native / native
     return DecodedTrack(_info(source, duration_s), tuple(streams), _decoded_share(source, duration_s))
 
@@ -235,10 +193,6 @@ def decode_waveform(data: bytes | memoryview, sample_rate: int | None = None) ->
     if not duration_s:
         raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
     return np.concatenate(kept[rate] or [np.empty(0, np.float32)]), _info(source, duration_s)
-
-
-def _ordinary(num_samples: int) -> NDArray[np.int16]:
-    return np.empty(num_samples, np.int16)
 
 
 class _Resampler:
@@ -341,21 +295,6 @@ def _union(plans: list[tuple[WindowPlan, int]]) -> Spans:
 def _select(blocks: list[NDArray[np.float32]], spans: Spans) -> list[NDArray[np.float32]]:
     whole = np.concatenate(blocks)
     return [whole[start:stop] for start, stop in spans]
-
-
-def _quantized(
-    blocks: list[NDArray[np.float32]], num_samples: int, allocate: Allocate
-) -> tuple[NDArray[np.int16], float]:
-    peak = max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
-    scale = quantization_scale(peak)
-    pcm = allocate(num_samples)
-    position = 0
-    blocks.reverse()
-    while blocks:  # popped, so that a long track is never held twice
-        block = blocks.pop()
-        pcm[position : position + len(block)] = quantize_block(block, scale)
-        position += len(block)
-    return pcm, scale
 
 
 def _info(source: Source, duration_s: float) -> AudioInfo:

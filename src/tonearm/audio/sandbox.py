@@ -305,12 +305,12 @@ def _memory_error(settings: DecodeSettings) -> DecodeError:
 
 
 def _track(reply: dict[str, Any], target: int) -> DecodedTrack:
-    total = sum(2 * stream["count"] for stream in reply["streams"])
     # The map stays as long as an array looks into it; the file behind it has no other name.
-    pages = mmap.mmap(target, os.fstat(target).st_size, access=mmap.ACCESS_READ) if total else b""
+    size = os.fstat(target).st_size
+    pages = mmap.mmap(target, size, access=mmap.ACCESS_READ) if size else b""
     streams = []
     for stream in reply["streams"]:
-        pcm = np.frombuffer(pages, np.int16, stream["count"], stream["offset"]) if total else np.empty(0, np.int16)
+        pcm = np.frombuffer(pages, stream["dtype"], stream["count"], stream["offset"] if stream["count"] else 0)
         spans = tuple((start, stop) for start, stop in stream["spans"])
         streams.append(PcmStream(stream["sample_rate"], stream["num_samples"], pcm, stream["scale"], spans))
     return DecodedTrack(AudioInfo(**reply["info"]), tuple(streams), reply["decoded_share"])

@@ -77,6 +77,7 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
                 "num_samples": stream.num_samples,
                 "scale": stream.scale,
                 "spans": stream.spans,
+                "dtype": stream.pcm.dtype.name,
                 "count": len(stream.pcm),
                 "offset": offset,
             }
@@ -109,18 +110,18 @@ class _Pool:
         self.offsets: list[int] = []
         self.size = 0
 
-    def allocate(self, num_samples: int) -> NDArray[np.int16]:
+    def allocate(self, num_samples: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         offset = self.size
         self.offsets.append(offset)
-        self.size = -(-(offset + 2 * num_samples) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.size = -(-(offset + dtype.itemsize * num_samples) // mmap.PAGESIZE) * mmap.PAGESIZE
         os.ftruncate(self.target, self.size)
         if not num_samples:
-            return np.empty(0, np.int16)
+            return np.empty(0, dtype)
         try:
             pages = mmap.mmap(self.target, self.size - offset, offset=offset)
         except OSError as error:
             raise MemoryError(*error.args) from error
-        return np.frombuffer(pages, np.int16, num_samples)
+        return np.frombuffer(pages, dtype, num_samples)
 
 
 def _end_with_parent(lifeline: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,6 @@ def quantize_block(waveform: NDArray[np.float32], scale: float) -> NDArray[np.in
     return np.clip(levels, -FULL_SCALE, FULL_SCALE - 1, out=levels).astype(np.int16)
 
 
-def dequantize(pcm: NDArray[np.int16], scale: float) -> NDArray[np.float32]:
-    """Return int16 [samples] as float32 in [-1, 1]."""
+def dequantize(pcm: NDArray[Any], scale: float) -> NDArray[np.float32]:
+    """Return what is kept of audio, int16 or float32 [samples], as float32 in [-1, 1]."""
     return pcm.astype(np.float32) * np.float32(scale)

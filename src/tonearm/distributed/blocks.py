@@ -1,6 +1,6 @@
 """Decoded tracks as Arrow rows: what travels through Ray's object store from decoding to scoring.
 
-One row is one track: its manifest columns, then either an error or its metadata and the int16 audio that windows need.
+One row is one track: its manifest columns, then either an error or its metadata and the audio that windows need.
 Audio is one binary value a sample rate, so reading it back copies nothing.
 """
 
@@ -22,6 +22,7 @@ STREAM = pa.struct(
         pa.field("num_samples", pa.int64()),
         pa.field("scale", pa.float64()),
         pa.field("spans", pa.list_(pa.int64())),
+        pa.field("dtype", pa.string()),
         pa.field("pcm", pa.large_binary()),
     ]
 )
@@ -70,6 +71,7 @@ def _streams(outcomes: Sequence[DecodedTrack | TrackError]) -> pa.Array:
         pa.array([stream.num_samples for stream in streams], pa.int64()),
         pa.array([stream.scale for stream in streams], pa.float64()),
         pa.array([[edge for span in stream.spans for edge in span] for stream in streams], pa.list_(pa.int64())),
+        pa.array([stream.pcm.dtype.name for stream in streams], pa.string()),
         pa.Array.from_buffers(pa.large_binary(), len(streams), [None, pa.py_buffer(edges), pa.py_buffer(data)]),
     ]
     offsets = np.cumsum([0, *(len(of_track) for of_track in per_track)], dtype=np.int32)
@@ -101,7 +103,7 @@ def read_outcome(block: pa.Table, index: int) -> DecodedTrack | TrackError:
             PcmStream(
                 sample_rate=value["sample_rate"].as_py(),
                 num_samples=value["num_samples"].as_py(),
-                pcm=np.frombuffer(value["pcm"].as_buffer(), np.int16),
+                pcm=np.frombuffer(value["pcm"].as_buffer(), value["dtype"].as_py()),
                 scale=value["scale"].as_py(),
                 spans=tuple(zip(edges[::2], edges[1::2], strict=True)),
             )

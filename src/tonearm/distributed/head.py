@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from ray import serve
 
+from tonearm.audio.streams import Samples
 from tonearm.audio.windows import dequantize
 from tonearm.distributed.replicas import gives_errors
 from tonearm.errors import ScoreError
@@ -25,9 +25,9 @@ from tonearm.web.telemetry import metrics, share
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Some windows of one track as they travel: int16 [windows, samples], times ``scale``."""
+    """Some windows of one track as they travel: int16 or float32 [windows, samples], times ``scale``."""
 
-    pcm: NDArray[np.int16]
+    pcm: Samples
     scale: float
 
     def __len__(self) -> int:

@@ -5,8 +5,8 @@
     client ─► Ingress (HTTP, keys, limits) ─► Decoder (sandboxed children) ─► Genre, Tags (one forward pass for many)
               any number of replicas           CPU replicas                     a replica a GPU, or some threads
 
-Bytes go from the ingress to a decoder once; windows go on as int16; what comes back is small. Every call between them
-gives its value or its error, since an exception raised in a batch would fail the whole batch.
+Bytes go from the ingress to a decoder once; windows go on as int16 (see ``audio.streams``); what comes back is small.
+Every call between them gives its value or its error, since an exception raised in a batch would fail the whole batch.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ python -m tonearm.models.conversion FOLDER...    puts the converted form into th
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import sys
 import warnings
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 
 from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.converted import FORMAT, Converted, Int8Verdict, bring_along
-from tonearm.models.features import Features, build_features, save_features
-from tonearm.models.openvino_runtime import OpenVinoRuntime
+from tonearm.models.features import Features, build_features, load_features, save_features
+from tonearm.models.memory import trim
+from tonearm.models.openvino_runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
+from tonearm.models.runtimes import Scores
 from tonearm.models.torch_runtime import WithEmbedding
 
 # Seconds of the noise that is traced; raw waveforms come in any length, so the network is checked on another one too.
@@ -69,18 +72,23 @@ def _convert(message: dict[str, Any]) -> None:
     if not isinstance(features, Features):
         raise SystemExit(f"the features of a {info.family} model are transformers' own, which stay with torch")
     folder.mkdir(parents=True)
-    rate = info.sample_rate
+    checked = [_noise(round(length_s * info.sample_rate)) for length_s in (TRACED_S, CHECKED_S)]
     with torch.no_grad():
-        ((name, example),) = features(_noise(round(TRACED_S * rate))).items()
+        expected = [WithEmbedding(model)(**features(windows)) for windows in checked]
+        ((name, example),) = features(checked[0]).items()
         network = openvino.convert_model(_OneInput(model, name), example_input=(example,))
         # A window of its own length, or any: raw waveforms vary, spectrograms are padded to one size.
         shape = openvino.PartialShape([-1, -1] if example.ndim == 2 else [-1, *example.shape[1:]])
         network.reshape(shape)
         openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
-        save_features(features, folder / "features.safetensors")
-        runtime = OpenVinoRuntime(Converted(folder), "fp32", num_threads=message["num_threads"])
-        for length_s in (TRACED_S, CHECKED_S):
-            _check(_noise(round(length_s * rate)), runtime, features, WithEmbedding(model))
+    save_features(features, folder / "features.safetensors")
+    # Beside the copies that tracing made the runtime's own would be one too many for a small machine.
+    del model, network
+    gc.collect()
+    trim()
+    runtime = OpenVinoRuntime(Converted(folder), "fp32", num_threads=message["num_threads"])
+    for windows, scores in zip(checked, expected, strict=True):
+        _check(runtime.run(windows.numpy()), scores)
     described = dataclasses.asdict(info)
     for decided_elsewhere in ("name", "revision", "companion"):
         del described[decided_elsewhere]
@@ -93,10 +101,9 @@ def _noise(num_samples: int) -> Tensor:
     return torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)) * 0.1
 
 
-def _check(windows: Tensor, runtime: OpenVinoRuntime, features: nn.Module, model: nn.Module) -> None:
-    expected = model(**features(windows))
-    for found, wanted in zip(runtime.run(windows.numpy()), expected, strict=True):
-        difference = float(np.abs(found - wanted.numpy()).max())
+def _check(found: Scores, expected: tuple[Tensor, Tensor]) -> None:
+    for values, wanted in zip(found, expected, strict=True):
+        difference = float(np.abs(values - wanted.numpy()).max())
         if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
             raise SystemExit(f"its scores differ from torch's by {difference:.2g}")
 
@@ -109,15 +116,14 @@ def _quantize(message: dict[str, Any]) -> None:
 
     making, converted = Path(message["making"]), Converted(Path(message["folder"]))
     windows: NDArray[np.float32] = np.load(making / "windows.npy", mmap_mode="r")
-    threads = message["num_threads"]
-    reference = OpenVinoRuntime(converted, "fp32", num_threads=threads)
+    features = load_features(converted.features_path)
     chosen = np.zeros(len(windows), bool)
     chosen[np.linspace(0, len(windows) - 1, min(len(windows) // 3, message["num_calibrated"]), dtype=int)] = True
     calibration, checked = windows[chosen], windows[~chosen] if message["is_guarded"] else windows[:0]
     network = openvino.Core().read_model(converted.network_path)
     quantized = nncf.quantize(
         network,
-        nncf.Dataset([reference.inputs(np.array(window[None])) for window in calibration]),
+        nncf.Dataset([network_inputs(features, np.array(window[None])) for window in calibration]),
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration),
@@ -127,11 +133,15 @@ def _quantize(message: dict[str, Any]) -> None:
         ),
     )
     openvino.save_model(quantized, making / "int8.xml", compress_to_fp16=False)
+    del network, quantized
+    gc.collect()
+    trim()
     for suffix in (".bin", ".xml"):
         (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
     verdict = Int8Verdict(len(calibration), len(checked), 1.0, 0.0)
     if len(checked):
-        verdict = _verdict(verdict, converted, reference, checked, is_multi=message["is_multi"], num_threads=threads)
+        how = {"is_multi": message["is_multi"], "num_threads": message["num_threads"]}
+        verdict = _verdict(verdict, converted, checked, **how)
     (making / "int8.json").write_text(json.dumps(dataclasses.asdict(verdict), indent=1))
     (making / "int8.json").rename(converted.folder / "int8.json")
 
@@ -148,15 +158,15 @@ def _outermost(network: Any) -> list[str]:
 def _verdict(
     verdict: Int8Verdict,
     converted: Converted,
-    reference: OpenVinoRuntime,
     windows: NDArray[np.float32],
     *,
     is_multi: bool,
     num_threads: int,
 ) -> Int8Verdict:
-    quantized = OpenVinoRuntime(converted, "int8", num_threads=num_threads)
-    wanted = np.concatenate([reference.run(np.array(window[None]))[0] for window in windows])
-    found = np.concatenate([quantized.run(np.array(window[None]))[0] for window in windows])
+    wanted, found = (
+        np.concatenate([runtime.run(np.array(window[None]))[0] for window in windows])
+        for runtime in (OpenVinoRuntime(converted, kind, num_threads=num_threads) for kind in ("fp32", "int8"))
+    )
     agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
     move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
     refused = None

@@ -1,4 +1,4 @@
-"""Decoded clips on disk, so that audio is decoded once and not every epoch: int16, memory-mapped, a shard at a time.
+"""Decoded clips on disk, so that audio is decoded once and not every epoch: memory-mapped, a shard at a time.
 
 ::
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.audio.streams import Samples
 from tonearm.audio.windows import WindowPlan, dequantize
 from tonearm.errors import DestinationError, TrackError
 from tonearm.library.objects import ObjectReader
@@ -30,7 +31,7 @@ from tonearm.library.track_ref import TrackRef
 from tonearm.settings import DecodeSettings, FetchSettings
 
 TRACKS_PER_SHARD = 256
-FORMAT = 1
+FORMAT = 2
 FREE_BYTES = 512 * 2**20
 
 
@@ -39,13 +40,13 @@ class Clip:
     """One cached track.
 
     Attributes:
-        pcm: int16 [kept], a view of the file; ``pcm * scale`` is the waveform.
+        pcm: int16 or float32 [kept], a view of the file; ``pcm * scale`` is the waveform.
         spans: the kept ``[start, stop)`` in samples of the track, ascending.
         num_samples: of the whole track at the cache's rate.
         digest: SHA-256 over the kept samples.
     """
 
-    pcm: NDArray[np.int16]
+    pcm: Samples
     scale: float
     spans: tuple[tuple[int, int], ...]
     num_samples: int
@@ -76,7 +77,7 @@ class ClipCache:
         self.folder, self.plan, self.num_tracks = folder, plan, num_tracks
         self.errors: dict[int, TrackError] = {}
         self._entries: list[dict[str, Any]] = []
-        self._maps: dict[int, NDArray[np.int16]] = {}
+        self._maps: dict[int, NDArray[np.uint8]] = {}
         for shard in range(num_shards(num_tracks)):
             self._entries += json.loads(_index(folder, shard).read_text())["tracks"]
         for number, entry in enumerate(self._entries):
@@ -87,12 +88,12 @@ class ClipCache:
         """Return a track that decoded."""
         entry, shard = self._entries[number], number // TRACKS_PER_SHARD
         if shard not in self._maps:
-            self._maps[shard] = np.memmap(_samples(self.folder, shard), np.int16, "r")
-        first = entry["offset"]
+            self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")
+        first, dtype = entry["offset"], np.dtype(entry["dtype"])
         spans = tuple((start, stop) for start, stop in entry["spans"])
         kept = sum(stop - start for start, stop in spans)
         return Clip(
-            self._maps[shard][first : first + kept],
+            self._maps[shard][first : first + kept * dtype.itemsize].view(dtype),
             entry["scale"],
             spans,
             entry["num_samples"],
@@ -185,6 +186,7 @@ def _write_shard(
                 entries.append(
                     {
                         "offset": offset,
+                        "dtype": stream.pcm.dtype.name,
                         "scale": stream.scale,
                         "spans": stream.spans,
                         "num_samples": stream.num_samples,
@@ -192,7 +194,7 @@ def _write_shard(
                         "digest": digest,
                     }
                 )
-                offset += len(stream.pcm)
+                offset += stream.pcm.nbytes
             progress(len(entries))
     partial = folder / f".{shard:05d}.partial"
     partial.write_text(json.dumps({"tracks": entries}))
@@ -212,7 +214,7 @@ def _check_space(folder: Path, shard: int, count: int) -> None:
 
 
 def _samples(folder: Path, shard: int) -> Path:
-    return folder / f"{shard:05d}.i16"
+    return folder / f"{shard:05d}.pcm"
 
 
 def _index(folder: Path, shard: int) -> Path:

@@ -1,0 +1,66 @@
+"""Whether int8 says what the pipeline says, on trained weights: the built-in models on a hundred synthesized songs.
+
+What is to be quantized, the guard decides, as it does for everyone; a head that it refuses runs in bf16 or fp32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from bench.figures import Figure, Section
+from bench.peers import run_peer
+from bench.tagging import same_top
+from tonearm import demo
+from tonearm.demo.library import write_library
+
+NUM_SONGS = 100
+HEADS = {"genre": "genre_model", "tags": "tag_model"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A library."""
+
+    songs: Path
+
+
+def cases(folder: Path, *, quick: bool) -> Iterator[Case]:
+    """Yield what is measured; nothing when it must be quick."""
+    if quick:
+        return
+    songs = folder / "songs"
+    write_library(songs, num_tracks=NUM_SONGS, seed=11, min_s=12, max_s=30)
+    yield Case(songs)
+
+
+def measure(case: Case, folder: Path) -> Section:
+    """Tag the songs, ask the pipeline, compare the first labels."""
+    out = folder / "agreement"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "tonearm", "tag", str(case.songs), "--out", str(out), "--demo-models"]
+    subprocess.run([*command, "--precision", "int8"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (summary,) = (out / "runs").glob("*.json")
+    run = json.loads(summary.read_text())
+    rows = [row for row in pq.read_table(out / "tracks").to_pylist() if row["status"] == "ok"]
+    files = [Path(row["uri"]) for row in rows]
+    said = run_peer("pipeline", Path(demo.genre_model_path()), Path(demo.tag_model_path()), files)["results"]
+    said = {Path(path).name: scores for path, scores in said.items()}
+    lines = [
+        f"## int8 on trained weights: the demo models, {len(rows)} songs",
+        "",
+        *(f"- {head}: ran in {run[name]['precision']}; {run[name]['note']}" for head, name in HEADS.items()),
+    ]
+    figures = tuple(
+        Figure(f"tracks with the pipeline's first {head}, int8 asked for, trained models", (share,), 0.99, "%")
+        for head in HEADS
+        for share in [same_top(rows, said, head)]
+    )
+    return Section("\n".join(lines), len(rows) == NUM_SONGS, figures)
