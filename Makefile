@@ -28,10 +28,10 @@ demo-models: $(STAMP)
 	$(BIN)/python -m tonearm.models.conversion src/tonearm/demo/models/genre src/tonearm/demo/models/tags
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations=15
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest -m "slow and not long" --durations=15
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long

@@ -37,7 +37,7 @@ def cases(folder: Path, *, quick: bool) -> Iterator[Case]:
     if quick:
         return
     songs = folder / "songs"
-    write_library(songs, num_tracks=NUM_SONGS, seed=11, min_s=12, max_s=30)
+    write_library(songs, num_tracks=NUM_SONGS, seed=11, min_s=30, max_s=32)
     yield Case(songs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,27 @@ def test_what_was_converted_is_found_by_the_hash_of_the_weights(
     weights.write_bytes(weights.read_bytes()[:-4] + np.float32(0.5).tobytes())
     with pytest.raises(AssertionError, match="convert"):
         Classifier.load(str(copy), runtime="openvino")
+
+
+GROWTH = """
+import numpy as np, psutil
+from tonearm import demo
+from tonearm.models.classifier import Classifier
+
+classifier = Classifier.load(demo.genre_model_path(), runtime="openvino", num_threads=1)
+window = np.random.default_rng(0).standard_normal(70_000).astype(np.float32)
+for number in range(100):
+    classifier.score([window[: 20_000 + 500 * number]])
+    if number in (19, 99):
+        print(psutil.Process().memory_info().rss)
+"""
+
+
+def test_tracks_of_every_length_leave_nothing_behind() -> None:
+    """What a network makes for a shape of input is not kept for ever: short tracks are all of another length."""
+    made = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    early, late = map(int, made.stdout.split())
+    assert late - early < 60 * 2**20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it known what is resident")

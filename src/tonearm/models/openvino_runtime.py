@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from tonearm.models.runtimes import Scores
 
 if TYPE_CHECKING:
     from tonearm.models.converted import Converted
+
+# Of what is made for one shape of input. Unbounded, as by default, each length of a short track would take megabytes
+# for ever: 2.5 GB after 400 lengths on a small HuBERT. So many hold the few shapes that come again and again.
+KEPT_KERNELS, KEPT_PRIMITIVES = 64, 128
 
 # Seconds of each layout that is tried, once for a checkpoint on a machine.
 TRY_S = 2.0
@@ -100,6 +105,7 @@ def compile_network(path: Path, precision: str, *, num_threads: int, num_streams
     """Return a network compiled for this processor; the weights stay in the file's pages until they are repacked."""
     import openvino
 
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))  # the library below has no other way
     # f32 must be asked for on processors with bf16, or bf16 is taken.
     hint = "f32" if precision == "fp32" or not has_bf16() else "bf16"
     settings = {
@@ -107,6 +113,7 @@ def compile_network(path: Path, precision: str, *, num_threads: int, num_streams
         "INFERENCE_NUM_THREADS": num_threads,
         "NUM_STREAMS": num_streams,
         "ENABLE_MMAP": True,
+        "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
     }
     return openvino.Core().compile_model(path, "CPU", settings)
 
