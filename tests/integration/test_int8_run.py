@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.commands import read_tracks, tonearm
+from tests.rays import nodes
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +49,20 @@ def test_a_library_calibrates_its_own_models_once(tmp_path: Path, monkeypatch: p
             wanted = {tag["label"]: tag["score"] for tag in exact[row["uri"]]["tags"]}
             for tag in row["tags"]:
                 assert abs(tag["score"] - wanted.get(tag["label"], tag["score"])) <= MOST_MOVE
+    check_a_cluster_is_given_what_was_quantized_here(tmp_path, run_of(tmp_path / "second"))
+
+
+def check_a_cluster_is_given_what_was_quantized_here(folder: Path, local: dict[str, Any]) -> None:
+    """Its machines have a cache of their own, with nothing in it."""
+    elsewhere = folder / "elsewhere"
+    with nodes(1, XDG_CACHE_HOME=str(elsewhere)) as cluster:
+        where = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
+        command = ["tag", folder / "music", "--out", folder / "cluster", "--demo-models", "--precision", "int8"]
+        run = tonearm(*command, **where)
+    assert run.returncode == 0, run.stderr
+    assert "calibrating" not in run.stderr
+    there = run_of(folder / "cluster")
+    precisions = [[models[f"{head}_model"]["precision"] for head in ("genre", "tag")] for models in (there, local)]
+    assert precisions[0] == precisions[1]
+    assert "int8" in precisions[0]
+    assert list(elsewhere.rglob("int8.json"))

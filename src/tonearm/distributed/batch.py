@@ -211,7 +211,7 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
-        forms = _forms(run) if not layout.is_local and not layout.scorer_gpus else {}
+        forms = shipped_forms(run.settings, run.plans, layout)
         verdict = Verdict(tally)
         guards: list[Guard] = [ClusterGuard(verdict, layout)]
         if run.stages.reader is None:
@@ -222,14 +222,14 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before
 
 
-def _forms(run: _Run) -> dict[str, Any]:
-    """Return the quantized checkpoints that this machine has made, for scoring workers elsewhere."""
+def shipped_forms(settings: TagSettings, plans: dict[str, HeadPlan], layout: cluster.Layout) -> dict[str, Any]:
+    """Return the quantized checkpoints that this machine has made, where scoring workers elsewhere need them."""
     import ray
 
-    if run.settings.models.precision != "int8":
+    if layout.is_local or layout.scorer_gpus or settings.models.precision != "int8":
         return {}
     packed = {}
-    for plan in run.plans.values():
+    for plan in plans.values():
         found = converted.find_cached(plan.checkpoint.revision)
         if found is not None:
             packed[plan.checkpoint.revision] = ray.put(converted.pack(found))

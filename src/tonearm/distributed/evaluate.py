@@ -143,7 +143,8 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, w
             watching(tally, watcher),
         ):
             dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
-            found = batch.scored(dataset, ScoreWindows, settings, plans, RunFacts("", "", None, None), layout, tally)
+            facts, forms = RunFacts("", "", None, None), batch.shipped_forms(settings, plans, layout)
+            found = batch.scored(dataset, ScoreWindows, settings, plans, facts, layout, tally, forms=forms)
             rows: dict[int, Any] = {}
             block: Any
             for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):

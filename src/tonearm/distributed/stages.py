@@ -251,18 +251,17 @@ class ScoreTracks:
         outcomes = self.tagger.pooled(tracks, scores)
         table = to_table(refs, outcomes, self.facts)
         good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
-        self.tally.add.remote(
-            {
-                "num_tracks": len(outcomes),
-                "num_failed": len(outcomes) - len(good),
-                "num_windows": sum(outcome.num_windows for outcome in good),
-                "audio_s": sum(outcome.info.duration_s for outcome in good),
-            },
-            watch.busy_s(),
-            {"scoring worker": peak_memory_bytes()},
-            watch.elapsed_s,
-        )
+        totals = {
+            "num_tracks": len(outcomes),
+            "num_failed": len(outcomes) - len(good),
+            "num_windows": sum(outcome.num_windows for outcome in good),
+            "audio_s": sum(outcome.info.duration_s for outcome in good),
+        }
+        self._report(totals, watch)
         return table
+
+    def _report(self, totals: Mapping[str, float], watch: _Stopwatch) -> None:
+        self.tally.add.remote(totals, watch.busy_s(), {"scoring worker": peak_memory_bytes()}, watch.elapsed_s)
 
 
 class ScoreWindows(ScoreTracks):
@@ -287,12 +286,8 @@ class ScoreWindows(ScoreTracks):
         failed = sum("error_code" in row for row in rows)
         windows = sum(len(scores["genre"].logits) for scores in scored if not isinstance(scores, TrackError))
         audio_s = sum(track.info.duration_s for track in tracks if not isinstance(track, TrackError))
-        self.tally.add.remote(
-            {"num_tracks": len(rows), "num_failed": failed, "num_windows": windows, "audio_s": audio_s},
-            watch.busy_s(),
-            {"scoring worker": peak_memory_bytes()},
-            watch.elapsed_s,
-        )
+        totals = {"num_tracks": len(rows), "num_failed": failed, "num_windows": windows, "audio_s": audio_s}
+        self._report(totals, watch)
         return pa.Table.from_pylist(rows, LOGITS)
 
 
