@@ -36,6 +36,15 @@ def test_given_rates_machines_and_prices(songs: Path) -> None:
     assert "GPU hours" in made.stdout and "in money" in made.stdout
 
 
+def test_what_the_models_need_first_is_said(songs: Path, tmp_path: Path) -> None:
+    """As the run would: ten songs are too few to calibrate int8 on, so both run in bf16."""
+    made = tonearm("plan", songs, "--demo-models", "--precision", "int8", XDG_CACHE_HOME=str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    assert "int8 needs 24 whole windows of audio to be calibrated" in made.stderr
+    assert "bf16 instead" in made.stderr
+    assert "measured" in made.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -20,6 +20,7 @@ from tonearm.library.uris import shown
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
 from tonearm.planning.measure import measure
+from tonearm.planning.preparation import prepare
 from tonearm.planning.sample import Look, examples, list_sample, look
 from tonearm.settings import TagSettings
 from tonearm.tagging import plan_heads
@@ -58,6 +59,8 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
         return 0
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
+        if given.forward_rate is None:  # which is measured on the models as the run will have them
+            settings = prepare(plans, settings, [each.ref for each in looks], _note)
         rates, whole = measure(
             looks,
             settings,
@@ -97,6 +100,10 @@ def _machines(layout: cluster.Layout, given: Given) -> Machines:
         return Machines(cores, num_gpus, cores, layout.num_scorers, is_shared=not num_gpus)
     decoders = max(1.0, layout.num_cpus - layout.num_scorers * layout.scorer_cpus)
     return Machines(layout.num_cpus, num_gpus, decoders, layout.num_scorers, is_shared=False)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _say(num_tracks: int) -> None:
