@@ -105,8 +105,8 @@ def _bring_up(folder: Path, conf: Path, fsid: str, mon_port: int, endpoint: str,
         )
         return made.stdout.strip()
 
-    def launch(*command: str) -> None:
-        _launch(folder, conf, list(command), environment, die_with_parent)
+    def launch(*command: str) -> subprocess.Popen[bytes]:
+        return _launch(folder, conf, list(command), environment, die_with_parent)
 
     environment = {**os.environ, "CEPH_CONF": str(conf)}
     monmap = folder / "monmap"
@@ -118,15 +118,24 @@ def _bring_up(folder: Path, conf: Path, fsid: str, mon_port: int, endpoint: str,
     osd_uuid = str(uuid.uuid4())
     number = run("ceph", "osd", "new", osd_uuid)
     run("ceph-osd", "-i", number, "--mkfs", "--osd-uuid", osd_uuid, "-c", conf)
-    launch("ceph-osd", "-i", number)
-    _wait("the object store", lambda: "1 up" in run("ceph", "osd", "stat"))
+    store = [launch("ceph-osd", "-i", number)]
+
+    def is_up() -> bool:
+        # It may speak to the monitor before it has been told the cluster's id, is refused, and ends.
+        if store[-1].poll() is not None:
+            store.append(launch("ceph-osd", "-i", number))
+        return "1 up" in run("ceph", "osd", "stat")
+
+    _wait("the object store", is_up)
     launch("radosgw", "-n", "client.rgw")
     _wait("the gateway", lambda: _answers(endpoint))
     keys = [f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}"]
     run("radosgw-admin", "-c", conf, "user", "create", "--uid=test", "--display-name=test", *keys)
 
 
-def _launch(folder: Path, conf: Path, command: list[str], environment: dict[str, str], die_with_parent: bool) -> None:
+def _launch(
+    folder: Path, conf: Path, command: list[str], environment: dict[str, str], die_with_parent: bool
+) -> subprocess.Popen[bytes]:
     with (folder / "log" / f"{command[0]}.out").open("ab") as log:
         running = subprocess.Popen(
             [*command, "-c", str(conf), "-f"],
@@ -139,6 +148,7 @@ def _launch(folder: Path, conf: Path, command: list[str], environment: dict[str,
         )
     _children[running.pid] = running
     (folder / f"{command[0]}.pid").write_text(str(running.pid))
+    return running
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -151,7 +161,7 @@ def _answers(endpoint: str) -> bool:
     return False
 
 
-def _wait(what: str, condition: Callable[[], bool], timeout_s: float = 180) -> None:
+def _wait(what: str, condition: Callable[[], bool], timeout_s: float = 120) -> None:
     ends = time.monotonic() + timeout_s
     while time.monotonic() < ends:
         with contextlib.suppress(subprocess.SubprocessError):
