@@ -107,12 +107,12 @@ class Verdict:
         """End the run with ``failure``: its tasks raise it when they next look.
 
         Args:
-            wake: no task may start any more that could raise it, so the driver's main thread is woken as Ctrl-C does.
+            wake: no task may start any more that could raise it, so the driver's main thread is woken as by Ctrl-C.
         """
         self.failure = failure
         self.tally.fail.remote(failure)
         if wake:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            wake_main_thread()
 
     def read(self) -> TonearmError | None:
         """Return what was found."""
@@ -125,6 +125,32 @@ class Verdict:
             return found
         except ray.exceptions.RayError:
             return None
+
+
+# Not SIGINT, which whatever a script starts in the background ignores.
+WAKE = signal.SIGUSR1
+
+
+def wake_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, which is in ``wakeable``."""
+    signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
+
+
+@contextlib.contextmanager
+def wakeable() -> Iterator[None]:
+    """Have ``wake_main_thread`` reach the main thread while the block runs there; elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(WAKE, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(WAKE, before)
 
 
 class StoreGuard:
@@ -252,7 +278,7 @@ def watching(
             if counts.failure is None:
                 guard.look(counts)
 
-    with cluster.polling(look):
+    with wakeable(), cluster.polling(look):
         yield
         watcher.progress(ray.get(tally.read.remote()))
 
