@@ -6,10 +6,7 @@ What is to be quantized, the guard decides, as it does for everyone; a head that
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import pyarrow.parquet as pq
 
 from bench.figures import Figure, Section
 from bench.peers import run_peer
+from bench.runs import run_tag
 from bench.tagging import same_top
 from tonearm import demo
 from tonearm.demo.library import write_library
@@ -45,10 +43,7 @@ def measure(case: Case, folder: Path) -> Section:
     """Tag the songs, ask the pipeline, compare the first labels."""
     out = folder / "agreement"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "tonearm", "tag", str(case.songs), "--out", str(out), "--demo-models"]
-    subprocess.run([*command, "--precision", "int8"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    (summary,) = (out / "runs").glob("*.json")
-    run = json.loads(summary.read_text())
+    run = run_tag(case.songs, out, "--demo-models", "--precision", "int8", is_quiet=True)
     rows = [row for row in pq.read_table(out / "tracks").to_pylist() if row["status"] == "ok"]
     files = [Path(row["uri"]) for row in rows]
     said = run_peer("pipeline", Path(demo.genre_model_path()), Path(demo.tag_model_path()), files)["results"]
@@ -59,8 +54,12 @@ def measure(case: Case, folder: Path) -> Section:
         *(f"- {head}: ran in {run[name]['precision']}; {run[name]['note']}" for head, name in HEADS.items()),
     ]
     figures = tuple(
-        Figure(f"tracks with the pipeline's first {head}, int8 asked for, trained models", (share,), 0.99, "%")
+        Figure(
+            f"tracks with the pipeline's first {head}, int8 asked for, trained models",
+            (same_top(rows, said, head),),
+            0.99,
+            "%",
+        )
         for head in HEADS
-        for share in [same_top(rows, said, head)]
     )
     return Section("\n".join(lines), len(rows) == NUM_SONGS, figures)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +12,7 @@ import pyarrow.parquet as pq
 
 from bench.figures import Section
 from bench.peers import run_peer
+from bench.runs import run_tag
 from tonearm import demo
 from tonearm.demo.library import write_library
 
@@ -80,12 +78,9 @@ def measure(case: Case, folder: Path) -> Section:
 
 def _tonearm(case: Case, out: Path) -> tuple[dict[str, Any], float]:
     models = ["--genre-model", str(case.genre), "--tag-model", str(case.tags)]
-    command = [sys.executable, "-m", "tonearm", "tag", str(case.library), "--out", str(out), *models]
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    wall_s = time.perf_counter() - started
-    (summary,) = (out / "runs").glob("*.json")
-    return json.loads(summary.read_text()), wall_s
+    run = run_tag(case.library, out, *models)
+    return run, time.perf_counter() - started
 
 
 def _difference(out: Path, results: dict[str, dict[str, dict[str, float]]]) -> tuple[float, int]:

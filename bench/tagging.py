@@ -7,11 +7,8 @@ take their turn in each round, so that a busy machine slows all of them.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from bench.checkpoints import save_ast, save_distilhubert
 from bench.clips import CLIP_S, write_clips
 from bench.figures import Figure, Section
 from bench.peers import run_peer
+from bench.runs import run_tag
 
 ROUNDS = 5
 PRECISIONS = ("bf16", "int8")
@@ -141,11 +139,8 @@ def _tag(case: Case, library: Path, out: Path, precision: str, max_clips: int | 
     shutil.rmtree(out, ignore_errors=True)
     models = ["--genre-model", str(case.genre), "--tag-model", str(case.tags)]
     how = ["--precision", precision, "--config", str(case.config)]
-    command = [sys.executable, "-m", "tonearm", "tag", str(library), "--out", str(out), *models, *how]
-    command += [] if max_clips is None else ["--limit", str(max_clips)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    (summary,) = (out / "runs").glob("*.json")
-    run: dict[str, Any] = json.loads(summary.read_text())
+    limit = [] if max_clips is None else ["--limit", str(max_clips)]
+    run = run_tag(library, out, *models, *how, *limit, is_quiet=True)
     for head in ("genre_model", "tag_model"):
         if run[head]["precision"] != precision:
             raise RuntimeError(f"{head} ran in {run[head]['precision']}, not in {precision}: {run[head]['note']}")

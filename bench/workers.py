@@ -9,9 +9,7 @@ python -m bench.workers
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 from bench.figures import Section
+from bench.runs import run_tag
 from tonearm.demo.library import write_library
 
 NUM_NODES = (1, 2, 4)
@@ -74,10 +73,7 @@ def _on_nodes(case: Case, folder: Path, count: int) -> tuple[bool, float]:
 
 
 def _tag(case: Case, out: Path, environment: dict[str, str], *options: str) -> tuple[bool, float]:
-    command = [sys.executable, "-m", "tonearm", "tag", str(case.library), "--out", str(out), "--demo-models", *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **environment})
-    (path,) = (out / "runs").glob("*.json")
-    run = json.loads(path.read_text())
+    run = run_tag(case.library, out, "--demo-models", *options, **environment)
     return run["results"]["num_ok"] == 64, run["speed"]["audio_s"] / run["speed"]["span_s"]
 
 

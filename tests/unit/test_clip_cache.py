@@ -55,9 +55,10 @@ def test_what_is_cached_is_what_tagging_would_score(clips: Path, tmp_path: Path)
 def test_clips_of_any_rate_lie_one_after_the_other(clips: Path, tmp_path: Path) -> None:
     """Those of a low rate are float32, between others of int16 with an odd number of samples."""
     low = 0.2 * np.random.default_rng(1).normal(size=8001)
+    soundfile.write(clips / "0a.flac", low, 16000)
     soundfile.write(clips / "1a.wav", low, 8000, subtype="FLOAT")
     found = opened(clips, tmp_path / "cache")
-    for number, name in enumerate(["0.flac", "1.flac", "1a.wav", "2.flac"]):
+    for number, name in enumerate(["0.flac", "0a.flac", "1.flac", "1a.wav", "2.flac"]):
         waveform, _ = decode_waveform((clips / name).read_bytes(), 16000)
         atol = 1e-6 if name == "1a.wav" else 1.1 / 32768
         np.testing.assert_allclose(found.clip(number).windows(PLAN)[0][1], waveform[:16000], atol=atol)

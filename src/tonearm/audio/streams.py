@@ -13,7 +13,7 @@ from tonearm.audio.windows import dequantize, quantization_scale, quantize_block
 
 Spans: TypeAlias = tuple[tuple[int, int], ...]
 Samples: TypeAlias = NDArray[Any]  # int16 or float32
-Allocate: TypeAlias = Callable[[int, "np.dtype[Any]"], NDArray[Any]]
+Allocate: TypeAlias = Callable[[int, np.dtype[Any]], NDArray[Any]]
 
 INT16, FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
 

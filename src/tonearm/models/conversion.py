@@ -7,7 +7,6 @@ python -m tonearm.models.conversion FOLDER...    puts the converted form into th
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 import sys
 import warnings
@@ -84,7 +83,6 @@ def _convert(message: dict[str, Any]) -> None:
     save_features(features, folder / "features.safetensors")
     # Beside the copies that tracing made the runtime's own would be one too many for a small machine.
     del model, network
-    gc.collect()
     trim()
     runtime = OpenVinoRuntime(Converted(folder), "fp32", num_threads=message["num_threads"])
     for windows, scores in zip(checked, expected, strict=True):
@@ -134,14 +132,14 @@ def _quantize(message: dict[str, Any]) -> None:
     )
     openvino.save_model(quantized, making / "int8.xml", compress_to_fp16=False)
     del network, quantized
-    gc.collect()
     trim()
     for suffix in (".bin", ".xml"):
         (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
     verdict = Int8Verdict(len(calibration), len(checked), 1.0, 0.0)
     if len(checked):
-        how = {"is_multi": message["is_multi"], "num_threads": message["num_threads"]}
-        verdict = _verdict(verdict, converted, checked, **how)
+        verdict = _verdict(
+            verdict, converted, checked, is_multi=message["is_multi"], num_threads=message["num_threads"]
+        )
     (making / "int8.json").write_text(json.dumps(dataclasses.asdict(verdict), indent=1))
     (making / "int8.json").rename(converted.folder / "int8.json")
 
@@ -155,6 +153,13 @@ def _outermost(network: Any) -> list[str]:
     return names["Convolution"][:1] + names["MatMul"][-1:]
 
 
+def _logits(
+    converted: Converted, precision: str, windows: NDArray[np.float32], num_threads: int
+) -> NDArray[np.float32]:
+    runtime = OpenVinoRuntime(converted, precision, num_threads=num_threads)
+    return np.concatenate([runtime.run(np.array(window[None]))[0] for window in windows])
+
+
 def _verdict(
     verdict: Int8Verdict,
     converted: Converted,
@@ -163,10 +168,7 @@ def _verdict(
     is_multi: bool,
     num_threads: int,
 ) -> Int8Verdict:
-    wanted, found = (
-        np.concatenate([runtime.run(np.array(window[None]))[0] for window in windows])
-        for runtime in (OpenVinoRuntime(converted, kind, num_threads=num_threads) for kind in ("fp32", "int8"))
-    )
+    wanted, found = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
     agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
     move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
     refused = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ MADV_DONTNEED = 4
 
 
 def trim() -> None:
-    """Give back what the allocator keeps of objects that are gone."""
+    """Give back what objects took that are gone, and what the allocator keeps of them."""
+    gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # a C library without it
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -24,7 +26,7 @@ def drop_pages(path: Path) -> None:
     """
     if sys.platform != "linux":
         return
-    advise = ctypes.CDLL(None, use_errno=True).madvise
+    advise = ctypes.CDLL(None).madvise
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     name = str(path.resolve())
     for line in Path("/proc/self/maps").read_text().splitlines():
