@@ -88,6 +88,29 @@ def test_tracks_of_every_length_leave_nothing_behind() -> None:
     assert late - early < 60 * 2**20
 
 
+SIGNALLED = """
+import gc, signal
+from tonearm import demo
+from tonearm.models.classifier import Classifier
+
+first = Classifier.load(demo.genre_model_path(), runtime="openvino", num_threads=1)
+second = Classifier.load(demo.tag_model_path(), runtime="openvino", num_threads=1)
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_is_still_heard_when_models_have_come_and_gone() -> None:
+    made = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
+    assert (made.stdout, made.returncode) == ("interrupted\n", 0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it known what is resident")
 def test_the_weights_do_not_stay_in_memory_twice(form: Converted) -> None:
     runtime = OpenVinoRuntime(form, "fp32", num_threads=1)

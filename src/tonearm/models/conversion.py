@@ -23,7 +23,7 @@ from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.converted import FORMAT, Converted, Int8Verdict, bring_along
 from tonearm.models.features import Features, build_features, load_features, save_features
 from tonearm.models.memory import trim
-from tonearm.models.openvino_runtime import OpenVinoRuntime, network_inputs
+from tonearm.models.openvino_runtime import OpenVinoRuntime, core, network_inputs
 from tonearm.models.pooling import sigmoid
 from tonearm.models.runtimes import Scores
 from tonearm.models.torch_runtime import WithEmbedding
@@ -118,7 +118,7 @@ def _quantize(message: dict[str, Any]) -> None:
     chosen = np.zeros(len(windows), bool)
     chosen[np.linspace(0, len(windows) - 1, min(len(windows) // 3, message["num_calibrated"]), dtype=int)] = True
     calibration, checked = windows[chosen], windows[~chosen] if message["is_guarded"] else windows[:0]
-    network = openvino.Core().read_model(converted.network_path)
+    network = core().read_model(converted.network_path)
     quantized = nncf.quantize(
         network,
         nncf.Dataset([network_inputs(features, np.array(window[None])) for window in calibration]),

@@ -27,11 +27,21 @@ TRY_S = 2.0
 
 
 @functools.cache
-def has_bf16() -> bool:
-    """Return whether this processor multiplies in bf16; elsewhere asking for it would silently change nothing."""
+def core() -> Any:
+    """Return this process's one ``openvino.Core``.
+
+    Each has a stack of its own put under the thread's signal handlers, and takes it away when it goes, even from under
+    another one's: after the first of two has gone, any signal that Python handles, Ctrl-C too, ends the process.
+    """
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
+
+
+@functools.cache
+def has_bf16() -> bool:
+    """Return whether this processor multiplies in bf16; elsewhere asking for it would silently change nothing."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoRuntime:
@@ -103,8 +113,6 @@ def network_inputs(features: Any, windows: NDArray[np.float32]) -> NDArray[np.fl
 
 def compile_network(path: Path, precision: str, *, num_threads: int, num_streams: int = 1) -> Any:
     """Return a network compiled for this processor; the weights stay in the file's pages until they are repacked."""
-    import openvino
-
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))  # the library below has no other way
     # f32 must be asked for on processors with bf16, or bf16 is taken.
     hint = "f32" if precision == "fp32" or not has_bf16() else "bf16"
@@ -115,7 +123,7 @@ def compile_network(path: Path, precision: str, *, num_threads: int, num_streams
         "ENABLE_MMAP": True,
         "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
     }
-    return openvino.Core().compile_model(path, "CPU", settings)
+    return core().compile_model(path, "CPU", settings)
 
 
 def measure_streams(
