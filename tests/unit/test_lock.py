@@ -36,6 +36,11 @@ def leave(place: Destination, **values: object) -> None:
     path_of(place).write_text(json.dumps(dataclasses.asdict(holder) | values))
 
 
+def is_ours(place: Destination) -> bool:
+    holder = lock.read_holder(place)
+    return holder is not None and holder.token != "x" and holder.pid == os.getpid()
+
+
 def test_a_second_run_is_refused_and_the_first_leaves_nothing(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +52,7 @@ def test_a_second_run_is_refused_and_the_first_leaves_nothing(
         assert path_of(place).exists()
     assert not path_of(place).exists()
     with lock.held(place):
-        pass
+        assert is_ours(place)
 
 
 def test_a_run_that_is_ending_is_waited_for(place: Destination) -> None:
@@ -57,7 +62,7 @@ def test_a_run_that_is_ending_is_waited_for(place: Destination) -> None:
     timer = threading.Timer(0.3, process.kill)
     timer.start()
     with lock.held(place):
-        pass
+        assert is_ours(place)
     process.communicate()
 
 
@@ -72,11 +77,11 @@ def test_a_dead_process_of_this_machine_holds_nothing(place: Destination) -> Non
         pass
     leave(place, pid=process.pid)
     with lock.held(place):
-        pass
+        assert is_ours(place)
     # The number of a process that is gone may be another's by now.
     leave(place, process_started=1.0)
     with lock.held(place):
-        pass
+        assert is_ours(place)
 
 
 def test_a_silent_lock_of_another_machine_is_taken_over(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +90,7 @@ def test_a_silent_lock_of_another_machine_is_taken_over(place: Destination, monk
     leave(place, host="elsewhere")
     said: list[str] = []
     with lock.held(place, waiting=said.append):
-        pass
+        assert is_ours(place)
     assert len(said) == 1 and "on elsewhere" in said[0]
 
 
@@ -110,4 +115,4 @@ def test_a_damaged_lock_is_none(place: Destination) -> None:
     path_of(place).parent.mkdir(parents=True)
     path_of(place).write_text("{")
     with lock.held(place):
-        pass
+        assert is_ours(place)
