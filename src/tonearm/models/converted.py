@@ -8,7 +8,7 @@ from what it is about to tag.
 
     ~/.cache/tonearm/models/<checkpoint>/facts.json  network.xml/.bin  features.safetensors
                                          int8.xml/.bin  int8.json      where int8 was asked for
-                                         streams.json                  how many passes at a time were fastest
+                            <checkpoint>.streams.json                  how many passes at a time are fastest here
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ from tonearm.library.copies import cache_folder
 FORMAT = 3
 # Where a checkpoint brings its own converted form.
 BESIDE = "openvino"
-# The only file that is of one machine.
-STREAMS = "streams.json"
 # Converting a smaller model takes longer than its passes in torch do in most runs.
 WORTHWHILE_PARAMETERS = 10_000_000
 
@@ -193,28 +191,35 @@ def quantize(
 
 
 def fastest_streams(converted: Converted, precision: str, window_samples: int, num_threads: int) -> int:
-    """Return how many passes at a time are fastest with so many threads; measured once, and kept."""
-    path, name = converted.folder / STREAMS, f"{precision} {window_samples} {num_threads}"
+    """Return how many passes at a time are fastest with so many threads; measured once on a machine, and kept there."""
+    if num_threads < 2:
+        return 1
+    place, name = _place(converted.digest), f"{precision} {window_samples} {num_threads}"
+    path = Path(f"{place}.streams.json")
     measured = _read(path)
     if name not in measured:
-        if num_threads < 2 or not os.access(converted.folder, os.W_OK):
-            return 1
         from tonearm.models.openvino_runtime import measure_streams
 
-        with FileLock(f"{converted.folder}.lock"):
-            measured = _read(path)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{place}.lock"):
+                measured = _read(path)
+                if name not in measured:
+                    noise = np.random.default_rng(0).standard_normal(window_samples).astype(np.float32) * 0.1
+                    measured[name] = measure_streams(converted, precision, noise, num_threads)
+                    path.write_text(json.dumps(measured, indent=1))
+        except OSError:  # it cannot be kept
             if name not in measured:
-                noise = np.random.default_rng(0).standard_normal(window_samples).astype(np.float32) * 0.1
-                measured[name] = measure_streams(converted, precision, noise, num_threads)
-                path.write_text(json.dumps(measured, indent=1))
+                return 1
     rates: dict[str, float] = measured[name]
     return int(max(rates, key=lambda layout: rates[layout]).split("x")[0])
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Return what was kept, or nothing: also where a full disk, or a process that was killed, left half of it."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return {}
     return found
 
@@ -231,8 +236,7 @@ def bring_along(folder: Path, digest: str) -> None:
 
 def pack(converted: Converted) -> dict[str, bytes]:
     """Return the files of a converted checkpoint, for a machine that has another disk."""
-    names = (path for path in converted.folder.iterdir() if path.is_file() and path.name != STREAMS)
-    return {path.name: path.read_bytes() for path in names}
+    return {path.name: path.read_bytes() for path in converted.folder.iterdir() if path.is_file()}
 
 
 def unpack(digest: str, files: Mapping[str, bytes]) -> None:
