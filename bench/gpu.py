@@ -6,12 +6,13 @@ python -m bench --only gpu; does nothing where there is no CUDA device.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from bench.clips import CLIP_S, write_clips
 from bench.figures import Figure, Section
 
 REPEATS = 5
-MATRIX = 8192
+MATRIX, NUM_PRODUCTS = 8192, 20
 NUM_CLIPS, TIMES_OVER = 16, 40
 PRECISION = "bf16"
 # Tracks that share batches, as in a run's blocks.
@@ -59,7 +60,7 @@ def measure(case: Case, folder: Path) -> Section:
     window = np.random.default_rng(0).standard_normal(163840).astype(np.float32) * 0.1
     windows = [window] * (tags.batch_size * 8)
     flops = window_flops(case.tags)
-    card = [_rate(_product, 2.0 * MATRIX**3) for _ in range(REPEATS)]
+    card = _card_rates()
     forward = [_rate(lambda: tags.score(windows), flops * len(windows)) for _ in range(REPEATS)]
     torch.cuda.empty_cache()
     models = ModelSettings(genre_model=str(case.genre), tag_model=str(case.tags), precision=PRECISION)
@@ -67,7 +68,7 @@ def measure(case: Case, folder: Path) -> Section:
     decoded = _decoded(case.clips, tagger)
     audio_s = CLIP_S * len(decoded)
     alone = [_rate(lambda: tagger.score(decoded), audio_s) for _ in range(REPEATS)]
-    whole = [_rate(lambda: _files_to_scores(case.clips * TIMES_OVER, tagger), audio_s) for _ in range(REPEATS)]
+    whole = _files_to_scores(case.clips * TIMES_OVER, tagger, audio_s)
     name = torch.cuda.get_device_name()
     text = "\n".join(
         [
@@ -109,12 +110,17 @@ def window_flops(folder: Path) -> float:
     return float(counter.get_total_flops())
 
 
-def _product() -> None:
+def _card_rates() -> list[float]:
+    """Return the operations a second of a product of large bf16 matrices."""
     import torch
 
-    left = torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.bfloat16)
-    for _ in range(20):
-        left @ left
+    left, right = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+
+    def products() -> None:
+        for _ in range(NUM_PRODUCTS):
+            left @ right
+
+    return [_rate(products, 2.0 * MATRIX**3 * NUM_PRODUCTS) for _ in range(REPEATS)]
 
 
 def _rate(work: Callable[[], object], amount: float) -> float:
@@ -127,7 +133,7 @@ def _rate(work: Callable[[], object], amount: float) -> float:
         work()
         torch.cuda.synchronize()
         times += 1
-    return amount * times * (20 if work is _product else 1) / (time.perf_counter() - started)
+    return amount * times / (time.perf_counter() - started)
 
 
 def _cores() -> int:
@@ -144,27 +150,34 @@ def _decoded(clips: Sequence[Path], tagger: Any) -> list:
     return [decode(clip.read_bytes(), request) for clip in clips] * TIMES_OVER
 
 
-def _files_to_scores(clips: Sequence[Path], tagger: Any) -> None:
+def _files_to_scores(clips: Sequence[Path], tagger: Any, audio_s: float) -> list[float]:
+    """Return the rates of scoring ``clips`` in blocks, while those after them are decoded in other processes."""
+    from tonearm.audio.decode import DecodedTrack
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.settings import DecodeSettings
     from tonearm.tagging import decode_request
 
     request = decode_request(tagger.plans, 14400.0)
-    sandboxes = [DecodeSandbox(DecodeSettings()) for _ in range(max(1, _cores() - 1))]
-    with ThreadPoolExecutor(len(sandboxes)) as pool:
-        # A sandbox decodes one track at a time; blocks of tracks are scored while the next ones are decoded.
-        boxes = itertools.cycle(sandboxes)
-        ways = [
-            pool.submit(lambda box, clip: box.decode(clip.read_bytes(), request), next(boxes), clip) for clip in clips
-        ]
-        for first in range(0, len(ways), BLOCK):
-            tagger.score([way.result() for way in ways[first : first + BLOCK]])
-    for box in sandboxes:
-        box.close()
+    idle: SimpleQueue[DecodeSandbox] = SimpleQueue()
 
+    def decoded(clip: Path) -> DecodedTrack:
+        sandbox = idle.get()
+        try:
+            return sandbox.decode(clip.read_bytes(), request)
+        finally:
+            idle.put(sandbox)
 
-def _decode(box: Any, clip: Path, request: Any) -> Any:
-    return box.decode(clip.read_bytes(), request)
+    def work() -> None:
+        with ThreadPoolExecutor(num_sandboxes) as pool:
+            tracks = [pool.submit(decoded, clip) for clip in clips]
+            for first in range(0, len(tracks), BLOCK):
+                tagger.score([track.result() for track in tracks[first : first + BLOCK]])
+
+    num_sandboxes = max(1, _cores() - 1)
+    with ExitStack() as stack:
+        for _ in range(num_sandboxes):
+            idle.put(stack.enter_context(DecodeSandbox(DecodeSettings())))
+        return [_rate(work, audio_s) for _ in range(REPEATS)]
 
 
 def _is_right(case: Case, tagger: Any, decoded: Sequence[Any]) -> bool:

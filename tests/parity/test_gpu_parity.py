@@ -1,0 +1,68 @@
+"""A GPU says what the processor says, in batches that come eagerly, captured and all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.checkpoints import AST, SMALL, clips, save_small
+from tonearm.models.classifier import Classifier
+from tonearm.models.runtimes import count_gpus
+
+pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device that torch can use")
+
+FIVE = ["hubert", "wav2vec2", "wavlm", "whisper", AST]
+# Of the largest logit. cuDNN convolves fp32 in TF32.
+TOLERANCE = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 1e-1}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {family: save_small(folder / family, family) for family in SMALL}
+
+
+@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_scores_are_the_processors(family: str, precision: str, checkpoints: dict[str, Path]) -> None:
+    source = str(checkpoints[family])
+    exact = Classifier.load(source, runtime="torch", precision="fp32", device="cpu")
+    card = Classifier.load(source, precision=precision, batch_size=4)
+    assert card.describe()["device"] == "cuda"
+    # Full batches and odd ends; a shape is captured when it comes again, so each of them is eager once.
+    windows = [clip for length_s in (2.0, 5.0, 2.0) for clip in clips(5, num_clips=7, length_s=length_s)]
+    wanted = exact.score(windows)
+    for _ in range(3):
+        found = card.score(windows)
+        for values, others in ((found.logits, wanted.logits), (found.embedding, wanted.embedding)):
+            assert np.abs(values - others).max() <= TOLERANCE[precision] * np.abs(others).max()
+
+
+@pytest.mark.parametrize("family", FIVE)
+def test_shapes_that_come_again_are_captured(family: str, checkpoints: dict[str, Path]) -> None:
+    from tonearm.models.torch_runtime import CudaRuntime
+
+    card = Classifier.load(str(checkpoints[family]), precision="fp16", batch_size=4)
+    windows = clips(5, num_clips=8, length_s=5.0)
+    card.score(windows)
+    assert isinstance(card._runtime, CudaRuntime)
+    assert [graph is not None for graph in card._runtime.graphs.values()] == [True]
+
+
+def test_batches_fit_what_is_left_of_a_card(checkpoints: dict[str, Path]) -> None:
+    import torch
+
+    from tonearm.models.torch_runtime import MAX_BATCH
+
+    free, _ = torch.cuda.mem_get_info()
+    taken = torch.empty(max(0, free - 512 * 2**20), dtype=torch.uint8, device="cuda")
+    try:
+        card = Classifier.load(str(checkpoints[AST]), precision="fp16")
+        assert 1 <= card.batch_size < MAX_BATCH
+        windows = clips(5, num_clips=2 * card.batch_size + 1, length_s=10.24)
+        assert np.isfinite(card.score(windows).logits).all()
+    finally:
+        del taken
+        torch.cuda.empty_cache()
