@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,6 +145,46 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
     local = tonearm(*job.arguments)  # anywhere: here without any cluster
     assert local.returncode == 0, local.stderr
     assert_same(read_tracks(job.out), undisturbed)
+
+
+ASKING = """
+import pathlib, sys, threading
+from tonearm.distributed import cluster
+from tonearm.distributed.tally import start_tally
+from tonearm.distributed.watch import HeadGuard, Verdict, failing, watching
+from tonearm.errors import Stopped
+
+class Watcher:
+    def progress(self, counts): pass
+
+class Asks:
+    def look(self, counts):
+        while True:
+            cluster.node_resources()
+            pathlib.Path(sys.argv[1]).touch()
+
+with cluster.session(None):
+    tally = start_tally()
+    verdict = Verdict(tally)
+    try:
+        with failing("DEST", verdict), watching(tally, Watcher(), [Asks()], HeadGuard(verdict, "DEST")):
+            threading.Event().wait(200)
+    except Stopped as stopped:
+        said = stopped.message
+print(said)
+"""
+
+
+def test_a_head_that_leaves_a_question_unanswered(cluster: Nodes, tmp_path: Path) -> None:
+    """Ray's own calls wait for a head that is gone as long as Ray lets the driver live."""
+    environment = os.environ | {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
+    up = tmp_path / "up"
+    driver = subprocess.Popen([sys.executable, "-c", ASKING, up], stdout=subprocess.PIPE, text=True, env=environment)
+    wait_for(lambda: up.exists() or driver.poll() is not None, what="a driver that asks")
+    cluster.kill_all()
+    said, _ = driver.communicate(timeout=140)
+    assert "the head of the cluster" in said and "Run the same command" in said
+    assert driver.returncode == 0
 
 
 def test_a_run_waits_for_a_cluster_that_grows(

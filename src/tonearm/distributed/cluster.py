@@ -29,6 +29,8 @@ from tonearm.models.runtimes import count_gpus, usable_cores
 SCORER_CPUS = 0.9
 STDOUT, STDERR = 1, 2
 POLL_S = 0.5
+# After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
+LONE_S = 150
 INLINE_BYTES = 2 * 2**20
 T = TypeVar("T")
 
@@ -166,6 +168,7 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
         if is_local:
             _start_local(num_workers, verbose)
         elif not already:
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
             ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"

@@ -34,7 +34,7 @@ PROBE_S = 20.0
 RECORD_S = 15.0
 # How long a run may be stuck on a cluster that has lost nodes and does not grow by itself.
 SHRUNK_S = 60.0
-# Ray ends a driver that has not reached its head for 60 s.
+# A head that is started again may need some of it; see ``cluster.LONE_S``.
 HEAD_S = 40.0
 
 
@@ -110,9 +110,9 @@ class Verdict:
             wake: no task may start any more that could raise it, so the driver's main thread is woken as by Ctrl-C.
         """
         self.failure = failure
-        self.tally.fail.remote(failure)
         if wake:
             wake_main_thread()
+        self.tally.fail.remote(failure)
 
     def read(self) -> TonearmError | None:
         """Return what was found."""
@@ -233,7 +233,10 @@ class ClusterGuard:
 
 
 class HeadGuard:
-    """Stops a run whose head is gone: Ray itself would end the driver a little later without a word."""
+    """Stops a run whose head is gone: Ray itself would end the driver a little later without a word.
+
+    It must not ask Ray anything, which may not answer any more.
+    """
 
     def __init__(self, verdict: Verdict, place: str) -> None:
         self.verdict = verdict
@@ -270,15 +273,16 @@ def watching(
     import ray
 
     def look() -> None:
-        if head is not None:
-            head.look()
         counts = ray.get(tally.read.remote(), timeout=5)
         watcher.progress(counts)
         for guard in guards:
             if counts.failure is None:
                 guard.look(counts)
 
-    with wakeable(), cluster.polling(look):
+    with wakeable(), contextlib.ExitStack() as stack:
+        if head is not None:
+            stack.enter_context(cluster.polling(head.look))
+        stack.enter_context(cluster.polling(look))
         yield
         watcher.progress(ray.get(tally.read.remote()))
 
