@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 AST = "audio-spectrogram-transformer"
+# One of each kind; the other families are their relatives.
+FIVE = ["hubert", "wav2vec2", "wavlm", "whisper", AST]
 GTZAN_LABELS = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
 ENCODER: dict[str, Any] = {

@@ -7,21 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.checkpoints import AST, SMALL, clips, save_small
+from tests.checkpoints import AST, FIVE, SMALL, clips
 from tonearm.models.classifier import Classifier
 from tonearm.models.runtimes import count_gpus
 
 pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device that torch can use")
 
-FIVE = ["hubert", "wav2vec2", "wavlm", "whisper", AST]
 # Of the largest logit. cuDNN convolves fp32 in TF32.
 TOLERANCE = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 1e-1}
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {family: save_small(folder / family, family) for family in SMALL}
 
 
 @pytest.mark.parametrize("family", SMALL)

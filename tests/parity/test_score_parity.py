@@ -10,19 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.checkpoints import AST, SMALL, clips, extractor_of, save_full_size, save_small
+from tests.checkpoints import AST, FIVE, SMALL, clips, extractor_of, save_full_size
 from tonearm.models.classifier import Classifier
 from tonearm.models.features import OwnExtractor, build_features
 from tonearm.models.pooling import sigmoid, softmax
 
-FIVE = ["hubert", "wav2vec2", "wavlm", "whisper", AST]
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {family: save_small(folder / family, family) for family in SMALL}
 
 
 def assert_equal_scores(

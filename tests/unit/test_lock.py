@@ -109,6 +109,7 @@ def test_the_holder_beats(place: Destination, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(lock, "BEAT_S", 0.02)
     with lock.held(place):
         wait_for(lambda: json.loads(path_of(place).read_text())["beat"] >= 3, what="three beats", timeout_s=10)
+        assert is_ours(place)
 
 
 def test_a_damaged_lock_is_none(place: Destination) -> None:
