@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from tests import lanes
+from tests.commands import EVEN_WORKERS
+
+# Before any test imports Ray.
+os.environ.update(EVEN_WORKERS)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -36,3 +44,19 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("songs")
     write_library(folder, num_tracks=9, seed=3, min_s=12, max_s=16)
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lanes.mark_lanes(items)
+    lanes.longest_first(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    with lanes.kept_in_lane(item):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lanes.list_slow_proofs(terminalreporter)

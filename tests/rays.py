@@ -12,7 +12,7 @@ from unittest import mock
 
 import psutil
 
-from tests.commands import wait_for
+from tests.commands import EVEN_WORKERS, wait_for
 
 
 class Nodes:
@@ -92,9 +92,14 @@ def nodes(num_workers: int = 2, **environment: str) -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="tr-", dir="/tmp")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     # Workers inherit what the raylets were started with.
-    settings = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    settings = {
+        "RAY_TMPDIR": folder,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+    }
     try:
-        with mock.patch.dict(os.environ, kept | settings | environment, clear=True):
+        with mock.patch.dict(os.environ, kept | EVEN_WORKERS | settings | environment, clear=True):
             running = Nodes(folder, num_workers)
         yield running
     finally:

@@ -200,6 +200,7 @@ def test_the_documentation_page(page: Page, server: Server) -> None:
 
 @pytest.mark.slow
 def test_a_server_with_keys_asks_for_one(browser: Browser, tracks: list[Path]) -> None:
+    """The page asks for an API key where the server has some, and answers once it has one."""
     key, line = new_key("person")
     with serving(TONEARM_API_KEYS=line) as guarded:
         context = browser.new_context()

@@ -95,6 +95,7 @@ FAULTS: dict[str, Callable[[Job], None]] = {
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_killed_process_is_replaced(what: str, job: Job, undisturbed: pa.Table) -> None:
+    """A decoder child, a worker or a scoring actor that is killed costs no row."""
     if what == "actor":
         job.wait_for_the_moment()
     FAULTS[what](job)
@@ -116,6 +117,7 @@ def test_a_lost_node(job: Job, library: Path, settings: Path, undisturbed: pa.Ta
 
 
 def test_a_lost_node_that_is_replaced(job: Job, undisturbed: pa.Table) -> None:
+    """A node that goes and another that comes cost no row."""
     job.wait_for_the_moment()
     job.cluster.kill_node(job.random.choice(job.cluster.workers))
     job.cluster.add()
@@ -125,6 +127,7 @@ def test_a_lost_node_that_is_replaced(job: Job, undisturbed: pa.Table) -> None:
 
 
 def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
+    """A driver that is killed leaves rows that the next run adds to, and `status` says so."""
     job.wait_for_the_moment()
     os.kill(job.process.pid, signal.SIGKILL)
     job.process.communicate()
@@ -137,6 +140,7 @@ def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
 
 
 def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
+    """A run whose cluster vanishes ends with one line, and resumes without any cluster."""
     job.wait_for_the_moment()
     job.cluster.kill_all()
     status, errors = job.end()
@@ -176,7 +180,7 @@ print(said)
 
 
 def test_a_head_that_leaves_a_question_unanswered(cluster: Nodes, tmp_path: Path) -> None:
-    """Ray's own calls wait for a head that is gone as long as Ray lets the driver live."""
+    """A run says that its head is gone even while a question to that head is unanswered."""
     environment = os.environ | {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
     up = tmp_path / "up"
     driver = subprocess.Popen([sys.executable, "-c", ASKING, up], stdout=subprocess.PIPE, text=True, env=environment)

@@ -32,6 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_stops_the_run_until_there_is_space(small_disk: Path, tmp_path: Path) -> None:
+    """A disk that fills up stops the run with one line; it resumes when there is space."""
     library, settings = tmp_path / "library", tmp_path / "blocks.toml"
     write_library(library, num_tracks=20, seed=8, min_s=8, max_s=12)
     settings.write_text("tracks_per_block = 2\n")

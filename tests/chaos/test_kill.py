@@ -101,6 +101,7 @@ def test_a_file_holds_as_many_tracks_as_it_is_to(undisturbed_out: Path) -> None:
 def test_killed_worker_is_replaced(
     title: str, running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table
 ) -> None:
+    """A scoring worker that is killed is replaced, and its tracks get the same rows."""
     process, out = running
     # Decoding may be over before the first file is.
     under_way = (lambda: True) if title == "decode_tracks" else (lambda: bool(finished_files(out)))
@@ -117,6 +118,7 @@ def test_killed_worker_is_replaced(
 def test_a_second_run_into_the_same_place_is_refused(
     running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
 ) -> None:
+    """Two runs never write to one destination at a time."""
     process, out = running
     wait_for(lambda: bool(finished_files(out)), what="a finished file")
     os.kill(process.pid, signal.SIGSTOP)  # so that it is not over before the second has looked
@@ -133,6 +135,7 @@ def test_a_second_run_into_the_same_place_is_refused(
 
 @pytest.mark.slow
 def test_ctrl_c_stops_resumably(running: tuple[subprocess.Popen[str], Path], library: Path, settings: Path) -> None:
+    """Ctrl-C ends a run with status 4, and the same command resumes it."""
     process, out = running
     wait_for(lambda: bool(finished_files(out)), what="a finished file")
     os.kill(process.pid, signal.SIGINT)

@@ -78,6 +78,7 @@ def assert_same_model(first: Path, second: Path) -> None:
 
 
 def test_a_killed_worker_is_replaced(running: tuple[subprocess.Popen[str], Path], undisturbed: Path) -> None:
+    """A training whose worker was killed ends in the same weights, to the last bit."""
     process, out = running
     wait_for(lambda: is_resumable(out), what="a checkpoint")
     (worker,) = [child for child in family_of(process) if "RayTrainWorker" in " ".join(child.cmdline())]
@@ -93,6 +94,7 @@ def test_a_killed_worker_is_replaced(running: tuple[subprocess.Popen[str], Path]
 def test_a_killed_driver_is_taken_up_by_the_same_command(
     running: tuple[subprocess.Popen[str], Path], command: tuple[str | Path, ...], undisturbed: Path
 ) -> None:
+    """A training whose driver was killed ends in the same weights, to the last bit."""
     process, out = running
     wait_for(lambda: is_resumable(out), what="a checkpoint")
     family = family_of(process)
@@ -114,6 +116,7 @@ def test_a_killed_driver_is_taken_up_by_the_same_command(
 
 
 def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -> None:
+    """Ctrl-C ends a training with status 4 and says how to resume it."""
     process, out = running
     wait_for(lambda: is_resumable(out), what="a checkpoint")
     process.send_signal(signal.SIGINT)
@@ -125,6 +128,7 @@ def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, ...], tmp_path: Path) -> None:
+    """A disk that fills up while a snapshot is written spoils none of those before it."""
     folder = tmp_path / "small"
     folder.mkdir()
     made = subprocess.run(
@@ -149,6 +153,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, .
 def test_a_model_that_could_not_be_written_is_not_trained_again(
     command: tuple[str | Path, ...], undisturbed: Path, tmp_path: Path
 ) -> None:
+    """When only writing the model failed, the next run writes it without another epoch."""
     out = tmp_path / "model"
     (out / "model.safetensors").mkdir(parents=True)
     failed = tonearm(*command, "--out", out)

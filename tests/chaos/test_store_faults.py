@@ -90,6 +90,7 @@ BAD_DAYS: dict[str, list[Fault]] = {
 def test_faults_that_come_and_go(
     s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy, day: str
 ) -> None:
+    """Slow-downs, resets, cut answers and stalls of a store lose no row."""
     proxy.faults, out = BAD_DAYS[day], day.replace(" ", "-").replace(",", "")
     run = tonearm(*command(music, out, config), **through(s3, proxy))
     assert all(proxy.hits[fault.kind] >= 3 for fault in proxy.faults), f"the run met too few faults: {proxy.hits}"
@@ -103,6 +104,7 @@ def test_faults_that_come_and_go(
 def test_credentials_refused_for_a_while(
     s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy
 ) -> None:
+    """Credentials that stop working in mid-run and work again lose no row."""
     fault = Fault("refuse", is_on=False)
     proxy.faults = [fault]
     process = start_tonearm(*command(music, "refused", config), **through(s3, proxy))
@@ -162,6 +164,7 @@ def test_a_few_denied_objects_do_not_stop_a_run(
 def test_a_bucket_that_is_denied_from_the_start_fails_at_once(
     s3: S3Server, music: str, config: Path, proxy: FaultProxy, place: str
 ) -> None:
+    """A source or a destination that may not be used is refused with one line."""
     proxy.faults = [Fault("deny", match="list-type" if place == "source" else r"^PUT ")]
     run = tonearm(*command(music, f"never-{place}", config), **through(s3, proxy))
     assert run.returncode == 2, run.stderr

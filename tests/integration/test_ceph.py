@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_objects(ceph: S3Server) -> None:
+    """What holds on Swift holds on Ceph: objects are listed and read, whatever their names."""
     store_checks.check_listing(ceph)
     store_checks.check_odd_keys(ceph)
     store_checks.check_reading(ceph)
@@ -20,8 +21,10 @@ def test_objects(ceph: S3Server) -> None:
 
 
 def test_refusals(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds on Swift holds on Ceph: refusals are errors with the fitting code."""
     store_checks.check_refusals(ceph, monkeypatch)
 
 
 def test_a_library_from_a_bucket_to_a_bucket(ceph: S3Server, songs: Path, tmp_path: Path) -> None:
+    """What holds on Swift holds on Ceph: a library is tagged from bucket to bucket."""
     store_checks.check_run(ceph, songs, tmp_path)

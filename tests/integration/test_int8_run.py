@@ -23,6 +23,7 @@ def run_of(out: Path) -> dict[str, Any]:
 
 
 def test_a_library_calibrates_its_own_models_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """int8 is quantized once on the library itself, and every worker of a cluster uses that."""
     from tonearm.demo.library import write_library
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

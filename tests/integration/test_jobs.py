@@ -20,7 +20,7 @@ import pytest
 from tests.chaos.test_kill import assert_same
 from tests.chaos.test_store_faults import rows
 from tests.checkpoints import save_small
-from tests.commands import tonearm, wait_for
+from tests.commands import EVEN_WORKERS, tonearm, wait_for
 from tests.labelled import write_folders
 from tests.servers.fault_proxy import faulty
 from tests.servers.hosts import Hosts, hosts
@@ -52,8 +52,16 @@ class Cluster:
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         # What the nodes have: rights to the bucket (on a cloud by their role), and where it is.
         store = {**s3.env, "AWS_ENDPOINT_URL": endpoint}
-        self.node_env = {**kept, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **HEALTH, **store}
-        self.node_env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        self.node_env = {
+            **kept,
+            "PATH": path,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "HF_HUB_OFFLINE": "1",
+            **HEALTH,
+            **store,
+            **EVEN_WORKERS,
+        }
+        self.node_env |= {**EVEN_WORKERS, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         # What the person has: the address and the token, and no key to the bucket.
         self.person_env = {**kept, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         self.person_env |= {"RAY_ADDRESS": f"http://{hosts.addresses['head']}:8265", "COLUMNS": "200"}
@@ -151,6 +159,7 @@ def marks(s3: S3Server, place: str) -> int:
 
 
 def test_without_the_token_no_job_is_taken(cluster: Cluster) -> None:
+    """A cluster takes no job from someone without its token."""
     refused = cluster.ray("job", "submit", "--no-wait", "--", "true", RAY_AUTH_TOKEN="0" * 64)
     assert refused.returncode != 0
     assert "401" in refused.stderr + refused.stdout or "uthent" in refused.stderr + refused.stdout
@@ -174,6 +183,7 @@ def test_the_runbook_has_no_other_commands() -> None:
 
 
 def test_every_command_of_the_runbook(cluster: Cluster, s3: S3Server, music: str, tmp_path: Path) -> None:
+    """Every command of docs/cluster.md works on real hosts, with tokens on."""
     sounds = write_folders(tmp_path / "sounds", clips=12)
     s3.put(
         music, {f"music/labelled/{path.parent.name}/{path.name}": path.read_bytes() for path in sounds.rglob("*.wav")}
@@ -209,6 +219,7 @@ def test_every_command_of_the_runbook(cluster: Cluster, s3: S3Server, music: str
 
 
 def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Cluster, music: str) -> None:
+    """A job that cannot run is FAILED, with tonearm's status and line in its log."""
     state, log = cluster.end_of(
         cluster.submit("jobs/tag_library.py", "s3://no-such-bucket-x/m", "--out", f"s3://{music}/x", "--demo-models")
     )
@@ -220,6 +231,7 @@ def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Clus
 
 
 def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, music: str) -> None:
+    """A job that is stopped resumes when it is submitted again."""
     job = cluster.submit(*tag(music, "stopped"))
     place = f"{music}/stopped"
     wait_for(lambda: s3.fs.exists(f"{place}/manifest/_manifest.json"), what="the listing")

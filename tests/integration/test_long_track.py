@@ -19,6 +19,7 @@ LIMIT_BYTES = 2 * 2**30
 @pytest.mark.slow
 @pytest.mark.parametrize("max_windows", [None, 12])
 def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
+    """Three hours of audio are one row, and no process exceeds 2 GiB for it."""
     library, out = tmp_path / "library", tmp_path / "out"
     library.mkdir()
     rate = 22050

@@ -12,6 +12,7 @@ from tests.commands import read_tracks, tonearm
 
 @pytest.mark.slow
 def test_planned_beside_true(songs: Path, tmp_path: Path) -> None:
+    """What `tonearm plan` says comes true within its interval."""
     out = tmp_path / "out"
     planned = tonearm("plan", songs, "--demo-models", "--out", out, "--json")
     assert planned.returncode == 0, planned.stderr

@@ -99,6 +99,7 @@ def test_pandas(labels: Path, expected: list[int]) -> None:
 
 @pytest.mark.slow
 def test_spark(labels: Path, expected: list[int]) -> None:
+    """The documented Spark view gives the rows that tonearm gives."""
     if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
         pytest.skip("needs pyspark (pip install pyspark) and a Java runtime")
     from pyspark.sql import SparkSession

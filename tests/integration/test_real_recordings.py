@@ -19,6 +19,7 @@ LIMIT_BYTES = 2 * 2**30
 
 
 def test_every_recording_has_one_row(shared_audio: Path, tmp_path: Path) -> None:
+    """Hundreds of real and broken recordings: a row for each, with the code that the index names."""
     listed = {ref.uri for ref in list_tracks([str(shared_audio)])}
     run = tonearm("tag", shared_audio, "--out", tmp_path / "out", "--demo-models", timeout_s=1000)
     assert run.returncode == 0, run.stderr
@@ -48,6 +49,7 @@ def _fits(index: dict[str, str], row: dict[str, object]) -> bool:
 def test_full_size_models_from_a_bucket_to_a_bucket(
     s3: S3Server, shared_audio: Path, shared_facts: Path, tmp_path: Path
 ) -> None:
+    """Full-size DistilHuBERT and AST, from bucket to bucket, no process above 2 GiB."""
     genre, tags = (save_full_size(tmp_path / kind, shared_facts, kind) for kind in ("genre", "tags"))
     originals = sorted((shared_audio / "music" / "originals").iterdir(), key=lambda path: path.stat().st_size)[:2]
     files = [path for path in (shared_audio / "librosa").rglob("*") if path.suffix in (".ogg", ".wav", ".mp3", ".flac")]

@@ -18,6 +18,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "small-ast.toml"
 
 
 def test_a_model_of_four_genres_tags_whole_tracks(shared_audio: Path, tmp_path: Path) -> None:
+    """A model trained on real music tags whole tracks that it has not heard."""
     out = tmp_path / "genres"
     run = tonearm(
         *("train", shared_audio / "music" / "clips.csv", "--out", out, "--config", RECIPE, "--set", "epochs=40"),

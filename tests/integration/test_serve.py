@@ -313,6 +313,7 @@ def test_what_the_page_draws(server: Server, long_song: bytes) -> None:
 
 @pytest.mark.slow
 def test_the_same_file_through_every_door(server: Server, tmp_path: Path) -> None:
+    """`tag`, `/v1/tag` and `evaluate` say the same of one file."""
     folder = tmp_path / "library"
     for genre, encoding in zip(("rock", "jazz", "techno"), ENCODINGS, strict=False):
         (folder / genre).mkdir(parents=True)

@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.mark.slow
 def test_serve_deploy(tmp_path: Path) -> None:
+    """serve/config.yaml deploys on a running cluster and answers."""
     port, dashboard = free_ports(2)
     config = read_config()
     config["http_options"] |= {"host": "127.0.0.1", "port": port}

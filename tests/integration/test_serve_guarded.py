@@ -175,7 +175,7 @@ def test_a_killed_replica_under_load(server: Server, keys: dict[str, tuple[str, 
 
 @pytest.mark.slow
 def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
-    """And is replaced: the process is there, but it does nothing."""
+    """A model process that hangs makes the server unhealthy, and is replaced."""
     answers: list[httpx.Response] = []
 
     def answers_with(status: int) -> bool:

@@ -153,6 +153,7 @@ def test_new_changed_and_retried_tracks_only(
 
 @pytest.mark.slow
 def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
+    """One head alone, --limit and --max-windows do what they say."""
     models = save_small(tmp_path / "hubert", "hubert"), save_small(tmp_path / "ast", AST)
     out = tmp_path / "out"
     options = ["--tag-model", models[1], "--genre-model", "none", "--max-windows", "1", "--limit", "4"]
@@ -213,6 +214,7 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str, son
 
 @pytest.mark.slow
 def test_weights_that_only_the_worker_reads_are_refused_in_one_line(songs: Path, tmp_path: Path) -> None:
+    """Weights that only a worker notices to be wrong end the run with one line."""
     model = save_small(tmp_path / "hubert", "hubert")
     weights = load_file(model / "model.safetensors")
     weights["classifier.weight"][0, 0] = float("nan")
@@ -259,6 +261,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk_stops_resumably_and_keeps_what_is_written(songs: Path, small_disk: Path) -> None:
+    """A full disk ends a run with status 4 and one line, and every row written before stays."""
     settings = small_disk / "settings.toml"
     settings.write_text("tracks_per_block = 1\n")
     filler = small_disk / "filler"

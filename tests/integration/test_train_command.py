@@ -145,7 +145,7 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
 def test_two_workers_learn_as_one(
     trained: tuple[Path, subprocess.CompletedProcess[str]], collection: Path, start: Path, cache: str, tmp_path: Path
 ) -> None:
-    """At the same clips a step; and Weights & Biases and MLflow are told of it, offline."""
+    """Two workers learn as one does at the same clips a step; Weights & Biases and MLflow are told of it, offline."""
     out = tmp_path / "model"
     offline = {
         "WANDB_MODE": "offline",
@@ -175,6 +175,7 @@ def test_two_workers_learn_as_one(
 def test_it_tags_evaluates_and_is_calibrated(
     trained: tuple[Path, subprocess.CompletedProcess[str]], collection: Path, tmp_path: Path
 ) -> None:
+    """A trained model tags, is evaluated, and its calibration is used by `tag --calibrated`."""
     out, _ = trained
     evaluated = tonearm(
         *("evaluate", out, collection, "--split-by", r"name:/(\d)-", "--on", "4", "--on", "3"),
@@ -208,6 +209,7 @@ def test_it_tags_evaluates_and_is_calibrated(
 
 @pytest.mark.slow
 def test_gtzan_is_judged_on_both_its_splits(start: Path, cache: str, tmp_path: Path) -> None:
+    """GTZAN is trained and judged on its random and its fault-filtered split."""
     folder, out = write_gtzan(tmp_path / "genres"), tmp_path / "model"
     run = tonearm(
         *("train", folder, "--out", out, "--model", start, "--new-head", "--window-s", "1", "--epochs", "1"),
@@ -226,6 +228,7 @@ def test_gtzan_is_judged_on_both_its_splits(start: Path, cache: str, tmp_path: P
 
 @pytest.mark.slow
 def test_tags_are_trained_from_a_table(collection: Path, cache: str, tmp_path: Path) -> None:
+    """A multi-label model is trained from a table of tags."""
     table = tmp_path / "clips.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -328,6 +331,7 @@ def test_too_many_broken_clips_end_with_status_3(start: Path, cache: str, tmp_pa
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_once(collection: Path, start: Path, cache: str, tmp_path: Path) -> None:
+    """A loss that is not a number ends the training with one line, without retries."""
     run = tonearm(
         *("train", collection, "--out", tmp_path / "model", "--model", start, "--new-head", "--window-s", "1"),
         *("--learning-rate", "1e30", "--set", "log_steps=1", "--set", "clip_norm=1e30"),

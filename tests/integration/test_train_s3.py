@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.timeout(280), pytest.mark.slow]
 
 
 def test_a_collection_in_a_bucket_becomes_a_model_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:
+    """A collection in a bucket becomes a model in a bucket."""
     folder = write_folders(tmp_path / "sounds", clips=12)
     bucket = s3.bucket()
     s3.put(bucket, {f"sounds/{path.parent.name}/{path.name}": path.read_bytes() for path in folder.rglob("*.wav")})

@@ -49,6 +49,7 @@ def test_small_checkpoint_scores_as_the_pipeline_does(
     "family", [pytest.param(family, marks=[pytest.mark.slow] * family.startswith("w")) for family in FIVE]
 )
 def test_openvino_scores_as_the_pipeline_does(family: str, checkpoints: dict[str, Path]) -> None:
+    """OpenVINO scores a window as `transformers.pipeline` does, within 1e-4."""
     (waveform,) = clips(5, num_clips=1, length_s=10.24)
     assert_equal_scores(checkpoints[family], waveform, runtime="openvino", precision="fp32", window_s=10.24)
 
@@ -60,6 +61,7 @@ def test_openvino_scores_as_the_pipeline_does(family: str, checkpoints: dict[str
 def test_full_size_checkpoint_scores_as_the_pipeline_does(
     runtime: str, logit_tolerance: float, kind: str, length_s: float, shared_facts: Path, tmp_path: Path
 ) -> None:
+    """Full-size models score a window as `transformers.pipeline` does, within 1e-4."""
     folder = save_full_size(tmp_path / kind, shared_facts, kind)
     (waveform,) = clips(7, num_clips=1, length_s=length_s)
     assert_equal_scores(folder, waveform, runtime=runtime, precision="fp32", logit_tolerance=logit_tolerance)

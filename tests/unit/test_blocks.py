@@ -6,6 +6,7 @@ import io
 import os
 
 import numpy as np
+import pytest
 import soundfile
 
 from tonearm.audio.decode import AudioInfo, DecodedTrack, DecodeRequest, PcmStream
@@ -49,6 +50,7 @@ def test_rows_come_back_as_they_went() -> None:
             np.testing.assert_array_equal(stream.pcm, given.pcm)
 
 
+@pytest.mark.processes
 def test_a_track_leaves_nothing_behind() -> None:
     """A worker decodes tens of thousands of tracks: neither their audio nor a descriptor of theirs may stay."""
     request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)

@@ -19,6 +19,8 @@ import tonearm
 from tonearm.client import Retries
 from tonearm.errors import ApiError
 
+pytestmark = pytest.mark.processes
+
 RESULT = {
     "duration_s": 1.0,
     "coverage": 1.0,

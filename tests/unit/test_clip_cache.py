@@ -20,6 +20,8 @@ from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.training import cache as cache_module
 from tonearm.training.cache import ClipCache, open_cache
 
+pytestmark = pytest.mark.processes
+
 PLAN = WindowPlan(16000, 16000, 16000, 4, 400)
 
 

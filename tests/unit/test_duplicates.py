@@ -17,6 +17,8 @@ from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.training.cache import open_cache
 from tonearm.training.duplicates import Twin, find_twins
 
+pytestmark = pytest.mark.processes
+
 PLAN = WindowPlan(16000, 160_000, 160_000, 4, 400)
 
 

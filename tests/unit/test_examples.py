@@ -41,6 +41,7 @@ def all_batches(examples: TrainingSet, epoch: int, *, size: int, first: int = 0)
     return [[part[step][1] for part in parts] for step in range(len(parts[0]))]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_any_number_of_workers_sees_the_same_clips(collection: Path, start: Path, tmp_path: Path, size: int) -> None:
     examples = training_set(collection, start, tmp_path, mixup=0.4, roll=True)
@@ -60,6 +61,7 @@ def test_any_number_of_workers_sees_the_same_clips(collection: Path, start: Path
         np.testing.assert_array_equal(target, label)
 
 
+@pytest.mark.processes
 def test_a_run_taken_up_in_the_middle_sees_what_is_left(collection: Path, start: Path, tmp_path: Path) -> None:
     examples = training_set(collection, start, tmp_path, noise_db=20.0)
     whole, rest = all_batches(examples, 0, size=1), all_batches(examples, 0, size=1, first=1)
@@ -67,6 +69,7 @@ def test_a_run_taken_up_in_the_middle_sees_what_is_left(collection: Path, start:
         np.testing.assert_array_equal(one[0][0].waveforms[0], other[0][0].waveforms[0])
 
 
+@pytest.mark.processes
 def test_every_epoch_has_another_order_and_other_crops(collection: Path, start: Path, tmp_path: Path) -> None:
     examples = training_set(collection, start, tmp_path)
     assert list(examples.order(0)) != list(examples.order(1))
@@ -138,6 +141,7 @@ def test_mixup_mixes_at_equal_levels() -> None:
     assert len(mix(tone(440), tone(880, 0.3), 0.5)) == RATE
 
 
+@pytest.mark.processes
 def test_mixed_targets_follow_the_audio(collection: Path, start: Path, tmp_path: Path) -> None:
     examples = training_set(collection, start, tmp_path, mixup=0.4)
     targets = np.stack([examples.example(number, 0)[1] for number in range(len(examples.examples))])

@@ -55,6 +55,7 @@ def test_a_second_run_is_refused_and_the_first_leaves_nothing(
         assert is_ours(place)
 
 
+@pytest.mark.processes
 def test_a_run_that_is_ending_is_waited_for(place: Destination) -> None:
     # Killed and not yet waited for by its parent: a zombie, whose number is still taken.
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -72,6 +73,7 @@ def test_it_is_freed_when_the_run_fails(place: Destination) -> None:
     assert not path_of(place).exists()
 
 
+@pytest.mark.processes
 def test_a_dead_process_of_this_machine_holds_nothing(place: Destination) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass

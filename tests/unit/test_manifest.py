@@ -74,6 +74,7 @@ def test_a_manifest_without_its_marker_or_a_part_is_none(tmp_path: Path) -> None
         manifest.read_manifest(str(tmp_path / "out"))
 
 
+@pytest.mark.processes
 def test_a_million_objects_stream_within_500_megabytes(tmp_path: Path) -> None:
     code = f"""
 import datetime

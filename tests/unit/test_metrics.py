@@ -58,6 +58,22 @@ def test_single_label_figures_are_scikit_learns(level: str) -> None:
     )
 
 
+def test_the_bins_of_calibration_are_closed_on_the_right() -> None:
+    """A confidence of exactly 1/15 is of the first bin, as in the paper: (0, 1/15], (1/15, 2/15], ..."""
+    edges = np.linspace(0, 1, 16)
+    confidence = np.array([0.0, edges[1], edges[1] + 1e-9, edges[14], edges[14] + 1e-9, 1.0])
+    is_right = np.array([False, True, True, False, True, True])
+    bins = metrics.reliability(confidence, is_right)
+    assert [edges_ for *_, edges_ in bins] == [(edges[n], edges[n + 1]) for n in (0, 1, 13, 14)]
+    assert [share for share, *_ in bins] == pytest.approx([2 / 6, 1 / 6, 1 / 6, 2 / 6])
+    assert [accuracy for _, _, accuracy, _ in bins] == [0.5, 1.0, 0.0, 1.0]
+    assert [mean for _, mean, *_ in bins] == pytest.approx([edges[1] / 2, edges[1], edges[14], (edges[14] + 1) / 2])
+    reference = torchmetrics.CalibrationError(task="binary", n_bins=15, norm="l1")
+    scores = np.array([0.05, 0.1, 0.35, 0.66, 0.8, 0.95])
+    expected = float(reference(torch.from_numpy(scores), torch.ones(6, dtype=torch.int64)))
+    assert metrics.calibration_error(scores, np.ones(6, bool)) == pytest.approx(expected, abs=1e-6)
+
+
 def test_multi_label_figures_are_scikit_learns() -> None:
     found = predictions(is_multi=True)
     figures = metrics.evaluate(found, LABELS, is_multi=True)["window"]

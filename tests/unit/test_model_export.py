@@ -51,6 +51,7 @@ def card_of(folder: Path) -> ModelCard:
     return ModelCard.load(folder / "README.md")
 
 
+@pytest.mark.processes
 def test_the_folder_is_a_checkpoint_with_the_trained_weights(
     finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_the_folder_is_a_checkpoint_with_the_trained_weights(
         torch.testing.assert_close(weight, result.weights[name], rtol=0, atol=0)
 
 
+@pytest.mark.processes
 def test_both_splits_stand_side_by_side(finished: tuple[Prepared, Result], collection: Path, tmp_path: Path) -> None:
     run, result = finished
     figures = result.figures(run)["validation"]
@@ -87,6 +89,7 @@ def test_both_splits_stand_side_by_side(finished: tuple[Prepared, Result], colle
     assert facts["comparisons"][0]["split"] == "gtzan-fault-filtered"
 
 
+@pytest.mark.processes
 def test_the_card_says_what_the_figure_cannot_mean(
     finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +103,7 @@ def test_the_card_says_what_the_figure_cannot_mean(
     assert "cannot tell that from knowing the music" in text
 
 
+@pytest.mark.processes
 def test_a_source_that_says_nothing_is_said_to(finished: tuple[Prepared, Result]) -> None:
     run, _ = finished
     share = source_share(run, "validation")
@@ -111,6 +115,7 @@ def test_a_source_that_says_nothing_is_said_to(finished: tuple[Prepared, Result]
     assert found[0] == found[1]
 
 
+@pytest.mark.processes
 def test_a_note_and_a_licence_are_the_users(collection: Path, settings: TrainSettings, tmp_path: Path) -> None:
     run = prepared(collection, dataclasses.replace(settings, note="Only birds that sing.", license="mit"))
     loop_of(run, tmp_path / "run").run()
@@ -136,6 +141,7 @@ def test_a_collection_is_called_by_its_folder_or_its_name_on_the_hub(
     assert dataset_name(source) == (name, hub_id)
 
 
+@pytest.mark.processes
 def test_a_place_that_cannot_be_written_is_one_line(
     finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
 ) -> None:

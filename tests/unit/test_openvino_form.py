@@ -52,6 +52,7 @@ def no_child(message: dict[str, object]) -> None:
     raise AssertionError(f"a process was started to {message['task']}")
 
 
+@pytest.mark.processes
 def test_what_was_converted_is_found_by_the_hash_of_the_weights(
     hubert: Path, form: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ for number in range(100):
 """
 
 
+@pytest.mark.processes
 def test_tracks_of_every_length_leave_nothing_behind() -> None:
     """What a network makes for a shape of input is not kept for ever: short tracks are all of another length."""
     made = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
@@ -106,11 +108,13 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.processes
 def test_ctrl_c_is_still_heard_when_models_have_come_and_gone() -> None:
     made = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
     assert (made.stdout, made.returncode) == ("interrupted\n", 0)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is it known what is resident")
 def test_the_weights_do_not_stay_in_memory_twice(form: Converted) -> None:
     runtime = OpenVinoRuntime(form, "fp32", num_threads=1)
@@ -134,6 +138,7 @@ def resident_bytes(path: Path) -> int:
     return total
 
 
+@pytest.mark.processes
 def test_the_description_is_that_of_the_checkpoints_own_files(
     hubert: Path, form: Converted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +148,7 @@ def test_the_description_is_that_of_the_checkpoints_own_files(
         assert describe_checkpoint(str(hubert)) == from_form
 
 
+@pytest.mark.processes
 def test_any_length_scores_as_torch_does(hubert: Path, form: Converted) -> None:
     fast, exact = (Classifier.load(str(hubert), runtime=name, precision="fp32") for name in ("openvino", "torch"))
     for length_s in (0.5, 1.0, 3.7, 10.0):
@@ -152,6 +158,7 @@ def test_any_length_scores_as_torch_does(hubert: Path, form: Converted) -> None:
         np.testing.assert_allclose(found.embedding, wanted.embedding, atol=1e-4)
 
 
+@pytest.mark.processes
 def test_several_passes_at_a_time_give_the_same_in_order(form: Converted) -> None:
     from tonearm.models.openvino_runtime import OpenVinoRuntime
 
@@ -163,6 +170,7 @@ def test_several_passes_at_a_time_give_the_same_in_order(form: Converted) -> Non
     assert one.features_s > 0
 
 
+@pytest.mark.processes
 def test_streams_are_measured_once_for_each_number_of_threads(
     form: Converted, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +193,7 @@ def test_streams_are_measured_once_for_each_number_of_threads(
     kept.unlink()
 
 
+@pytest.mark.processes
 def test_measuring_streams_gives_a_rate_for_either_layout(form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     from tonearm.models import openvino_runtime
     from tonearm.models.openvino_runtime import measure_streams
@@ -195,11 +204,13 @@ def test_measuring_streams_gives_a_rate_for_either_layout(form: Converted, monke
     assert min(rates.values()) > 0
 
 
+@pytest.mark.processes
 def test_int8_is_refused_before_it_was_calibrated(hubert: Path, form: Converted) -> None:
     with pytest.raises(SettingsError, match="tonearm tag LIBRARY"):
         Classifier.load(str(hubert), precision="int8")
 
 
+@pytest.mark.processes
 def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, form: Converted) -> None:
     from tonearm.models.openvino_runtime import has_bf16
 
@@ -216,6 +227,7 @@ def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, 
     assert "50.0%" in described["note"]
 
 
+@pytest.mark.processes
 def test_int8_is_quantized_once_and_runs(hubert: Path, form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
     monkeypatch.setattr(converted, "_child", no_child)
@@ -228,6 +240,7 @@ def test_int8_is_quantized_once_and_runs(hubert: Path, form: Converted, monkeypa
         assert np.abs(classifier.score(list(windows(4))).logits - exact).max() < np.abs(exact).max()
 
 
+@pytest.mark.processes
 def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     from tonearm.models import conversion
 
@@ -252,6 +265,7 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
     assert "moves by 0.043" in str(judged(far, is_multi=True).refused)
 
 
+@pytest.mark.processes
 def test_a_packed_form_is_found_on_another_machine(
     hubert: Path, form: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +287,7 @@ def test_a_small_model_nobody_converted_stays_with_torch(tmp_path: Path, monkeyp
 
 @pytest.mark.slow
 def test_what_openvino_cannot_run_goes_to_torch_unless_it_was_asked_for(tmp_path: Path) -> None:
+    """A model that OpenVINO cannot run is run by torch; asked for by name, it is refused."""
     folder = save_small(tmp_path / "bert", "wav2vec2-bert")
     described = Classifier.load(str(folder), precision="bf16").describe()
     assert (described["runtime"], described["precision"]) == ("torch", "bf16")

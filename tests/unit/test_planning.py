@@ -27,6 +27,7 @@ def plans() -> dict[str, HeadPlan]:
     return plan_heads(SETTINGS.models, max_windows=None, max_scored_s=14400.0)
 
 
+@pytest.mark.processes
 def test_two_ends_of_a_file_tell_what_decoding_it_does(songs: Path, plans: dict[str, HeadPlan]) -> None:
     request = decode_request(plans, 14400.0)
     formats = set()
@@ -154,6 +155,7 @@ def test_sizes_that_no_one_tells(plans: dict[str, HeadPlan]) -> None:
     assert estimated(looks * 3, looks, plans).audio_s == pytest.approx(3000.0)
 
 
+@pytest.mark.processes
 def test_rates_are_measured_on_the_sample(songs: Path, plans: dict[str, HeadPlan]) -> None:
     listed = list_sample([str(songs)], limit=None, done=np.empty(0, np.int64), seed=0)
     with DecodeSandbox(SETTINGS.decode) as sandbox:

@@ -44,6 +44,7 @@ def test_the_default_recipe_is_the_courses() -> None:
     assert (settings.keep, settings.evaluate_every, settings.weight_decay) == ("best", 1, 0.0)
 
 
+@pytest.mark.processes
 def test_examples_follow_the_split_and_the_labels(collection: Path, start: Path, cache: Path) -> None:
     run = prepared(collection, train_settings(start, cache))
     assert run.job.labels == ("bird", "cello", "drone")
@@ -55,6 +56,7 @@ def test_examples_follow_the_split_and_the_labels(collection: Path, start: Path,
     assert run.job.plan.window_samples == 16000
 
 
+@pytest.mark.processes
 def test_the_fingerprint_follows_what_decides_the_weights(collection: Path, start: Path, cache: Path) -> None:
     settings = train_settings(start, cache)
     first = prepared(collection, settings).fingerprint
@@ -62,6 +64,7 @@ def test_the_fingerprint_follows_what_decides_the_weights(collection: Path, star
     assert prepared(collection, dataclasses.replace(settings, learning_rate=2e-3)).fingerprint != first
 
 
+@pytest.mark.processes
 def test_a_checkpoint_that_knows_the_labels_keeps_its_head(collection: Path, cache: Path, tmp_path: Path) -> None:
     start = save_small(tmp_path, "hubert", num_labels=3)
     labels = ["drone", "bird", "cello"]
@@ -81,6 +84,7 @@ def _relabel(folder: Path, labels: list[str]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.processes
 def test_labels_that_differ_from_the_checkpoints_need_a_word(collection: Path, cache: Path, tmp_path: Path) -> None:
     start = save_small(tmp_path, "hubert", num_labels=3)
     _relabel(start, ["bird", "cello", "flute"])
@@ -91,6 +95,7 @@ def test_labels_that_differ_from_the_checkpoints_need_a_word(collection: Path, c
     assert any("--new-head" in note for note in run.notes)
 
 
+@pytest.mark.processes
 def test_a_bare_encoder_gets_a_head(collection: Path, cache: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoModelForAudioClassification
 
@@ -106,6 +111,7 @@ def test_a_bare_encoder_gets_a_head(collection: Path, cache: Path, tmp_path: Pat
     assert (model.hubert.state_dict()[name] == encoder.state_dict()[name]).all()
 
 
+@pytest.mark.processes
 def test_a_checkpoint_of_other_weights_is_refused(collection: Path, cache: Path, tmp_path: Path) -> None:
     start = save_small(tmp_path, "hubert")
     from safetensors.torch import load_file, save_file
@@ -147,6 +153,7 @@ def test_a_spectrogram_model_takes_no_longer_windows(collection: Path, cache: Pa
         prepared(collection, train_settings(start, cache, window_s=30.0))
 
 
+@pytest.mark.processes
 def test_the_published_shapes_start_a_run(collection: Path, cache: Path, shared_facts: Path, tmp_path: Path) -> None:
     """DistilHuBERT as it is on the hub, but for its weights."""
     start = save_full_size(tmp_path, shared_facts, "genre")
@@ -155,6 +162,7 @@ def test_the_published_shapes_start_a_run(collection: Path, cache: Path, shared_
     assert 23_000_000 < run.num_parameters < 24_500_000
 
 
+@pytest.mark.processes
 def test_broken_and_too_short_clips_are_named_and_left_out(start: Path, cache: Path, tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "sounds", clips=10)
     (folder / "bird" / "broken.wav").write_bytes(b"RIFF")
@@ -168,6 +176,7 @@ def test_broken_and_too_short_clips_are_named_and_left_out(start: Path, cache: P
         prepared(folder, train_settings(start, cache, max_error_rate=0.01))
 
 
+@pytest.mark.processes
 def test_copies_across_the_split_are_said_and_dropped_on_request(start: Path, cache: Path, tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "sounds", clips=10, length_s=2.0)
     shutil.copy(sorted(folder.glob("bird/1-*"))[0], folder / "bird" / "9-99-0.wav")
@@ -180,6 +189,7 @@ def test_copies_across_the_split_are_said_and_dropped_on_request(start: Path, ca
     assert len(dropped.job.train) == len(run.job.train) - 1
 
 
+@pytest.mark.processes
 def test_gtzan_is_known_by_its_names_and_its_broken_file_is_no_matter(start: Path, cache: Path, tmp_path: Path) -> None:
     folder = write_gtzan(tmp_path / "genres")
     run = prepared(folder, train_settings(start, cache))
@@ -203,6 +213,7 @@ def test_a_disk_without_room_for_two_checkpoints_is_refused(tmp_path: Path, monk
         check_space(tmp_path, 70_000_000)
 
 
+@pytest.mark.processes
 def test_several_labels_need_a_word_where_one_is_expected(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def through(pipe: Callable[[], tuple[int, int]]) -> str:
     return shown.decode()
 
 
+@pytest.mark.processes
 def test_a_terminal_has_one_live_line_that_is_gone_at_the_end() -> None:
     shown = through(pty.openpty)
     assert "tagging 20 tracks, 5 of them done before" in shown
@@ -56,6 +57,7 @@ def test_a_terminal_has_one_live_line_that_is_gone_at_the_end() -> None:
     assert shown.rstrip().endswith("\x1b[2K") or "\x1b[2K" in shown.rpartition("15/20")[2]
 
 
+@pytest.mark.processes
 def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = through(os.pipe)
     assert "\x1b" not in shown

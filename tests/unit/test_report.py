@@ -372,6 +372,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.processes
 def test_a_hundred_thousand_rows_take_little_memory(tmp_path: Path) -> None:
     make_tracks(tmp_path / "one", 1000)
     table = pq.read_table(tmp_path / "one" / "tracks")

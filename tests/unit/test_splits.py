@@ -58,6 +58,20 @@ def test_no_group_stands_on_both_sides() -> None:
     assert 5 <= len(found.validation) <= 20
 
 
+def test_training_never_lacks_a_class_for_a_better_share() -> None:
+    """Of the two halves by whole groups, one has both groups of class c, and is nearer to the share asked for."""
+    groups = {"g0": "a", "g1": "acc", "g2": "aba", "g3": "abcab"}
+    collection = [
+        LabelledTrack(make_ref(f"/{group}/{number}.wav"), (label,), group)
+        for group, labels in groups.items()
+        for number, label in enumerate(labels)
+    ]
+    found = split_tracks(collection, LabelSettings(group_by="artist", validation_share=0.5), 42)
+    assert len(found.validation) == 4 and len(found.train) == 8
+    assert {(collection[number].labels or ("",))[0] for number in found.train} == {"a", "b", "c"}
+    assert {collection[number].group for number in found.validation} == {"g0", "g2"}
+
+
 def test_groups_that_a_given_split_divides_are_named() -> None:
     collection = tracks({"a": 20, "b": 20}, group_size=20, split={0: "test", **dict.fromkeys(range(1, 10), "train")})
     found = split_tracks(collection, LabelSettings(split_by="fold", test_on=("test",), validation_share=0.0), 42)

@@ -75,6 +75,7 @@ def test_running_with_rate_and_time_left(place: Destination) -> None:
     assert "this run: 2 tracks, 60.0 min of audio in 1:40, 36× real time, 5:00 left" in said(place)
 
 
+@pytest.mark.processes
 def test_killed_here_is_known_at_once(place: Destination) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         started = psutil.Process(process.pid).create_time()

@@ -63,6 +63,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / BEST)
 
 
+@pytest.mark.processes
 def test_it_learns_and_keeps_the_best(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     run = prepared(collection, train_settings(start, cache, epochs=6, learning_rate=2e-3))
     loop = loop_of(run, tmp_path)
@@ -78,6 +79,7 @@ def test_it_learns_and_keeps_the_best(collection: Path, start: Path, cache: Path
     assert np.mean(said == kept.targets.argmax(axis=1)) == pytest.approx(max(accuracies))
 
 
+@pytest.mark.processes
 def test_the_same_command_twice_gives_the_same_losses(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_the_same_command_twice_gives_the_same_losses(
     assert run_in(other, Alone(tmp_path / "c")).progress.losses != first.progress.losses
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("dies_at", [2, 5, 8])
 def test_a_killed_run_ends_in_the_same_weights(
     collection: Path, start: Path, cache: Path, tmp_path: Path, dies_at: int
@@ -104,6 +107,7 @@ def test_a_killed_run_ends_in_the_same_weights(
         torch.testing.assert_close(weights(tmp_path / "killed")[name], weight, rtol=0, atol=0)
 
 
+@pytest.mark.processes
 def test_a_finished_run_is_not_run_again(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     run = prepared(collection, train_settings(start, cache))
     run_in(run, Alone(tmp_path))
@@ -112,6 +116,7 @@ def test_a_finished_run_is_not_run_again(collection: Path, start: Path, cache: P
     assert [event["kind"] for event in world.events] == ["start"]
 
 
+@pytest.mark.processes
 def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Path, tmp_path: Path) -> None:
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
     start = save_small(tmp_path / "still", "hubert", layerdrop=0.0, apply_spec_augment=False, **still)
@@ -126,6 +131,7 @@ def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Pa
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+@pytest.mark.processes
 def test_early_stopping_counts_evaluations_without_a_better_one(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +140,7 @@ def test_early_stopping_counts_evaluations_without_a_better_one(
     assert progress.epoch == progress.best_epoch + 2 == 3
 
 
+@pytest.mark.processes
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +162,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     assert all(torch.isfinite(weight).all() for weight in state["model"].values())
 
 
+@pytest.mark.processes
 def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     run = prepared(collection, train_settings(start, cache, freeze_feature_encoder=True))
     run_in(run, Alone(tmp_path))
@@ -165,6 +173,7 @@ def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cach
     assert any("encoder.layers" in name for name in moved)
 
 
+@pytest.mark.processes
 def test_a_family_without_a_feature_encoder_says_so(
     collection: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
@@ -174,6 +183,7 @@ def test_a_family_without_a_feature_encoder_says_so(
         loop_of(run, tmp_path)
 
 
+@pytest.mark.processes
 def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     plain = run_in(prepared(collection, train_settings(start, cache)), Alone(tmp_path / "plain"))
     loop = loop_of(prepared(collection, train_settings(start, cache, class_weights=True)), tmp_path / "weighted")
@@ -183,6 +193,7 @@ def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache
     assert plain.stepper.weights is None
 
 
+@pytest.mark.processes
 def test_another_number_of_clips_a_step_cannot_go_on(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -222,6 +233,7 @@ def test_a_precision_that_does_not_train_is_refused(precision: str, message: str
         choose_precision(precision, "cpu")
 
 
+@pytest.mark.processes
 def test_bf16_trains(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     settings = train_settings(start, cache, precision="bf16", epochs=4, learning_rate=2e-3)
     losses = [loss for _, loss in run_in(prepared(collection, settings), Alone(tmp_path)).progress.losses]

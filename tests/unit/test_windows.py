@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonearm.audio.windows import WindowPlan, dequantize, quantize
+from tonearm.audio.windows import WindowPlan, dequantize, quantization_scale, quantize
 
 lengths = st.integers(1, 5_000_000)
 plans = st.builds(
@@ -69,6 +69,18 @@ def test_quiet_and_loud_tracks_keep_15_bits(peak: float) -> None:
     levels, scale = quantize(wave)
     assert np.abs(dequantize(levels, scale) - wave).max() <= np.abs(wave).max() * 2.0**-14
     assert np.abs(levels.astype(np.int64)).max() >= 2**14 - 1
+
+
+@pytest.mark.parametrize("exponent", [-20, -3, -1, 0, 1])
+def test_a_peak_that_is_a_power_of_two_takes_no_bit_more_than_it_needs(exponent: int) -> None:
+    peak = 2.0**exponent
+    assert quantization_scale(peak) == peak / 32768
+    assert quantization_scale(np.nextafter(peak, 0)) == peak / 32768
+    assert quantization_scale(np.nextafter(peak, 4)) == 2 * peak / 32768
+    wave = np.array([-peak, peak / 2, peak / 32768], np.float32)
+    levels, scale = quantize(wave)
+    assert levels.tolist() == [-32768, 16384, 1]
+    assert np.array_equal(dequantize(levels, scale), wave)
 
 
 def test_silence_and_emptiness_quantize() -> None:
