@@ -1,7 +1,7 @@
 """Whether the fast tests notice: seeded mutants of the modules that the promises rest on, and how many are caught.
 
 python -m bench.mutants                     300 mutants (about ten minutes, two cores); exits 1 when too few are caught
-python -m bench.mutants --only lock         one module
+python -m bench.mutants --only lock         one module; --by tests/unit/test_lock.py: by one file of tests alone
 python -m bench.mutants --tests TREE        with the tests of another checkout, to compare
 
 Cosmic Ray makes the mutants. Each is tried in a copy of the checkout, never in the checkout itself, by the fast tests
@@ -47,6 +47,7 @@ MODULES = {
     for name in names
 }
 COUNT, SEED, GOAL = 300, 20261126, 0.85
+BY = ("tests/unit",)
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 # Imported once, before the forks: what a test process spends its first seconds on.
 PRELOADED = [
@@ -236,8 +237,8 @@ class Covering:
         return sorted(found - {""}, key=lambda name: (not name.startswith(own), self.seconds.get(name, 0.0)))
 
 
-def measure_coverage(workspace: Workspace) -> Covering:
-    """Run the fast tests once with coverage; they must pass."""
+def measure_coverage(workspace: Workspace, by: Sequence[str]) -> Covering:
+    """Run the fast tests of the paths ``by`` once with coverage; they must pass."""
     import coverage
 
     report = workspace.root.parent / "times.xml"
@@ -245,7 +246,7 @@ def measure_coverage(workspace: Workspace) -> Covering:
     covered = ",".join(MODULES.values())
     settings = workspace.root.parent / "coveragerc"
     settings.write_text(f"[run]\ndata_file={data}\nrelative_files=true\ninclude={covered}\n")
-    command = [*PYTEST, "-m", "fast", "tests/unit", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+    command = [*PYTEST, "-m", "fast", *by, f"--junitxml={report}", "-o", "junit_family=xunit1"]
     command += ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
     status = run_tests(workspace.root, command, timeout_s=900)
     if status != 0:
@@ -320,13 +321,15 @@ class Outcome:
     reason: str | None
 
 
-def try_all(mutants: Sequence[Mutant], tests: Path, folder: Path, *, say: bool = False) -> list[Outcome]:
+def try_all(
+    mutants: Sequence[Mutant], tests: Path, folder: Path, *, by: Sequence[str] = BY, say: bool = False
+) -> list[Outcome]:
     """Return what became of each; as many at a time as there are cores."""
     reasons = tomllib.loads(EQUIVALENT.read_text()).get("mutant", []) if EQUIVALENT.is_file() else []
     num_workers = os.cpu_count() or 1
     idle: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
     workspaces = [Workspace(folder / f"{number}", tests) for number in range(num_workers)]
-    covering = measure_coverage(workspaces[0])
+    covering = measure_coverage(workspaces[0], by)
     for workspace in workspaces:
         idle.put(workspace)
     saying = threading.Lock()
@@ -368,12 +371,14 @@ def report(outcomes: Sequence[Outcome]) -> tuple[str, float]:
     return "\n".join(lines), share
 
 
-def run(count: int, seed: int, tests: Path, only: str | None = None, *, say: bool = False) -> tuple[str, float]:
+def run(
+    count: int, seed: int, tests: Path, only: str | None = None, *, by: Sequence[str] = BY, say: bool = False
+) -> tuple[str, float]:
     """Try ``count`` mutants; return the table and the share caught."""
     modules = [only] if only else list(MODULES)
     sources = {name: (ROOT / MODULES[name]).read_text() for name in modules}
     with tempfile.TemporaryDirectory(prefix="tonearm-mutants-") as folder:
-        return report(try_all(sample(sources, count, seed), tests, Path(folder), say=say))
+        return report(try_all(sample(sources, count, seed), tests, Path(folder), by=by, say=say))
 
 
 def cases(folder: Path, *, quick: bool) -> Iterator[int]:
@@ -394,10 +399,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", choices=list(MODULES))
+    parser.add_argument("--by", nargs="+", default=BY, metavar="PATH", help="tests to try them by")
     parser.add_argument("--tests", type=Path, default=ROOT, help="the checkout whose tests are run")
     arguments = parser.parse_args()
     started = time.monotonic()
-    text, share = run(arguments.count, arguments.seed, arguments.tests, arguments.only, say=True)
+    text, share = run(arguments.count, arguments.seed, arguments.tests, arguments.only, by=arguments.by, say=True)
     print(f"\n{text}\n\n{share:.1%} caught in {time.monotonic() - started:.0f} s (goal {GOAL:.0%})")
     return 0 if share >= GOAL else 1
 
