@@ -1,10 +1,14 @@
-# make demo: set up, write a small library, tag it. make test: the whole suite.
+# make demo: set up, write a small library, tag it. make test-fast: on every save. make test: before a commit.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test processes side by side: more than cores, since much of what they do is waiting.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=15
 
-.PHONY: install demo demo-models test test-slow test-long lint bench bench-quick bench-all bench-scale clean
+.PHONY: install demo demo-models test-fast test test-slow test-all lint bench bench-quick bench-all bench-scale mutants clean
 
 install: $(STAMP)
 
@@ -27,14 +31,20 @@ demo-models: $(STAMP)
 		--tracker none --overwrite
 	$(BIN)/python -m tonearm.models.conversion src/tonearm/demo/models/genre src/tonearm/demo/models/tags
 
+# No Ray, no process, no server: under 90 seconds.
+test-fast: $(STAMP)
+	$(PYTEST) tests/unit -m fast -p no:schemathesis --durations=5
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(PYTEST) -m "not slow" $(SIDE_BY_SIDE)
 
+# Every proof that takes minutes; prints what each shows.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not long" --durations=15
+	$(PYTEST) -m slow $(SIDE_BY_SIDE)
 
-test-long: $(STAMP)
-	$(BIN)/python -m pytest -m long
+# Both at once, which packs them better.
+test-all: $(STAMP)
+	$(PYTEST) $(SIDE_BY_SIDE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -47,6 +57,10 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench --quick
+
+# Whether the fast tests notice mutants of the modules that the promises rest on; part of make bench.
+mutants: $(STAMP)
+	$(BIN)/python -m bench.mutants
 
 # Training, serving and worker processes as well.
 bench-all: $(STAMP)

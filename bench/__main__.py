@@ -1,7 +1,7 @@
 """What tonearm takes against what people use now, each timed in turns with its peer in one run.
 
 python -m bench              the goals: decoding, features, start-up, tagging at full size (under 20 minutes, two cores)
-python -m bench --quick      without the full-size models (under 4 minutes)
+python -m bench --quick      without the full-size models and the mutants (under 4 minutes); CI runs it
 python -m bench --all        training, serving and numbers of worker processes as well (half an hour more)
 python -m bench --only training
 """
@@ -13,7 +13,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import agreement, decoding, end_to_end, features, gpu, machine, serving, startup, tagging, training, workers
+from bench import (
+    agreement,
+    decoding,
+    end_to_end,
+    features,
+    gpu,
+    kept,
+    machine,
+    mutants,
+    serving,
+    startup,
+    tagging,
+    training,
+    workers,
+)
 from bench.figures import Figure, table
 
 GOALS = {
@@ -23,6 +37,7 @@ GOALS = {
     "tagging": tagging,
     "agreement": agreement,
     "gpu": gpu,
+    "mutants": mutants,
 }
 QUICK = {"demo": end_to_end}
 MORE = {"demo": end_to_end, "training": training, "serving": serving, "workers": workers}
@@ -53,8 +68,11 @@ def main() -> int:
                 if not section.is_right:
                     print(f"{name}: a result is wrong", file=sys.stderr)
     if figures:
-        print(table(figures), flush=True)
-        sections.insert(1, table(figures))
+        title = kept.QUICK if arguments.quick else "Goals"
+        print(table(figures, title), flush=True)
+        sections.insert(1, table(figures, title))
+        written = kept.RESULTS.read_text()
+        print("\n" + kept.beside(figures, kept.read(written).get(title, {}), kept.machine(written)), flush=True)
     if arguments.write:
         arguments.write.write_text("# Measured\n\n" + "\n\n".join(sections) + "\n")
     return 0 if is_right else 1

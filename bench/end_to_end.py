@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from bench.figures import Section
+from bench.figures import Figure, Section
 from bench.peers import run_peer
 from bench.runs import run_tag
 from tonearm import demo
@@ -73,7 +73,15 @@ def measure(case: Case, folder: Path) -> Section:
         f"Busy: {', '.join(f'{stage} {value:.1f} s' for stage, value in speed['busy_s'].items())} "
         f"in {speed['span_s']:.1f} s.",
     ]
-    return Section("\n".join(lines), difference < TOLERANCE)
+    own_rate = rate["tonearm tag, first byte to last row"]
+    figures = (
+        Figure(f"{case.name}: first byte to last row, of the forward passes alone", (own_rate / best,), None, "%"),
+        Figure(
+            f"{case.name}: first byte to last row, against a loop over transformers.pipeline",
+            (own_rate / rate["a loop over transformers.pipeline"],),
+        ),
+    )
+    return Section("\n".join(lines), difference < TOLERANCE, figures)
 
 
 def _tonearm(case: Case, out: Path) -> tuple[dict[str, Any], float]:

@@ -31,9 +31,9 @@ class Figure:
 
     def row(self) -> str:
         """Return the figure as a row of Markdown."""
-        goal = "" if self.goal is None else f"{'≤' if self.is_at_most else '≥'} {self._shown(self.goal)}"
-        spread = f"{self._shown(min(self.values))} to {self._shown(max(self.values))}"
-        return f"| {self.name} | {self._shown(self.median)} | {spread} ({len(self.values)}) | {goal} | {self._said()} |"
+        goal = "" if self.goal is None else f"{'≤' if self.is_at_most else '≥'} {self.shown(self.goal)}"
+        spread = f"{self.shown(min(self.values))} to {self.shown(max(self.values))}"
+        return f"| {self.name} | {self.shown(self.median)} | {spread} ({len(self.values)}) | {goal} | {self._said()} |"
 
     def _said(self) -> str:
         if self.goal is None:
@@ -41,7 +41,8 @@ class Figure:
         is_met = self.median <= self.goal if self.is_at_most else self.median >= self.goal
         return "met" if is_met else "missed"
 
-    def _shown(self, value: float) -> str:
+    def shown(self, value: float) -> str:
+        """Return a value with its unit."""
         if self.unit == "%":
             return f"{value:.1%}"
         return f"{value:.2f}{self.unit if self.unit == '×' else ' ' + self.unit}"
@@ -56,9 +57,9 @@ class Section:
     figures: tuple[Figure, ...] = ()
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """Return the table of goals."""
-    lines = ["## Goals", "", "| figure | median | spread (repeats) | goal | |", "|---|---:|---:|---:|---|"]
+def table(figures: Sequence[Figure], title: str) -> str:
+    """Return the table of goals under a heading."""
+    lines = [f"## {title}", "", "| figure | median | spread (repeats) | goal | |", "|---|---:|---:|---:|---|"]
     return "\n".join([*lines, *(figure.row() for figure in figures)])
 
 

@@ -31,7 +31,7 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "RAY_TMPDIR": folder, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **extra}
 
 
-def tonearm(*arguments: str | Path, timeout_s: float = 280, **extra: str) -> subprocess.CompletedProcess[str]:
+def tonearm(*arguments: str | Path, timeout_s: float = 600, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run ``tonearm ARGUMENTS`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tonearm", *map(str, arguments)],
@@ -54,7 +54,7 @@ def start_tonearm(*arguments: str | Path, **extra: str) -> subprocess.Popen[str]
     )
 
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 120, what: str = "the condition") -> None:
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 300, what: str = "the condition") -> None:
     """Return as soon as ``condition()`` holds."""
     ends = time.monotonic() + timeout_s
     while not condition():

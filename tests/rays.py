@@ -14,17 +14,20 @@ import psutil
 
 from tests.commands import EVEN_WORKERS, wait_for
 
+STORE_BYTES = 150 * 2**20
+
 
 class Nodes:
-    """A head without CPUs and some workers of two each, as ``ray.cluster_utils`` starts them."""
+    """A head, by default without CPUs, and some workers of two each, as ``ray.cluster_utils`` starts them."""
 
-    def __init__(self, folder: str, num_workers: int) -> None:
+    def __init__(self, folder: str, num_workers: int, head_cpus: int) -> None:
         from ray.cluster_utils import Cluster
 
         self.folder = folder
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "object_store_memory": 150 * 2**20},
+            # No dashboard: two clusters side by side would ask for the same port.
+            head_node_args={"num_cpus": head_cpus, "object_store_memory": STORE_BYTES, "include_dashboard": False},
         )
         self.workers = [self.add() for _ in range(num_workers)]
         self.cluster.wait_for_nodes()
@@ -36,7 +39,7 @@ class Nodes:
 
     def add(self) -> Any:
         """Start one more worker."""
-        return self.cluster.add_node(num_cpus=2, object_store_memory=150 * 2**20)
+        return self.cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
 
     def kill_node(self, node: Any) -> None:
         """Kill a node's raylet and all that runs on it, as a lost machine does."""
@@ -87,7 +90,7 @@ def kill_under(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def nodes(num_workers: int = 2, **environment: str) -> Iterator[Nodes]:
+def nodes(num_workers: int = 2, head_cpus: int = 0, **environment: str) -> Iterator[Nodes]:
     """Run a cluster until the block ends."""
     folder = tempfile.mkdtemp(prefix="tr-", dir="/tmp")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -100,7 +103,7 @@ def nodes(num_workers: int = 2, **environment: str) -> Iterator[Nodes]:
     }
     try:
         with mock.patch.dict(os.environ, kept | EVEN_WORKERS | settings | environment, clear=True):
-            running = Nodes(folder, num_workers)
+            running = Nodes(folder, num_workers, head_cpus)
         yield running
     finally:
         kill_under(folder)

@@ -95,7 +95,7 @@ class Server:
             found[:] = [line for line in lines if line["request_id"] == request_id]
             return bool(found)
 
-        wait_for(is_there, timeout_s=10, what=f"the log line of {request_id}")
+        wait_for(is_there, timeout_s=60, what=f"the log line of {request_id}")
         return found[0]
 
 

@@ -12,7 +12,7 @@ from tests.chaos.test_kill import assert_equal
 from tests.commands import finished_files, read_tracks, tonearm
 from tonearm.demo.library import write_library
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

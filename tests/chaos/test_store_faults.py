@@ -19,7 +19,7 @@ from tonearm.demo.library import write_library
 from tonearm.library import table
 from tonearm.library.sources import list_tracks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 CONFIG = "tracks_per_block = 2\n[fetch]\nstall_timeout_s = 2.0\nbackoff_s = 0.1\n"
 
@@ -113,7 +113,7 @@ def test_credentials_refused_for_a_while(
         fault.is_on = True
         wait_for(lambda: proxy.hits["refuse"] >= 10 or process.poll() is not None, what="ten refusals")
         fault.is_on = False
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode in (0, 4), errors
@@ -189,7 +189,7 @@ def test_an_object_that_changes_between_listing_and_reading(
         for path in paths:
             s3.put(bucket, {f"music/{path.name}": paths[0].read_bytes()})
         fault.is_on = False
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode in (0, 3), errors

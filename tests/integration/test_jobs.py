@@ -27,7 +27,7 @@ from tests.servers.hosts import Hosts, hosts
 from tests.servers.s3 import S3Server
 from tonearm.demo.library import write_library
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = ROOT / "docs" / "cluster.md"
@@ -70,11 +70,11 @@ class Cluster:
         """Start Ray as docs/cluster.md says, on each host."""
         ((_, head), (_, worker)) = runbook("head", "worker")
         self.start_node("head", head)
-        wait_for(lambda: self.ray("job", "list").returncode == 0, what="the job API", timeout_s=60)
+        wait_for(lambda: self.ray("job", "list").returncode == 0, what="the job API", timeout_s=180)
         # One after the other: the hosts share a disk, and Ray names its sockets by what it finds there.
         for count, name in enumerate(("node1", "node2"), 2):
             self.start_node(name, worker.replace("HEAD", self.hosts.addresses["head"]) + " --num-cpus=2")
-            wait_for(lambda: self.num_alive() == count, what=f"{count} nodes", timeout_s=60)  # noqa: B023
+            wait_for(lambda: self.num_alive() == count, what=f"{count} nodes", timeout_s=180)  # noqa: B023
 
     def start_node(self, name: str, line: str) -> None:
         """Start one host's Ray with a command of the runbook."""
@@ -127,7 +127,7 @@ class Cluster:
 
     def end_of(self, job: str) -> tuple[str, str]:
         """Wait until a job ends; return its state and its log."""
-        wait_for(lambda: self.state(job) not in ("PENDING", "RUNNING"), what=f"the end of {job}", timeout_s=240)
+        wait_for(lambda: self.state(job) not in ("PENDING", "RUNNING"), what=f"the end of {job}", timeout_s=600)
         return self.state(job), self.ray("job", "logs", job).stdout
 
 
@@ -258,7 +258,7 @@ def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music
     wait_for(lambda: marks(s3, place) >= 1 or cluster.state(job) == "SUCCEEDED", what="a finished file")
     assert cluster.state(job) == "RUNNING"
     cluster.hosts.cut_off("node2")
-    wait_for(lambda: cluster.num_alive() == 2, what="the head to miss the host", timeout_s=60)
+    wait_for(lambda: cluster.num_alive() == 2, what="the head to miss the host", timeout_s=180)
     state, log = cluster.end_of(job)
     if state != "SUCCEEDED":
         assert state == "FAILED" and "same command" in log, log

@@ -36,7 +36,7 @@ def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
     process = start_tonearm("tag", library, "--out", out, "--genre-model", genre, "--tag-model", tags, *options)
     memory = PeakMemory(process.pid)
     memory.start()
-    _, errors = process.communicate(timeout=250)
+    _, errors = process.communicate(timeout=600)
     memory.ended.set()
     memory.join()
     assert process.returncode == 0, errors

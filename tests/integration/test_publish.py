@@ -21,8 +21,6 @@ from tests.checkpoints import save_small
 from tests.commands import tonearm
 from tests.servers.hub import Hub, running_hub
 
-pytestmark = pytest.mark.timeout(200)
-
 CARD = """---
 library_name: transformers
 model-index:

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 
 from tests.commands import read_tracks, tonearm
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 RECIPE = Path(__file__).parents[2] / "recipes" / "small-ast.toml"
 
 

@@ -268,9 +268,9 @@ def test_a_client_that_hangs_up(server: Server, long_song: bytes) -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             head = f"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(long_song)}\r\n\r\n"
             connection.sendall(head.encode() + long_song)
-            wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] >= 1, timeout_s=20, what="the request")
-    wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=20, what="its end")
-    wait_for(lambda: server.metrics()['tonearm_waiting_windows{head="tags"}'] == 0, timeout_s=20, what="no work left")
+            wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] >= 1, timeout_s=90, what="the request")
+    wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=90, what="its end")
+    wait_for(lambda: server.metrics()['tonearm_waiting_windows{head="tags"}'] == 0, timeout_s=90, what="no work left")
     assert server.metrics()[name] == before + 3
 
 
@@ -397,7 +397,7 @@ def test_bulk_answers_as_it_goes_and_stops_with_its_client(server: Server, web: 
     ) as response:
         first = json.loads(next(response.iter_lines()))
         assert first["uri"] != f"{web.url}/music/stuck.wav"  # in order of completion
-    wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=30, what="the end of the work")
+    wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=90, what="the end of the work")
     num_read = sum(path in names for _, path in web.requests)
     assert num_read < len(names)
     assert sum(path in names for _, path in web.requests) == num_read

@@ -20,8 +20,6 @@ from tests.checkpoints import AST, save_small
 from tests.commands import read_tracks, tonearm
 from tonearm.library import schema
 
-pytestmark = pytest.mark.timeout(280)
-
 
 @pytest.fixture(scope="module")
 def library(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,9 +32,11 @@ def library(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tagged(library: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def tagged(
+    library: Path, tmp_path_factory: pytest.TempPathFactory, shared_ray: dict[str, str]
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     out = tmp_path_factory.mktemp("tagged-out")
-    return out, tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3")
+    return out, tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3", **shared_ray)
 
 
 def test_every_track_has_one_row(tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path) -> None:
@@ -98,25 +98,25 @@ def test_the_terminal_gets_only_what_a_person_needs(tagged: tuple[Path, subproce
 
 
 def test_a_second_run_has_nothing_to_do_and_the_status_still_tells(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path
+    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, shared_ray: dict[str, str]
 ) -> None:
     out, _ = tagged
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet") if "manifest" not in str(path)}
-    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3")
+    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3", **shared_ray)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("nothing to do: all 12 tracks")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet") if "manifest" not in str(path)} == before
-    strict = tonearm("tag", library, "--out", out, "--demo-models")
+    strict = tonearm("tag", library, "--out", out, "--demo-models", **shared_ray)
     assert strict.returncode == 3
     assert "3 of 12 tracks failed" in strict.stderr
 
 
 def test_other_settings_are_refused_before_anything_is_written(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path
+    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, shared_ray: dict[str, str]
 ) -> None:
     out, _ = tagged
     before = read_tracks(out)
-    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-windows", "1")
+    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-windows", "1", **shared_ray)
     assert run.returncode == 2
     assert "holds tracks tagged with other settings: genre_windows" in run.stderr
     assert "or another --out" in run.stderr
@@ -124,7 +124,11 @@ def test_other_settings_are_refused_before_anything_is_written(
 
 
 def test_new_changed_and_retried_tracks_only(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, songs: Path, tmp_path: Path
+    tagged: tuple[Path, subprocess.CompletedProcess[str]],
+    library: Path,
+    songs: Path,
+    tmp_path: Path,
+    shared_ray: dict[str, str],
 ) -> None:
     out = Path(shutil.copytree(tagged[0], tmp_path / "out"))
     before = {row["track_key"]: row for row in read_tracks(out, drop=()).to_pylist()}
@@ -134,7 +138,7 @@ def test_new_changed_and_retried_tracks_only(
     shutil.copy(other, library / "added.mp3")
     try:
         command = ["tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3", "--retry-errors"]
-        run = tonearm(*command)
+        run = tonearm(*command, **shared_ray)
     finally:
         (library / "empty.mp3").write_bytes(b"")
         (library / "added.mp3").unlink()
@@ -152,12 +156,12 @@ def test_new_changed_and_retried_tracks_only(
 
 
 @pytest.mark.slow
-def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
+def test_one_head_and_limits(library: Path, tmp_path: Path, shared_ray: dict[str, str]) -> None:
     """One head alone, --limit and --max-windows do what they say."""
     models = save_small(tmp_path / "hubert", "hubert"), save_small(tmp_path / "ast", AST)
     out = tmp_path / "out"
     options = ["--tag-model", models[1], "--genre-model", "none", "--max-windows", "1", "--limit", "4"]
-    run = tonearm("tag", library / "*" / "*", "--out", out, *options)
+    run = tonearm("tag", library / "*" / "*", "--out", out, *options, **shared_ray)
     assert run.returncode == 0, run.stderr
     rows = read_tracks(out).to_pylist()
     assert len(rows) == 4
@@ -213,13 +217,15 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str, son
 
 
 @pytest.mark.slow
-def test_weights_that_only_the_worker_reads_are_refused_in_one_line(songs: Path, tmp_path: Path) -> None:
+def test_weights_that_only_the_worker_reads_are_refused_in_one_line(
+    songs: Path, tmp_path: Path, shared_ray: dict[str, str]
+) -> None:
     """Weights that only a worker notices to be wrong end the run with one line."""
     model = save_small(tmp_path / "hubert", "hubert")
     weights = load_file(model / "model.safetensors")
     weights["classifier.weight"][0, 0] = float("nan")
     save_file(weights, model / "model.safetensors", {"format": "pt"})
-    run = tonearm("tag", songs, "--out", tmp_path / "out", "--genre-model", model, "--tag-model", "none")
+    run = tonearm("tag", songs, "--out", tmp_path / "out", "--genre-model", model, "--tag-model", "none", **shared_ray)
     assert run.returncode == 2, run.stderr
     assert "classifier.weight holds values that are not numbers" in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
@@ -260,7 +266,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_resumably_and_keeps_what_is_written(songs: Path, small_disk: Path) -> None:
+def test_a_full_disk_stops_resumably_and_keeps_what_is_written(
+    songs: Path, small_disk: Path, shared_ray: dict[str, str]
+) -> None:
     """A full disk ends a run with status 4 and one line, and every row written before stays."""
     settings = small_disk / "settings.toml"
     settings.write_text("tracks_per_block = 1\n")
@@ -269,13 +277,13 @@ def test_a_full_disk_stops_resumably_and_keeps_what_is_written(songs: Path, smal
     filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - 110_000))
     out = small_disk / "out"
     command = ["tag", songs, "--out", out, "--demo-models", "--config", settings]
-    run = tonearm(*command)
+    run = tonearm(*command, **shared_ray)
     assert run.returncode in (2, 4), run.stderr
     last = run.stderr.strip().splitlines()[-1]
     assert re.search(r"full|no space left", last), run.stderr
     assert "Traceback" not in run.stderr
     filler.unlink()
-    again = tonearm(*command)
+    again = tonearm(*command, **shared_ray)
     assert again.returncode == 0, again.stderr
     rows = read_tracks(out)
     assert rows.num_rows == 10 == len(set(rows["track_key"].to_pylist()))

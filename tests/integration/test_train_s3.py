@@ -12,7 +12,7 @@ from tests.commands import read_tracks, tonearm
 from tests.labelled import write_folders
 from tests.servers.s3 import S3Server
 
-pytestmark = [pytest.mark.timeout(280), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def test_a_collection_in_a_bucket_becomes_a_model_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:
