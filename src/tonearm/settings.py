@@ -89,12 +89,26 @@ class ModelSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClusterSettings:
+    """How long a run waits for a cluster that may recover, before it stops resumably.
+
+    Attributes:
+        head_timeout_s: without Ray's head node, which may be started again; Ray itself ends the driver after 150 s.
+        shrunk_timeout_s: unable to score or decode since nodes were lost, on a cluster that does not grow by itself.
+    """
+
+    head_timeout_s: Annotated[float, Gt(0), Le(120)] = 40.0
+    shrunk_timeout_s: Seconds = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
 class TagSettings:
     """One tagging run."""
 
     models: ModelSettings = ModelSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
+    cluster: ClusterSettings = ClusterSettings()
     max_windows: Positive | None = None
     workers: Positive | None = None
     limit: Positive | None = None

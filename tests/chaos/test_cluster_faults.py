@@ -171,7 +171,7 @@ with cluster.session(None):
     tally = start_tally()
     verdict = Verdict(tally)
     try:
-        with failing("DEST", verdict), watching(tally, Watcher(), [Asks()], HeadGuard(verdict, "DEST")):
+        with failing("DEST", verdict), watching(tally, Watcher(), [Asks()], HeadGuard(verdict, "DEST", 5.0)):
             threading.Event().wait(200)
     except Stopped as stopped:
         said = stopped.message
@@ -186,7 +186,7 @@ def test_a_head_that_leaves_a_question_unanswered(cluster: Nodes, tmp_path: Path
     driver = subprocess.Popen([sys.executable, "-c", ASKING, up], stdout=subprocess.PIPE, text=True, env=environment)
     wait_for(lambda: up.exists() or driver.poll() is not None, what="a driver that asks")
     cluster.kill_all()
-    said, _ = driver.communicate(timeout=140)
+    said, _ = driver.communicate(timeout=100)
     assert "the head of the cluster" in said and "Run the same command" in said
     assert driver.returncode == 0
 

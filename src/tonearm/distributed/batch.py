@@ -213,10 +213,11 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         before = cluster.spilled_bytes()
         forms = shipped_forms(run.settings, run.plans, layout)
         verdict = Verdict(tally)
-        guards: list[Guard] = [ClusterGuard(verdict, layout)]
+        guards: list[Guard] = [ClusterGuard(verdict, layout, settings.cluster.shrunk_timeout_s)]
         if run.stages.reader is None:
             guards.append(StoreGuard(verdict, todo, settings.fetch))
-        with failing(place, verdict), watching(tally, watcher, guards, HeadGuard(verdict, place)):
+        head = HeadGuard(verdict, place, settings.cluster.head_timeout_s)
+        with failing(place, verdict), watching(tally, watcher, guards, head):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
                 _execute_leg(run, leg, layout, per_block, tally, forms)
         return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before

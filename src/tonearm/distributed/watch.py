@@ -32,10 +32,6 @@ REFUSED_READS = 24
 NUM_PROBES, PROBES_AT_ONCE = 32, 8
 PROBE_S = 20.0
 RECORD_S = 15.0
-# How long a run may be stuck on a cluster that has lost nodes and does not grow by itself.
-SHRUNK_S = 60.0
-# A head that is started again may need some of it; see ``cluster.LONE_S``.
-HEAD_S = 40.0
 
 
 class Watcher(Protocol):
@@ -211,10 +207,10 @@ class StoreGuard:
 class ClusterGuard:
     """Stops a run that waits for ever because the cluster has shrunk and does not grow again."""
 
-    def __init__(self, verdict: Verdict, layout: cluster.Layout) -> None:
+    def __init__(self, verdict: Verdict, layout: cluster.Layout, timeout_s: float) -> None:
         self.verdict = verdict
         self.layout = layout
-        self.patience_s = max(SHRUNK_S, cluster.growth_s())
+        self.patience_s = max(timeout_s, cluster.growth_s())
         self.since: float | None = None
 
     def look(self, counts: Any) -> None:
@@ -238,21 +234,22 @@ class HeadGuard:
     It must not ask Ray anything, which may not answer any more.
     """
 
-    def __init__(self, verdict: Verdict, place: str) -> None:
+    def __init__(self, verdict: Verdict, place: str, timeout_s: float) -> None:
         self.verdict = verdict
         self.place = place
+        self.timeout_s = timeout_s
         self.address = cluster.head_address()
         self.since: float | None = None
 
     def look(self) -> None:
-        """End the run when nothing has listened at the head's address for ``HEAD_S``."""
+        """End the run when nothing has listened at the head's address for ``timeout_s``."""
         try:
             socket.create_connection(self.address, timeout=5).close()
         except OSError:
             self.since = self.since or time.monotonic()
         else:
             self.since = None
-        if self.since is None or time.monotonic() - self.since < HEAD_S or self.verdict.failure is not None:
+        if self.since is None or time.monotonic() - self.since < self.timeout_s or self.verdict.failure is not None:
             return
         where = "{}:{}".format(*self.address)
         message = f"the head of the cluster at {where} is gone; what is written in {self.place} stays"
