@@ -1,6 +1,6 @@
 """What tonearm takes against what people use now, each timed in turns with its peer in one run.
 
-python -m bench              the goals: decoding, features, start-up, tagging at full size (under 20 minutes, two cores)
+python -m bench              the goals: decoding, features, start-up, tagging at full size, mutants (half an hour)
 python -m bench --quick      without the full-size models and the mutants (under 4 minutes); CI runs it
 python -m bench --all        training, serving and numbers of worker processes as well (half an hour more)
 python -m bench --only training
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from bench import (
     agreement,
+    baseline,
     decoding,
     end_to_end,
     features,
     gpu,
-    kept,
     machine,
     mutants,
     serving,
@@ -68,11 +68,14 @@ def main() -> int:
                 if not section.is_right:
                     print(f"{name}: a result is wrong", file=sys.stderr)
     if figures:
-        title = kept.QUICK if arguments.quick else "Goals"
+        title = baseline.QUICK if arguments.quick else "Goals"
         print(table(figures, title), flush=True)
         sections.insert(1, table(figures, title))
-        written = kept.RESULTS.read_text()
-        print("\n" + kept.beside(figures, kept.read(written).get(title, {}), kept.machine(written)), flush=True)
+        written = baseline.RESULTS.read_text()
+        print(
+            "\n" + baseline.compare(figures, baseline.read(written).get(title, {}), baseline.machine(written)),
+            flush=True,
+        )
     if arguments.write:
         arguments.write.write_text("# Measured\n\n" + "\n\n".join(sections) + "\n")
     return 0 if is_right else 1

@@ -5,7 +5,7 @@ python -m bench.mutants --only lock         one module; --by tests/unit/test_loc
 python -m bench.mutants --tests TREE        with the tests of another checkout, to compare
 
 Cosmic Ray makes the mutants. Each is tried in a copy of the checkout, never in the checkout itself, by the fast tests
-that run the mutated line (coverage.py says which); a mutant that no test runs has survived.
+that run the mutated line (coverage.py says which); what only an import runs, by all tests of the module.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import ctypes
 import dataclasses
+import enum
 import multiprocessing
 import os
 import queue
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -30,6 +33,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import psutil
 
 from bench.figures import Figure, Section
 
@@ -67,7 +72,10 @@ PYTEST = [
 ]
 # What was imported before the fork cannot be rewritten any more, and need not be.
 PYTEST += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-SLACK_S, TIMES_OVER = 60.0, 20.0
+SLACK_S, TIMES_OVER = 30.0, 10.0
+# Tests that are run without a mutant first, and what a mutant may take of memory.
+CONTROLS, MEMORY_BYTES = 6, 16 * 2**30
+PR_SET_PDEATHSIG = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +98,7 @@ class Mutant:
     source: str
 
 
-def candidates(module: str, code: str) -> dict[tuple[int, int, str], list[tuple[str, int]]]:
+def candidates(code: str) -> dict[tuple[int, int, str], list[tuple[str, int]]]:
     """Return every mutation of ``code`` as (operator, occurrence), by its place and its kind."""
     import cosmic_ray.plugins
     from cosmic_ray.ast import ast_nodes, get_ast
@@ -111,9 +119,9 @@ def candidates(module: str, code: str) -> dict[tuple[int, int, str], list[tuple[
 
 
 def sample(sources: Mapping[str, str], count: int, seed: int) -> list[Mutant]:
-    """Return ``count`` mutants, each at a place of its own; a module has as many as it has places, as a share."""
-    places = [(module, place) for module, code in sources.items() for place in sorted(candidates(module, code))]
-    every = {module: candidates(module, code) for module, code in sources.items()}
+    """Return ``count`` mutants, each at a place of its own; modules get them in proportion to their places."""
+    every = {module: candidates(code) for module, code in sources.items()}
+    places = [(module, place) for module in sources for place in sorted(every[module])]
     draw = random.Random(seed)
     draw.shuffle(places)
     mutants: list[Mutant] = []
@@ -133,7 +141,7 @@ def _mutant(module: str, code: str, name: str, occurrence: int) -> Mutant | None
     from cosmic_ray.mutating import mutate_code
 
     changed = mutate_code(code, cosmic_ray.plugins.get_operator(name)(), occurrence)
-    if changed is None or _meaning(changed) == _meaning(code):
+    if changed is None or (meaning := _meaning(changed)) is None or meaning == _meaning(code):
         return None
     old, new = code.splitlines(), changed.splitlines()
     first = next(number for number, (left, right) in enumerate(zip(old, new, strict=False)) if left != right)
@@ -146,7 +154,7 @@ def _mutant(module: str, code: str, name: str, occurrence: int) -> Mutant | None
 
 
 def _meaning(code: str) -> str | None:
-    """Return the syntax tree without annotations and docstrings; None where it is not Python."""
+    """Return the syntax tree without annotations; None where it is not Python."""
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -163,7 +171,8 @@ class Workspace:
 
     def __init__(self, folder: Path, tests: Path) -> None:
         self.root = folder / "checkout"
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True, text=True).stdout
         for name in filter(None, names.split("\0")):
             if (ROOT / name).is_file() and not name.startswith("tests/"):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -184,37 +193,65 @@ class Workspace:
             path.write_text(before)
 
 
-def _run(root: str, arguments: Sequence[str], log: str) -> None:
-    """Run pytest in ``root``; the body of a process of its own."""
+def _run(root: str, arguments: Sequence[str], cpu_s: int) -> None:
+    """Run pytest in ``root`` and leave its exit status beside it; the body of a process of its own."""
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # linux/prctl.h
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    beside = Path(root).parent
     os.chdir(root)
     # Bytecode goes by seconds: two mutants of one second would be taken for one.
     sys.dont_write_bytecode = True
-    os.environ |= {"CI": "true", "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(os.path.dirname(root), "hypothesis")}
+    os.environ |= {"CI": "true", "HYPOTHESIS_STORAGE_DIRECTORY": str(beside / "hypothesis")}
     sys.path[:0] = [root, os.path.join(root, "src")]
-    number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    number = os.open(beside / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(number, 1), os.dup2(number, 2)
     import pytest
 
-    os._exit(int(pytest.main([*arguments])))
+    status = int(pytest.main([*arguments, f"--basetemp={beside / 'temp'}"]))
+    sys.stdout.flush()
+    (beside / "status").write_text(str(status))
+    os._exit(0)
 
 
-def run_tests(root: Path, arguments: Sequence[str], *, timeout_s: float) -> int | None:
-    """Return pytest's exit status in the checkout ``root``, or None when it took longer than ``timeout_s``."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+class Ended(enum.Enum):
+    """How a run of tests ended."""
+
+    PASSED = enum.auto()
+    FAILED = enum.auto()
+    DIED = enum.auto()  # by a signal, or for want of time or memory
+
+
+def run_tests(root: Path, arguments: Sequence[str], *, timeout_s: float) -> Ended:
+    """Run pytest in the checkout ``root``.
+
+    Raises:
+        RuntimeError: no test was run.
+    """
+    status_file = root.parent / "status"
+    status_file.unlink(missing_ok=True)
     listed = root.parent / "arguments"
     listed.write_text("\n".join(arguments) + "\n")
-    process = context.Process(target=_run, args=(str(root), [f"@{listed}"], str(root.parent / "log")))
-    process.start()
-    process.join(timeout_s)
-    if process.is_alive():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
-        return None
-    return process.exitcode
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_run, args=(str(root), [f"@{listed}"], int(timeout_s) + 1))
+    with _starting:  # multiprocessing's own list of children is not made for threads
+        process.start()
+    waits_until = time.monotonic() + timeout_s
+    while not status_file.exists() and time.monotonic() < waits_until and psutil.pid_exists(process.pid or 0):
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    with _starting:
+        process.join(10)
+    text = status_file.read_text() if status_file.exists() else ""
+    if text == "5":
+        raise RuntimeError(f"no test was run in {root}: {(root.parent / 'log').read_text(errors='replace')[-2000:]}")
+    return Ended.DIED if not text else Ended.PASSED if text == "0" else Ended.FAILED
+
+
+_starting = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,13 +285,12 @@ def measure_coverage(workspace: Workspace, by: Sequence[str]) -> Covering:
     settings.write_text(f"[run]\ndata_file={data}\nrelative_files=true\ninclude={covered}\n")
     command = [*PYTEST, "-m", "fast", *by, f"--junitxml={report}", "-o", "junit_family=xunit1"]
     command += ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
-    status = run_tests(workspace.root, command, timeout_s=900)
-    if status != 0:
-        raise SystemExit(f"the fast tests fail without any mutant (status {status}):\n{_log(workspace)[-3000:]}")
+    if run_tests(workspace.root, command, timeout_s=1800) is not Ended.PASSED:
+        raise SystemExit(f"the fast tests fail without any mutant:\n{_log(workspace)[-3000:]}")
     measured = coverage.CoverageData(str(data))
     measured.read()
     by_line = {
-        (path, line): frozenset(context.partition("|")[0] for context in contexts)
+        (path, line): frozenset(context.rpartition("|")[0] for context in contexts)
         for path in MODULES.values()
         for line, contexts in measured.contexts_by_lineno(path).items()
     }
@@ -300,8 +336,16 @@ def is_caught(workspace: Workspace, mutant: Mutant, covering: Covering) -> bool:
         return False
     expected_s = sum(covering.seconds.get(name, 0.1) for name in tests)
     with workspace.holding(mutant):
-        status = run_tests(workspace.root, [*PYTEST, *tests], timeout_s=SLACK_S + TIMES_OVER * expected_s)
-    return status != 0
+        ended = run_tests(workspace.root, [*PYTEST, *tests], timeout_s=SLACK_S + TIMES_OVER * expected_s)
+    return ended is not Ended.PASSED
+
+
+def check_controls(workspace: Workspace, mutants: Sequence[Mutant], covering: Covering) -> None:
+    """Run the tests of some mutants without any change: they must pass, or a catch would prove nothing."""
+    for mutant in mutants[:CONTROLS]:
+        unchanged = dataclasses.replace(mutant, source=(ROOT / MODULES[mutant.module]).read_text())
+        if is_caught(workspace, unchanged, covering):
+            raise SystemExit(f"tests of {mutant.module} fail without any mutant:\n{_log(workspace)[-3000:]}")
 
 
 def equivalent(mutant: Mutant, reasons: Sequence[Mapping[str, str]]) -> str | None:
@@ -322,17 +366,18 @@ class Outcome:
 
 
 def try_all(
-    mutants: Sequence[Mutant], tests: Path, folder: Path, *, by: Sequence[str] = BY, say: bool = False
+    mutants: Sequence[Mutant], tests: Path, folder: Path, *, by: Sequence[str] = BY, print_survivors: bool = False
 ) -> list[Outcome]:
     """Return what became of each; as many at a time as there are cores."""
-    reasons = tomllib.loads(EQUIVALENT.read_text()).get("mutant", []) if EQUIVALENT.is_file() else []
+    reasons = tomllib.loads(EQUIVALENT.read_text())["mutant"]
     num_workers = os.cpu_count() or 1
     idle: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
     workspaces = [Workspace(folder / f"{number}", tests) for number in range(num_workers)]
     covering = measure_coverage(workspaces[0], by)
+    check_controls(workspaces[0], mutants, covering)
     for workspace in workspaces:
         idle.put(workspace)
-    saying = threading.Lock()
+    printing = threading.Lock()
 
     def attempt(mutant: Mutant) -> Outcome:
         reason = equivalent(mutant, reasons)
@@ -341,8 +386,8 @@ def try_all(
             caught = is_caught(workspace, mutant, covering)
         finally:
             idle.put(workspace)
-        if say and not caught:
-            with saying:
+        if print_survivors and not caught:
+            with printing:
                 print(f"survived: {mutant.module}:{mutant.lines[0]} {mutant.operator}")
                 print(f"    {mutant.before}\n    {mutant.after}", *([f"    # {reason}"] if reason else ()), flush=True)
         return Outcome(mutant, caught, reason)
@@ -372,13 +417,21 @@ def report(outcomes: Sequence[Outcome]) -> tuple[str, float]:
 
 
 def run(
-    count: int, seed: int, tests: Path, only: str | None = None, *, by: Sequence[str] = BY, say: bool = False
+    count: int,
+    seed: int,
+    tests: Path,
+    only: str | None = None,
+    *,
+    by: Sequence[str] = BY,
+    print_survivors: bool = False,
 ) -> tuple[str, float]:
     """Try ``count`` mutants; return the table and the share caught."""
     modules = [only] if only else list(MODULES)
     sources = {name: (ROOT / MODULES[name]).read_text() for name in modules}
     with tempfile.TemporaryDirectory(prefix="tonearm-mutants-") as folder:
-        return report(try_all(sample(sources, count, seed), tests, Path(folder), by=by, say=say))
+        return report(
+            try_all(sample(sources, count, seed), tests, Path(folder), by=by, print_survivors=print_survivors)
+        )
 
 
 def cases(folder: Path, *, quick: bool) -> Iterator[int]:
@@ -404,7 +457,9 @@ def main() -> int:
     parser.add_argument("--tests", type=Path, default=ROOT, help="the checkout whose tests are run")
     arguments = parser.parse_args()
     started = time.monotonic()
-    text, share = run(arguments.count, arguments.seed, arguments.tests, arguments.only, by=arguments.by, say=True)
+    text, share = run(
+        arguments.count, arguments.seed, arguments.tests, arguments.only, by=arguments.by, print_survivors=True
+    )
     print(f"\n{text}\n\n{share:.1%} caught in {time.monotonic() - started:.0f} s (goal {GOAL:.0%})")
     return 0 if share >= GOAL else 1
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import lanes
@@ -13,6 +14,9 @@ from tests.commands import EVEN_WORKERS
 
 # Before any test imports Ray.
 os.environ.update(EVEN_WORKERS)
+# A busy machine is no failure; in CI and for mutants the same examples each time.
+hypothesis.settings.register_profile("tonearm", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("tonearm")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -1,7 +1,8 @@
 """The lanes of the suite: what runs on every save, before a commit, and in CI.
 
 A test under ``tests/unit`` is *fast*: it starts no process, no server and no Ray, and ``make test-fast`` runs it. One
-that must start something there is marked ``processes``. Python's own audit events hold fast tests to that.
+that must start something there is marked ``processes``. Python's audit events hold fast tests to that; spawning by
+multiprocessing raises none.
 
 *Slow* tests take minutes; CI runs every one of them, and prints what each shows and how long it took.
 """
@@ -18,11 +19,11 @@ import pytest
 
 UNIT = Path(__file__).parent / "unit"
 # What starting a process or a server comes down to.
-STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "socket.bind"}
+START_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "socket.bind"}
 NOT_FAST = ("processes", "slow")
 SHOWS = "shows"
 # Modules by how long they take, the longest first: side by side, the last one to begin decides when all are done.
-LONGEST = (
+LONGEST_MODULES = (
     *("test_cluster_faults", "test_jobs", "test_store_faults", "test_train_command", "test_score_parity"),
     *("test_kill_training", "test_real_recordings", "test_kill", "test_s3", "test_real_training", "test_serve_guarded"),
     *(
@@ -63,7 +64,7 @@ def _shows(item: pytest.Item) -> str:
 
 def longest_first(items: list[pytest.Item]) -> None:
     """Order the modules so that the longest begin first; tests of one module stay together, in their order."""
-    place = {name: number for number, name in enumerate(LONGEST)}
+    place = {name: number for number, name in enumerate(LONGEST_MODULES)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
@@ -104,14 +105,14 @@ def kept_in_lane(item: pytest.Item) -> Iterator[None]:
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    if _running and event in STARTING:
+    if _running and event in START_EVENTS:
         raise RuntimeError(
             f"{_running[-1]} is a fast test and may start nothing, but {event}{arguments[:1]} was called; mark it "
             "`processes`, or test the part that starts nothing"
         )
 
 
-def _hook(installed: list[bool] = []) -> None:  # noqa: B006  an audit hook is never taken away again
+def _hook(installed: list[bool] = []) -> None:  # noqa: B006  an audit hook cannot be removed
     if not installed:
         sys.addaudithook(_refuse)
         installed.append(True)

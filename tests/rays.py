@@ -99,7 +99,6 @@ def nodes(num_workers: int = 2, head_cpus: int = 0, **environment: str) -> Itera
         "RAY_TMPDIR": folder,
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
     }
     try:
         with mock.patch.dict(os.environ, kept | EVEN_WORKERS | settings | environment, clear=True):

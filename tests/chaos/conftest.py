@@ -13,7 +13,7 @@ from tests.commands import read_tracks, tonearm
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("settings") / "small-blocks.toml"
-    path.write_text("tracks_per_block = 2\n[cluster]\nhead_timeout_s = 10\nshrunk_timeout_s = 15\n")
+    path.write_text("tracks_per_block = 2\n[cluster]\nhead_timeout_s = 10\n")
     return path
 
 

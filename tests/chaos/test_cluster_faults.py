@@ -145,6 +145,7 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
     job.cluster.kill_all()
     status, errors = job.end()
     assert status == 4, errors
+    assert "has been gone for 10 s" in errors.splitlines()[-1], "cluster.head_timeout_s of the settings"
     assert "same command" in errors.splitlines()[-1]
     local = tonearm(*job.arguments)  # anywhere: here without any cluster
     assert local.returncode == 0, local.stderr

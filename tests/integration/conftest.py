@@ -15,6 +15,7 @@ from tests.servers.s3 import S3Server
 from tests.servers.swift_s3 import ServerUnavailable
 from tests.servers.swift_s3 import start as start_swift
 from tests.servers.swift_s3 import stop as stop_swift
+from tonearm.distributed.cluster import local_cpus
 
 
 def _serve(
@@ -53,11 +54,11 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     yield from _serve(tmp_path_factory.mktemp("ceph"), start_ceph, stop_ceph, None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_ray() -> Iterator[dict[str, str]]:
-    """What a command's environment needs to join one Ray, with as many CPUs as a local one, that tests share.
+    """What a command's environment needs to join one Ray that a module's tests share, with a local one's CPUs.
 
     Starting one of its own takes a third of a short command's processor time.
     """
-    with nodes(num_workers=0, head_cpus=4, HF_HUB_OFFLINE="1") as running:
+    with nodes(num_workers=0, head_cpus=local_cpus(None), HF_HUB_OFFLINE="1") as running:
         yield {"RAY_ADDRESS": running.address, "RAY_AUTH_MODE": "disabled"}

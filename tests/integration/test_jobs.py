@@ -61,7 +61,7 @@ class Cluster:
             **store,
             **EVEN_WORKERS,
         }
-        self.node_env |= {**EVEN_WORKERS, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        self.node_env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         # What the person has: the address and the token, and no key to the bucket.
         self.person_env = {**kept, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         self.person_env |= {"RAY_ADDRESS": f"http://{hosts.addresses['head']}:8265", "COLUMNS": "200"}

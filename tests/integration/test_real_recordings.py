@@ -14,14 +14,14 @@ from tests.commands import PeakMemory, read_tracks, start_tonearm, tonearm
 from tests.servers.s3 import S3Server
 from tonearm.library.sources import list_tracks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LIMIT_BYTES = 2 * 2**30
 
 
 def test_every_recording_has_one_row(shared_audio: Path, tmp_path: Path) -> None:
     """Hundreds of real and broken recordings: a row for each, with the code that the index names."""
     listed = {ref.uri for ref in list_tracks([str(shared_audio)])}
-    run = tonearm("tag", shared_audio, "--out", tmp_path / "out", "--demo-models", timeout_s=800)
+    run = tonearm("tag", shared_audio, "--out", tmp_path / "out", "--demo-models", timeout_s=1500)
     assert run.returncode == 0, run.stderr
     rows = {row["uri"]: row for row in read_tracks(tmp_path / "out").to_pylist()}
     table = pq.read_table(tmp_path / "out" / "tracks", columns=["track_key"])
@@ -63,7 +63,7 @@ def test_full_size_models_from_a_bucket_to_a_bucket(
     )
     memory = PeakMemory(process.pid)
     memory.start()
-    _, errors = process.communicate(timeout=800)
+    _, errors = process.communicate(timeout=1500)
     memory.ended.set()
     memory.join()
     assert process.returncode == 0, errors

@@ -32,11 +32,10 @@ def library(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tagged(
-    library: Path, tmp_path_factory: pytest.TempPathFactory, shared_ray: dict[str, str]
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def tagged(library: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """What most people run: a Ray of its own, on this machine."""
     out = tmp_path_factory.mktemp("tagged-out")
-    return out, tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3", **shared_ray)
+    return out, tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3")
 
 
 def test_every_track_has_one_row(tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.servers.debian import install
-from tests.servers.swift_s3 import ServerUnavailable, end_with_parent, free_ports
+from tests.servers.swift_s3 import ServerFailed, ServerUnavailable, end_with_parent, free_ports
 
 ACCESS_KEY, SECRET_KEY = "test", "test-secret"
 PACKAGES = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "ceph-common")
@@ -89,7 +89,7 @@ def start(folder: Path, *, die_with_parent: bool = False) -> dict[str, str]:
         _bring_up(folder, conf, fsid, mon_port, endpoint, die_with_parent)
     except (ServerUnavailable, subprocess.SubprocessError) as error:
         stop(folder)
-        raise ServerUnavailable(f"Ceph did not come up ({error}); see {folder / 'log'}") from None
+        raise ServerFailed(f"Ceph did not come up ({error}); see {folder / 'log'}") from None
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,

@@ -1,8 +1,13 @@
+"""Which URIs are read for a stranger, which redirects are followed, and to which addresses."""
+
 from __future__ import annotations
 
 import asyncio
+import socket
+from typing import Any
 
 import pytest
+from aiohttp.resolver import ThreadedResolver
 
 from tonearm.errors import FetchError, RequestError, SettingsError
 from tonearm.library.allowed_uris import AllowedUris, public_resolver
@@ -21,6 +26,15 @@ ALLOWED = AllowedUris(["s3://music/flac/", "https://cdn.example.org/a/", "http:/
         "http://10.0.0.5:9000/open/a.wav",
         "gs://all/of/it.ogg",
         "s3://music/flac/a..b.flac",
+        "s3://music/flac/...",
+        "s3://music/flac/",
+        "S3N://music/flac/Zoë/ü.flac",
+        "https://cdn.example.org/a/b.mp3#t=1?x#../y",
+        "https://cdn.example.org/a/b.mp3?x=1#../y",
+        "http://10.0.0.5:9000/open",
+        "http://10.0.0.5:9000/open/",
+        "gs://all",
+        "gs://all/",
     ],
 )
 def test_what_is_under_a_prefix(uri: str) -> None:
@@ -54,6 +68,26 @@ def test_what_is_under_a_prefix(uri: str) -> None:
         "hf://datasets/a/b",
         "data:audio/wav;base64,AAAA",
         "s3://music/flac/" + "a" * 5000,
+        "s3://music/flac",
+        "s3://music/a.flac",
+        "s3://music",
+        "s3://Music/flac/a.flac",
+        "s3://music/Flac/a.flac",
+        "s3://musi/flac/a.flac",
+        "s3://music:443/flac/a.flac",
+        "gs://music/flac/a.flac",
+        "https://cdn.example.org/A/b.mp3",
+        "https://cdn.example.org/0/b.mp3",
+        "https://cdn.example.org/b\\c.mp3",
+        "https://cdn.example.org/a/b\\c.mp3",
+        "https://cdn.example.org/a/b\tc.mp3",
+        "https://cdn.example.org/a/b\u202ec.mp3",
+        "https://cdn.example.org#/a/b.mp3",
+        "https://cdn.example.org:80/a/b.mp3",
+        "https://cdn.example.org:443:443/a/b.mp3",
+        "https://cdn.example.org",
+        "http://10.0.0.5:9000/ope",
+        "http://10.0.0.5:9000/",
     ],
 )
 def test_what_is_not(uri: str) -> None:
@@ -62,14 +96,119 @@ def test_what_is_not(uri: str) -> None:
     assert (caught.value.code, caught.value.http_status) == ("uri_not_allowed", 403)
 
 
+def escaped(text: str, times: int) -> str:
+    """Return ``text`` with every character as ``%`` and two digits, and the percent signs ``times`` - 1 times more."""
+    if not times:
+        return text
+    return "".join(f"%{ord(letter):02x}" for letter in text).replace("%", "%" + "25" * (times - 1))
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+@pytest.mark.parametrize("part", [".", ".."])
+@pytest.mark.parametrize("around", ["{}/a.mp3", "b/{}/a.mp3", "b/{}", "b%5c{}%5ca.mp3", "b%2f{}%2Fa.mp3", "{}?x=1"])
+def test_dots_are_refused_however_a_server_may_decode_them(around: str, part: str, times: int) -> None:
+    assert not ALLOWED.covers("https://cdn.example.org/a/" + around.format(escaped(part, times)))
+    assert ALLOWED.covers("https://cdn.example.org/a/" + around.format(escaped("b", times)))
+
+
+def test_dots_are_looked_for_in_two_decodings_and_are_a_name_in_a_third() -> None:
+    found = [ALLOWED.covers(f"s3://music/flac/{escaped('..', times)}/a.flac") for times in range(5)]
+    assert found == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("nul", ["%00", "%2500", "\x00"])
+def test_what_would_end_a_name_early_is_refused(nul: str) -> None:
+    assert not ALLOWED.covers(f"s3://music/flac/a.flac{nul}.mp3")
+    assert not ALLOWED.covers(f"s3://music/flac/a.flac{nul}")
+
+
+def test_a_uri_has_4096_characters_at_most() -> None:
+    begins = "s3://music/flac/"
+    assert ALLOWED.covers(begins + "a" * (4096 - len(begins)))
+    assert not ALLOWED.covers(begins + "a" * (4097 - len(begins)))
+
+
+def test_a_refusal_shows_the_beginning_of_the_uri() -> None:
+    begins = "s3://secret/"
+    with pytest.raises(RequestError) as caught:
+        ALLOWED.check(begins + "a" * 300)
+    assert caught.value.message == f"{begins}{'a' * (200 - len(begins))} is not under a prefix that is read here"
+    with pytest.raises(RequestError) as caught:
+        ALLOWED.check("https://user:pass@evil.org/a?token=b")
+    assert caught.value.message == "https://evil.org/a is not under a prefix that is read here"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "uri"),
+    [
+        ("https://host:443/a/", "https://host/a/1"),
+        ("https://host/a/", "https://host:443/a/1"),
+        ("HTTPS://HOST/a/", "https://host/a/1"),
+        ("http://host:80/a/", "http://host/a/1"),
+        ("http://host/a/", "http://host:80/a/1"),
+        ("http://host:443/a/", "http://host:443/a/1"),
+        ("https://host:80/a/", "https://host:80/a/1"),
+        ("https://host", "https://host/any"),
+        ("https://host/a/?x#y", "https://host/a/1?z"),
+        ("s3://bucket:80/a", "s3://bucket:80/a/1"),
+        ("s3://bucket/a?b#c/", "s3://bucket/a?b#c/1"),
+        ("abfss://box/a", "az://box/a/1"),
+    ],
+)
+def test_two_ways_to_write_one_place(prefix: str, uri: str) -> None:
+    assert AllowedUris([prefix]).covers(uri)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "uri"),
+    [
+        ("http://host:443/a/", "http://host/a/1"),
+        ("http://host/a/", "http://host:443/a/1"),
+        ("https://host:80/a/", "https://host/a/1"),
+        ("https://host/a/", "http://host/a/1"),
+        ("http://host/a/", "https://host/a/1"),
+        ("s3://bucket:80/a", "s3://bucket/a/1"),
+        ("s3://bucket/a?b/", "s3://bucket/a/1"),
+        ("s3://b/a/", "s3://a/a/1"),
+        ("s3://b/a/", "s3://c/a/1"),
+        ("https://me:pass@host/a/", "https://host/a/1"),
+        ("https://me:pass@host/a/", "https://me:pass@host/a/1"),  # no password of a client's is ever sent
+    ],
+)
+def test_two_places(prefix: str, uri: str) -> None:
+    assert not AllowedUris([prefix]).covers(uri)
+
+
+def test_each_prefix_counts_for_itself() -> None:
+    both = AllowedUris(["s3://one/a/", "s3://two/b/"])
+    assert [both.covers(f"s3://{rest}/1") for rest in ("one/a", "two/b", "one/b", "two/a")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_nothing_is_allowed_by_default() -> None:
     assert not AllowedUris([]).covers("s3://music/a.flac")
 
 
-@pytest.mark.parametrize("prefix", ["/music", "file:///music", "music", "s3://", "https://host?a/", "hf://datasets/x"])
-def test_prefixes_that_are_none(prefix: str) -> None:
-    with pytest.raises(SettingsError, match="expected a prefix such as"):
-        AllowedUris([prefix])
+@pytest.mark.parametrize(
+    ("prefix", "shown"),
+    [
+        *((same, same) for same in ("/music", "file:///music", "file://host/music", "music", "s3://", "s3:///a", "")),
+        *((same, same) for same in ("hf://datasets/x", "ftp://host/a", "https:///a")),
+        ("https://host?a/", "https://host"),
+        ("https://host#a/", "https://host"),
+    ],
+)
+def test_prefixes_that_are_none(prefix: str, shown: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        AllowedUris(["s3://music/", prefix])
+    assert caught.value.message == (
+        f"serve.allow_uris: got '{shown}', expected a prefix such as s3://bucket/folder/ or https://host/folder/; "
+        "local files are never read for a client"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,16 +222,80 @@ def test_prefixes_that_are_none(prefix: str) -> None:
         "ftp://example.org/a",
         "file:///etc/passwd",
         "https:///a",
+        "ftp://1.1.1.1/a",
+        "s3://secret/a",
+        "gs://alls/a",
+        "http://0.0.0.0/a",
+        "http://10.0.0.5:9000/opened",
+        "http://10.0.0.5:9000/open/../a",
+        "//cdn.example.org/a/b.mp3",
+        "",
     ],
 )
 def test_redirects_that_are_not_followed(url: str) -> None:
-    with pytest.raises(FetchError, match="which is not read here"):
+    with pytest.raises(FetchError) as caught:
         ALLOWED.check_redirect(url)
+    assert caught.value.message == f"redirected to {url}, which is not read here"
+    assert (caught.value.code, caught.value.http_status) == ("access_denied", 403)
 
 
-def test_redirects_that_are() -> None:
-    assert ALLOWED.check_redirect("http://10.0.0.5:9000/open/b.wav")
-    assert not ALLOWED.check_redirect("https://1.1.1.1/a.mp3")
+def test_a_refused_redirect_shows_its_beginning_without_what_may_be_secret() -> None:
+    with pytest.raises(FetchError) as caught:
+        ALLOWED.check_redirect("ftp://example.org/" + "a" * 300)
+    assert caught.value.message == f"redirected to ftp://example.org/{'a' * 182}, which is not read here"
+    with pytest.raises(FetchError) as caught:
+        ALLOWED.check_redirect("http://user:pass@127.0.0.1/a?token=b")
+    assert caught.value.message == "redirected to http://127.0.0.1/a, which is not read here"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.5:9000/open/b.wav", "https://cdn.example.org/a/b.mp3?signature=x", "gs://all/a.ogg"]
+)
+def test_redirects_to_where_the_operator_allows(url: str) -> None:
+    assert ALLOWED.check_redirect(url) is True
+
+
+@pytest.mark.parametrize(
+    "url", ["https://1.1.1.1/a.mp3", "http://[2606:4700::1111]/a", "https://example.org/a", "http://localhost/a"]
+)
+def test_redirects_that_are_followed_only_to_a_public_address(url: str) -> None:
+    assert ALLOWED.check_redirect(url) is False
+
+
+def test_only_public_addresses_of_a_name_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = ["10.0.0.5", "1.1.1.1", "127.0.0.1", "::1", "2606:4700::1111", "fd00::1", "169.254.169.254", "8.8.8.8"]
+    asked: list[tuple[object, ...]] = []
+
+    async def resolve(self: ThreadedResolver, *arguments: object) -> list[dict[str, Any]]:
+        asked.append(arguments)
+        return [{"hostname": "example.org", "host": host, "port": 443} for host in hosts]
+
+    async def run() -> list[Any]:
+        resolver = public_resolver()
+        await resolver.resolve("example.org")
+        return await resolver.resolve("example.org", 443, socket.AF_UNSPEC)
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    found = asyncio.run(run())
+    assert found == [
+        {"hostname": "example.org", "host": host, "port": 443} for host in ("1.1.1.1", "2606:4700::1111", "8.8.8.8")
+    ]
+    assert asked == [("example.org", 0, socket.AF_INET), ("example.org", 443, socket.AF_UNSPEC)]
+
+
+@pytest.mark.parametrize("hosts", [[], ["10.0.0.5"], ["127.0.0.1", "::1"]])
+def test_a_name_without_a_public_address_is_refused(monkeypatch: pytest.MonkeyPatch, hosts: list[str]) -> None:
+    async def resolve(self: ThreadedResolver, *arguments: object) -> list[dict[str, Any]]:
+        return [{"host": host} for host in hosts]
+
+    async def run() -> None:
+        await public_resolver().resolve("intranet.example.org", 80)
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    with pytest.raises(FetchError) as caught:
+        asyncio.run(run())
+    assert caught.value.message == "redirected to intranet.example.org, which has no public address"
+    assert (caught.value.code, caught.value.http_status) == ("access_denied", 403)
 
 
 def test_a_name_for_a_private_address_is_not_resolved() -> None:

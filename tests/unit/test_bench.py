@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from bench import __main__ as bench
-from bench import kept
+from bench import baseline
 from bench.figures import Figure, Section
 
 
@@ -47,15 +47,15 @@ Machine: A Processor (avx2), 2 cores; Python 3.11
 
 
 def test_what_is_written_down_is_read_by_its_heading() -> None:
-    found = kept.read(WRITTEN)
-    assert found["Goals"] == {"how fast": kept.Kept(9.0, 8.0, 9.5)}
+    found = baseline.read(WRITTEN)
+    assert found["Goals"] == {"how fast": baseline.Recorded(9.0, 8.0, 9.5, 5)}
     assert found["Quick"] == {
-        "how fast": kept.Kept(2.05, 2.03, 2.10),
-        "how much more": kept.Kept(6.5, 1.4, 7.7),
-        "`--help`, of many": kept.Kept(1234.11, 1200.0, 1300.16),
+        "how fast": baseline.Recorded(2.05, 2.03, 2.10, 7),
+        "how much more": baseline.Recorded(6.5, 1.4, 7.7, 5),
+        "`--help`, of many": baseline.Recorded(1234.11, 1200.0, 1300.16, 7),
     }
-    assert kept.machine(WRITTEN) == "A Processor (avx2), 2 cores"
-    assert kept.machine("") == "a machine that is not named"
+    assert baseline.machine(WRITTEN) == "A Processor (avx2), 2 cores"
+    assert baseline.machine("") == "a machine that is not named"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_is_written_down_is_read_by_its_heading() -> None:
     ],
 )
 def test_a_figure_that_is_worse_than_its_whole_spread_has_fallen(figure: Figure, has_fallen: bool) -> None:
-    text = kept.beside([figure], kept.read(WRITTEN)["Quick"], "there")
+    text = baseline.compare([figure], baseline.read(WRITTEN)["Quick"], "there")
     assert ("| fell |" in text) is has_fallen
     assert (f"Fell by more than their spread: {figure.name}" in text) is has_fallen
     assert ("None fell by more than its spread" in text) is not has_fallen
@@ -79,15 +79,26 @@ def test_a_figure_that_is_worse_than_its_whole_spread_has_fallen(figure: Figure,
 
 def test_each_figure_stands_beside_the_one_that_is_kept() -> None:
     figures = [Figure("how much more", (0.05, 0.06, 0.07), unit="%", is_at_most=True), Figure("new", (1.0,))]
-    text = kept.beside(figures, kept.read(WRITTEN)["Quick"], "A Processor")
+    text = baseline.compare(figures, baseline.read(WRITTEN)["Quick"], "A Processor")
     assert text.startswith("## Beside bench/RESULTS.md (A Processor)")
     assert "| how much more | 6.0% | 6.5% | 1.4% to 7.7% |  |" in text
     assert "| new | 1.00× | none | | |" in text
+    assert "1 of 2 figures compared" in text
+    nothing = baseline.compare(figures, {}, "A Processor")
+    assert "0 of 2 figures compared" in nothing and "None fell" not in nothing
 
 
-def test_every_quick_figure_that_is_kept_can_be_read() -> None:
-    """The tables that the repository keeps are of the shape that is read."""
-    found = kept.read(kept.RESULTS.read_text())
-    assert len(found["Goals"]) >= 14
-    assert found["Goals"]["`tonearm --help`"].median < 1
-    assert "(avx" in kept.machine(kept.RESULTS.read_text())
+def test_what_was_measured_once_is_not_judged() -> None:
+    once = {"how fast": baseline.Recorded(2.0, 2.0, 2.0, 1)}
+    text = baseline.compare([Figure("how fast", (1.0,))], once, "there")
+    assert "| measured once |" in text and "fell |" not in text
+
+
+def test_the_recorded_figures_can_be_read() -> None:
+    """The tables that the repository has are of the shape that is read."""
+    text = baseline.RESULTS.read_text()
+    tables = baseline.read(text)
+    assert len(tables["Goals"]) >= 14
+    assert tables["Goals"]["`tonearm --help`"].median < 1
+    assert len(tables[baseline.QUICK]) >= 8
+    assert baseline.machine(text) != baseline.machine("")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +17,14 @@ import pytest
 from tests.tables import make_tracks
 from tonearm.errors import DestinationError
 from tonearm.library import compaction, runs, stores, table, track_files
+from tonearm.library.compaction import Compacted
 from tonearm.library.runs import Destination
 from tonearm.library.schema import TRACKS
+from tonearm.library.track_files import TrackFile
 
 NUM_ROWS, ROWS_A_FILE = 600, 20
+NUM_FILES = NUM_ROWS // ROWS_A_FILE
+MIB, GIB = 2**20, 2**30
 FACTS = {"models": "small"}
 
 
@@ -24,21 +32,27 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing but a ``finally`` runs after it, and compaction has none that matters."""
 
 
-@pytest.fixture
-def destination(tmp_path: Path) -> Destination:
-    """A destination as a run leaves it: many small files, a mark for each."""
-    make_tracks(tmp_path, NUM_ROWS)
-    whole = pq.read_table(tmp_path / "tracks")
-    next((tmp_path / "tracks").glob("*.parquet")).unlink()
-    place = Destination.of(str(tmp_path))
-    own = runs.claim(place, FACTS)
-    marks = tmp_path / "_checkpoint" / own
+@pytest.fixture(scope="module")
+def left_by_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A destination as a run leaves it: many small files, a mark for each; read only."""
+    folder = tmp_path_factory.mktemp("left-by-a-run")
+    make_tracks(folder, NUM_ROWS)
+    whole = pq.read_table(folder / "tracks")
+    next((folder / "tracks").glob("*.parquet")).unlink()
+    marks = folder / "_checkpoint" / runs.claim(Destination.of(str(folder)), FACTS)
     marks.mkdir()
     for number in range(0, NUM_ROWS, ROWS_A_FILE):
         part = whole.slice(number, ROWS_A_FILE)
-        pq.write_table(part, tmp_path / "tracks" / f"w-r_{number:06d}-0.parquet")
+        pq.write_table(part, folder / "tracks" / f"w-r_{number:06d}-0.parquet")
         pq.write_table(part.select(["track_key"]), marks / f"w-r_{number:06d}.parquet")
-    return place
+    return folder
+
+
+@pytest.fixture
+def destination(left_by_a_run: Path, tmp_path: Path) -> Destination:
+    """A copy of it."""
+    shutil.copytree(left_by_a_run, tmp_path, dirs_exist_ok=True)
+    return Destination.of(str(tmp_path))
 
 
 def rows(destination: Destination) -> pa.Table:
@@ -82,6 +96,249 @@ def test_steps_hold_no_more_than_asked() -> None:
     groups = compaction.steps(files, target_bytes=100 * 2**20, step_bytes=300 * 2**20)
     assert [len(group) for group in groups] == [30, 30, 30, 10]
     assert compaction.steps(files[:1], target_bytes=100 * 2**20, step_bytes=300 * 2**20) == []
+
+
+def sized(*sizes: int) -> list[TrackFile]:
+    return [TrackFile(f"/t/{number:05d}.parquet", size) for number, size in enumerate(sizes)]
+
+
+def have_free(patch: pytest.MonkeyPatch, num_bytes: int) -> None:
+    """Have so much free in the temporary folder."""
+    real = shutil.disk_usage("/")
+    patch.setattr(shutil, "disk_usage", lambda path: real._replace(free=num_bytes))
+
+
+def sizes_by_step(files: Sequence[TrackFile], target_bytes: int, step_bytes: int) -> list[list[int]]:
+    groups = compaction.steps(files, target_bytes=target_bytes, step_bytes=step_bytes)
+    names = [file.name for group in groups for file in group]
+    assert names == sorted(names), "in their order, each once"
+    return [[file.size_bytes for file in group] for group in groups]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "target_bytes", "small"),
+    [
+        ([49, 50, 51, 49], 100, [49, 49]),  # of half the target they stay as they are
+        ([49, 50, 49], 99, [49, 49]),
+        ([49, 50, 51, 50], 101, [49, 50, 50]),
+        ([64 * MIB - 1, 64 * MIB, 64 * MIB - 1, 64 * MIB + 1], 200 * MIB, [64 * MIB - 1, 64 * MIB - 1]),
+        ([64 * MIB - 1, 5, 64 * MIB], 128 * MIB, [64 * MIB - 1, 5]),
+        ([0, 0], 1, [0, 0]),
+        ([1, 100, 100], 100, []),  # one alone is not worth it
+        ([100, 100], 100, []),
+        ([], 100, []),
+    ],
+)
+def test_only_small_files_are_taken(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], target_bytes: int, small: list[int]
+) -> None:
+    have_free(monkeypatch, 2**50)
+    assert sizes_by_step(sized(*sizes), target_bytes, GIB) == ([small] if small else [])
+
+
+@pytest.mark.parametrize(
+    ("step_bytes", "free", "sizes", "steps"),
+    [
+        (30, 2**50, [10] * 7, [3, 3]),  # a step of exactly what it may hold; the one that is left over stays
+        (31, 2**50, [10] * 7, [3, 3]),
+        (29, 2**50, [10] * 7, [2, 2, 2]),
+        (30, 2**50, [10] * 8, [3, 3, 2]),
+        (1000, 2**50, [10] * 7, [7]),
+        (1000, 100, [10] * 9, [4, 4]),  # two fifths of what is free
+        (1000, 99, [10] * 9, [3, 3, 3]),
+        (1000, 0, [10] * 9, [2, 2, 2, 2]),  # never less than one output
+        (0, 2**50, [10] * 9, [2, 2, 2, 2]),
+        (29, 2**50, [10, 12, 7, 11, 11, 8, 9, 9, 9], [3, 2, 3]),
+    ],
+)
+def test_a_step_holds_what_was_asked_for_and_what_the_temporary_folder_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, step_bytes: int, free: int, sizes: list[int], steps: list[int]
+) -> None:
+    have_free(monkeypatch, free)
+    assert [len(group) for group in sizes_by_step(sized(*sizes), 26, step_bytes)] == steps
+
+
+def test_a_step_is_of_32_gib_and_where_there_is_no_room_of_one_file_of_160_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"target_bytes": compaction.TARGET_BYTES, "step_bytes": compaction.STEP_BYTES}
+    have_free(monkeypatch, 2**50)
+    files = sized(*([64 * MIB - 1] * 512), 512, 1, 1)
+    assert [len(group) for group in compaction.steps(files, **given)] == [513, 2]
+    have_free(monkeypatch, 0)
+    files = sized(*([40 * MIB] * 4), 1, 40 * MIB, 40 * MIB)
+    assert [len(group) for group in compaction.steps(files, **given)] == [4, 3]
+
+
+def test_what_was_done_adds_up() -> None:
+    assert dataclasses.astuple(Compacted()) == (0, 0, 0, 0)
+    done = Compacted(1, 2, 3, 4) + Compacted(10, 20, 30, 40)
+    assert dataclasses.astuple(done) == (11, 22, 33, 44)
+    assert len({done, done + Compacted(), Compacted() + Compacted()}) == 2
+
+
+def test_outputs_share_the_rows_evenly_and_leave_one_mark(destination: Destination) -> None:
+    files = track_files.finished(destination.url)
+    every = np.sort(np.concatenate([pq.read_table(file.path)["track_key"].to_numpy() for file in files]))
+    own, other = runs.fingerprint(FACTS), Path(destination.join("_checkpoint", "never-used.json"))
+    other.write_text("{}")
+    told: list[tuple[int, int]] = []
+    done = compaction.compact(
+        destination,
+        target_bytes=sum(file.size_bytes for file in files) // 7,
+        progress=lambda *numbers: told.append(numbers),
+    )
+    outputs = track_files.finished(destination.url)
+    assert [pq.read_metadata(file.path).num_rows for file in outputs] == [85, 86, 86, 85, 86, 86, 86]
+    assert done == Compacted(NUM_FILES, 7, NUM_ROWS, sum(file.size_bytes for file in outputs))
+    assert told == [(NUM_ROWS, NUM_ROWS)], "all at once, as they fit in memory"
+    (identity,) = {file.name.split("-")[1] for file in outputs}
+    assert re.fullmatch(r"[0-9a-f]{12}", identity)
+    assert [file.name for file in outputs] == [f"compacted-{identity}-{number:05d}.parquet" for number in range(7)]
+    marks = list(Path(destination.checkpoint(own)).iterdir())
+    assert [path.name for path in marks] == [f"compacted-{identity}.parquet"]
+    assert pq.read_table(marks[0])["track_key"].to_pylist() == every.tolist()
+    assert not other.with_suffix("").exists(), "no mark where no run left any"
+
+
+def test_a_file_that_stays_keeps_its_mark(destination: Destination) -> None:
+    first, *others = track_files.finished(destination.url)
+    own = Path(destination.checkpoint(runs.fingerprint(FACTS)))
+    rows_of_others = sum(pq.read_metadata(file.path).num_rows for file in others)
+    large = Path(first.path)
+    pq.write_table(pa.concat_tables([pq.read_table(large)] * 6), large, compression="none", use_dictionary=False)
+    size = large.stat().st_size
+    assert size > 2 * max(file.size_bytes for file in others)
+    done = compaction.compact(destination, target_bytes=2 * size)
+    assert (done.num_before, done.num_rows) == (NUM_FILES - 1, rows_of_others)
+    assert large.stat().st_size == size
+    assert "w-r_000000.parquet" in {path.name for path in own.iterdir()}
+    assert len(list(own.iterdir())) == 2
+
+
+def test_progress_is_told_as_rows_pass_and_each_step_counts_its_own(
+    destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows(destination)
+    monkeypatch.setattr(compaction, "BUFFER_BYTES", 1)
+    files = track_files.finished(destination.url)
+    # The first step ends exactly with the tenth file.
+    step_bytes = sum(file.size_bytes for file in files[:10])
+    groups = compaction.steps(files, target_bytes=step_bytes // 2, step_bytes=step_bytes)
+    assert len(groups) >= 3 and len(groups[0]) == 10
+    told: list[tuple[int, int]] = []
+    done = compaction.compact(
+        destination,
+        target_bytes=step_bytes // 2,
+        step_bytes=step_bytes,
+        progress=lambda *numbers: told.append(numbers),
+    )
+    assert told == [(20 * number, 20 * len(group)) for group in groups for number in range(1, len(group) + 1)]
+    outputs = [file for file in track_files.finished(destination.url) if file.name.startswith("compacted-")]
+    num_done = sum(map(len, groups))
+    assert done == Compacted(num_done, len(outputs), 20 * num_done, sum(file.size_bytes for file in outputs))
+    assert rows(destination).equals(before)
+
+
+@pytest.mark.parametrize(
+    ("buffer_bytes", "num_tables", "held"),
+    [
+        (1, 3, [8, 8, 8]),
+        (128, 7, [16, 16, 16, 8]),
+        (128, 4, [16, 16]),
+        (129, 7, [24, 24, 8]),
+        (10_000, 3, [24]),
+        (128, 0, []),
+    ],
+)
+def test_rows_are_sorted_a_buffer_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, buffer_bytes: int, num_tables: int, held: list[int]
+) -> None:
+    monkeypatch.setattr(compaction, "BUFFER_BYTES", buffer_bytes)
+    tables = [pa.table({"track_key": np.arange(8) + 8 * number}) for number in range(num_tables)]  # 64 bytes each
+    found = list(compaction._gathered(iter(tables)))
+    assert [each.num_rows for each in found] == held
+    assert [key for each in found for key in each["track_key"].to_pylist()] == list(range(8 * num_tables))
+
+
+def test_a_buffer_is_of_256_mib() -> None:
+    mebibyte = pa.table({"track_key": np.zeros(MIB // 8, np.int64)})
+    tables = (pa.concat_tables([mebibyte] * size) for size in (255, 1, 256, 10))  # which share its memory
+    assert [each.nbytes // MIB for each in compaction._gathered(tables)] == [256, 256, 10]
+
+
+def test_a_row_group_is_of_8192_rows_and_has_what_a_look_up_by_key_needs(tmp_path: Path) -> None:
+    place = Destination.of(str(tmp_path))
+    (tmp_path / "tracks").mkdir()
+    keys = np.random.default_rng(0).permutation(8193)
+    for number, part in enumerate(np.array_split(keys, 2)):
+        columns = {"track_key": part, "uri": [f"/m/{key}.mp3" for key in part], "status": ["ok"] * len(part)}
+        pq.write_table(compaction._conformed(pa.table(columns)), tmp_path / "tracks" / f"{number}-0.parquet")
+    compaction.compact(place)
+    (only,) = track_files.finished(place.url)
+    metadata = pq.read_metadata(only.path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    assert [group.num_rows for group in groups] == [8192, 1]
+    assert [(group.column(0).statistics.min, group.column(0).statistics.max) for group in groups] == [
+        (0, 8191),
+        (8192, 8192),
+    ]
+    assert all(group.column(0).has_column_index and group.column(0).has_offset_index for group in groups)
+    assert groups[0].column(1).statistics.null_count == 0
+    assert pq.read_table(only.path)["uri"].to_pylist() == [f"/m/{key}.mp3" for key in range(8193)]
+    assert pq.read_table(only.path)["genre"].null_count == 8193
+
+
+def test_rows_that_change_while_they_are_compacted_are_not_replaced_by_what_they_were(
+    destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process, against the lock, drops a row between the two times that the files are read."""
+    real = compaction._distribute
+    changed = Path(track_files.finished(destination.url)[4].path)
+
+    def distribute(*arguments: object) -> None:
+        pq.write_table(pq.read_table(changed).slice(1), changed)
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "_distribute", distribute)
+        with pytest.raises(
+            DestinationError, match=r"tracks/ changed while it was compacted; nothing is lost. Run it ag"
+        ):
+            compaction.compact(destination, target_bytes=200_000)
+    assert len(track_files.finished(destination.url)) == NUM_FILES, "the inputs count"
+    left = rows(destination)
+    assert left.num_rows == NUM_ROWS - 1
+    assert compaction.compact(destination, target_bytes=200_000).num_rows == NUM_ROWS - 1
+    assert rows(destination).equals(left)
+
+
+def test_a_commit_names_what_it_replaces_and_by_what(destination: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [file.name for file in track_files.finished(destination.url)]
+    monkeypatch.setattr(compaction, "_complete", _killing(compaction._complete, after=0))
+    with pytest.raises(Killed):
+        compaction.compact(destination)
+    text = next(Path(destination.url).glob("_checkpoint/compaction/*.json")).read_text()
+    assert json.loads(text) == {
+        "superseded": inputs,
+        "outputs": [file.name for file in track_files.finished(destination.url)],
+    }
+    assert text.startswith('{\n "superseded": [\n  "w-r_000000-0.parquet"'), "a line each, for who reads it"
+
+
+def test_recovery_undoes_every_step_that_was_killed_and_no_other(destination: Destination) -> None:
+    before = rows(destination)
+    inputs = [Path(file.path) for file in track_files.finished(destination.url)]
+    folder = Path(destination.join("_checkpoint", "compaction"))
+    folder.mkdir()
+    for identity in ("aa", "bb"):
+        (folder / f"{identity}.pending").touch()
+        for number in range(2):
+            shutil.copyfile(inputs[number], Path(destination.tracks, f"compacted-{identity}-{number:05d}.parquet"))
+    done = Path(destination.tracks, "compacted-aaa-00000.parquet")  # of a step that is over
+    inputs[3].rename(done)
+    compaction.recover(destination)
+    assert sorted(Path(destination.tracks).iterdir()) == sorted({*inputs, done} - {inputs[3]})
+    assert not list(folder.iterdir())
+    assert rows(destination).equals(before)
 
 
 @pytest.mark.parametrize(

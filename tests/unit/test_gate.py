@@ -163,20 +163,20 @@ def test_without_a_rate_nobody_is_counted() -> None:
 
 
 def test_who_asks_too_often_is_told_when_the_oldest_request_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(1000.0)
+    clock = Clock(10.0)
     monkeypatch.setattr(time, "time", clock)
     gate = Gate(ServeSettings(rate_limit="2/minute"))
     gate.meter("radio")
-    clock.now = 1010.5
+    clock.now = 20.5
     gate.meter("radio")
-    for now, wait_s in [(1010.5, 49.5), (1020.0, 40.0), (1059.75, 0.25)]:
+    for now, wait_s in [(20.5, 49.5), (30.0, 40.0), (69.75, 0.25)]:
         clock.now = now
         with pytest.raises(RequestError, match="more than 2/minute requests") as caught:
             gate.meter("radio")
         assert (caught.value.code, caught.value.http_status) == ("rate_limited", 429)
         assert caught.value.retry_after_s == wait_s
         gate.meter(f"somebody else at {now}")
-    clock.now = 1060.25  # the first is forgotten, and those that were refused do not count
+    clock.now = 70.25  # the first is forgotten, and those that were refused do not count
     gate.meter("radio")
     with pytest.raises(RequestError) as caught:
         gate.meter("radio")
@@ -193,7 +193,7 @@ def test_there_are_as_many_places_as_the_settings_say() -> None:
             pytest.fail("a place too many")
         assert caught.value.message == "300 requests are in hand already (serve.max_queue)"
         assert (caught.value.code, caught.value.http_status) == ("busy", 503)
-        assert wait_of(gate) == 150.0  # a second each, until there is a measurement, and half of them at once
+        assert wait_of(gate) == 150.0  # half of 300 seconds, one each until there is a measurement
     gate.check_room()
 
 
@@ -262,17 +262,7 @@ def test_a_server_that_is_being_stopped_takes_nothing_more_and_says_when_another
 
 @pytest.mark.parametrize(
     ("seconds", "value"),
-    [
-        (-3.0, "1"),
-        (0.0, "1"),
-        (1.0, "1"),
-        (1.01, "2"),
-        (59.0, "59"),
-        (59.2, "60"),
-        (60.0, "60"),
-        (60.5, "60"),
-        (1e9, "60"),
-    ],
+    [(-3.0, "1"), (0.0, "1"), (1.0, "1"), (1.01, "2"), (59.0, "59"), (59.2, "60"), (60.0, "60"), (60.5, "60")],
 )
 def test_retry_after_is_in_whole_seconds_of_a_minute_at_most(seconds: float, value: str) -> None:
     assert retry_after(seconds) == value

@@ -20,13 +20,18 @@ def _bind() -> None:
         server.bind(("127.0.0.1", 0))
 
 
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
 @pytest.mark.parametrize(
     "start",
     [
         lambda: subprocess.run([sys.executable, "-c", ""], check=True),
         lambda: os.system("true"),
         lambda: os.posix_spawn("/bin/true", ["true"], {}),
-        os.fork,
+        _fork,
         _bind,
     ],
     ids=["subprocess", "system", "spawn", "fork", "server"],
@@ -124,7 +129,7 @@ def test_what_a_test_is_marked_with_decides_its_lane() -> None:
 
 
 def test_the_longest_modules_begin_first_and_tests_keep_their_order() -> None:
-    names = ["test_a", lanes.LONGEST[1], "test_a", lanes.LONGEST[0], lanes.LONGEST[1]]
+    names = ["test_a", lanes.LONGEST_MODULES[1], "test_a", lanes.LONGEST_MODULES[0], lanes.LONGEST_MODULES[1]]
     items = [Item(f"/t/{name}.py", silent, str(number)) for number, name in enumerate(names)]
     lanes.longest_first(items)  # type: ignore[arg-type]
     assert [item.markers for item in items] == [["3"], ["1"], ["4"], ["0"], ["2"]]
@@ -132,4 +137,4 @@ def test_the_longest_modules_begin_first_and_tests_keep_their_order() -> None:
 
 def test_the_modules_that_are_to_begin_first_exist() -> None:
     names = {path.stem for path in lanes.UNIT.parent.rglob("test_*.py")}
-    assert set(lanes.LONGEST) <= names
+    assert set(lanes.LONGEST_MODULES) <= names

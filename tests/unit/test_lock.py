@@ -76,8 +76,8 @@ def test_this_machines_own_run_is_given_its_grace_and_no_longer(
     monkeypatch.setattr(lock, "GRACE_S", 20.0)
     monkeypatch.setattr(lock, "POLL_S", 30.0)
     leave(place)
-    ending = threading.Timer(0.3, lambda: (leave(place, beat=1), path_of(place).unlink()))
-    ending.start()
+    beating, ending = threading.Timer(0.3, leave, [place], {"beat": 1}), threading.Timer(2.5, path_of(place).unlink)
+    beating.start(), ending.start()
     said: list[str] = []
     with lock.held(place, waiting=said.append):
         assert is_ours(place)

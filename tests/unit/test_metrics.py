@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.metrics
 import torch
 import torchmetrics
 
+from tonearm.audio.windows import WindowPlan
 from tonearm.models.pooling import sigmoid, softmax
+from tonearm.settings import TrainSettings
 from tonearm.training import metrics
 from tonearm.training.calibration import fit, fit_temperature, threshold_for
 from tonearm.training.evaluation import cross_fitted_scores
 from tonearm.training.metrics import Predictions
+from tonearm.training.recipe import Job
 
 LABELS = ("a", "b", "c", "d", "e")
 
@@ -154,3 +158,87 @@ def test_predictions_survive_a_file(tmp_path: Path) -> None:
     again = metrics.read_predictions(tmp_path / "p.npz")["test"]
     np.testing.assert_array_equal(again.logits, found.logits)
     np.testing.assert_array_equal(again.owner, found.owner)
+
+
+def job(*, is_multi: bool) -> Job:
+    """A job whose settings are the defaults, as far as figures need one."""
+    return Job(TrainSettings(), LABELS, is_multi, WindowPlan(16000, 16000, 16000, None, 400), (), (), ())
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_an_epochs_figures_are_those_of_the_whole_evaluation(is_multi: bool) -> None:
+    found = predictions(is_multi=is_multi)
+    quick = metrics.quick(found, job(is_multi=is_multi))
+    whole = metrics.evaluate(found, LABELS, is_multi=is_multi)["track"]
+    names = {"macro_map", "micro_map"} if is_multi else {"accuracy", "macro_f1"}
+    assert set(quick) == names | {"loss"}
+    for name in names:
+        assert quick[name] == pytest.approx(whole[name])
+    targets = found.targets[found.owner]
+    reference = sklearn.metrics.log_loss
+    if is_multi:
+        loss = np.mean([reference(targets[:, n], sigmoid(found.logits)[:, n], labels=[0, 1]) for n in range(5)])
+    else:
+        loss = reference(targets.argmax(axis=1), scipy.special.softmax(found.logits.astype(float), axis=1))
+    assert quick["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_tracks_score_is_the_mean_of_its_own_windows() -> None:
+    windows = np.array([[0.0, 1.0], [0.5, 0.0], [1.0, 0.25]], np.float32)
+    pooled = metrics.pool(windows, np.array([1, 0, 1]), 2)
+    assert pooled.tolist() == [[0.5, 0.0], [0.5, 0.625]]
+    assert pooled.dtype == np.float32
+
+
+def test_a_temperature_divides_the_logits() -> None:
+    found = predictions(is_multi=False, num_tracks=3)
+    np.testing.assert_allclose(
+        found.window_scores(is_multi=False, temperature=4.0), softmax(found.logits / 4), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        found.window_scores(is_multi=True, temperature=0.5), sigmoid(found.logits * 2), rtol=1e-6
+    )
+    hot = metrics.evaluate(found, LABELS, is_multi=False, temperature=50.0)
+    assert (hot["num_tracks"], hot["num_windows"]) == (3, len(found.logits))
+    assert hot["track"]["ece"] != metrics.evaluate(found, LABELS, is_multi=False)["track"]["ece"]
+
+
+def test_the_three_surest_are_only_counted_among_more_than_three() -> None:
+    truth = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    scores = np.array([[0.4, 0.3, 0.2, 0.1]] * 4, np.float32)
+    four = metrics.figures_of(scores, truth, LABELS[:4], is_multi=False)
+    assert (four["accuracy"], four["top_3"]) == (0.25, 0.75)
+    assert "top_3" not in metrics.figures_of(scores[:3, :3], truth[:3, :3], LABELS[:3], is_multi=False)
+
+
+def test_figures_of_tags_without_any_that_varies_are_neutral() -> None:
+    scores = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
+    always, never = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
+    for targets in (always, never):
+        figures = metrics.figures_of(scores, targets, LABELS[:2], is_multi=True)
+        expected = {"macro_map": 0.0, "micro_map": 0.0, "mean_auc": 0.5, "d_prime": 0.0, "num_labels": 0}
+        assert {name: figures[name] for name in expected} == expected
+        assert figures["ece"] == 0.0
+
+
+def test_each_tag_has_the_figures_that_are_defined_for_it() -> None:
+    scores = np.array([[0.5, 0.9], [0.49, 0.8], [0.6, 0.7]], np.float32)
+    targets = np.array([[1, 1], [1, 1], [0, 1]], np.float32)
+    figures = metrics.figures_of(scores, targets, LABELS[:2], is_multi=True)["per_class"]
+    first, second = figures["a"], figures["b"]
+    assert (first["precision"], first["recall"], first["f1"], first["support"]) == (0.5, 0.5, 0.5, 2)
+    assert first["auc"] == 0.0
+    assert first["average_precision"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert (second["precision"], second["recall"], second["support"]) == (1.0, 1.0, 3)
+    assert "auc" not in second and "average_precision" not in second
+
+
+def test_confidence_is_of_what_was_said() -> None:
+    scores = np.array([[0.7, 0.3], [0.4, 0.6], [0.8, 0.2]], np.float32)
+    targets = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    confidence, is_right = metrics.confidence_of(scores, targets, is_multi=False)
+    assert confidence.tolist() == pytest.approx([0.7, 0.6, 0.8])
+    assert is_right.tolist() == [True, False, False]
+    confidence, is_right = metrics.confidence_of(scores, np.array([[1, 1], [0, 1], [1, 1]], np.float32), is_multi=True)
+    assert confidence.tolist() == pytest.approx([0.7, 0.4, 0.8]), "the second tag is always there"
+    assert is_right.tolist() == [True, False, True]

@@ -206,6 +206,13 @@ def test_the_audit_counts_rows_against_the_list(place: Destination) -> None:
     assert (nothing.num_listed, nothing.num_ok, nothing.error_rate, nothing.num_files) == (0, 0, 0.0, 3)
 
 
+def test_failures_alone_have_no_audio(place: Destination) -> None:
+    write_tracks(place.url, [failed(1, "corrupt"), failed(2, "too_short")])
+    found = runs.audit(place, np.array([1, 2]))
+    assert (found.num_ok, found.num_error, found.audio_s, found.scored_s) == (0, 2, 0.0, 0.0)
+    assert found.error_rate == 1.0
+
+
 @pytest.mark.parametrize(("missing", "doubled", "is_exact"), [(0, 0, True), (1, 0, False), (0, 1, False)])
 def test_exact_is_no_track_missing_and_none_twice(missing: int, doubled: int, is_exact: bool) -> None:
     assert Audit(3, 3, 0, {}, 1.0, 1.0, missing, doubled, 1).is_exact is is_exact

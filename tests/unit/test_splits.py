@@ -12,7 +12,14 @@ from tonearm.errors import SourceError
 from tonearm.library.labelled import LabelledTrack
 from tonearm.library.sources import make_ref
 from tonearm.settings import LabelSettings
-from tonearm.training.splits import FAULT_FILTERED, fault_filtered, is_gtzan, split_tracks, straddling_groups
+from tonearm.training.splits import (
+    FAULT_FILTERED,
+    Split,
+    fault_filtered,
+    is_gtzan,
+    split_tracks,
+    straddling_groups,
+)
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
@@ -144,3 +151,129 @@ def test_the_fault_filtered_split_of_gtzan_is_the_published_one(shared_facts: Pa
 def test_a_folder_that_only_shares_a_genre_is_not_gtzan() -> None:
     assert not is_gtzan(tracks({"blues": 10, "rock": 10}))
     assert not is_gtzan([])
+
+
+def labelled(*clips: tuple[tuple[str, ...] | None, str | None]) -> list[LabelledTrack]:
+    """Return tracks of (labels, group), in this order."""
+    return [LabelledTrack(make_ref(f"/x/{number}.wav"), *clip) for number, clip in enumerate(clips)]
+
+
+def valued(*values: str | None) -> list[LabelledTrack]:
+    """Return tracks of one class, each with its value of the split field."""
+    return [LabelledTrack(make_ref(f"/x/{number}.wav"), ("a",), None, value) for number, value in enumerate(values)]
+
+
+def test_two_clips_are_the_fewest_of_which_one_can_be_held_out() -> None:
+    with pytest.raises(SourceError, match="got 1 clips, expected at least 2 to hold some out"):
+        split_tracks(labelled((("a",), None)), LabelSettings(), 42)
+    found = split_tracks(labelled((("a",), None), (("a",), None)), LabelSettings(), 42)
+    assert (len(found.train), len(found.validation)) == (1, 1)
+    assert found.train != found.validation
+
+
+def test_without_a_share_nothing_is_held_out() -> None:
+    collection = tracks({"a": 3, "b": 1})
+    with pytest.raises(SourceError, match="class b has 1 clip"):
+        split_tracks(collection, LabelSettings(), 42)
+    found = split_tracks(
+        tracks({"a": 10}, split={0: "test", **dict.fromkeys(range(1, 10), "train")}),
+        LabelSettings(split_by="s", validation_share=0),
+        42,
+    )
+    assert (len(found.train), len(found.validation), len(found.test)) == (9, 0, 1)
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.1, 3), (0.2, 6), (0.5, 15), (0.01, 3)])
+def test_the_share_is_held_out_but_of_each_class_one_at_least(share: float, held: int) -> None:
+    collection = tracks({"a": 10, "b": 10, "c": 10})
+    found = split_tracks(collection, LabelSettings(validation_share=share), 42)
+    assert len(found.validation) == held
+    assert list(found.validation) == sorted(found.validation) and list(found.train) == sorted(found.train)
+    assert {(collection[number].labels or ("",))[0] for number in found.validation} == {"a", "b", "c"}
+
+
+def test_two_groups_of_a_class_are_enough() -> None:
+    collection = labelled(*[(("a",), f"a{number}") for number in range(2)], *[(("b",), f"b{n}") for n in range(2)])
+    found = split_tracks(collection, LabelSettings(group_by="artist", validation_share=0.5), 42)
+    assert len(found.train) == len(found.validation) == 2
+    assert {(collection[number].labels or ("",))[0] for number in found.train} == {"a", "b"}
+
+
+def test_a_clip_without_a_group_is_a_group_of_its_own() -> None:
+    collection = labelled(*[(("a",), "g") for _ in range(4)], *[(("a",), None) for _ in range(4)])
+    found = split_tracks(collection, LabelSettings(group_by="artist", validation_share=0.25), 1)
+    assert not straddling_groups(collection, found)
+    assert len(found.validation) in (1, 2) or set(found.validation) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.1, 4), (0.2, 8), (0.25, 10), (0.5, 20)])
+def test_whole_groups_come_to_the_share(share: float, held: int) -> None:
+    collection = tracks({"a": 20, "b": 20}, group_size=1)
+    found = split_tracks(collection, LabelSettings(group_by="artist", validation_share=share), 42)
+    assert len(found.validation) == held
+
+
+def test_of_several_labels_the_rarest_that_another_clip_has_is_balanced() -> None:
+    """Two clips have `rare` beside `common`: one goes to each side, whatever the seed."""
+    collection = labelled(
+        *[(("common",), None) for _ in range(16)],
+        *[(("common", "rare"), None) for _ in range(2)],
+        (("common", "only here"), None),
+    )
+    for seed in range(6):
+        found = split_tracks(collection, LabelSettings(validation_share=0.5), seed)
+        for side in (found.train, found.validation):
+            assert sum("rare" in (collection[number].labels or ()) for number in side) == 1
+
+
+def test_the_usual_names_of_sides_are_known_whatever_their_case() -> None:
+    collection = valued(
+        "Train", "training", "VAL", "dev", "valid", "validation", "Test", "testing", "eval", "extra", None
+    )
+    found = split_tracks(collection, LabelSettings(split_by="s"), 42)
+    assert (found.train, found.validation, found.test) == ((0, 1), (2, 3, 4, 5), (6, 7, 8))
+    assert found.left_out == {"extra": 1, "(none)": 1}
+    assert found.sides() == {"train": (0, 1), "validation": (2, 3, 4, 5), "test": (6, 7, 8)}
+
+
+def test_once_a_side_is_named_the_others_usual_names_mean_nothing_special() -> None:
+    collection = valued("1", "2", "val", "1", None)
+    found = split_tracks(collection, LabelSettings(split_by="s", test_on=("2",), validation_share=0), 42)
+    assert (found.train, found.validation, found.test) == ((0, 2, 3), (), (1,))
+    assert found.left_out == {"(none)": 1}
+
+
+def test_a_split_that_leaves_a_side_empty_names_the_values() -> None:
+    collection = valued(*["one"] * 3, *["two"] * 2, None)
+    with pytest.raises(SourceError) as refusal:
+        split_tracks(collection, LabelSettings(split_by="s"), 42)
+    assert "leaves 0 clips to learn from and 0 to evaluate on" in refusal.value.message
+    assert "the values are one (3), two (2), (none) (1)" in refusal.value.message
+    with pytest.raises(SourceError, match="leaves 5 clips to learn from and 0 to evaluate on"):
+        split_tracks(valued(*["train"] * 5), LabelSettings(split_by="s", validation_share=0), 42)
+    with pytest.raises(SourceError, match="leaves 0 clips to learn from and 3 to evaluate on"):
+        split_tracks(valued("val", "test", "test"), LabelSettings(split_by="s"), 42)
+
+
+def test_only_so_many_values_are_named() -> None:
+    collection = valued(*(f"v{number}" for number in range(9)))
+    with pytest.raises(SourceError) as refusal:
+        split_tracks(collection, LabelSettings(split_by="s", test_on=("w",)), 42)
+    assert "no clip has the split w; the values are v0, v1, v2, v3, v4, v5, v6, v7" in refusal.value.message
+    assert "v8" not in refusal.value.message
+    with pytest.raises(SourceError, match="no clip has the split w; the values are none"):
+        split_tracks(valued(None, None), LabelSettings(split_by="s", validation_on=("w",)), 42)
+
+
+def test_groups_straddle_between_training_and_either_other_side() -> None:
+    collection = labelled(*[(("a",), group) for group in ("x", "x", "y", "y", "z", None, None)])
+    assert straddling_groups(collection, Split((0, 2, 5), (1,), (3, 6))) == ["x", "y"]
+    assert straddling_groups(collection, Split((0, 1), (2,), (3, 4))) == []
+
+
+@pytest.mark.parametrize(("named", "others", "is_it"), [(9, 1, True), (8, 2, False), (10, 0, True)])
+def test_gtzan_is_known_by_nine_names_of_ten(named: int, others: int, is_it: bool) -> None:
+    collection = [LabelledTrack(make_ref(f"/g/blues.{number:05d}.wav"), ("blues",)) for number in range(named)]
+    collection += [LabelledTrack(make_ref(f"/g/other {number}.wav"), ("blues",)) for number in range(others)]
+    assert is_gtzan(collection) is is_it
+    assert not is_gtzan([*collection, LabelledTrack(make_ref("/g/jazz.00001.wav"), ("jazz", "bebop"))])

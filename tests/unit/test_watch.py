@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
+import time
 
 import pytest
 
+from tonearm.distributed import cluster
 from tonearm.distributed.batch import legs
 from tonearm.distributed.cluster import Layout, stuck
-from tonearm.distributed.watch import WAKE, wake_main_thread, wakeable
+from tonearm.distributed.watch import WAKE, ClusterGuard, HeadGuard, wake_main_thread, wakeable
+from tonearm.errors import TonearmError
 from tonearm.library.runs import TodoPart
 
 
@@ -50,3 +54,75 @@ def test_a_run_that_ignores_ctrl_c_is_woken_all_the_same() -> None:
     finally:
         signal.signal(signal.SIGINT, own)
     assert signal.getsignal(WAKE) == other
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+class Failures:
+    """What a guard ends a run with."""
+
+    def __init__(self) -> None:
+        self.failure: TonearmError | None = None
+
+    def fail(self, failure: TonearmError, *, wake: bool = False) -> None:
+        assert wake, "no task may start any more that could raise it"
+        self.failure = failure
+
+
+def test_a_run_without_its_head_ends_after_the_time_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, failures, is_up = Clock(monkeypatch), Failures(), [True]
+
+    def connect(*_: object, **__: object) -> socket.socket:
+        if not is_up[0]:
+            raise ConnectionRefusedError
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(cluster, "head_address", lambda: ("10.0.0.1", 6379))
+    guard = HeadGuard(failures, "DEST", 12.0)  # type: ignore[arg-type]
+    for is_up[0], seconds in ((True, 100.0), (False, 11.9), (True, 1.0), (False, 11.9)):
+        guard.look()
+        clock.now += seconds
+        guard.look()
+        assert failures.failure is None
+    clock.now += 0.1
+    guard.look()
+    assert failures.failure is not None
+    assert "the head of the cluster at 10.0.0.1:6379 has been gone for 12 s" in failures.failure.message
+    assert "what is written in DEST stays" in failures.failure.message
+
+
+@pytest.mark.parametrize(("grows_s", "patience_s"), [(None, 30.0), ("20", 30.0), ("90", 90.0)])
+def test_a_shrunken_cluster_is_given_the_time_of_the_settings(
+    grows_s: str | None, patience_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no less than a cluster that grows by itself needs to grow."""
+    if grows_s:
+        monkeypatch.setenv("TONEARM_WAIT_FOR_WORKERS_S", grows_s)
+    else:
+        monkeypatch.delenv("TONEARM_WAIT_FOR_WORKERS_S", raising=False)
+    clock, failures = Clock(monkeypatch), Failures()
+    nodes: list[dict[str, float]] = [{}]
+    monkeypatch.setattr(cluster, "node_resources", lambda: nodes)
+    guard = ClusterGuard(failures, LOCAL, 30.0)  # type: ignore[arg-type]
+    guard.look(None)
+    clock.now += patience_s - 0.1
+    guard.look(None)
+    assert failures.failure is None
+    nodes[:] = [{"CPU": 2.0}, {"CPU": 2.0}]  # another node has come
+    guard.look(None)
+    nodes[:] = [{}]
+    guard.look(None)
+    clock.now += patience_s - 0.1
+    guard.look(None)
+    assert failures.failure is None, "the time counts anew"
+    clock.now += 0.1
+    guard.look(None)
+    assert failures.failure is not None
+    assert "the cluster has shrunk, and no node is left that can score" in failures.failure.message

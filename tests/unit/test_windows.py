@@ -1,11 +1,15 @@
+"""Where windows start, by hand and for any track, and what int16 keeps of its audio."""
+
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonearm.audio.windows import WindowPlan, dequantize, quantization_scale, quantize
+from tonearm.audio.windows import WindowPlan, dequantize, quantization_scale, quantize, quantize_block
 
 lengths = st.integers(1, 5_000_000)
 plans = st.builds(
@@ -53,6 +57,55 @@ def test_the_last_window_is_shifted_back_not_padded() -> None:
     assert WindowPlan(10, 30, 30, None, 1).starts(100).tolist() == [0, 30, 60, 70]
 
 
+@pytest.mark.parametrize(
+    ("num_samples", "hop", "max_windows", "starts"),
+    [
+        # Too short for one window, just long enough, and one sample more.
+        (0, 30, None, [0]),
+        (1, 30, None, [0]),
+        (29, 30, 1, [0]),
+        (30, 30, None, [0]),
+        (30, 10, 1, [0]),
+        (31, 30, None, [0, 1]),
+        (31, 30, 2, [0, 1]),
+        (31, 30, 1, [0]),
+        (32, 30, 1, [1]),
+        # The windows fit, and one sample less and more.
+        (89, 30, None, [0, 30, 59]),
+        (90, 30, None, [0, 30, 60]),
+        (91, 30, None, [0, 30, 60, 61]),
+        # They overlap: a hop of 20, then of a third of a window.
+        (70, 20, None, [0, 20, 40]),
+        (75, 20, None, [0, 20, 40, 45]),
+        (60, 10, None, [0, 10, 20, 30]),
+        # Four would be cut: as many as are allowed are cut so, fewer are spread over the track.
+        (100, 30, 5, [0, 30, 60, 70]),
+        (100, 30, 4, [0, 30, 60, 70]),
+        (100, 30, 3, [0, 35, 70]),
+        (100, 30, 2, [0, 70]),
+        (100, 30, 1, [35]),
+        (101, 30, 1, [35]),
+        (100, 10, 8, [0, 10, 20, 30, 40, 50, 60, 70]),
+        (100, 10, 4, [0, 23, 47, 70]),
+        (1030, 30, 6, [0, 200, 400, 600, 800, 1000]),
+    ],
+)
+def test_windows_of_30_samples_start_where_one_would_cut_by_hand(
+    num_samples: int, hop: int, max_windows: int | None, starts: list[int]
+) -> None:
+    found = WindowPlan(10, 30, hop, max_windows, 1).starts(num_samples)
+    assert found.dtype == np.int64
+    assert found.tolist() == starts
+
+
+def test_plans_are_values() -> None:
+    plans = [WindowPlan(10, 30, hop, None, 1) for hop in (30, 30, 15)]
+    assert [plan.starts(60).tolist() for plan in plans] == [[0, 30], [0, 30], [0, 15, 30]]
+    assert len(set(plans)) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plans[0].hop_samples = 10  # type: ignore[misc]
+
+
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=200))
 def test_16_bit_audio_stays_exact(values: list[int]) -> None:
     pcm = np.array(values, np.int16)
@@ -83,8 +136,40 @@ def test_a_peak_that_is_a_power_of_two_takes_no_bit_more_than_it_needs(exponent:
     assert np.array_equal(dequantize(levels, scale), wave)
 
 
-def test_silence_and_emptiness_quantize() -> None:
-    for wave in (np.zeros(5, np.float32), np.empty(0, np.float32)):
-        levels, scale = quantize(wave)
-        assert scale > 0
-        assert not levels.any()
+@pytest.mark.parametrize("wave", [[], [0.0], [0.0, -0.0, 0.0]])
+def test_silence_and_emptiness_quantize(wave: list[float]) -> None:
+    levels, scale = quantize(np.array(wave, np.float32))
+    assert scale == 1 / 32768
+    assert levels.tolist() == [0] * len(wave)
+
+
+@pytest.mark.parametrize(
+    ("peak", "scale"),
+    [
+        (0.0, 1 / 32768),
+        (float("inf"), 1 / 32768),
+        (float("nan"), 1 / 32768),
+        (0.9, 1 / 32768),
+        (0.75, 1 / 32768),
+        (0.5, 0.5 / 32768),
+        (0.3, 0.5 / 32768),
+        (3.0, 4 / 32768),
+    ],
+)
+def test_the_scale_is_the_next_power_of_two_above_the_peak(peak: float, scale: float) -> None:
+    assert quantization_scale(peak) == scale
+
+
+def test_levels_are_rounded_and_end_where_int16_does() -> None:
+    wave = np.array([1.0, -1.0, 7.0, -7.0, 0.5, 1.4 / 32768, 1.6 / 32768, -1.6 / 32768, 32766 / 32768], np.float32)
+    at_one = quantize_block(wave, 1 / 32768)
+    assert at_one.dtype == np.int16
+    assert at_one.tolist() == [32767, -32768, 32767, -32768, 16384, 1, 2, -2, 32766]
+    assert quantize_block(wave, 4 / 32768).tolist() == [8192, -8192, 32767, -32768, 4096, 0, 0, 0, 8192]
+    assert wave[:3].tolist() == [1.0, -1.0, 7.0], "what was given stays"
+
+
+def test_samples_come_back_as_float32_whatever_they_were_kept_as() -> None:
+    whole, part = dequantize(np.array([-32768, 3], np.int16), 1 / 32768), dequantize(np.float32([0.5, -2]), 1.0)
+    assert (whole.dtype, part.dtype) == (np.float32, np.float32)
+    assert (whole.tolist(), part.tolist()) == ([-1.0, 3 / 32768], [0.5, -2.0])

@@ -252,7 +252,8 @@ class HeadGuard:
         if self.since is None or time.monotonic() - self.since < self.timeout_s or self.verdict.failure is not None:
             return
         where = "{}:{}".format(*self.address)
-        message = f"the head of the cluster at {where} is gone; what is written in {self.place} stays"
+        message = f"the head of the cluster at {where} has been gone for {self.timeout_s:g} s"
+        message += f"; what is written in {self.place} stays"
         self.verdict.fail(Stopped(f"{message}. Run the same command to go on, on any cluster or on none"), wake=True)
 
 
