@@ -140,7 +140,10 @@ def _mutant(module: str, code: str, name: str, occurrence: int) -> Mutant | None
     import cosmic_ray.plugins
     from cosmic_ray.mutating import mutate_code
 
-    changed = mutate_code(code, cosmic_ray.plugins.get_operator(name)(), occurrence)
+    try:
+        changed = mutate_code(code, cosmic_ray.plugins.get_operator(name)(), occurrence)
+    except AttributeError:
+        return None  # its replacer of exceptions knows no dotted names
     if changed is None or (meaning := _meaning(changed)) is None or meaning == _meaning(code):
         return None
     old, new = code.splitlines(), changed.splitlines()
