@@ -15,6 +15,8 @@ import psutil
 from tests.commands import EVEN_WORKERS, wait_for
 
 STORE_BYTES = 150 * 2**20
+# Two dashboards side by side would ask for the same port, and nothing reads what the monitors would tell.
+LEAN = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
 
 
 class Nodes:
@@ -26,8 +28,12 @@ class Nodes:
         self.folder = folder
         self.cluster = Cluster(
             initialize_head=True,
-            # No dashboard: two clusters side by side would ask for the same port.
-            head_node_args={"num_cpus": head_cpus, "object_store_memory": STORE_BYTES, "include_dashboard": False},
+            head_node_args={
+                "num_cpus": head_cpus,
+                "object_store_memory": STORE_BYTES,
+                "include_dashboard": False,
+                **LEAN,
+            },
         )
         self.workers = [self.add() for _ in range(num_workers)]
         self.cluster.wait_for_nodes()
@@ -39,7 +45,7 @@ class Nodes:
 
     def add(self) -> Any:
         """Start one more worker."""
-        return self.cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+        return self.cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES, include_log_monitor=False)
 
     def kill_node(self, node: Any) -> None:
         """Kill a node's raylet and all that runs on it, as a lost machine does."""

@@ -10,7 +10,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -86,19 +86,12 @@ def kill_one(job: Job, title: str) -> None:
     job.random.choice(found).kill()
 
 
-FAULTS: dict[str, Callable[[Job], None]] = {
-    "decoder child": lambda job: kill_one(job, "tonearm.audio.sandbox_child"),
-    "worker": lambda job: kill_one(job, "ray::"),
-    "actor": lambda job: kill_one(job, "ScoreTracks"),
-}
-
-
-@pytest.mark.parametrize("what", FAULTS)
-def test_a_killed_process_is_replaced(what: str, job: Job, undisturbed: pa.Table) -> None:
-    """A decoder child, a worker or a scoring actor that is killed costs no row."""
-    if what == "actor":
-        job.wait_for_the_moment()
-    FAULTS[what](job)
+def test_killed_processes_are_replaced(job: Job, undisturbed: pa.Table) -> None:
+    """A decoder child, a decoding worker and a scoring actor that are killed, one after the other, cost no row."""
+    kill_one(job, "tonearm.audio.sandbox_child")
+    kill_one(job, "decode_tracks")
+    job.wait_for_the_moment()
+    kill_one(job, "ScoreTracks")
     status, errors = job.end()
     assert status == 0, errors
     assert_same(read_tracks(job.out), undisturbed)

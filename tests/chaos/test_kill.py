@@ -95,28 +95,28 @@ def test_a_file_holds_as_many_tracks_as_it_is_to(undisturbed_out: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("title", ["ScoreTracks", "decode_tracks"])
-def test_killed_worker_is_replaced(
-    title: str, running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table
-) -> None:
-    """A scoring worker that is killed is replaced, and its tracks get the same rows."""
+def test_killed_workers_are_replaced(running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table) -> None:
+    """Decoding workers and then the scoring worker of a local run are killed: replaced, and every row the same."""
     process, out = running
-    # Decoding may be over before the first file is.
-    under_way = (lambda: True) if title == "decode_tracks" else (lambda: bool(finished_files(out)))
-    wait_for(lambda: under_way() and bool(workers_of(process, title)), what=f"a {title} worker at work")
-    for worker in workers_of(process, title):
-        worker.kill()
-    assert process.poll() is None, "the run was over before its worker was killed"
+    for title, num_files in (("decode_tracks", 0), ("ScoreTracks", 1)):
+        # Decoding may be over before the first file is.
+        wait_for(
+            lambda: len(finished_files(out)) >= num_files and bool(workers_of(process, title)),  # noqa: B023
+            what=f"a {title} worker at work",
+        )
+        for worker in workers_of(process, title):
+            worker.kill()
+        assert process.poll() is None, "the run was over before its worker was killed"
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert_equal(read_tracks(out), undisturbed)
 
 
 @pytest.mark.slow
-def test_a_second_run_into_the_same_place_is_refused(
+def test_a_second_run_into_the_same_place_is_refused_and_ctrl_c_stops_the_first(
     running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
 ) -> None:
-    """Two runs never write to one destination at a time."""
+    """Two runs never write to one destination at a time; Ctrl-C ends one with status 4, and its command resumes it."""
     process, out = running
     wait_for(lambda: bool(finished_files(out)), what="a finished file")
     os.kill(process.pid, signal.SIGSTOP)  # so that it is not over before the second has looked
@@ -126,18 +126,11 @@ def test_a_second_run_into_the_same_place_is_refused(
         os.kill(process.pid, signal.SIGCONT)
     assert second.returncode == 2, second.stdout
     assert f"another run (process {process.pid} on " in second.stderr
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    assert_equal(read_tracks(out), undisturbed)
-
-
-@pytest.mark.slow
-def test_ctrl_c_stops_resumably(running: tuple[subprocess.Popen[str], Path], library: Path, settings: Path) -> None:
-    """Ctrl-C ends a run with status 4, and the same command resumes it."""
-    process, out = running
-    wait_for(lambda: bool(finished_files(out)), what="a finished file")
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 4, errors
     assert "Run the same command to go on" in errors
     assert "Traceback" not in errors
+    again = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
+    assert again.returncode == 0, again.stderr
+    assert_equal(read_tracks(out), undisturbed)

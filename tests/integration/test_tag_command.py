@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -246,43 +244,3 @@ def subprocess_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
         text=True,
         timeout=120,
     )
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of half a megabyte; needs root."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if made.returncode:
-        pytest.skip(f"a small file system cannot be mounted here ({made.stderr.strip()}); needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.mark.slow
-def test_a_full_disk_stops_resumably_and_keeps_what_is_written(
-    songs: Path, small_disk: Path, shared_ray: dict[str, str]
-) -> None:
-    """A full disk ends a run with status 4 and one line, and every row written before stays."""
-    settings = small_disk / "settings.toml"
-    settings.write_text("tracks_per_block = 1\n")
-    filler = small_disk / "filler"
-    free = os.statvfs(small_disk)
-    filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - 110_000))
-    out = small_disk / "out"
-    command = ["tag", songs, "--out", out, "--demo-models", "--config", settings]
-    run = tonearm(*command, **shared_ray)
-    assert run.returncode in (2, 4), run.stderr
-    last = run.stderr.strip().splitlines()[-1]
-    assert re.search(r"full|no space left", last), run.stderr
-    assert "Traceback" not in run.stderr
-    filler.unlink()
-    again = tonearm(*command, **shared_ray)
-    assert again.returncode == 0, again.stderr
-    rows = read_tracks(out)
-    assert rows.num_rows == 10 == len(set(rows["track_key"].to_pylist()))

@@ -12,29 +12,31 @@ from numpy.typing import NDArray
 from tonearm.audio import streams
 from tonearm.audio.streams import FLOAT32, INT16, PcmStream
 
-# What is kept of a track of 210 samples, each of which has its place as its value.
-SPANS = ((100, 104), (200, 206), (207, 210))
-KEPT = [*range(100, 104), *range(200, 206), *range(207, 210)]
+# What is kept of a track of 30 samples, each of which has its place as its value.
+SPANS = ((0, 3), (4, 10), (20, 26), (27, 30))
+KEPT = [place for start, stop in SPANS for place in range(start, stop)]
 
 
 def track(scale: float = 1.0) -> PcmStream:
-    return PcmStream(16000, 210, np.array(KEPT, np.int16), scale, SPANS)
+    return PcmStream(16000, 30, np.array(KEPT, np.int16), scale, SPANS)
 
 
 @pytest.mark.parametrize(
     ("start", "length", "stop"),
     [
-        (100, 4, 104),
-        (100, 1, 101),
-        (101, 2, 103),
-        (103, 1, 104),
-        (200, 6, 206),
-        (202, 4, 206),
-        (200, 1, 201),
-        (207, 3, 210),
-        (208, 1, 209),
-        (209, 1, 210),
-        (208, 100, 210),  # the track ends before the window does
+        (0, 3, 3),
+        (0, 1, 1),
+        (1, 1, 2),
+        (2, 1, 3),
+        (4, 6, 10),
+        (4, 1, 5),
+        (6, 3, 9),
+        (9, 1, 10),
+        (20, 6, 26),
+        (22, 4, 26),
+        (27, 3, 30),
+        (29, 1, 30),
+        (28, 100, 30),  # the track ends before the window does
     ],
 )
 def test_a_window_is_found_in_the_span_that_holds_it(start: int, length: int, stop: int) -> None:
@@ -49,14 +51,17 @@ def test_a_window_is_found_in_the_span_that_holds_it(start: int, length: int, st
 @pytest.mark.parametrize(
     ("start", "length", "says"),
     [
-        (99, 2, "99 to 101"),
-        (100, 5, "100 to 105"),
-        (104, 1, "104 to 105"),
-        (199, 7, "199 to 206"),
-        (200, 7, "200 to 207"),
-        (205, 3, "205 to 208"),  # two spans have it, and none alone
-        (0, 10, "0 to 10"),
-        (206, 900, "206 to 210"),
+        (0, 4, "0 to 4"),
+        (2, 2, "2 to 4"),
+        (3, 1, "3 to 4"),
+        (3, 2, "3 to 5"),
+        (4, 7, "4 to 11"),
+        (10, 1, "10 to 11"),
+        (12, 2, "12 to 14"),
+        (19, 7, "19 to 26"),
+        (20, 7, "20 to 27"),
+        (25, 3, "25 to 28"),  # two spans have it, and none alone
+        (26, 900, "26 to 30"),
     ],
 )
 def test_a_window_that_was_not_kept_is_an_error_not_other_audio(start: int, length: int, says: str) -> None:
