@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,8 +156,8 @@ def test_a_failed_row_goes_when_any_part_of_the_manifest_lists_its_object_anew(p
 
 
 def test_dropped_rows_are_gone_and_every_other_stays(place: Destination) -> None:
-    write_tracks(place.url, [ok(1), failed(2, "not_found")], name="a.parquet")
-    write_tracks(place.url, [failed(3, "not_found"), failed(4, "fetch_timeout")], name="b.parquet")
+    write_tracks(place.url, [failed(3, "not_found"), failed(4, "fetch_timeout")], name="a.parquet")
+    write_tracks(place.url, [ok(1), failed(2, "not_found")], name="b.parquet")
     write_tracks(place.url, [ok(5)], name="c.parquet")
     before = pq.read_table(place.tracks, filters=[("track_key", "in", [1, 5])]).sort_by("track_key")
     untouched = Path(place.tracks, "c.parquet").stat().st_mtime_ns
@@ -164,7 +165,7 @@ def test_dropped_rows_are_gone_and_every_other_stays(place: Destination) -> None
     runs.drop(place, done)
     assert keys_of(place) == [1, 5]
     assert pq.read_table(place.tracks).sort_by("track_key").equals(before), "whole rows, as they were"
-    assert not Path(place.tracks, "b.parquet").exists(), "no file of no rows"
+    assert not Path(place.tracks, "a.parquet").exists(), "no file of no rows"
     assert Path(place.tracks, "c.parquet").stat().st_mtime_ns == untouched
 
 
@@ -216,6 +217,13 @@ def test_failures_alone_have_no_audio(place: Destination) -> None:
 @pytest.mark.parametrize(("missing", "doubled", "is_exact"), [(0, 0, True), (1, 0, False), (0, 1, False)])
 def test_exact_is_no_track_missing_and_none_twice(missing: int, doubled: int, is_exact: bool) -> None:
     assert Audit(3, 3, 0, {}, 1.0, 1.0, missing, doubled, 1).is_exact is is_exact
+
+
+def test_what_was_found_cannot_be_changed_by_who_reads_it(place: Destination) -> None:
+    found = runs.find_done(place, np.array([1]), listed_parts(Path(place.url), [(1, "/a")]))
+    for value, name in ((place, "url"), (found, "keys"), (found.audit, "num_ok"), (runs.TodoPart("a", 1), "url")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, None)
 
 
 def test_among_is_membership_in_sorted_keys() -> None:
