@@ -1,6 +1,6 @@
 """What tonearm takes against what people use now, each timed in turns with its peer in one run.
 
-python -m bench              the goals: decoding, features, start-up, tagging at full size, mutants (half an hour)
+python -m bench              the goals: decoding, features, start-up, tagging at full size, mutants (an hour at most)
 python -m bench --quick      without the full-size models and the mutants (under 4 minutes); CI runs it
 python -m bench --all        training, serving and numbers of worker processes as well (half an hour more)
 python -m bench --only training
