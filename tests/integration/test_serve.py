@@ -8,6 +8,7 @@ import concurrent.futures
 import csv
 import io
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -261,15 +262,21 @@ def test_a_body_that_never_ends(server: Server, song: bytes) -> None:
         assert time.monotonic() - started > 5
 
 
-def test_a_client_that_hangs_up(server: Server, long_song: bytes) -> None:
-    name = 'tonearm_requests_total{method="POST",route="/v1/tag",status="499"}'
+def test_a_client_that_hangs_up(server: Server) -> None:
+    """Three clients leave while their request is in hand: each is counted so, and nothing of their work is left."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(8000 * 600, np.int16), 8000, format="WAV", subtype="PCM_U8")
+    data, name = buffer.getvalue(), 'tonearm_requests_total{method="POST",route="/v1/tag",status="499"}'
     before = server.metrics().get(name, 0)
-    for _ in range(3):
+    for _ in range(20):  # on a busy machine one may be answered before it is seen in hand
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            head = f"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(long_song)}\r\n\r\n"
-            connection.sendall(head.encode() + long_song)
-            wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] >= 1, timeout_s=90, what="the request")
-    wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=90, what="its end")
+            head = f"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data)
+            while server.metrics()["tonearm_requests_in_hand"] < 1 and not select.select([connection], [], [], 0)[0]:
+                pass
+        wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == 0, timeout_s=90, what="its end")
+        if server.metrics().get(name, 0) == before + 3:
+            break
     wait_for(lambda: server.metrics()['tonearm_waiting_windows{head="tags"}'] == 0, timeout_s=90, what="no work left")
     assert server.metrics()[name] == before + 3
 
