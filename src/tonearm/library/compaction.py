@@ -72,7 +72,7 @@ def compact(
     """Rewrite the small files of ``destination`` as few large ones; the caller holds its lock.
 
     Args:
-        target_bytes: of an output; files of at least a third of it stay as they are.
+        target_bytes: of an output; files of 64 MiB or more, or of half of it where that is less, stay as they are.
         step_bytes: of the inputs of one step, less where the temporary folder has less than twice that free.
         progress: told the rows done and the rows in all, for each step.
 
