@@ -216,7 +216,9 @@ def _run(root: str, arguments: Sequence[str], cpu_s: int) -> None:
 
     status = int(pytest.main([*arguments, f"--basetemp={beside / 'temp'}"]))
     sys.stdout.flush()
-    (beside / "status").write_text(str(status))
+    # In one step: who waits for the file ends this process as soon as it is there.
+    (beside / "status.new").write_text(str(status))
+    (beside / "status.new").replace(beside / "status")
     os._exit(0)
 
 

@@ -158,6 +158,7 @@ def test_what_is_no_rate_is_refused_before_anything_is_served(text: str) -> None
 
 def test_without_a_rate_nobody_is_counted() -> None:
     gate = Gate(ServeSettings())
+    assert gate.rate is None
     for _ in range(200):
         gate.meter("radio")
 
