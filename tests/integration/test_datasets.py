@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pytest
 
 from tests.commands import read_tracks, tonearm
 from tonearm.errors import FetchError, SourceError
+from tonearm.library import datasets_source
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import list_tracks
 from tonearm.settings import FetchSettings
@@ -34,6 +37,27 @@ def test_rows_with_bytes_are_read_by_split_and_number(songs: Path, tmp_path: Pat
     assert [ref.uri.rpartition("#")[2] for ref in refs] == ["train/0", "train/1", "train/2", "test/0"]
     assert len({ref.track_key for ref in refs}) == 4
     assert [READER.read(ref) for ref in refs] == [path.read_bytes() for path in files]
+
+
+def test_threads_that_ask_for_one_data_set_at_once_load_it_once(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding reads rows on several threads; the loader's progress bars are not made for that."""
+    files = save(songs, tmp_path / "set")
+    refs = list(list_tracks([str(tmp_path / "set")]))
+    datasets_source._load_once.cache_clear()
+    loads = []
+
+    def load(folder: str) -> object:
+        loads.append(folder)
+        time.sleep(0.2)  # long enough for the other threads to come too
+        return load_from_disk(folder)
+
+    load_from_disk = datasets.load_from_disk
+    monkeypatch.setattr(datasets, "load_from_disk", load)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(READER.read, refs)) == [path.read_bytes() for path in files]
+    assert len(loads) == 1
 
 
 def test_a_data_set_written_anew_is_new_tracks(songs: Path, tmp_path: Path) -> None:

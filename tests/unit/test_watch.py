@@ -6,14 +6,15 @@ import signal
 import socket
 import threading
 import time
+from unittest import mock
 
 import pytest
 
 from tonearm.distributed import cluster
 from tonearm.distributed.batch import legs
 from tonearm.distributed.cluster import Layout, stuck
-from tonearm.distributed.watch import WAKE, ClusterGuard, HeadGuard, wake_main_thread, wakeable
-from tonearm.errors import TonearmError
+from tonearm.distributed.watch import WAKE, ClusterGuard, HeadGuard, failing, wake_main_thread, wakeable
+from tonearm.errors import Stopped, TonearmError
 from tonearm.library.runs import TodoPart
 
 
@@ -126,3 +127,20 @@ def test_a_shrunken_cluster_is_given_the_time_of_the_settings(
     guard.look(None)
     assert failures.failure is not None
     assert "the cluster has shrunk, and no node is left that can score" in failures.failure.message
+
+
+def test_a_run_that_broke_off_names_the_error_and_not_rays_advice() -> None:
+    """Ray adds its own settings to the message of whatever a worker raised."""
+    from ray.data._internal.util import _annotate_exception_with_retry_context
+
+    error = _annotate_exception_with_retry_context(
+        AttributeError("type object 'tqdm' has no attribute '_lock'"),
+        description="map a block",
+        attempts=1,
+        max_attempts=1,
+        total_backoff_s=0.0,
+        exception_str="",
+    )
+    said = "broke off: AttributeError: type object 'tqdm' has no attribute '_lock'; the"
+    with pytest.raises(Stopped, match=said), failing("DEST", mock.Mock(read=lambda: None)):
+        raise error

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import errno
 import random
+import re
 import signal
 import socket
 import threading
@@ -32,6 +33,8 @@ REFUSED_READS = 24
 NUM_PROBES, PROBES_AT_ONCE = 32, 8
 PROBE_S = 20.0
 RECORD_S = 15.0
+# What Ray adds to the message of an error in a worker: how often it tried, and which of its settings say so.
+RAYS_ADVICE = re.compile(r"\nFailed to .* after \d+/\d+ attempts|\nTo change retry attempts")
 
 
 class Watcher(Protocol):
@@ -312,7 +315,7 @@ def _explain(error: Exception, place: str) -> TonearmError:
                 f"the disk under {place} or under Ray's temporary folder is full; the rows already written "
                 "stay. Free some space and run the same command to go on"
             )
-    lines = str(causes[-1]).strip().splitlines() or ["no message"]
+    lines = RAYS_ADVICE.split(str(causes[-1]))[0].strip().splitlines() or ["no message"]
     return Stopped(
         f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {place} "
         f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"

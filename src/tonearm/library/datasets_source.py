@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import posixpath
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ SAVED, HUB = "arrow+file://", "hf://datasets/"
 PATH = "(path)"  # no column's name
 WHOLE = "all"  # the split of a data set that has none
 BATCH_ROWS = 1000
+
+_loading = threading.Lock()
 
 
 def is_saved(folder: str) -> bool:
@@ -157,8 +160,15 @@ def _loaded(place: str) -> tuple[tuple[str, Any, str], ...]:
     return _load(place, written)
 
 
-@functools.lru_cache(maxsize=4)
 def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
+    # One at a time: the progress bars that `datasets` loads with take each other's lock away, and a data set that
+    # several threads ask for is loaded once.
+    with _loading:
+        return _load_once(place, written)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
     """Return the splits: name, data set with undecoded audio, name of its audio column."""
     del written  # a folder that was written anew is read anew
     try:
