@@ -10,10 +10,10 @@ import hypothesis
 import pytest
 
 from tests import lanes
-from tests.commands import EVEN_WORKERS
+from tests.commands import SIDE_BY_SIDE
 
-# Before any test imports Ray.
-os.environ.update(EVEN_WORKERS)
+# Before any test imports Ray or torch.
+os.environ.update(SIDE_BY_SIDE)
 # A busy machine is no failure; in CI and for mutants the same examples each time.
 hypothesis.settings.register_profile("tonearm", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("tonearm")

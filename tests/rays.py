@@ -12,7 +12,7 @@ from unittest import mock
 
 import psutil
 
-from tests.commands import EVEN_WORKERS, wait_for
+from tests.commands import SIDE_BY_SIDE, wait_for
 
 STORE_BYTES = 150 * 2**20
 # Two dashboards side by side would ask for the same port, and nothing reads what the monitors would tell.
@@ -107,7 +107,7 @@ def nodes(num_workers: int = 2, head_cpus: int = 0, **environment: str) -> Itera
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     try:
-        with mock.patch.dict(os.environ, kept | EVEN_WORKERS | settings | environment, clear=True):
+        with mock.patch.dict(os.environ, kept | SIDE_BY_SIDE | settings | environment, clear=True):
             running = Nodes(folder, num_workers, head_cpus)
         yield running
     finally:

@@ -20,7 +20,7 @@ import pytest
 from tests.chaos.test_kill import assert_same
 from tests.chaos.test_store_faults import rows
 from tests.checkpoints import save_small
-from tests.commands import EVEN_WORKERS, tonearm, wait_for
+from tests.commands import SIDE_BY_SIDE, tonearm, wait_for
 from tests.labelled import write_folders
 from tests.servers.fault_proxy import faulty
 from tests.servers.hosts import Hosts, hosts
@@ -59,7 +59,7 @@ class Cluster:
             "HF_HUB_OFFLINE": "1",
             **HEALTH,
             **store,
-            **EVEN_WORKERS,
+            **SIDE_BY_SIDE,
         }
         self.node_env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         # What the person has: the address and the token, and no key to the bucket.
