@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 MANIFEST = pa.schema(
     [
@@ -70,6 +70,12 @@ TRACKS = pa.schema(
         pa.field("tag_model", pa.string()),
         pa.field("tonearm_version", pa.string()),
         pa.field("run_id", pa.string()),
+        # Since format 2; null in rows of 0.1.0. The term of the run's lock, and for each group of columns the hash of
+        # what decided its content: null where the row does not have the group.
+        pa.field("term", pa.int64()),
+        pa.field("read_settings", pa.string()),
+        pa.field("genre_settings", pa.string()),
+        pa.field("tag_settings", pa.string()),
     ],
     metadata={"tonearm.schema": "tracks", "tonearm.schema_version": SCHEMA_VERSION},
 )
