@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_tracks
-from tonearm.errors import DestinationError
-from tonearm.library import compaction, runs, stores, table, track_files
+from tonearm.errors import DestinationError, Stopped
+from tonearm.library import compaction, groups, resume, stores, table, track_files
 from tonearm.library.compaction import Compacted
+from tonearm.library.groups import Group
 from tonearm.library.runs import Destination
 from tonearm.library.schema import TRACKS
 from tonearm.library.track_files import TrackFile
@@ -25,7 +26,7 @@ from tonearm.library.track_files import TrackFile
 NUM_ROWS, ROWS_A_FILE = 600, 20
 NUM_FILES = NUM_ROWS // ROWS_A_FILE
 MIB, GIB = 2**20, 2**30
-FACTS = {"models": "small"}
+GROUPS = {"genre": Group({"model": "small"})}
 
 
 class Killed(BaseException):
@@ -39,7 +40,7 @@ def left_by_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_tracks(folder, NUM_ROWS)
     whole = pq.read_table(folder / "tracks")
     next((folder / "tracks").glob("*.parquet")).unlink()
-    marks = folder / "_checkpoint" / runs.claim(Destination.of(str(folder)), FACTS)
+    marks = folder / "_checkpoint" / groups.write(Destination.of(str(folder)), GROUPS)
     marks.mkdir()
     for number in range(0, NUM_ROWS, ROWS_A_FILE):
         part = whole.slice(number, ROWS_A_FILE)
@@ -77,10 +78,7 @@ def test_the_same_rows_in_files_that_do_not_overlap(destination: Destination) ->
         statistics = metadata.row_group(0).column(0).statistics
         assert (statistics.min, statistics.max) == (keys[0], keys[-1])
         assert pq.read_schema(file.path).metadata[b"tonearm.schema"] == b"tracks"
-    # A run with other settings is refused as before, and one with the same finds every track done.
-    with pytest.raises(DestinationError, match="other settings"):
-        runs.claim(destination, {"models": "large"})
-    runs.claim(destination, FACTS)
+    assert groups.read(destination) == GROUPS, "a later run is refused or finds every track done, as before"
     assert not list(Path(destination.url).glob("_checkpoint/compaction/*"))
 
 
@@ -178,7 +176,7 @@ def test_what_was_done_adds_up() -> None:
 def test_outputs_share_the_rows_evenly_and_leave_one_mark(destination: Destination) -> None:
     files = track_files.finished(destination.url)
     every = np.sort(np.concatenate([pq.read_table(file.path)["track_key"].to_numpy() for file in files]))
-    own, other = runs.fingerprint(FACTS), Path(destination.join("_checkpoint", "never-used.json"))
+    own, other = groups.marks_name(GROUPS), Path(destination.join("_checkpoint", "never-used.json"))
     other.write_text("{}")
     told: list[tuple[int, int]] = []
     done = compaction.compact(
@@ -201,10 +199,11 @@ def test_outputs_share_the_rows_evenly_and_leave_one_mark(destination: Destinati
 
 def test_a_file_that_stays_keeps_its_mark(destination: Destination) -> None:
     first, *others = track_files.finished(destination.url)
-    own = Path(destination.checkpoint(runs.fingerprint(FACTS)))
+    own = Path(destination.checkpoint(groups.marks_name(GROUPS)))
     rows_of_others = sum(pq.read_metadata(file.path).num_rows for file in others)
     large = Path(first.path)
-    pq.write_table(pa.concat_tables([pq.read_table(large)] * 6), large, compression="none", use_dictionary=False)
+    padding = pa.array([np.random.default_rng(number).bytes(10_000) for number in range(ROWS_A_FILE)])
+    pq.write_table(pq.read_table(large).append_column("padding", padding), large, compression="none")
     size = large.stat().st_size
     assert size > 2 * max(file.size_bytes for file in others)
     done = compaction.compact(destination, target_bytes=2 * size)
@@ -271,7 +270,7 @@ def test_a_row_group_is_of_8192_rows_and_has_what_a_look_up_by_key_needs(tmp_pat
     keys = np.random.default_rng(0).permutation(8193)
     for number, part in enumerate(np.array_split(keys, 2)):
         columns = {"track_key": part, "uri": [f"/m/{key}.mp3" for key in part], "status": ["ok"] * len(part)}
-        pq.write_table(compaction._conformed(pa.table(columns)), tmp_path / "tracks" / f"{number}-0.parquet")
+        pq.write_table(resume.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
     compaction.compact(place)
     (only,) = track_files.finished(place.url)
     metadata = pq.read_metadata(only.path)
@@ -402,3 +401,53 @@ def test_a_broken_file_is_named_and_nothing_changes(destination: Destination) ->
         compaction.compact(destination)
     compaction.recover(destination)
     assert len(list(Path(destination.tracks).iterdir())) == NUM_ROWS // ROWS_A_FILE
+
+
+def test_rows_that_do_not_count_go_and_the_rest_is_as_it_was(destination: Destination) -> None:
+    """A file is there twice, and one row of another was written anew."""
+    before = rows(destination)
+    first, second, *others = track_files.finished(destination.url)
+    shutil.copy(first.path, Path(first.path).with_name("copied-0.parquet"))
+    newer = pq.read_table(second.path, partitioning=None).slice(3, 1)
+    newer = newer.set_column(newer.schema.get_field_index("term"), "term", pa.array([5], pa.int64()))
+    pq.write_table(newer.append_column("mine", [["x"]]), Path(second.path).with_name("newer-0.parquet"))
+    untouched = {file.name: Path(file.path).stat().st_mtime_ns for file in (first, *others)}
+    found = compaction.outranked(destination)
+    assert {file.name: int((~keep).sum()) for file, keep in found.items()} == {
+        "copied-0.parquet": ROWS_A_FILE,
+        second.name: 1,
+    }
+    assert compaction.mend(destination, found) == ROWS_A_FILE + 1
+    assert compaction.outranked(destination) == {}
+    after = pq.read_table(destination.tracks, partitioning=None).sort_by("track_key")
+    assert after.num_rows == NUM_ROWS
+    names = [name for name in TRACKS.names if name != "term"]
+    assert after.select(names).equals(before.select(names))
+    left = {file.name for file in track_files.finished(destination.url)}
+    assert not {"copied-0.parquet", second.name} & left
+    assert {name: Path(destination.tracks, name).stat().st_mtime_ns for name in untouched} == untouched
+    assert not list(Path(destination.url).glob("_checkpoint/compaction/*"))
+
+
+def test_columns_of_others_outlive_a_compaction(destination: Destination) -> None:
+    first = Path(track_files.finished(destination.url)[0].path)
+    marked = pq.read_table(first, partitioning=None)
+    pq.write_table(marked.append_column("mine", pa.array(["x"] * marked.num_rows)), first)
+    compaction.compact(destination)
+    (only,) = track_files.finished(destination.url)
+    mine = pq.read_table(only.path, columns=["track_key", "mine"])
+    assert mine["mine"].null_count == NUM_ROWS - marked.num_rows
+    assert set(mine.filter(pa.compute.is_valid(mine["mine"]))["track_key"].to_pylist()) == set(
+        marked["track_key"].to_pylist()
+    )
+
+
+def test_a_run_that_lost_its_lock_commits_nothing(destination: Destination) -> None:
+    before = {file.name for file in track_files.finished(destination.url)}
+
+    def check() -> None:
+        raise Stopped("another run has taken over")
+
+    with pytest.raises(Stopped):
+        compaction.compact(destination, check=check)
+    assert {file.name for file in track_files.finished(destination.url)} == before

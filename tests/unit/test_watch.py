@@ -15,13 +15,19 @@ from tonearm.distributed.batch import legs
 from tonearm.distributed.cluster import Layout, stuck
 from tonearm.distributed.watch import WAKE, ClusterGuard, HeadGuard, failing, wake_main_thread, wakeable
 from tonearm.errors import Stopped, TonearmError
-from tonearm.library.runs import TodoPart
+from tonearm.library.resume import TodoPart
 
 
 def test_legs_are_whole_parts_of_at_least_so_many_tracks() -> None:
     parts = [TodoPart(f"p{number}", count) for number, count in enumerate([50, 50, 50, 10, 120, 5])]
     assert [[part.url for part in leg] for leg in legs(parts, 100)] == [["p0", "p1"], ["p2", "p3", "p4"], ["p5"]]
     assert list(legs([], 100)) == []
+
+
+def test_a_leg_has_one_set_of_heads() -> None:
+    fresh, tags = [TodoPart("a", 1), TodoPart("b", 1)], TodoPart("c", 1, ("tags",), is_again=True)
+    both = TodoPart("d", 1, ("genre", "tags"), is_again=True)
+    assert list(legs([*fresh, tags, both], 100)) == [fresh, [tags], [both]]
 
 
 LOCAL = Layout(num_scorers=2, scorer_cpus=0.9, scorer_gpus=0.0, scorer_threads=1, num_cpus=4, is_local=False)

@@ -86,6 +86,14 @@ def tag(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Take up the failed tracks of earlier runs again.")
     ] = False,
+    rescore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP",
+            help="Make the columns of this group (genre or tags) anew where other settings made them; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     config: Config = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:
@@ -101,7 +109,7 @@ def tag(
         "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
     }
     settings = verb.tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
-    return verb.tag(source, out, settings, retry_errors=retry_errors, demo_models=demo_models)
+    return verb.tag(source, out, settings, retry_errors=retry_errors, rescore=rescore or (), demo_models=demo_models)
 
 
 @app.command()

@@ -14,16 +14,16 @@ from rich.table import Table
 
 from tonearm.cli.terminal import clock, hours
 from tonearm.distributed import cluster
-from tonearm.library import report_text, runs
+from tonearm.library import report_text, resume
 from tonearm.library.runs import Destination
 from tonearm.library.uris import shown
 from tonearm.models.runtimes import usable_cores
+from tonearm.planning import adoption
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
 from tonearm.planning.measure import measure
 from tonearm.planning.preparation import prepare
 from tonearm.planning.sample import Look, examples, list_sample, look
 from tonearm.settings import TagSettings
-from tonearm.tagging import plan_heads
 
 SEED = 20
 NAMES = {"decode": "decoding", "forward": "scoring"}
@@ -49,10 +49,13 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     """
     from tonearm.audio.sandbox import DecodeSandbox
 
-    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+    tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     layout = _layout(settings, given)
     destination = Destination.of(out) if out is not None else None
-    done = runs.done_keys(destination) if destination is not None else np.empty(0, np.int64)
+    done = np.empty(0, np.int64)
+    if destination is not None:
+        tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
+        done = resume.find(destination, stored).complete(list(tagging.heads))
     listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
     if not listed.num_tracks:
         print(f"nothing to do: all {listed.num_done:,} tracks are in {out} already")
@@ -60,18 +63,18 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
         if given.forward_rate is None:  # which is measured on the models as the run will have them
-            settings = prepare(plans, settings, [each.ref for each in looks], _note)
+            tagging = prepare(tagging, settings, [each.ref for each in looks], _note)
         rates, whole = measure(
             looks,
             settings,
-            plans,
+            tagging,
             sandbox,
             decode=given.decode_rate,
             forward=given.forward_rate,
             num_threads=layout.scorer_threads,
         )
     machines = _machines(layout, given)
-    found = estimate(listed, looks, whole, plans, rates, machines, Prices(given.cpu_price, given.gpu_price))
+    found = estimate(listed, looks, whole, tagging.heads, rates, machines, Prices(given.cpu_price, given.gpu_price))
     if destination is not None:
         keep(destination, found)
     if as_json:

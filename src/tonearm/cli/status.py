@@ -35,6 +35,12 @@ def lines(found: Status) -> list[str]:
         text = [
             f"{place}: {found.num_done:,} of {found.num_listed:,} tracks done ({share:.1%}), {failed:,} of them failed"
         ]
+    for group, count in found.missing_by_group.items():
+        text.append(f"{group} is missing in {count:,} of them; tag with that model again to add it")
+    if found.num_unlisted:
+        text.append(f"no longer listed: {found.num_unlisted:,} tracks have rows that nothing shows")
+    if found.num_superseded:
+        text.append(f"superseded: {found.num_superseded:,} rows; the next run removes them")
     if found.errors_by_code:
         text.append("failed: " + ", ".join(f"{count:,} {code}" for code, count in found.errors_by_code.items()))
     text.append(_state(found))

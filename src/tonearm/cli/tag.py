@@ -78,7 +78,13 @@ def choose_models(
 
 
 def tag(
-    sources: Sequence[str], out: str, settings: TagSettings, *, retry_errors: bool = False, demo_models: bool = False
+    sources: Sequence[str],
+    out: str,
+    settings: TagSettings,
+    *,
+    retry_errors: bool = False,
+    rescore: Sequence[str] = (),
+    demo_models: bool = False,
 ) -> int:
     """Run, write the report, print what was done; return the exit status."""
     from tonearm import demo
@@ -96,7 +102,7 @@ def tag(
     if demo_models:
         print(demo.NOTICE, file=sys.stderr)
     with ProgressLine() as watcher:
-        outcome = batch.tag_library(sources, out, settings, watcher, retry_errors=retry_errors)
+        outcome = batch.tag_library(sources, out, settings, watcher, retry_errors=retry_errors, rescore=rescore)
     audit = outcome.audit
     if outcome.counts is None:
         print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
@@ -120,9 +126,11 @@ def tag(
                 print(f"Ray's object store spilled {spilled} to disk; give it more memory, or more scoring workers")
         print(f"report: {report}")
     if audit.error_rate > settings.max_error_rate:
-        codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
+        codes = [f"{count} {code}" for code, count in audit.errors_by_code.items()]
+        codes += [f"{count} without {group}" for group, count in audit.missing_by_group.items()]
+        failed = audit.num_error + audit.num_incomplete
         raise TooManyFailures(
-            f"{audit.num_error:,} of {audit.num_listed:,} tracks failed ({codes}), more than --max-error-rate "
+            f"{failed:,} of {audit.num_listed:,} tracks failed ({', '.join(codes)}), more than --max-error-rate "
             f"{settings.max_error_rate:g} allows; every track has its row, with the reason in error_message"
         )
     return 0
@@ -136,6 +144,8 @@ def _print_end(outcome: Any) -> None:
     if audit.num_error:
         codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
         print(f"{audit.num_error:,} failed: {codes}")
+    for group, count in audit.missing_by_group.items():
+        print(f"{group} could not be added to {count:,} rows, which stay as they were; their error_message says why")
     if outcome.num_skipped:
         skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
         print(f"skipped, not audio: {skipped}")

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,16 @@ from tonearm.distributed.watch import (
     watching,
 )
 from tonearm.errors import Incomplete
-from tonearm.library import compaction, lock, manifest, runs, stores
-from tonearm.library.runs import Audit, Destination, TodoPart
+from tonearm.library import compaction, groups, lock, manifest, resume, stores
+from tonearm.library.groups import Group
+from tonearm.library.resume import Audit, TodoPart
+from tonearm.library.runs import Destination, among
+from tonearm.library.track_ref import TrackRef
 from tonearm.models import converted
-from tonearm.planning.preparation import prepare
+from tonearm.planning import adoption
+from tonearm.planning.preparation import prepare, settle
 from tonearm.settings import ModelSettings, TagSettings
-from tonearm.tagging import HeadPlan, RunFacts, decode_request, model_columns, plan_heads
+from tonearm.tagging import HeadPlan, RunFacts, TagPlan, model_columns
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
 LEG_BLOCKS = 1500
@@ -66,7 +71,6 @@ class Outcome:
     """How a run ended. ``counts`` is None when there was nothing to do."""
 
     run_id: str
-    fingerprint: str
     audit: Audit
     num_done_before: int
     num_skipped: dict[str, int]
@@ -80,25 +84,10 @@ class Outcome:
     fetch_concurrency: int = 1
 
 
-def run_facts(plans: dict[str, HeadPlan], run_id: str) -> RunFacts:
-    """Return what every row says about the run that made it."""
-    return RunFacts(run_id, __version__, **model_columns(plans))
-
-
-def fingerprint_facts(plans: dict[str, HeadPlan], settings: TagSettings) -> dict[str, Any]:
-    """Return all that decides a row's content, apart from the track itself."""
-    facts: dict[str, Any] = {"precision": settings.models.precision, "max_scored_s": settings.decode.max_scored_s}
-    facts |= {"top_tags": settings.models.top_tags, "top_window_tags": settings.models.top_window_tags}
-    for head in ("genre", "tags"):
-        if head in plans:
-            facts[f"{head}_model"] = plans[head].checkpoint.revision
-            facts[f"{head}_windows"] = dataclasses.asdict(plans[head].windows)
-            calibration = plans[head].checkpoint.companion.calibration
-            if settings.models.calibrated and calibration is not None:
-                facts[f"{head}_calibration"] = dataclasses.asdict(calibration)
-        else:
-            facts[f"{head}_model"] = None
-    return facts
+def run_facts(run: _Run) -> RunFacts:
+    """Return what every row says about the run that makes it."""
+    hashes = {name: group.hash for name, group in run.groups.items()}
+    return RunFacts(run.run_id, __version__, **model_columns(run.plan.heads), term=run.hold.term, settings=hashes)
 
 
 def tag_library(
@@ -108,36 +97,47 @@ def tag_library(
     watcher: Watcher,
     *,
     retry_errors: bool = False,
+    rescore: Sequence[str] = (),
     stages: Stages = Stages(),
 ) -> Outcome:
-    """Tag every track of ``sources`` that ``out`` does not hold yet.
+    """Tag every track of ``sources`` that ``out`` does not hold yet, and add the groups of columns that rows lack.
+
+    Args:
+        rescore: groups whose columns are made anew where their rows were made with other settings.
 
     Raises:
         UsageError: a source, checkpoint, destination or cluster that cannot be used.
         Stopped: the run ended early; the same call goes on from there.
-        Incomplete: a listed track has no row, or two.
+        Incomplete: a listed track has no row.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     _check_runtime(settings.models)
-    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+    plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     destination = Destination.of(out)
-    own = runs.claim(destination, fingerprint_facts(plans, settings))
-    run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
-    run = _Run(run_id, own, destination, settings, plans, stages)
-    with lock.held(destination, waiting=watcher.waiting), Recorder(destination, run_id, started, watcher) as recorder:
+    run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
+    with (
+        lock.held(destination, waiting=watcher.waiting) as hold,
+        Recorder(destination, run_id, started, watcher) as recorder,
+    ):
         compaction.recover(destination)
+        plan, held = adoption.adopt(destination, plan, settings.max_windows, rescore)
+        run = _Run(run_id, hold, destination, settings, plan, held, stages)
         return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What one run is: all that its parts share."""
+    """What one run is: all that its parts share.
+
+    ``groups`` are those of the destination, the run's own as far as they are settled.
+    """
 
     run_id: str
-    fingerprint: str
+    hold: lock.Hold
     destination: Destination
     settings: TagSettings
-    plans: dict[str, HeadPlan]
+    plan: TagPlan
+    groups: Mapping[str, Group]
     stages: Stages
 
 
@@ -150,30 +150,34 @@ def _tag(
     *,
     retry_errors: bool,
 ) -> Outcome:
-    destination = run.destination
+    destination, heads = run.destination, list(run.plan.heads)
     limit = run.settings.limit
     listed = manifest.write_manifest(sources, destination.manifest, limit=limit, progress=watcher.listing)
     keys = manifest.read_keys(destination.manifest)
-    found = runs.find_done(destination, keys, listed.parts, retry_errors=retry_errors)
-    runs.drop(destination, found)
-    done = np.intersect1d(np.setdiff1d(found.keys, found.again), keys)
+    found = resume.find(destination, run.groups)
+    again = found.again(keys, heads, retry_errors=retry_errors)
+    standing = np.sort(found.keys[found.counts])
+    num_done = int(np.count_nonzero(among(keys, standing))) - sum(each.num_tracks for each in again)
     layout, counts, spilled_bytes = None, None, 0
-    if len(done) < len(keys):
-        if not os.environ.get("RAY_ADDRESS") or run.settings.models.precision == "int8":
-            tracks = manifest.read_tracks(destination.manifest)
-            run = dataclasses.replace(run, settings=prepare(run.plans, run.settings, tracks, watcher.waiting))
-        watcher.starting(len(keys), len(done))
-        layout, counts, spilled_bytes = _execute(run, runs.write_todo(destination, listed.parts, done), watcher)
-    # Opening every file a second time would double what a finished run takes to say so.
-    audit = runs.audit(destination, keys) if counts is not None else found.audit
+    if num_done < len(keys):
+        run = dataclasses.replace(
+            run,
+            plan=prepared(run.plan, run.settings, manifest.read_tracks(destination.manifest), watcher),
+        )
+        watcher.starting(len(keys), num_done)
+        todo = resume.write_todo(destination, listed.parts, standing) + resume.write_again(destination, again)
+        run, layout, counts, spilled_bytes = _execute(run, todo, watcher)
+        found = resume.find(destination, run.groups)
+    run.hold.check()
+    compaction.mend(destination, found.outranked(), check=run.hold.check)
+    audit = dataclasses.replace(found.audit(keys, heads), num_outranked=0)
     outcome = Outcome(
         run.run_id,
-        run.fingerprint,
         audit,
-        len(done),
+        num_done,
         dict(listed.skipped),
         listed.num_bytes,
-        run.plans,
+        dict(run.plan.heads),
         started,
         time.monotonic() - clock,
         layout,
@@ -183,11 +187,28 @@ def _tag(
     )
     if not audit.is_exact:
         raise Incomplete(
-            f"the audit of {destination.url} found {audit.num_missing} listed tracks without a row and "
-            f"{audit.num_doubled} with more than one, expected exactly one each; run the same command again, and "
-            "report this if it stays"
+            f"the audit of {destination.url} found {audit.num_missing} listed tracks without a row, expected one each; "
+            "run the same command again, and report this if it stays"
         )
     return outcome
+
+
+def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
+    """Return the plan with what is made on this machine before a run: converted forms, int8.
+
+    A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
+    """
+    is_int8 = any(each.precision == "int8" for each in plan.heads.values())
+    if os.environ.get("RAY_ADDRESS") and not is_int8:
+        return plan
+    return prepare(plan, settings, tracks, watcher.waiting)
+
+
+def settled(plan: TagPlan, layout: cluster.Layout) -> TagPlan:
+    """Return the plan with every precision settled for the workers of ``layout``."""
+    if all(each.is_settled for each in plan.heads.values()):
+        return plan
+    return settle(plan, "cuda" if layout.scorer_gpus else "cpu")
 
 
 def _check_runtime(models: ModelSettings) -> None:
@@ -199,8 +220,8 @@ def _check_runtime(models: ModelSettings) -> None:
     choose(models.runtime, models.precision, None)
 
 
-def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[cluster.Layout, Any, int]:
-    """Do what is left to do; return the layout, the counts and the bytes spilled."""
+def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Run, cluster.Layout, Any, int]:
+    """Do what is left to do; return the run as it was settled, the layout, the counts and the bytes spilled."""
     settings, place = run.settings, run.destination.url
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         import ray
@@ -211,7 +232,10 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
-        forms = shipped_forms(run.settings, run.plans, layout)
+        plan = settled(run.plan, layout)
+        run = dataclasses.replace(run, plan=plan, groups=adoption.settled(plan, run.groups))
+        marks = groups.write(run.destination, run.groups)
+        forms = shipped_forms(plan, layout)
         verdict = Verdict(tally)
         guards: list[Guard] = [ClusterGuard(verdict, layout, settings.cluster.shrunk_timeout_s)]
         if run.stages.reader is None:
@@ -219,21 +243,25 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         head = HeadGuard(verdict, place, settings.cluster.head_timeout_s)
         with failing(place, verdict), watching(tally, watcher, guards, head):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
-                _execute_leg(run, leg, layout, per_block, tally, forms)
-        return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before
+                run.hold.check()
+                _execute_leg(run, leg, layout, per_block, tally, forms, marks)
+        counts = ray.get(tally.read.remote())
+        run = dataclasses.replace(run, groups=adoption.noted(run.groups, counts.facts))
+        groups.write(run.destination, run.groups)
+        return run, layout, counts, cluster.spilled_bytes() - before
 
 
-def shipped_forms(settings: TagSettings, plans: dict[str, HeadPlan], layout: cluster.Layout) -> dict[str, Any]:
+def shipped_forms(plan: TagPlan, layout: cluster.Layout) -> dict[str, Any]:
     """Return the quantized checkpoints that this machine has made, where scoring workers elsewhere need them."""
     import ray
 
-    if layout.is_local or layout.scorer_gpus or settings.models.precision != "int8":
+    if layout.is_local or layout.scorer_gpus:
         return {}
     packed = {}
-    for plan in plans.values():
-        found = converted.find_cached(plan.checkpoint.revision)
+    for each in plan.heads.values():
+        found = converted.find_cached(each.checkpoint.revision) if each.precision == "int8" else None
         if found is not None:
-            packed[plan.checkpoint.revision] = ray.put(converted.pack(found))
+            packed[each.checkpoint.revision] = ray.put(converted.pack(found))
     return packed
 
 
@@ -251,20 +279,27 @@ def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
 
     Ray Data keeps some 60 KB a block on the driver until an execution ends: one execution over a million tracks takes a
     gigabyte, one over a hundred million does not fit. A leg ends with its last block, so it is long beside the time
-    that its actors take to start and its last blocks take to drain.
+    that its actors take to start and its last blocks take to drain. A leg has one set of heads.
     """
-    leg: list[TodoPart] = []
-    for part in todo:
-        leg.append(part)
-        if sum(part.num_tracks for part in leg) >= num_tracks:
+    for _, parts in itertools.groupby(todo, key=lambda part: (part.heads, part.is_again)):
+        leg: list[TodoPart] = []
+        for part in parts:
+            leg.append(part)
+            if sum(part.num_tracks for part in leg) >= num_tracks:
+                yield leg
+                leg = []
+        if leg:
             yield leg
-            leg = []
-    if leg:
-        yield leg
 
 
 def _execute_leg(
-    run: _Run, leg: Sequence[TodoPart], layout: cluster.Layout, per_block: int, tally: Any, forms: dict[str, Any]
+    run: _Run,
+    leg: Sequence[TodoPart],
+    layout: cluster.Layout,
+    per_block: int,
+    tally: Any,
+    forms: dict[str, Any],
+    marks: str,
 ) -> None:
     import ray.data
 
@@ -273,7 +308,7 @@ def _execute_leg(
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = run.settings.verbose
-    context.checkpoint_config = checkpoint_config(run.destination.checkpoint(run.fingerprint))
+    context.checkpoint_config = checkpoint_config(run.destination.checkpoint(marks))
     context.max_errored_blocks = 0
     context.use_datasource_v2 = False  # whose readers of footers are four more processes to start
     with ray.data.DataContext.current(context):
@@ -284,9 +319,10 @@ def _execute_leg(
         # A block a part: Ray's own number would cut them smaller than files of rows are to be.
         listed = ray.data.read_parquet(paths, filesystem=source, override_num_blocks=len(paths))
         listed = listed.repartition(target_num_rows_per_block=per_block)
-        facts, scorer = run_facts(run.plans, run.run_id), run.stages.scorer or ScoreTracks
+        plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
+        facts, scorer = run_facts(run), run.stages.scorer or ScoreTracks
         reader = run.stages.reader
-        rows = scored(listed, scorer, run.settings, run.plans, facts, layout, tally, reader=reader, forms=forms)
+        rows = scored(listed, scorer, run.settings, plan, facts, layout, tally, reader=reader, forms=forms)
         rows.write_datasink(TracksSink(tracks, tally, target))
 
 
@@ -294,7 +330,7 @@ def scored(
     listed: Any,
     scorer: type,
     settings: TagSettings,
-    plans: dict[str, HeadPlan],
+    plan: TagPlan,
     facts: RunFacts,
     layout: cluster.Layout,
     tally: Any,
@@ -316,7 +352,7 @@ def scored(
     return listed.map_batches(
         decode_tracks,
         fn_kwargs={
-            "request": decode_request(plans, settings.decode.max_scored_s),
+            "request": plan.decode_request(),
             "fetch": settings.fetch,
             "decode": settings.decode,
             "tally": tally,
@@ -329,9 +365,7 @@ def scored(
     ).map_batches(
         scorer,
         fn_constructor_kwargs={
-            "models": settings.models,
-            "max_windows": settings.max_windows,
-            "max_scored_s": settings.decode.max_scored_s,
+            "plan": plan,
             "facts": facts,
             "num_threads": layout.scorer_threads,
             "tally": tally,

@@ -16,9 +16,8 @@ from tonearm.library import manifest
 from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
 from tonearm.models.calibration import read_companion, write_companion
-from tonearm.planning.preparation import prepare
 from tonearm.settings import LabelSettings, TagSettings
-from tonearm.tagging import RunFacts, plan_heads
+from tonearm.tagging import RunFacts, TagPlan, plan_heads
 from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.metrics import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
@@ -47,8 +46,10 @@ def evaluate(
         UsageError: a model or source that cannot be used, or labels that the model does not know.
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
-    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    checkpoint = plans["genre"].checkpoint
+    max_scored_s = settings.decode.max_scored_s
+    heads = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=max_scored_s)
+    plan = TagPlan(heads, settings.models, max_scored_s)
+    checkpoint = heads["genre"].checkpoint
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
     tracks = [track for track in collection.tracks if not on or (track.split or "").casefold() in wanted]
@@ -60,7 +61,7 @@ def evaluate(
     targets = _targets(tracks, checkpoint.labels, checkpoint.name, is_multi=is_multi)
     if precision is not None and len(tracks) < LEAST_FOR_CALIBRATION:
         raise SourceError(f"got {len(tracks)} clips to calibrate on, expected at least {LEAST_FOR_CALIBRATION}")
-    by_key = _score(tracks, settings, plans, watcher)
+    by_key = _score(tracks, settings, plan, watcher)
     rows = [by_key[track.ref.track_key] for track in tracks]
     good = [number for number, row in enumerate(rows) if row["error_code"] is None]
     failed = {
@@ -122,10 +123,11 @@ def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, 
     return np.array([target_of(track, labels) for track in tracks], np.float32)
 
 
-def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, watcher: Watcher) -> dict[int, Any]:
+def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan, watcher: Watcher) -> dict[int, Any]:
     """Return a row of ``stages.LOGITS`` a track, by its key."""
     refs = [track.ref for track in tracks]
-    settings, listed = prepare(plans, settings, refs, watcher.waiting), manifest.to_table(refs)
+    listed = manifest.to_table(refs)
+    plan = batch.prepared(plan, settings, refs, watcher)
     watcher.starting(len(tracks), 0)
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         import ray.data
@@ -143,8 +145,9 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plans: Any, w
             watching(tally, watcher),
         ):
             dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
-            facts, forms = RunFacts("", "", None, None), batch.shipped_forms(settings, plans, layout)
-            found = batch.scored(dataset, ScoreWindows, settings, plans, facts, layout, tally, forms=forms)
+            plan = batch.settled(plan, layout)
+            facts, forms = RunFacts("", "", None, None), batch.shipped_forms(plan, layout)
+            found = batch.scored(dataset, ScoreWindows, settings, plan, facts, layout, tally, forms=forms)
             rows: dict[int, Any] = {}
             block: Any
             for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):

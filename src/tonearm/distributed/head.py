@@ -19,7 +19,7 @@ from tonearm.distributed.replicas import gives_errors
 from tonearm.errors import ScoreError
 from tonearm.models.classifier import WindowScores
 from tonearm.settings import ServeSettings
-from tonearm.tagging import first_line, load_head
+from tonearm.tagging import HeadPlan, first_line, load_head
 from tonearm.web.telemetry import metrics, share
 
 
@@ -50,10 +50,12 @@ def num_windows(chunks: Sequence[Chunk]) -> int:
 class Head:
     """One loaded checkpoint. A deployment, one a head; see ``serve.build``."""
 
-    def __init__(self, head: str, settings: ServeSettings, num_threads: int, metrics_folder: Path) -> None:
+    def __init__(
+        self, head: str, plan: HeadPlan, settings: ServeSettings, num_threads: int, metrics_folder: Path
+    ) -> None:
         share(metrics_folder)
         self.head = head
-        self.classifier = load_head(head, settings.models, num_threads=num_threads)
+        self.classifier = load_head(head, plan, settings.models, num_threads=num_threads)
         self.num_waiting = 0
         # One thread: two forward passes at a time would only take each other's cores.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="forward")

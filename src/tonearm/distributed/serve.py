@@ -170,8 +170,8 @@ def _deployments(settings: ServeSettings, plans: dict[str, HeadPlan], folder: Pa
             ray_actor_options={"num_cpus": 0, "num_gpus": num_gpus},
             user_config=batching,
             **HEALTH,
-        )(Head).bind(head, settings, num_threads, folder)
-        for head in plans
+        )(Head).bind(head, plan, settings, num_threads, folder)
+        for head, plan in plans.items()
     }
     options = {"num_cpus": 0}
     decoder = serve.deployment(

@@ -30,10 +30,11 @@ from tonearm.distributed import blocks
 from tonearm.errors import TonearmError, TrackError
 from tonearm.library.failures import STORE_CODES
 from tonearm.library.objects import ObjectReader
+from tonearm.library.resume import OLD
 from tonearm.library.sources import TrackRef
 from tonearm.models import converted
-from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
-from tonearm.tagging import RunFacts, Tagger, to_table
+from tonearm.settings import DecodeSettings, FetchSettings
+from tonearm.tagging import RunFacts, Tagger, TagPlan, to_table
 
 # Audio that is made into rows at once: many rows in one piece cost Ray far less than a piece each, and a long track
 # does not wait for others.
@@ -80,14 +81,15 @@ def decode_tracks(
 ) -> Iterator[pa.Table]:
     """Fetch and decode the tracks of a block, handing rows on as they come so that long tracks do not pile up.
 
-    Takes rows of ``schema.MANIFEST``, gives as many of ``blocks.DECODED`` in the same order.
+    Takes rows of ``schema.MANIFEST``, gives as many of ``blocks.DECODED`` in the same order; a column ``old``, the row
+    that a track has already, goes along.
     """
     refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
     sandbox, reader = _sandbox(decode), reader or ObjectReader(fetch)
     report = Report(tally, "decoding worker")
     _check(tally)
     ready: list[tuple[TrackRef, DecodedTrack | TrackError]] = []
-    ready_bytes = 0
+    ready_bytes, num_given = 0, 0
     with ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="fetch") as pool:
         for ref, data, fetch_s in _fetched(refs, reader, pool, fetch.concurrency):
             started = time.perf_counter()
@@ -112,11 +114,16 @@ def decode_tracks(
             ready.append((ref, outcome))
             ready_bytes += blocks.num_bytes(outcome)
             if ready_bytes >= ROWS_BYTES:
-                yield blocks.encode_tracks(ready)
+                yield _with_old(blocks.encode_tracks(ready), block, num_given)
+                num_given += len(ready)
                 ready, ready_bytes = [], 0
     report.send()
     if ready:
-        yield blocks.encode_tracks(ready)
+        yield _with_old(blocks.encode_tracks(ready), block, num_given)
+
+
+def _with_old(table: pa.Table, block: pa.Table, first: int) -> pa.Table:
+    return table.append_column(OLD, block[OLD].slice(first, len(table))) if OLD in block.column_names else table
 
 
 def _check(tally: Any) -> None:
@@ -209,19 +216,18 @@ class _Stopwatch:
 
 
 class ScoreTracks:
-    """An actor that holds both heads and scores the windows of a block's tracks together.
+    """An actor that holds a plan's heads and scores the windows of a block's tracks together.
 
     Takes rows of ``blocks.DECODED``, gives as many of ``schema.TRACKS`` in the same order.
 
     Args:
+        plan: made by the driver; nothing is planned again here.
         forms: converted checkpoints that this machine may not have, as ``converted.pack`` gives them, by revision.
     """
 
     def __init__(
         self,
-        models: ModelSettings,
-        max_windows: int | None,
-        max_scored_s: float,
+        plan: TagPlan,
         facts: RunFacts,
         num_threads: int,
         tally: Any,
@@ -230,9 +236,7 @@ class ScoreTracks:
         for digest, files in (forms or {}).items():
             converted.unpack(digest, ray.get(files))
         try:
-            self.tagger = Tagger.load(
-                models, max_windows=max_windows, max_scored_s=max_scored_s, num_threads=num_threads
-            )
+            self.tagger = Tagger.of(plan, num_threads=num_threads)
         except TonearmError as error:
             ray.get(tally.fail.remote(error))
             raise
@@ -249,7 +253,8 @@ class ScoreTracks:
         with watch.scoring():
             scores = self.tagger.score_windows(tracks)
         outcomes = self.tagger.pooled(tracks, scores)
-        table = to_table(refs, outcomes, self.facts)
+        old = block[OLD] if OLD in block.column_names else None
+        table = to_table(refs, outcomes, self.facts, list(self.tagger.plans), old)
         good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
         totals = {
             "num_tracks": len(outcomes),

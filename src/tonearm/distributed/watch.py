@@ -19,11 +19,12 @@ from typing import Any, Protocol
 
 from tonearm.distributed import cluster
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError
-from tonearm.library import progress, stores
+from tonearm.library import progress, schema, stores
 from tonearm.library.failures import STORE_CODES
 from tonearm.library.objects import ObjectReader
 from tonearm.library.progress import Progress
-from tonearm.library.runs import Destination, TodoPart
+from tonearm.library.resume import TodoPart
+from tonearm.library.runs import Destination
 from tonearm.library.track_ref import TrackRef
 from tonearm.settings import FetchSettings
 
@@ -195,7 +196,7 @@ class StoreGuard:
 
     def _sample(self) -> list[TrackRef]:
         part = random.choice(self.todo)
-        table = stores.read_table(part.url)
+        table = stores.read_table(part.url, schema.MANIFEST.names)
         rows = random.sample(range(table.num_rows), min(NUM_PROBES, table.num_rows))
         return [TrackRef(**row) for row in table.take(rows).to_pylist()]
 

@@ -22,7 +22,7 @@ import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,7 +33,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
-from tonearm.library import schema, stores, track_files
+from tonearm.library import stores, track_files
+from tonearm.library.ranking import RANKED, Ranking
+from tonearm.library.resume import conformed, schema_of
 from tonearm.library.runs import KEY, READERS, Destination, scan_tracks
 from tonearm.library.track_files import COMPACTED, COMPACTION, TrackFile
 from tonearm.library.uris import shown
@@ -68,6 +70,7 @@ def compact(
     target_bytes: int = TARGET_BYTES,
     step_bytes: int = STEP_BYTES,
     progress: Callable[[int, int], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Compacted:
     """Rewrite the small files of ``destination`` as few large ones; the caller holds its lock.
 
@@ -75,28 +78,73 @@ def compact(
         target_bytes: of an output; files of 64 MiB or more, or of half of it where that is less, stay as they are.
         step_bytes: of the inputs of one step, less where the temporary folder has less than twice that free.
         progress: told the rows done and the rows in all, for each step.
+        check: called before each step takes effect; raises where the lock is another's.
 
     Raises:
         DestinationError: a file that cannot be read, or no space.
     """
     recover(destination)
+    mend(destination, outranked(destination), check=check)
     done = Compacted()
     for inputs in steps(track_files.finished(destination.url), target_bytes=target_bytes, step_bytes=step_bytes):
-        done += _step(destination, inputs, target_bytes, progress)
+        done += _step(destination, inputs, target_bytes, progress, check)
     return done
+
+
+def outranked(destination: Destination) -> dict[TrackFile, NDArray[np.bool_]]:
+    """Return the files that hold rows which do not count, each with those that do, bool [rows]."""
+    ranking, files = Ranking(), []
+    for file, table in scan_tracks(destination, RANKED):
+        files.append(file)
+        ranking.add(table)
+    return {file: rows for file, rows in zip(files, ranking.counting(), strict=True) if not rows.all()}
+
+
+def mend(
+    destination: Destination,
+    counting: Mapping[TrackFile, NDArray[np.bool_]],
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> int:
+    """Remove the rows that do not count, and return how many; the caller holds the destination's lock.
+
+    Args:
+        counting: files that hold such rows, each with those that count, bool [rows].
+        check: called before each step takes effect; raises where the lock is another's.
+
+    Raises:
+        DestinationError: a file that cannot be read, or no space.
+    """
+    recover(destination)
+    inputs, kept = list(counting), {file.name: rows for file, rows in counting.items()}
+    num_removed = 0
+    for group in _groups(inputs, _limit(TARGET_BYTES, STEP_BYTES)):
+        num_removed += sum(int(np.count_nonzero(~kept[file.name])) for file in group)
+        _step(destination, group, TARGET_BYTES, None, check, kept)
+    return num_removed
 
 
 def steps(files: Sequence[TrackFile], *, target_bytes: int, step_bytes: int) -> list[list[TrackFile]]:
     """Return the small files in groups of at most ``step_bytes``; none where there are too few to be worth it."""
     small = [file for file in files if file.size_bytes < min(SMALL_BYTES, target_bytes / 2)]
+    return [group for group in _groups(small, _limit(target_bytes, step_bytes)) if len(group) > 1]
+
+
+def _limit(target_bytes: int, step_bytes: int) -> int:
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    limit = max(target_bytes, min(step_bytes, int(free * 0.4)))
-    groups: list[list[TrackFile]] = [[]]
-    for file in small:
-        if groups[-1] and sum(each.size_bytes for each in groups[-1]) + file.size_bytes > limit:
+    return max(target_bytes, min(step_bytes, int(free * 0.4)))
+
+
+def _groups(files: Sequence[TrackFile], limit: int) -> list[list[TrackFile]]:
+    groups: list[list[TrackFile]] = []
+    num_bytes = 0
+    for file in files:
+        if not groups or num_bytes + file.size_bytes > limit:
             groups.append([])
+            num_bytes = 0
         groups[-1].append(file)
-    return [group for group in groups if len(group) > 1]
+        num_bytes += file.size_bytes
+    return groups
 
 
 def recover(destination: Destination) -> None:
@@ -115,26 +163,37 @@ def _step(
     inputs: list[TrackFile],
     target_bytes: int,
     progress: Callable[[int, int], None] | None,
+    check: Callable[[], None] = lambda: None,
+    counting: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Compacted:
     identity = uuid.uuid4().hex[:12]
     stores.write_text(_mark(destination, identity), "")
-    keys = np.sort(np.concatenate([table[KEY].to_numpy() for _, table in scan_tracks(destination, [KEY], inputs)]))
-    num_outputs = max(1, round(sum(file.size_bytes for file in inputs) / target_bytes))
+    keys = np.sort(
+        np.concatenate(
+            [_kept(file, table, counting)[KEY].to_numpy() for file, table in scan_tracks(destination, [KEY], inputs)]
+        )
+    )
+    share = len(keys) / max(1, len(keys) if counting is None else sum(len(counting[file.name]) for file in inputs))
+    num_outputs = max(1, round(share * sum(file.size_bytes for file in inputs) / target_bytes)) if len(keys) else 0
     # The first key of each output but the first.
     edges = keys[[len(keys) * number // num_outputs for number in range(1, num_outputs)]]
     with tempfile.TemporaryDirectory(prefix="tonearm-compact-") as folder:
         piles = [Path(folder) / f"{number}.arrow" for number in range(num_outputs)]
         with stores.writing(folder):
-            _distribute(destination, inputs, edges, piles, lambda num: progress(num, len(keys)) if progress else None)
+            if num_outputs:
+                said = (lambda num: progress(num, len(keys))) if progress else (lambda num: None)
+                _distribute(destination, inputs, edges, piles, said, counting)
         written = [
             _write_output(destination, f"{COMPACTED}{identity}-{number:05d}.parquet", pile)
             for number, pile in enumerate(piles)
         ]
-    if not np.array_equal(np.concatenate([part for part, _ in written]), keys):
+    if not np.array_equal(np.concatenate([keys[:0], *(part for part, _ in written)]), keys):
         raise DestinationError(
             f"{shown(destination.url)}: tracks/ changed while it was compacted; nothing is lost. Run it again"
         )
-    _write_marks(destination, identity, keys)
+    if len(keys):
+        _write_marks(destination, identity, keys)
+    check()
     commit = {"superseded": [file.name for file in inputs], "outputs": _outputs(destination, identity)}
     stores.write_text(_commit(destination, identity), json.dumps(commit, indent=1))
     _complete(destination, identity, commit["superseded"])
@@ -147,13 +206,15 @@ def _distribute(
     edges: NDArray[np.int64],
     piles: Sequence[Path],
     progress: Callable[[int], None],
+    counting: Mapping[str, NDArray[np.bool_]] | None,
 ) -> None:
     """Put each row on the pile whose range of keys it is in."""
-    writers = [pa.ipc.new_file(str(pile), schema.TRACKS) for pile in piles]
+    wanted = schema_of(destination, inputs)
+    writers = [pa.ipc.new_file(str(pile), wanted) for pile in piles]
     try:
         num_rows = 0
         rows = scan_tracks(destination, None, inputs, num_ahead=READERS)
-        for table in _gathered(_conformed(each) for _, each in rows):
+        for table in _gathered(conformed(_kept(file, each, counting), wanted) for file, each in rows):
             table = table.take(pc.sort_indices(table[KEY])).combine_chunks()
             places = np.searchsorted(table[KEY].to_numpy(), edges, side="left")
             bounds = [0, *places.tolist(), table.num_rows]
@@ -180,13 +241,8 @@ def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def _conformed(table: pa.Table) -> pa.Table:
-    """Return the rows in today's schema; a column that an older file lacks is null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema.TRACKS
-    ]
-    return pa.Table.from_arrays(columns, schema=schema.TRACKS)
+def _kept(file: TrackFile, table: pa.Table, counting: Mapping[str, NDArray[np.bool_]] | None) -> pa.Table:
+    return table if counting is None else table.filter(pa.array(counting[file.name]))
 
 
 def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDArray[np.int64], int]:
@@ -205,7 +261,7 @@ def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDAr
             row_group_size=ROW_GROUP_ROWS,
             write_statistics=True,
             write_page_index=True,
-            sorting_columns=[pq.SortingColumn(schema.TRACKS.get_field_index(KEY))],
+            sorting_columns=[pq.SortingColumn(table.schema.get_field_index(KEY))],
         )
     return table[KEY].to_numpy(), filesystem.get_file_info(path).size or 0
 

@@ -62,6 +62,14 @@ class Holder:
             return False
 
 
+@dataclasses.dataclass(frozen=True)
+class Hold:
+    term: int = 1
+
+    def check(self) -> None:
+        pass
+
+
 def read_holder(destination: Destination) -> Holder | None:
     """Return who holds the lock of a tagging run's ``destination``, dead or alive; None when no one does."""
     return _read(_lock_url(destination))
@@ -69,7 +77,7 @@ def read_holder(destination: Destination) -> Holder | None:
 
 def held(
     destination: Destination, *, waiting: Callable[[str], None] | None = None
-) -> contextlib.AbstractContextManager[None]:
+) -> contextlib.AbstractContextManager[Hold]:
     """Hold the lock of a tagging run's ``destination``; see ``held_at``."""
     return held_at(_lock_url(destination), destination.url, waiting=waiting)
 
@@ -79,7 +87,7 @@ def _lock_url(destination: Destination) -> str:
 
 
 @contextlib.contextmanager
-def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
     """Hold the lock ``url`` of ``place`` while the block runs.
 
     Args:
@@ -100,7 +108,7 @@ def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = Non
     thread = threading.Thread(target=_beat, args=(url, own, ended), name="lock", daemon=True)
     thread.start()
     try:
-        yield
+        yield Hold()
     finally:
         ended.set()
         thread.join()

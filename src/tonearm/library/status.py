@@ -8,7 +8,7 @@ import datetime
 import numpy as np
 
 from tonearm.errors import DestinationError, SourceError
-from tonearm.library import lock, manifest, progress, runs
+from tonearm.library import groups, lock, manifest, progress, resume
 from tonearm.library.progress import Progress
 from tonearm.library.run_summary import RunSummary, read_run
 from tonearm.library.runs import Destination
@@ -22,6 +22,9 @@ class Status:
     Attributes:
         num_listed: tracks of the manifest; None while the first one is still being listed.
         num_done: listed tracks with a row, failed ones included; ``errors_by_code`` counts those.
+        missing_by_group: done tracks whose row lacks a group of columns that the destination has.
+        num_superseded: rows that do not count, since a later one of their track does.
+        num_unlisted: tracks with a row that no source lists any more.
         num_files: files of ``tracks/`` that count.
         state: ``complete``, ``running``, ``stopped`` (by itself or by a signal), ``killed`` or ``unfinished``.
         holder: who runs, or ran when it was killed; ``silent_s`` is how long ago it last said so.
@@ -33,6 +36,9 @@ class Status:
     num_listed: int | None
     num_done: int
     errors_by_code: dict[str, int]
+    missing_by_group: dict[str, int]
+    num_superseded: int
+    num_unlisted: int
     num_files: int
     holder: lock.Holder | None
     silent_s: float | None
@@ -60,7 +66,9 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
                 "`tonearm tag SOURCE --out DEST`"
             ) from None
         listed = None
-    audit = runs.audit(place, listed if listed is not None else np.empty(0, np.int64))
+    stored = groups.read(place)
+    heads = [name for name in stored if name != groups.READ]
+    audit = resume.find(place, stored).audit(listed if listed is not None else np.empty(0, np.int64), heads)
     num_done = audit.num_listed - audit.num_missing
     silent_s = None
     if holder is not None:
@@ -72,6 +80,9 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
         num_listed,
         num_done,
         audit.errors_by_code,
+        audit.missing_by_group,
+        audit.num_outranked,
+        audit.num_unlisted if listed is not None else 0,
         audit.num_files,
         holder,
         silent_s,

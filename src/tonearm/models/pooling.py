@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from tonearm.models.calibration import Calibration
@@ -160,10 +160,7 @@ def timeline(
     nearest = np.zeros(len(ends_s), np.int64)
     if genre is not None and genre_window_s is not None:
         genre_ends_s = np.minimum(genre.start_s + genre_window_s, duration_s)
-        centres, genre_centres = (grid.start_s + ends_s) / 2, (genre.start_s + genre_ends_s) / 2
-        right = np.clip(np.searchsorted(genre_centres, centres), 1, max(1, len(genre_centres) - 1))
-        if len(genre_centres) > 1:
-            nearest = np.where(centres - genre_centres[right - 1] <= genre_centres[right] - centres, right - 1, right)
+        nearest = nearest_windows(np.stack([grid.start_s, ends_s], 1), np.stack([genre.start_s, genre_ends_s], 1))
     rows = []
     for index, (start_s, end_s) in enumerate(zip(grid.start_s, ends_s, strict=True)):
         label, score = (
@@ -172,6 +169,19 @@ def timeline(
         best = _top(tags.labels, tags.window_scores[index], top_k) if tags is not None else ()
         rows.append(TimelineRow(float(start_s), float(end_s), label, score, best))
     return tuple(rows)
+
+
+def nearest_windows(spans: ArrayLike, others: ArrayLike) -> NDArray[np.int64]:
+    """Return int64 [W]: for each of ``spans`` [W, 2], start and end in seconds, which of ``others`` is nearest.
+
+    That is the one of ``others`` [V, 2] whose centre is nearest to its own, of two as near the earlier one.
+    """
+    centres, other_centres = (np.asarray(each, np.float64).reshape(-1, 2).sum(axis=1) / 2 for each in (spans, others))
+    if len(other_centres) < 2:
+        return np.zeros(len(centres), np.int64)
+    right = np.clip(np.searchsorted(other_centres, centres), 1, len(other_centres) - 1)
+    is_left = centres - other_centres[right - 1] <= other_centres[right] - centres
+    return np.where(is_left, right - 1, right)
 
 
 def _top(labels: tuple[str, ...], scores: Floats, count: int) -> tuple[Scored, ...]:

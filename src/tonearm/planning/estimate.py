@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def estimate(
     listed: Listed,
     looks: Sequence[Look],
     whole: Sequence[Look],
-    plans: dict[str, HeadPlan],
+    plans: Mapping[str, HeadPlan],
     rates: Rates,
     machines: Machines,
     prices: Prices,

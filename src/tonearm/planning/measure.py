@@ -11,7 +11,7 @@ from tonearm.audio.decode import DecodedTrack
 from tonearm.errors import SourceError, TrackError
 from tonearm.library.objects import ObjectReader
 from tonearm.planning.sample import Look
-from tonearm.tagging import HeadPlan, Tagger, decode_request
+from tonearm.tagging import HeadPlan, Tagger, TagPlan
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
@@ -36,7 +36,7 @@ class Rates:
 def measure(
     looks: Sequence[Look],
     settings: TagSettings,
-    plans: dict[str, HeadPlan],
+    plan: TagPlan,
     sandbox: DecodeSandbox,
     *,
     decode: float | None = None,
@@ -56,7 +56,7 @@ def measure(
     if not measured:
         return Rates(decode or 0.0, forward or 0.0), []
     reader = ObjectReader(settings.fetch)
-    request = decode_request(plans, settings.decode.max_scored_s)
+    request = plan.decode_request()
     tracks: list[DecodedTrack] = []
     whole: list[Look] = []
     decode_s, ends = 0.0, time.monotonic() + MEASURE_S
@@ -88,17 +88,12 @@ def measure(
             decode_s = time.perf_counter() - started
         decode = sum(track.info.duration_s for track in timed) / max(decode_s, 1e-6)
     if forward is None:
-        forward = _forward_rate(tracks, settings, num_threads)
+        forward = _forward_rate(tracks, plan, num_threads)
     return Rates(decode, forward, measured), whole
 
 
-def _forward_rate(tracks: Sequence[DecodedTrack], settings: TagSettings, num_threads: int) -> float:
-    tagger = Tagger.load(
-        settings.models,
-        max_windows=settings.max_windows,
-        max_scored_s=settings.decode.max_scored_s,
-        num_threads=num_threads,
-    )
+def _forward_rate(tracks: Sequence[DecodedTrack], plan: TagPlan, num_threads: int) -> float:
+    tagger = Tagger.of(plan, num_threads=num_threads)
     tagger.score([tracks[0]])  # the first pass also prepares
     audio_s, started = 0.0, time.perf_counter()
     for track in tracks:

@@ -18,11 +18,10 @@ from tonearm.library.objects import ObjectReader
 from tonearm.models import converted, openvino_form, runtimes
 from tonearm.models.openvino_form import Wanted
 from tonearm.settings import TagSettings
-from tonearm.tagging import HeadPlan, Heads, decode_request
+from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
 
 if TYPE_CHECKING:
     from tonearm.library.sources import TrackRef
-    from tonearm.models.converted import Converted
 
 # int8 is calibrated on 20 windows and checked on 100, few enough to be done in minutes and enough that one in a hundred
 # can be told.
@@ -34,72 +33,110 @@ WINDOWS_A_TRACK, TRACKS_TRIED = 3, 200
 Say = Callable[[str], None]
 
 
-def prepare(plans: dict[str, HeadPlan], settings: TagSettings, tracks: Iterable[TrackRef], say: Say) -> TagSettings:
-    """Convert and quantize what is not there yet; return the settings that the run then has.
+def settle(plan: TagPlan, device: str) -> TagPlan:
+    """Return the plan with every precision settled for scoring on ``device``, ``cpu`` or ``cuda``.
+
+    The runtime is left to the workers, since one precision says the same on each.
+
+    Raises:
+        SettingsError: what was asked for cannot be had there.
+    """
+    heads = {}
+    for head, each in plan.heads.items():
+        # What rows were made with before may have been another machine's; the numbers are the precision's.
+        runtime = "auto" if each.is_settled and device != "cpu" else each.runtime
+        kind, precision, _ = runtimes.choose(runtime, each.precision, device)
+        note = each.note
+        if precision == "bf16" and kind == "openvino" and not _has_bf16():
+            precision, note = "fp32", "this processor has no bf16"
+        heads[head] = dataclasses.replace(each, runtime=runtime, precision=precision, is_settled=True, note=note)
+    return dataclasses.replace(plan, heads=heads)
+
+
+def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], say: Say) -> TagPlan:
+    """Convert and quantize what is not there yet on this machine; return the plan as it then runs here.
 
     Where there is not enough audio to calibrate on, the run goes on in bf16.
 
     Args:
-        plans: the heads.
+        plan: its heads, settled or not; see ``settle``. What is settled already gets no second verdict.
+        settings: how tracks are read.
         tracks: of the run, in any order; only looked at for int8.
         say: told what takes a while, and what is done instead of what was asked for.
 
     Raises:
         SettingsError: what was asked for cannot be had.
     """
-    models = settings.models
-    kind, precision, _ = runtimes.choose(models.runtime, models.precision, None)
-    if kind != "openvino":
-        return settings
+    before, plan = plan, settle(plan, "cuda" if runtimes.count_gpus() else "cpu")
+    heads, todo = dict(plan.heads), {}
     threads = runtimes.usable_cores()
-    todo: dict[str, Converted] = {}
-    for head, plan in plans.items():
-        source, revision, _ = models.heads()[head]
-        wanted = Wanted(str(source), revision, models.allow_pickle, models.runtime, precision, threads)
-        found, _ = openvino_form.convert(wanted, plan.checkpoint, say)
-        if precision == "int8" and found is not None and found.settled_verdict(is_guarded=models.int8_guard) is None:
-            todo[head] = found
+    for head, each in plan.heads.items():
+        kind, precision, _ = runtimes.choose(each.runtime, each.precision, None)
+        if kind != "openvino":
+            continue
+        is_guarded = plan.models.int8_guard and not before.heads[head].is_settled
+        wanted = Wanted(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
+        found, _ = openvino_form.convert(wanted, each.checkpoint, say)
+        if precision != "int8" or found is None:
+            continue
+        verdict = found.settled_verdict(is_guarded=is_guarded)
+        if verdict is None:
+            todo[head] = (found, is_guarded)
+        elif is_guarded and verdict.refused:
+            heads[head] = _instead(each, f"not int8: {verdict.refused}")
     if not todo:
-        return settings
-    windows = _windows({head: plans[head] for head in todo}, settings, tracks)
-    for head, found in todo.items():
-        checkpoint, count = plans[head].checkpoint, len(windows[head])
-        least = LEAST_WINDOWS if models.int8_guard else LEAST_UNGUARDED
+        return dataclasses.replace(plan, heads=heads)
+    windows = _windows(plan.only(list(todo)), settings, tracks)
+    for head, (found, is_guarded) in todo.items():
+        each, count = heads[head], len(windows[head])
+        least = LEAST_WINDOWS if is_guarded else LEAST_UNGUARDED
         if count < least:
-            say(f"int8 needs {least} whole windows of audio to be calibrated, got {count}: bf16 instead")
-            return dataclasses.replace(settings, models=dataclasses.replace(models, precision="bf16"))
-        say(f"calibrating int8 for {checkpoint.name} on {count} windows of this library, once: some minutes")
+            why = f"int8 needs {least} whole windows of audio to be calibrated, got {count}"
+            say(f"{why}: bf16 instead")
+            heads[head] = _instead(each, f"not int8: {why}")
+            continue
+        say(f"calibrating int8 for {each.checkpoint.name} on {count} windows of this library, once: some minutes")
         try:
             verdict = converted.quantize(
                 found,
                 windows[head],
                 num_calibrated=NUM_CALIBRATED,
-                is_guarded=models.int8_guard,
-                is_multi=checkpoint.multi_label,
+                is_guarded=is_guarded,
+                is_multi=each.checkpoint.multi_label,
                 num_threads=threads,
             )
         except CheckpointError as error:
             say(f"{error.message}: bf16 instead")
-            return dataclasses.replace(settings, models=dataclasses.replace(models, precision="bf16"))
-        if verdict.refused:
-            say(f"int8 is not good enough for {checkpoint.name} ({verdict.refused}): bf16 instead")
-    return settings
+            heads[head] = _instead(each, f"not int8: {error.message}")
+            continue
+        if is_guarded and verdict.refused:
+            say(f"int8 is not good enough for {each.checkpoint.name} ({verdict.refused}): bf16 instead")
+            heads[head] = _instead(each, f"not int8: {verdict.refused}")
+    return dataclasses.replace(plan, heads=heads)
 
 
-def _windows(
-    plans: dict[str, HeadPlan], settings: TagSettings, tracks: Iterable[TrackRef]
-) -> dict[str, NDArray[np.float32]]:
+def _instead(plan: HeadPlan, note: str) -> HeadPlan:
+    return dataclasses.replace(plan, precision="bf16" if _has_bf16() else "fp32", note=note)
+
+
+def _has_bf16() -> bool:
+    from tonearm.models.openvino_runtime import has_bf16  # which loads OpenVINO
+
+    return has_bf16()
+
+
+def _windows(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef]) -> dict[str, NDArray[np.float32]]:
     """Return whole windows of the first tracks that decode, float32 [windows, samples] a head."""
-    needed = NUM_WINDOWS if settings.models.int8_guard else UNGUARDED_WINDOWS
-    heads = Heads(plans, settings.models).limited(WINDOWS_A_TRACK)
+    needed = NUM_WINDOWS if plan.models.int8_guard else UNGUARDED_WINDOWS
+    heads = Heads(plan.heads, plan.models).limited(WINDOWS_A_TRACK)
     found: dict[str, list[NDArray[np.float32]]] = collections.defaultdict(list)
     for track in _decoded(heads, settings, itertools.islice(tracks, TRACKS_TRIED)):
-        for head, plan in plans.items():
-            whole = [each for each in heads.windows(head, track) if len(each) == plan.windows.window_samples]
+        for head, each in plan.heads.items():
+            whole = [window for window in heads.windows(head, track) if len(window) == each.windows.window_samples]
             found[head] += whole[: needed - len(found[head])]
-        if all(len(found[head]) >= needed for head in plans):
+        if all(len(found[head]) >= needed for head in plan.heads):
             break
-    return {head: np.stack(found[head]) if found[head] else np.empty((0, 1), np.float32) for head in plans}
+    return {head: np.stack(found[head]) if found[head] else np.empty((0, 1), np.float32) for head in plan.heads}
 
 
 def _decoded(heads: Heads, settings: TagSettings, tracks: Iterable[TrackRef]) -> Iterator[DecodedTrack]:

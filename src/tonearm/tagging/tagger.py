@@ -9,22 +9,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from tonearm.audio.decode import AudioInfo, DecodedTrack, DecodeRequest
-from tonearm.audio.windows import WindowPlan
-from tonearm.errors import ScoreError, TrackError, UsageError
-from tonearm.library import schema
+from tonearm.audio.decode import AudioInfo, DecodedTrack
+from tonearm.errors import ScoreError, TrackError
 from tonearm.models import pooling
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, plan_windows
+from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
-    from tonearm.library.sources import TrackRef
     from tonearm.models.calibration import Calibration
     from tonearm.models.classifier import Classifier, WindowScores
     from tonearm.settings import ModelSettings
@@ -48,92 +44,10 @@ class TrackResult:
     num_windows: int
 
 
-@dataclasses.dataclass(frozen=True)
-class RunFacts:
-    """What every row of one run says about its making."""
-
-    run_id: str
-    version: str
-    genre_model: str | None
-    tag_model: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadPlan:
-    """One head before its weights are loaded: which checkpoint, and how it cuts a track."""
-
-    checkpoint: CheckpointInfo
-    windows: WindowPlan
-
-
-def plan_heads(models: ModelSettings, *, max_windows: int | None, max_scored_s: float) -> dict[str, HeadPlan]:
-    """Return the heads that are on, ``genre`` before ``tags``, without loading any weights.
-
-    Raises:
-        UsageError: both heads are off.
-        CheckpointError: a checkpoint cannot be used.
-    """
-    plans = {}
-    for head, (source, revision, window_s) in models.heads().items():
-        if source is None:
-            continue
-        info = describe_checkpoint(source, revision=revision)
-        windows = plan_windows(info, window_s, max_windows)
-        most = max(1, int(max_scored_s * windows.sample_rate) // windows.window_samples)
-        limit = most if windows.max_windows is None else min(most, windows.max_windows)
-        plans[head] = HeadPlan(info, dataclasses.replace(windows, max_windows=limit))
-    if not plans:
-        raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
-    if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
-        names = " and ".join(plan.checkpoint.name for plan in plans.values())
-        raise UsageError(
-            f"got --calibrated, but {names} have no calibration; fit one with "
-            "`tonearm evaluate MODEL SOURCE --calibrate`"
-        )
-    return plans
-
-
-def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
-    """Return the columns of ``schema.TRACKS`` that name the checkpoints."""
-    names = {head: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for head, plan in plans.items()}
-    return {"genre_model": names.get("genre"), "tag_model": names.get("tags")}
-
-
-def decode_request(plans: dict[str, HeadPlan], max_scored_s: float) -> DecodeRequest:
-    """Return what decoding must keep for these heads."""
-    return DecodeRequest(plans=tuple(plan.windows for plan in plans.values()), max_scored_s=max_scored_s)
-
-
-def load_head(head: str, models: ModelSettings, *, num_threads: int | None = None, is_bulk: bool = False) -> Classifier:
-    """Load the weights of one head, ``genre`` or ``tags``.
-
-    Args:
-        num_threads, is_bulk: see ``Classifier.load``.
-
-    Raises:
-        CheckpointError: its checkpoint cannot be used.
-        SettingsError: a runtime, precision and device that do not go together.
-    """
-    from tonearm.models.classifier import Classifier
-
-    source, revision, window_s = models.heads()[head]
-    return Classifier.load(
-        str(source),
-        revision=revision,
-        window_s=window_s,
-        runtime=models.runtime,
-        precision=models.precision,
-        batch_size=models.batch_size,
-        allow_pickle=models.allow_pickle,
-        num_threads=num_threads,
-        is_bulk=is_bulk,
-    )
-
-
 class Heads:
     """Both heads without their weights: how they cut a track, and what their scores of its windows make of it."""
 
-    def __init__(self, plans: dict[str, HeadPlan], models: ModelSettings) -> None:
+    def __init__(self, plans: Mapping[str, HeadPlan], models: ModelSettings) -> None:
         self.plans = plans
         self.models = models
 
@@ -195,7 +109,9 @@ class Heads:
 class Tagger(Heads):
     """Both heads, loaded, with the windows they want."""
 
-    def __init__(self, plans: dict[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings) -> None:
+    def __init__(
+        self, plans: Mapping[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings
+    ) -> None:
         super().__init__(plans, models)
         self.classifiers = classifiers
 
@@ -214,13 +130,25 @@ class Tagger(Heads):
             CheckpointError: a checkpoint cannot be used.
         """
         plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
-        return cls(
-            plans, {head: load_head(head, models, num_threads=num_threads, is_bulk=True) for head in plans}, models
-        )
+        return cls.of(TagPlan(plans, models, max_scored_s), num_threads=num_threads)
+
+    @classmethod
+    def of(cls, plan: TagPlan, *, num_threads: int | None = None) -> Tagger:
+        """Load the weights of a plan's heads.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be used, or is not here what was planned.
+        """
+        classifiers = {
+            head: load_head(head, each, plan.models, num_threads=num_threads, is_bulk=True)
+            for head, each in plan.heads.items()
+        }
+        return cls(plan.heads, classifiers, plan.models)
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Return what each head runs on: runtime, precision, device."""
-        return {head: classifier.describe() for head, classifier in self.classifiers.items()}
+        described = {head: classifier.describe() for head, classifier in self.classifiers.items()}
+        return {head: each | {"note": self.plans[head].note or each["note"]} for head, each in described.items()}
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
         """Return each track's result in order; a track that failed before, or fails here, is its error."""
@@ -301,60 +229,6 @@ def tag_bytes(data: bytes, sandbox: DecodeSandbox, tagger: Tagger, *, max_scored
     if isinstance(outcome, TrackError):
         raise outcome
     return outcome
-
-
-def to_row(ref: TrackRef, outcome: TrackResult | TrackError, facts: RunFacts) -> dict[str, Any]:
-    """Return one row of ``schema.TRACKS`` as a mapping."""
-    row: dict[str, Any] = {name: getattr(ref, name) for name in schema.MANIFEST.names}
-    row |= {
-        "genre_model": facts.genre_model,
-        "tag_model": facts.tag_model,
-        "tonearm_version": facts.version,
-        "run_id": facts.run_id,
-    }
-    if isinstance(outcome, TrackError):
-        return row | {"status": "error", "error_code": outcome.code, "error_message": outcome.message}
-    return row | {"status": "ok"} | result_columns(outcome)
-
-
-def result_columns(outcome: TrackResult) -> dict[str, Any]:
-    """Return the columns of ``schema.TRACKS`` that a track's result fills."""
-    row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage}
-    if (genre := outcome.genre) is not None:
-        row |= {
-            "genre": genre.label,
-            "genre_score": genre.score,
-            "genre_scores": [{"label": label, "score": score} for label, score in genre.scores],
-            "genre_embedding": genre.embedding,
-        }
-    if (tags := outcome.tags) is not None:
-        # Not dataclasses.asdict, which copies deeply: it took half of the time that a row of a short track takes.
-        entries = [
-            {"label": tag.label, "score": tag.score, "max_score": tag.max_score, "max_start_s": tag.max_start_s}
-            for tag in tags.tags
-        ]
-        row |= {"tags": entries, "tag_embedding": tags.embedding}
-    row["windows"] = [window_row(entry) for entry in outcome.timeline]
-    return row
-
-
-def window_row(entry: pooling.TimelineRow) -> dict[str, Any]:
-    """Return one entry of the timeline as a row of ``schema.WINDOW``."""
-    tags = [{"label": label, "score": score} for label, score in entry.tags]
-    return {
-        "start_s": entry.start_s,
-        "end_s": entry.end_s,
-        "genre": entry.genre,
-        "genre_score": entry.genre_score,
-        "tags": tags,
-    }
-
-
-def to_table(refs: Sequence[TrackRef], outcomes: Sequence[TrackResult | TrackError], facts: RunFacts) -> pa.Table:
-    """Return the tracks as a table of ``schema.TRACKS``, in order."""
-    rows = [to_row(ref, outcome, facts) for ref, outcome in zip(refs, outcomes, strict=True)]
-    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema.TRACKS]
-    return pa.Table.from_arrays(arrays, schema=schema.TRACKS)
 
 
 def _covered_samples(starts: NDArray[np.int64], window_samples: int, num_samples: int) -> int:

@@ -1,0 +1,246 @@
+"""What decided the content of a destination's rows: groups of columns, and the facts of each.
+
+A row's columns belong to groups: *read* (identity, decoding, metadata) and one a head. ``_checkpoint/groups.json``
+keeps for each group the facts that decide its content, what was asked for where that was settled otherwise, and how it
+was settled; every row says in ``GROUP_settings`` by the hash of which facts it has the group. Later runs adopt what was
+settled, and refuse to mix a group with other facts::
+
+    {"format": 2, "groups": {"genre": {"facts": {...}, "hash": "…", "asked": {...}, "settled": {...}, "adopts": false}}}
+
+Destinations of 0.1.0 have ``_checkpoint/FP.json`` instead, with one fingerprint FP over everything, and rows that say
+nothing: those have the groups whose model they name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from tonearm.errors import DestinationError
+from tonearm.library import stores
+from tonearm.library.runs import Destination
+from tonearm.library.track_files import PENDING_SUFFIX
+from tonearm.library.uris import shown
+
+FORMAT = 2
+FILE = "groups.json"
+READ = "read"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """One group of columns at one destination.
+
+    Attributes:
+        facts: what decides the content; a fact that 0.1.0 did not write down is missing.
+        asked: what a person asked for where that was settled otherwise, such as ``precision``.
+        settled: what was settled and decides nothing that can be seen in the columns: the runtime, and why.
+        known_as: hashes of facts that lacked some of today's; rows that name one have the group.
+        adopts: whether rows that do not say by which settings they have the group, those of 0.1.0, have it by these.
+    """
+
+    facts: Mapping[str, Any]
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    settled: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    adopts: bool = False
+    known_as: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change when any of the facts does."""
+        return fingerprint(self.facts)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """What rows that have the group may say."""
+        return (self.hash, *self.known_as)
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that change when any of ``facts`` does."""
+    canonical = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def marks_name(groups: Mapping[str, Group]) -> str:
+    """Return the name of the folder of Ray Data's marks for runs that write these groups."""
+    return fingerprint({name: group.hash for name, group in groups.items()})
+
+
+def read(destination: Destination) -> dict[str, Group]:
+    """Return the groups that ``destination`` has; none where it holds no rows yet.
+
+    Raises:
+        DestinationError: facts that cannot be read, contradict each other, or are of a newer tonearm.
+    """
+    url = _url(destination)
+    with stores.reading(destination.url):
+        try:
+            text = stores.read_bytes(url)
+        except FileNotFoundError:
+            return _read_old(destination)
+    try:
+        values = json.loads(text)
+        number = values["format"]
+        if number == FORMAT:
+            found = {name: _group(group) for name, group in values["groups"].items()}
+            wrong = [name for name, group in found.items() if group.hash != values["groups"][name]["hash"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DestinationError(
+            f"{shown(url)} is not what tonearm writes ({type(error).__name__}: {error}); its rows are as they were. "
+            "Put back that file, or give another --out"
+        ) from None
+    if number != FORMAT:
+        raise DestinationError(
+            f"{shown(destination.url)} has format {number}, and this tonearm knows formats up to {FORMAT}; install a "
+            "newer tonearm, or give another --out"
+        )
+    if wrong:
+        raise DestinationError(
+            f"{shown(url)} contradicts itself: the facts of {wrong[0]} are not those of its hash; its rows are as they "
+            f"were. Put back that file, or have the group made anew with --rescore {wrong[0]}"
+        )
+    return found
+
+
+def write(destination: Destination, groups: Mapping[str, Group]) -> str:
+    """Write down the groups, and return the name of the folder of marks; the caller holds the lock.
+
+    Raises:
+        DestinationError: the destination cannot be written.
+    """
+    values = {name: dataclasses.asdict(group) | {"hash": group.hash} for name, group in groups.items()}
+    text = json.dumps({"format": FORMAT, "groups": values}, indent=1, default=str)
+    stores.write_text(_url(destination), text)
+    # 0.1.0 looks at such files alone: it shall see that these rows are none of its own.
+    name = marks_name(groups)
+    stores.write_text(destination.join("_checkpoint", f"{name}.json"), text)
+    return name
+
+
+def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Return in words how a run that wants a group differs from what its rows were made with.
+
+    Args:
+        facts: those of the run; what is not settled yet is missing, and so is what the stored ones lack adopted.
+        asked: what its person asked for by name.
+    """
+    found = [
+        f"{name} (there {_said(stored.facts[name])}, now {_said(facts[name])})"
+        for name in sorted({*stored.facts} & {*facts} - {"precision"})
+        if _plain(stored.facts[name]) != _plain(facts[name])
+    ]
+    for name, there in (("precision", stored.facts.get("precision")), ("runtime", stored.settled.get("runtime"))):
+        now = asked.get(name)
+        if now is not None and there is not None and now not in (there, stored.asked.get(name)):
+            found.append(f"{name} (there {there}, now {now})")
+    guards = stored.asked.get("int8_guard"), asked.get("int8_guard")
+    if None not in guards and guards[0] != guards[1]:
+        found.append(f"int8_guard (there {guards[0]}, now {guards[1]})")
+    return found
+
+
+def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Any) -> Group:
+    """Return the group as a run leaves it: what was stored, and of the run's what that lacks."""
+    if stored is None:
+        return Group(dict(facts), dict(asked), dict(settled))
+    both = {**facts, **stored.facts}
+    known = (*stored.known_as, stored.hash) if fingerprint(both) != stored.hash else stored.known_as
+    return Group(both, {**asked, **stored.asked}, {**settled, **stored.settled}, stored.adopts, known)
+
+
+def refuse(destination: Destination, different: Mapping[str, list[str]]) -> None:
+    """Refuse to mix rows of other facts.
+
+    Raises:
+        DestinationError: ``different`` names a group and how it differs.
+    """
+    if not any(different.values()):
+        return
+    words = "; ".join(f"{name}: {', '.join(each)}" for name, each in different.items() if each)
+    names = " ".join(f"--rescore {name}" for name, each in different.items() if each)
+    raise DestinationError(
+        f"{shown(destination.url)} holds tracks tagged with other settings: {words}; give the same settings to add to "
+        f"it, {names} to have those columns made anew, or another --out"
+    )
+
+
+def _group(values: Mapping[str, Any]) -> Group:
+    names = {field.name for field in dataclasses.fields(Group)}
+    known = {name: value for name, value in values.items() if name in names}
+    return Group(**known | {"known_as": tuple(values.get("known_as", ()))})
+
+
+def _url(destination: Destination) -> str:
+    return destination.join("_checkpoint", FILE)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _said(value: Any) -> str:
+    return json.dumps(value, default=str) if isinstance(value, Mapping) else repr(value)
+
+
+def _read_old(destination: Destination) -> dict[str, Group]:
+    """Return the groups of a destination of 0.1.0: what its one set of facts says, for rows that do not say."""
+    with stores.reading(destination.url):
+        filesystem, folder = stores.arrow_filesystem(destination.join("_checkpoint"))
+        entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        names = {posixpath.basename(entry.path) for entry in entries if entry.type == FileType.File}
+        found: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            name = posixpath.basename(entry.path)
+            if entry.type == FileType.Directory and f"{name}.json" in names and _has_marks(filesystem, entry.path):
+                found[name] = _old_facts(destination, name)
+    if not found:
+        return {}
+    if len({fingerprint(facts) for facts in found.values()}) > 1:
+        raise DestinationError(
+            f"{shown(destination.url)} holds rows of {len(found)} different settings (_checkpoint/"
+            f"{'.json, '.join(sorted(found))}.json), and its rows do not say which have which; nothing is lost. Export "
+            "what you need, and tag into another --out"
+        )
+    return _from_old(next(iter(found.values())))
+
+
+def _has_marks(filesystem: FileSystem, folder: str) -> bool:
+    entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+    return any(entry.type == FileType.File and not entry.path.endswith(PENDING_SUFFIX) for entry in entries)
+
+
+def _old_facts(destination: Destination, name: str) -> dict[str, Any]:
+    url = destination.join("_checkpoint", f"{name}.json")
+    try:
+        facts = json.loads(stores.read_bytes(url))
+        if not isinstance(facts, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise DestinationError(
+            f"{shown(url)} is not what tonearm writes ({error}); its rows are as they were. Put back that file, or "
+            "give another --out"
+        ) from None
+    return facts
+
+
+def _from_old(facts: Mapping[str, Any]) -> dict[str, Group]:
+    groups = {READ: Group({}, adopts=True)}
+    for head in ("genre", "tags"):
+        if facts.get(f"{head}_model") is None:
+            continue
+        own: dict[str, Any] = {"model": facts[f"{head}_model"], "windows": facts.get(f"{head}_windows")}
+        own["calibration"] = facts.get(f"{head}_calibration")
+        if head == "tags":
+            own |= {name: facts[name] for name in ("top_tags", "top_window_tags") if name in facts}
+        asked = {}
+        if (precision := facts.get("precision", "auto")) != "auto":
+            asked["precision"] = precision
+        groups[head] = Group(own, asked, adopts=True)
+    return groups

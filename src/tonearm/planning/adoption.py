@@ -1,0 +1,108 @@
+"""What a destination has settled already, and a run's plan: what it adopts, and where the two cannot be mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tonearm.errors import UsageError
+from tonearm.library import groups
+from tonearm.library.groups import Group
+from tonearm.library.runs import Destination
+from tonearm.models.checkpoint import is_hub_id
+from tonearm.settings import ModelSettings
+from tonearm.tagging import HeadPlan, TagPlan, plan_heads
+from tonearm.tagging.plan import READ
+
+
+def planned(
+    models: ModelSettings, max_windows: int | None, max_scored_s: float, revisions: Mapping[str, str] | None = None
+) -> TagPlan:
+    """Return what a run with these settings does to a track; see ``plan_heads``."""
+    heads = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s, revisions=revisions)
+    return TagPlan(heads, models, max_scored_s)
+
+
+def adopt(
+    destination: Destination, plan: TagPlan, max_windows: int | None, rescore: Sequence[str] = ()
+) -> tuple[TagPlan, dict[str, Group]]:
+    """Return the plan with what ``destination`` has settled, and the groups that it has with these.
+
+    Args:
+        plan: as asked for.
+        rescore: groups that may differ from what is there; their columns are then made anew.
+
+    Raises:
+        UsageError: no such group to rescore.
+        DestinationError: rows there were made with other settings, or its facts cannot be read.
+    """
+    stored = groups.read(destination)
+    unknown = sorted({*rescore} - {*plan.heads})
+    if unknown:
+        raise UsageError(f"got --rescore {unknown[0]}, expected one of the groups of this run: {', '.join(plan.heads)}")
+    plan = _pinned(plan, stored, max_windows)
+    asked, different = _asked(plan), {}
+    for head in plan.heads:
+        if head in stored and (found := groups.differences(stored[head], plan.facts()[head], asked[head])):
+            different[head] = found
+    groups.refuse(destination, {head: found for head, found in different.items() if head not in rescore})
+    adopted = {name: group for name, group in stored.items() if name not in different}
+    heads = {head: _adopted(each, adopted.get(head)) for head, each in plan.heads.items()}
+    return dataclasses.replace(plan, heads=heads), adopted
+
+
+def settled(plan: TagPlan, stored: Mapping[str, Group]) -> dict[str, Group]:
+    """Return the groups that a destination has once rows of a settled plan are written there."""
+    asked, facts = _asked(plan), plan.facts()
+    found = dict(stored)
+    found[READ] = groups.adopted(stored.get(READ), facts[READ], {}, {})
+    for head, each in plan.heads.items():
+        how = {"source": each.source, **({"note": each.note} if each.note else {})}
+        found[head] = groups.adopted(stored.get(head), facts[head], asked[head], how)
+    return found
+
+
+def noted(stored: Mapping[str, Group], described: Mapping[str, Mapping[str, str]]) -> dict[str, Group]:
+    """Return the groups with the runtimes that the workers had, where none is known yet."""
+    found = dict(stored)
+    for head, how in described.items():
+        group = found[head]
+        if "runtime" not in group.settled and how.get("runtime"):
+            found[head] = dataclasses.replace(group, settled={**group.settled, "runtime": how["runtime"]})
+    return found
+
+
+def _pinned(plan: TagPlan, stored: Mapping[str, Group], max_windows: int | None) -> TagPlan:
+    """Return the plan with the revisions that hub ids without one had when the destination was begun."""
+    revisions = {}
+    for head, each in plan.heads.items():
+        source, revision, _ = plan.models.heads()[head]
+        group = stored.get(head)
+        there = group.facts.get("model") if group is not None else None
+        is_same = group is not None and group.settled.get("source") == each.source
+        if revision is None and there and is_same and there != each.checkpoint.revision and is_hub_id(str(source)):
+            revisions[head] = str(there)
+    return planned(plan.models, max_windows, plan.max_scored_s, revisions) if revisions else plan
+
+
+def _asked(plan: TagPlan) -> dict[str, dict[str, Any]]:
+    """Return for each head what a person asked for by name that may be settled otherwise."""
+    models = plan.models
+    asked: dict[str, Any] = {}
+    if models.precision != "auto":
+        asked["precision"] = models.precision
+    if models.runtime != "auto":
+        asked["runtime"] = models.runtime
+    if models.precision == "int8":
+        asked["int8_guard"] = models.int8_guard
+    return {head: dict(asked) for head in plan.heads}
+
+
+def _adopted(plan: HeadPlan, group: Group | None) -> HeadPlan:
+    if group is None or "precision" not in group.facts:
+        return plan
+    # torch runs everywhere; OpenVINO is what auto takes on a processor, where it is installed.
+    runtime = "torch" if plan.runtime == "auto" and group.settled.get("runtime") == "torch" else plan.runtime
+    note = str(group.settled.get("note", ""))
+    return dataclasses.replace(plan, runtime=runtime, precision=group.facts["precision"], is_settled=True, note=note)

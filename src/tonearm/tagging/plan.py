@@ -1,0 +1,207 @@
+"""The plan of a run: which heads score a track and how, as one value that is handed on to whoever takes part.
+
+It is made once, where the run begins. Workers, the server and evaluation get it as it is and plan nothing again: what
+a hub id or a folder holds may have changed in between, and a machine may settle ``auto`` otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tonearm.audio.decode import DecodeRequest
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import CheckpointError, UsageError
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
+
+if TYPE_CHECKING:
+    from tonearm.models.classifier import Classifier
+    from tonearm.settings import ModelSettings
+
+# The columns that a group of a row has; ``windows`` is of both heads.
+COLUMNS = {
+    "genre": ("genre", "genre_score", "genre_scores", "genre_embedding", "genre_model"),
+    "tags": ("tags", "tag_embedding", "tag_model"),
+}
+READ = "read"
+# The column that says by which settings a row has a group.
+SETTINGS_COLUMNS = {READ: "read_settings", "genre": "genre_settings", "tags": "tag_settings"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """What every row of one run says about its making.
+
+    Attributes:
+        settings: the hash of each group's facts, of all groups that the run's destination has.
+        term: of the run's lock.
+    """
+
+    run_id: str
+    version: str
+    genre_model: str | None
+    tag_model: str | None
+    term: int | None = None
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadPlan:
+    """One head before its weights are loaded: which checkpoint, how it cuts a track, and what it runs on.
+
+    Attributes:
+        source: a folder, here or in an object store, or a hub id.
+        runtime, precision: as asked for, or settled.
+        is_settled: whether ``precision`` decides what the rows hold, so that a machine that cannot do it must not
+            score.
+        note: why they are not what was asked for.
+    """
+
+    checkpoint: CheckpointInfo
+    windows: WindowPlan
+    source: str = ""
+    runtime: str = "auto"
+    precision: str = "auto"
+    is_settled: bool = False
+    note: str = ""
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a hub id, so that everybody loads the same one; None for a folder."""
+        return self.checkpoint.revision if is_hub_id(self.source) else None
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of a window."""
+        return self.windows.window_samples / self.windows.sample_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class TagPlan:
+    """What a run does to each track.
+
+    Attributes:
+        heads: ``genre`` before ``tags``; only those that are on.
+        models: how scores become columns, and how weights are loaded; which ones ``heads`` says.
+        max_scored_s: of a track.
+    """
+
+    heads: Mapping[str, HeadPlan]
+    models: ModelSettings
+    max_scored_s: float
+
+    def decode_request(self) -> DecodeRequest:
+        """Return what decoding must keep for the heads."""
+        return decode_request(self.heads, self.max_scored_s)
+
+    def only(self, heads: Sequence[str]) -> TagPlan:
+        """Return the plan of some of the heads."""
+        return dataclasses.replace(self, heads={head: plan for head, plan in self.heads.items() if head in heads})
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return for each group what decides the content of its columns, apart from the track itself.
+
+        A precision that is not settled is left out.
+        """
+        return {READ: {}} | {head: self._head_facts(head) for head in self.heads}
+
+    def _head_facts(self, head: str) -> dict[str, Any]:
+        plan = self.heads[head]
+        facts: dict[str, Any] = {"model": plan.checkpoint.revision, "windows": dataclasses.asdict(plan.windows)}
+        if plan.is_settled:
+            facts["precision"] = plan.precision
+        calibration = plan.checkpoint.companion.calibration if self.models.calibrated else None
+        facts["calibration"] = None if calibration is None else dataclasses.asdict(calibration)
+        if head == "tags":
+            facts |= {"top_tags": self.models.top_tags, "top_window_tags": self.models.top_window_tags}
+        return facts
+
+
+def plan_heads(
+    models: ModelSettings,
+    *,
+    max_windows: int | None,
+    max_scored_s: float,
+    revisions: Mapping[str, str] | None = None,
+) -> dict[str, HeadPlan]:
+    """Return the heads that are on, ``genre`` before ``tags``, without loading any weights.
+
+    Args:
+        revisions: commits of hub ids by head, where the settings name none.
+
+    Raises:
+        UsageError: both heads are off.
+        CheckpointError: a checkpoint cannot be used.
+    """
+    plans = {}
+    for head, (source, revision, window_s) in models.heads().items():
+        if source is None:
+            continue
+        info = describe_checkpoint(source, revision=revision or (revisions or {}).get(head))
+        windows = plan_windows(info, window_s, max_windows)
+        most = max(1, int(max_scored_s * windows.sample_rate) // windows.window_samples)
+        limit = most if windows.max_windows is None else min(most, windows.max_windows)
+        windows = dataclasses.replace(windows, max_windows=limit)
+        plans[head] = HeadPlan(info, windows, str(source), models.runtime, models.precision)
+    if not plans:
+        raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
+    if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
+        names = " and ".join(plan.checkpoint.name for plan in plans.values())
+        raise UsageError(
+            f"got --calibrated, but {names} have no calibration; fit one with "
+            "`tonearm evaluate MODEL SOURCE --calibrate`"
+        )
+    return plans
+
+
+def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
+    """Return the columns of ``schema.TRACKS`` that name the checkpoints."""
+    names = {head: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for head, plan in plans.items()}
+    return {"genre_model": names.get("genre"), "tag_model": names.get("tags")}
+
+
+def decode_request(plans: Mapping[str, HeadPlan], max_scored_s: float) -> DecodeRequest:
+    """Return what decoding must keep for these heads."""
+    return DecodeRequest(plans=tuple(plan.windows for plan in plans.values()), max_scored_s=max_scored_s)
+
+
+def load_head(
+    head: str, plan: HeadPlan, models: ModelSettings, *, num_threads: int | None = None, is_bulk: bool = False
+) -> Classifier:
+    """Load the weights of one head as its plan says.
+
+    Args:
+        head: what messages call it.
+        num_threads, is_bulk: see ``Classifier.load``.
+
+    Raises:
+        CheckpointError: its checkpoint cannot be used, is another one here, or does not run here as planned.
+        SettingsError: a runtime, precision and device that do not go together.
+    """
+    from tonearm.models.classifier import Classifier
+
+    classifier = Classifier.load(
+        plan.source,
+        revision=plan.revision,
+        window_s=plan.window_s,
+        runtime=plan.runtime,
+        precision=plan.precision,
+        batch_size=models.batch_size,
+        allow_pickle=models.allow_pickle,
+        num_threads=num_threads,
+        is_bulk=is_bulk,
+    )
+    if classifier.info.revision != plan.checkpoint.revision:
+        raise CheckpointError(
+            f"{head}: {plan.source} holds revision {classifier.info.revision[:19]} on this machine, but the run was "
+            f"planned with {plan.checkpoint.revision[:19]}; give every machine the same model folder"
+        )
+    runs = classifier.describe()["precision"]
+    if plan.is_settled and plan.precision != runs:
+        why = classifier.describe()["note"] or "its kind of processor"
+        raise CheckpointError(
+            f"{head}: a worker runs {plan.checkpoint.name} in {runs} ({why}), but the run was planned in "
+            f"{plan.precision}; give --precision {runs}, or only machines that can do {plan.precision}"
+        )
+    return classifier

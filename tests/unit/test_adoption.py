@@ -1,0 +1,159 @@
+"""A run adopts what its destination has settled, and differs only where a person said so by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from tonearm import demo
+from tonearm.errors import CheckpointError, DestinationError, UsageError
+from tonearm.library import groups
+from tonearm.library.groups import Group
+from tonearm.library.runs import Destination
+from tonearm.models import runtimes
+from tonearm.planning import adoption
+from tonearm.planning.preparation import settle
+from tonearm.settings import ModelSettings
+from tonearm.tagging import TagPlan, load_head
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Destination:
+    return Destination.of(str(tmp_path / "out"))
+
+
+def planned(**models: Any) -> TagPlan:
+    return adoption.planned(ModelSettings(**{**demo.models(), **models}), None, 14400.0)
+
+
+def tagged(place: Destination, device: str = "cpu", **models: Any) -> dict[str, Group]:
+    """Leave behind what a first run leaves behind."""
+    stored = adoption.settled(settle(planned(**models), device), groups.read(place))
+    groups.write(place, stored)
+    return stored
+
+
+def test_auto_is_kept_as_what_it_was_settled_to(place: Destination) -> None:
+    on_cpu = tagged(place)
+    assert on_cpu["genre"].facts["precision"] == "fp32"
+    plan, stored = adoption.adopt(place, planned(), None)
+    assert [head.precision for head in plan.heads.values()] == ["fp32", "fp32"]
+    assert all(head.is_settled for head in plan.heads.values())
+    assert adoption.settled(settle(plan, "cuda"), stored) == on_cpu, "a GPU adopts it too"
+
+
+def test_machines_that_settle_otherwise_are_two_sets_of_facts(place: Destination, tmp_path: Path) -> None:
+    on_gpu = tagged(Destination.of(str(tmp_path / "gpu")), device="cuda")
+    assert on_gpu["genre"].facts["precision"] == "fp16"
+    assert on_gpu["genre"].hash != tagged(place)["genre"].hash
+
+
+def test_the_same_by_name_is_the_same(place: Destination) -> None:
+    tagged(place)
+    plan, _ = adoption.adopt(place, planned(precision="fp32"), None)
+    assert plan.heads["genre"].precision == "fp32"
+    with pytest.raises(DestinationError, match=r"genre: precision \(there fp32, now bf16\).*--rescore genre"):
+        adoption.adopt(place, planned(precision="bf16"), None)
+
+
+def test_a_verdict_is_adopted_and_never_asked_for_twice(place: Destination) -> None:
+    """int8 that was refused for a head stays refused; without its guard it is another question."""
+    plan = settle(planned(precision="int8"), "cpu")
+    heads = dict(plan.heads)
+    heads["genre"] = dataclasses.replace(heads["genre"], precision="bf16", note="not int8: it says something else")
+    groups.write(place, adoption.settled(dataclasses.replace(plan, heads=heads), {}))
+    again, _ = adoption.adopt(place, planned(precision="int8"), None)
+    assert [head.precision for head in again.heads.values()] == ["bf16", "int8"]
+    assert again.heads["genre"].note == "not int8: it says something else"
+    later, _ = adoption.adopt(place, planned(), None)
+    assert [head.precision for head in later.heads.values()] == ["bf16", "int8"]
+    with pytest.raises(DestinationError, match="int8_guard"):
+        adoption.adopt(place, planned(precision="int8", int8_guard=False), None)
+
+
+def test_a_new_head_is_settled_now(place: Destination) -> None:
+    stored = tagged(place, tag_model=None)
+    assert set(stored) == {"read", "genre"}
+    plan, adopted = adoption.adopt(place, planned(), None)
+    assert [head.is_settled for head in plan.heads.values()] == [True, False]
+    both = adoption.settled(settle(plan, "cpu"), adopted)
+    assert both["genre"] == stored["genre"]
+    assert set(both) == {"read", "genre", "tags"}
+
+
+def test_other_models_are_refused_unless_they_are_to_be_rescored(place: Destination) -> None:
+    tagged(place)
+    other = dataclasses.replace(planned(), models=ModelSettings(**demo.models()))
+    info = dataclasses.replace(other.heads["tags"].checkpoint, revision="sha256:other")
+    other = dataclasses.replace(
+        other, heads={**other.heads, "tags": dataclasses.replace(other.heads["tags"], checkpoint=info)}
+    )
+    with pytest.raises(DestinationError, match=r"tags: model \(there 'sha256:.*now 'sha256:other'\)"):
+        adoption.adopt(place, other, None)
+    plan, stored = adoption.adopt(place, other, None, ["tags"])
+    assert set(stored) == {"read", "genre"}, "what is there of the group counts for nothing"
+    assert not plan.heads["tags"].is_settled
+    new = adoption.settled(settle(plan, "cpu"), stored)
+    assert new["tags"].facts["model"] == "sha256:other"
+    groups.write(place, new)
+    _, again = adoption.adopt(place, other, None, ["tags"])
+    assert "tags" in again, "the same command goes on, and does not begin anew"
+    with pytest.raises(UsageError, match="got --rescore mood, expected one of the groups of this run: genre, tags"):
+        adoption.adopt(place, other, None, ["mood"])
+
+
+def test_the_runtime_is_adopted_where_it_can_be_and_refused_by_name_only(place: Destination) -> None:
+    stored = adoption.noted(tagged(place), {"genre": {"runtime": "torch"}, "tags": {"runtime": "openvino"}})
+    groups.write(place, stored)
+    plan, _ = adoption.adopt(place, planned(), None)
+    assert [head.runtime for head in plan.heads.values()] == ["torch", "auto"]
+    with pytest.raises(DestinationError, match=r"genre: runtime \(there torch, now openvino\)"):
+        adoption.adopt(place, planned(runtime="openvino"), None)
+    assert adoption.noted(stored, {"genre": {"runtime": "openvino"}}) == stored, "the first run settled it"
+
+
+def test_an_unpinned_hub_id_keeps_the_revision_that_it_had(place: Destination) -> None:
+    """`main` has moved on since; the run describes the commit of the first run."""
+    asked: list[str | None] = []
+
+    def describe(source: str, *, revision: str | None = None) -> Any:
+        asked.append(revision)
+        info = planned_info[source]
+        return dataclasses.replace(info, name=source, revision=revision or "b" * 40)
+
+    planned_info = {f"owner/{head}": each.checkpoint for head, each in planned().heads.items()}
+    hub = {"genre_model": "owner/genre", "tag_model": "owner/tags"}
+    with mock.patch("tonearm.tagging.plan.describe_checkpoint", describe):
+        first = planned(**hub, genre_revision="a" * 40, tag_revision="a" * 40)
+        groups.write(place, adoption.settled(settle(first, "cpu"), {}))
+        plan, _ = adoption.adopt(place, planned(**hub), None)
+        assert {each.revision for each in plan.heads.values()} == {"a" * 40}
+        with pytest.raises(DestinationError, match="genre: model"):
+            adoption.adopt(place, planned(**hub, genre_revision="c" * 40), None)
+
+
+def test_a_worker_that_would_load_another_revision_refuses() -> None:
+    plan = settle(planned(), "cpu")
+    head = plan.heads["genre"]
+    info = dataclasses.replace(head.checkpoint, revision="sha256:elsewhere")
+    with pytest.raises(
+        CheckpointError, match=r"holds revision sha256:.* but the run was planned with sha256:elsewhere"
+    ):
+        load_head("genre", dataclasses.replace(head, checkpoint=info), plan.models)
+
+
+def test_a_worker_that_would_run_in_another_precision_refuses() -> None:
+    plan = settle(planned(), "cpu")
+    head = dataclasses.replace(plan.heads["genre"], runtime="torch", precision="bf16")
+    with (
+        mock.patch.object(runtimes, "choose", lambda *_: ("torch", "fp32", "cpu")),
+        pytest.raises(CheckpointError, match=r"a worker runs genre in fp32 .*planned in bf16; give --precision fp32"),
+    ):
+        load_head("genre", head, plan.models)
+    loose = dataclasses.replace(head, is_settled=False)
+    with mock.patch.object(runtimes, "choose", lambda *_: ("torch", "fp32", "cpu")):
+        assert load_head("genre", loose, plan.models).describe()["precision"] == "fp32"

@@ -1,0 +1,161 @@
+"""What decided the content of a destination's rows: kept, adopted, and refused where it would be mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tonearm.errors import DestinationError
+from tonearm.library import groups
+from tonearm.library.groups import Group
+from tonearm.library.runs import Destination
+
+FACTS = {"model": "sha256:1", "windows": {"window_samples": 480}, "precision": "fp32", "calibration": None}
+OLD = {
+    "precision": "auto",
+    "max_scored_s": 14400.0,
+    "top_tags": 20,
+    "top_window_tags": 3,
+    "genre_model": "sha256:1",
+    "genre_windows": {"window_samples": 480},
+    "tags_model": None,
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Destination:
+    return Destination.of(str(tmp_path / "out"))
+
+
+def write_old(place: Destination, name: str, facts: Any, mark: str = "w_0.parquet") -> None:
+    folder = Path(place.checkpoint(name))
+    folder.mkdir(parents=True, exist_ok=True)
+    Path(f"{folder}.json").write_text(facts if isinstance(facts, str) else json.dumps(facts))
+    (folder / mark).touch()
+
+
+def test_the_fingerprint_is_of_the_facts_whatever_their_order() -> None:
+    assert groups.fingerprint({"a": 1, "b": [2]}) == groups.fingerprint({"b": [2], "a": 1})
+    assert groups.fingerprint({"a": 1}) != groups.fingerprint({"a": 2})
+    assert len(groups.fingerprint({})) == 16
+    assert int(groups.fingerprint({"path": Path("/x")}), 16) >= 0  # what JSON does not know is written as text
+
+
+def test_what_is_written_is_read_again(place: Destination) -> None:
+    assert groups.read(place) == {}
+    stored = {
+        "read": Group({}),
+        "genre": Group(FACTS, {"precision": "int8"}, {"runtime": "openvino"}, adopts=True, known_as=("before",)),
+    }
+    marks = groups.write(place, stored)
+    assert groups.read(place) == stored
+    assert groups.read(place)["genre"].hashes == (Group(FACTS).hash, "before")
+    assert Path(place.checkpoint(f"{marks}.json")).is_file(), "0.1.0 looks at these alone"
+    assert groups.write(place, stored) == marks
+    assert groups.write(place, {"read": Group({})}) != marks
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no json", "is not what tonearm writes"),
+        ("[]", "is not what tonearm writes"),
+        ('{"groups": {}}', "is not what tonearm writes"),
+        ('{"format": 2, "groups": {"genre": {"facts": {}}}}', "is not what tonearm writes"),
+        ('{"format": 3, "anything": 1}', "has format 3, and this tonearm knows formats up to 2; install a newer"),
+        (
+            json.dumps({"format": 2, "groups": {"genre": {"facts": FACTS, "hash": "0" * 16}}}),
+            "contradicts itself: the facts of genre are not those of its hash",
+        ),
+    ],
+)
+def test_facts_that_cannot_be_believed_are_one_line(place: Destination, text: str, says: str) -> None:
+    path = Path(place.join("_checkpoint", "groups.json"))
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(DestinationError, match=says) as refusal:
+        groups.read(place)
+    assert "\n" not in refusal.value.message
+    assert path.read_text() == text
+
+
+def test_a_destination_of_0_1_0_has_what_its_facts_say(place: Destination) -> None:
+    write_old(place, "aa", OLD)
+    found = groups.read(place)
+    assert set(found) == {"read", "genre"}
+    genre = found["genre"]
+    assert genre.adopts
+    assert genre.facts == {"model": "sha256:1", "windows": {"window_samples": 480}, "calibration": None}
+    write_old(place, "aa", {**OLD, "tags_model": "sha256:2", "precision": "int8", "genre_calibration": {"t": 1}})
+    found = groups.read(place)
+    assert found["tags"].facts["top_tags"] == 20
+    assert found["tags"].asked == {"precision": "int8"}, "what came of it is not known"
+    assert found["genre"].facts["calibration"] == {"t": 1}
+
+
+def test_facts_of_0_1_0_under_which_nothing_was_written_count_for_nothing(place: Destination) -> None:
+    write_old(place, "aa", OLD)
+    write_old(place, "bb", {**OLD, "genre_model": "sha256:9"}, mark="w_0.pending.parquet")
+    assert groups.read(place)["genre"].facts["model"] == "sha256:1"
+
+
+def test_facts_of_0_1_0_that_contradict_each_other_are_one_line(place: Destination) -> None:
+    write_old(place, "aa", OLD)
+    write_old(place, "bb", {**OLD, "genre_model": "sha256:9"})
+    with pytest.raises(DestinationError, match=r"rows of 2 different settings .*nothing is lost"):
+        groups.read(place)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_facts_of_0_1_0_that_are_garbage_are_one_line(place: Destination, text: str) -> None:
+    write_old(place, "aa", text)
+    with pytest.raises(DestinationError, match=r"aa\.json is not what tonearm writes"):
+        groups.read(place)
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "says"),
+    [
+        (FACTS, {}, []),
+        ({**FACTS, "model": "sha256:2"}, {}, ["model (there 'sha256:1', now 'sha256:2')"]),
+        (
+            {**FACTS, "windows": {"window_samples": 9}},
+            {},
+            ['windows (there {"window_samples": 480}, now {"window_samples": 9})'],
+        ),
+        ({**FACTS, "since": 1}, {}, []),
+        ({name: value for name, value in FACTS.items() if name != "precision"}, {}, []),
+        (FACTS, {"precision": "fp32"}, []),
+        (FACTS, {"precision": "int8", "int8_guard": True}, []),
+        (FACTS, {"precision": "int8", "int8_guard": False}, ["int8_guard (there True, now False)"]),
+        (FACTS, {"precision": "bf16"}, ["precision (there fp32, now bf16)"]),
+        (FACTS, {"runtime": "torch"}, ["runtime (there openvino, now torch)"]),
+        (FACTS, {"runtime": "openvino"}, []),
+    ],
+)
+def test_only_what_decides_or_was_asked_for_by_name_differs(facts: Any, asked: Any, says: list[str]) -> None:
+    stored = Group(FACTS, {"precision": "int8", "int8_guard": True}, {"runtime": "openvino"})
+    assert groups.differences(stored, facts, asked) == says
+
+
+def test_rows_of_others_facts_are_refused_in_words(place: Destination) -> None:
+    groups.refuse(place, {"genre": []})
+    with pytest.raises(DestinationError) as refusal:
+        groups.refuse(place, {"genre": ["model (there 'a', now 'b')", "precision (there fp32, now bf16)"], "tags": []})
+    assert "genre: model (there 'a', now 'b'), precision (there fp32, now bf16); give the same" in refusal.value.message
+    assert "--rescore genre to have those columns made anew, or another --out" in refusal.value.message
+
+
+def test_what_is_lacking_is_adopted_and_rows_of_before_are_known() -> None:
+    stored = Group({"model": "m"}, {"precision": "int8"}, {"runtime": "openvino"}, adopts=True)
+    both = groups.adopted(stored, {"model": "m", "precision": "bf16"}, {"precision": "auto"}, {"runtime": "torch"})
+    assert both.facts == {"model": "m", "precision": "bf16"}
+    assert (both.asked, both.settled) == ({"precision": "int8"}, {"runtime": "openvino"})
+    assert both.adopts
+    assert both.known_as == (stored.hash,)
+    assert groups.adopted(both, both.facts, {}, {}) == both
+    assert groups.adopted(None, {"model": "m"}, {}, {}) == dataclasses.replace(Group({"model": "m"}))
