@@ -1,0 +1,1 @@
+"""Test data, each with what made it."""
