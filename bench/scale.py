@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from tonearm.library.sources import TrackRef
 from tonearm.library.status import read_status
 from tonearm.models.classifier import WindowScores
 from tonearm.settings import ModelSettings, TagSettings
-from tonearm.tagging import Heads, RunFacts, TrackResult, plan_heads
+from tonearm.tagging import RunFacts, Tagger, TagPlan
 
 ROWS = (100_000, 1_000_000)
 CLIP_S = 0.5
@@ -63,40 +63,31 @@ class ClipReader:
         return self.data
 
 
-class RandomTagger(Heads):
-    """Both heads without weights: random logits and embeddings, pooled as a run pools them."""
+class RandomTagger(Tagger):
+    """Heads without weights: random logits and embeddings, pooled as a run pools them."""
 
-    def score(self, tracks: list[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
-        """Return each track's result, in order."""
+    def score_windows(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[dict[str, WindowScores] | TrackError]:
+        """Return what each head says of each track's windows, in order."""
         random = np.random.default_rng()
-        results: list[TrackResult | TrackError] = []
+        outcomes: list[dict[str, WindowScores] | TrackError] = []
         for track in tracks:
             if isinstance(track, TrackError):
-                results.append(track)
+                outcomes.append(track)
                 continue
             scores = {}
             for head, plan in self.plans.items():
                 shape = (len(list(self.windows(head, track))), len(plan.checkpoint.labels))
                 embedding = random.standard_normal((shape[0], EMBEDDING_DIM), np.float32)
                 scores[head] = WindowScores(random.standard_normal(shape, np.float32), embedding)
-            results.append(self.pool(track, scores))
-        return results
+            outcomes.append(scores)
+        return outcomes
 
 
 class RandomScores(ScoreTracks):
     """``ScoreTracks`` with a ``RandomTagger``."""
 
-    def __init__(
-        self,
-        models: ModelSettings,
-        max_windows: int | None,
-        max_scored_s: float,
-        facts: RunFacts,
-        num_threads: int,
-        tally: Any,
-    ) -> None:
-        plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
-        self.tagger = RandomTagger(plans, models)  # type: ignore[assignment]
+    def __init__(self, plan: TagPlan, facts: RunFacts, num_threads: int, tally: Any) -> None:
+        self.tagger = RandomTagger(plan.heads, {}, plan.models)
         self.facts, self.tally = facts, tally
 
 

@@ -451,3 +451,16 @@ def test_a_run_that_lost_its_lock_commits_nothing(destination: Destination) -> N
     with pytest.raises(Stopped):
         compaction.compact(destination, check=check)
     assert {file.name for file in track_files.finished(destination.url)} == before
+
+
+def test_what_a_killed_run_half_wrote_goes_whatever_groups_it_wrote(destination: Destination) -> None:
+    before = rows(destination)
+    other = {"tags": Group({"model": "other"})}
+    folder = Path(destination.checkpoint(groups.write(destination, other)))
+    folder.mkdir()
+    (folder / "half_000001.pending.parquet").touch()
+    Path(destination.tracks, "half_000001-0.parquet").write_bytes(b"PAR1")
+    compaction.recover(destination)
+    assert not list(folder.iterdir())
+    assert not Path(destination.tracks, "half_000001-0.parquet").exists()
+    assert rows(destination).equals(before)

@@ -17,7 +17,7 @@ from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
 from tonearm.planning.measure import Rates, measure
 from tonearm.planning.sample import Listed, Look, examples, list_sample, look
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
-from tonearm.tagging import HeadPlan, decode_request, plan_heads
+from tonearm.tagging import HeadPlan, TagPlan, decode_request, plan_heads
 
 SETTINGS = TagSettings(models=ModelSettings(**demo.models()))  # type: ignore[arg-type]
 
@@ -160,9 +160,10 @@ def test_rates_are_measured_on_the_sample(songs: Path, plans: dict[str, HeadPlan
     listed = list_sample([str(songs)], limit=None, done=np.empty(0, np.int64), seed=0)
     with DecodeSandbox(SETTINGS.decode) as sandbox:
         looks = look(listed, SETTINGS, sandbox)
-        rates, whole = measure(looks, SETTINGS, plans, sandbox, num_threads=1)
-        given, none = measure(looks, SETTINGS, plans, sandbox, decode=100.0, forward=3.0, num_threads=1)
-        mixed, _ = measure(looks, SETTINGS, plans, sandbox, forward=3.0, num_threads=1)
+        plan = TagPlan(plans, SETTINGS.models, 14400.0)
+        rates, whole = measure(looks, SETTINGS, plan, sandbox, num_threads=1)
+        given, none = measure(looks, SETTINGS, plan, sandbox, decode=100.0, forward=3.0, num_threads=1)
+        mixed, _ = measure(looks, SETTINGS, plan, sandbox, forward=3.0, num_threads=1)
     assert rates.measured == ("decode", "forward") and rates.decode > 20 and rates.forward > 1
     assert len(whole) == len(listed.sample) - sum(each.info is None for each in looks)
     assert (given, none) == (Rates(100.0, 3.0), [])

@@ -37,7 +37,7 @@ from tonearm.library import stores, track_files
 from tonearm.library.ranking import RANKED, Ranking
 from tonearm.library.resume import conformed, schema_of
 from tonearm.library.runs import KEY, READERS, Destination, scan_tracks
-from tonearm.library.track_files import COMPACTED, COMPACTION, TrackFile
+from tonearm.library.track_files import COMPACTED, COMPACTION, PENDING_SUFFIX, TrackFile
 from tonearm.library.uris import shown
 
 MIB = 2**20
@@ -148,7 +148,21 @@ def _groups(files: Sequence[TrackFile], limit: int) -> list[list[TrackFile]]:
 
 
 def recover(destination: Destination) -> None:
-    """Undo or complete the steps that were killed; see the module's text."""
+    """Undo or complete the steps that were killed, see the module's text, and remove what a killed run half wrote.
+
+    The caller holds the lock. Marks that are still pending may be of runs with other groups, which Ray Data does not
+    look at.
+    """
+    for fingerprint in _fingerprints(destination):
+        folder = destination.join("_checkpoint", fingerprint)
+        for mark in stores.list_files(folder):
+            if not mark.endswith(PENDING_SUFFIX):
+                continue
+            begun = mark.removesuffix(PENDING_SUFFIX)
+            for name in stores.list_files(destination.tracks):
+                if name.startswith(begun):
+                    stores.delete(destination.join("tracks", name))
+            stores.delete(posixpath.join(folder, mark))
     state = track_files.read_compactions(destination.url)
     for identity in state.pending:
         for name in _outputs(destination, identity):
