@@ -35,7 +35,7 @@ from tonearm.distributed.watch import (
     failing,
     watching,
 )
-from tonearm.errors import Incomplete
+from tonearm.errors import Incomplete, Stopped
 from tonearm.library import compaction, lock, manifest, runs, stores
 from tonearm.library.runs import Audit, Destination, TodoPart
 from tonearm.models import converted
@@ -124,9 +124,12 @@ def tag_library(
     own = runs.claim(destination, fingerprint_facts(plans, settings))
     run_id = f"{started:%Y%m%dT%H%M%S}-{own[:6]}-{uuid.uuid4().hex[:4]}"
     run = _Run(run_id, own, destination, settings, plans, stages)
-    with lock.held(destination, waiting=watcher.waiting), Recorder(destination, run_id, started, watcher) as recorder:
+    with (
+        lock.held(destination, waiting=watcher.waiting) as hold,
+        Recorder(destination, run_id, started, watcher) as recorder,
+    ):
         compaction.recover(destination)
-        return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
+        return _tag(run, sources, recorder, started, clock, hold, retry_errors=retry_errors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +150,7 @@ def _tag(
     watcher: Watcher,
     started: datetime.datetime,
     clock: float,
+    hold: lock.Hold,
     *,
     retry_errors: bool,
 ) -> Outcome:
@@ -163,7 +167,7 @@ def _tag(
             tracks = manifest.read_tracks(destination.manifest)
             run = dataclasses.replace(run, settings=prepare(run.plans, run.settings, tracks, watcher.waiting))
         watcher.starting(len(keys), len(done))
-        layout, counts, spilled_bytes = _execute(run, runs.write_todo(destination, listed.parts, done), watcher)
+        layout, counts, spilled_bytes = _execute(run, runs.write_todo(destination, listed.parts, done), watcher, hold)
     # Opening every file a second time would double what a finished run takes to say so.
     audit = runs.audit(destination, keys) if counts is not None else found.audit
     outcome = Outcome(
@@ -199,7 +203,7 @@ def _check_runtime(models: ModelSettings) -> None:
     choose(models.runtime, models.precision, None)
 
 
-def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[cluster.Layout, Any, int]:
+def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher, hold: lock.Hold) -> tuple[cluster.Layout, Any, int]:
     """Do what is left to do; return the layout, the counts and the bytes spilled."""
     settings, place = run.settings, run.destination.url
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
@@ -217,8 +221,13 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[clu
         if run.stages.reader is None:
             guards.append(StoreGuard(verdict, todo, settings.fetch))
         head = HeadGuard(verdict, place, settings.cluster.head_timeout_s)
-        with failing(place, verdict), watching(tally, watcher, guards, head):
+
+        def stop(failure: Stopped) -> None:
+            verdict.fail(failure, wake=True)
+
+        with failing(place, verdict), watching(tally, watcher, guards, head), hold.on_lost(stop):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
+                hold.check()
                 _execute_leg(run, leg, layout, per_block, tally, forms)
         return layout, ray.get(tally.read.remote()), cluster.spilled_bytes() - before
 

@@ -68,6 +68,7 @@ def compact(
     target_bytes: int = TARGET_BYTES,
     step_bytes: int = STEP_BYTES,
     progress: Callable[[int, int], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Compacted:
     """Rewrite the small files of ``destination`` as few large ones; the caller holds its lock.
 
@@ -75,6 +76,7 @@ def compact(
         target_bytes: of an output; files of 64 MiB or more, or of half of it where that is less, stay as they are.
         step_bytes: of the inputs of one step, less where the temporary folder has less than twice that free.
         progress: told the rows done and the rows in all, for each step.
+        check: called before a step changes what counts; raises where the lock is another's by now (``Hold.check``).
 
     Raises:
         DestinationError: a file that cannot be read, or no space.
@@ -82,7 +84,7 @@ def compact(
     recover(destination)
     done = Compacted()
     for inputs in steps(track_files.finished(destination.url), target_bytes=target_bytes, step_bytes=step_bytes):
-        done += _step(destination, inputs, target_bytes, progress)
+        done += _step(destination, inputs, target_bytes, progress, check)
     return done
 
 
@@ -115,6 +117,7 @@ def _step(
     inputs: list[TrackFile],
     target_bytes: int,
     progress: Callable[[int, int], None] | None,
+    check: Callable[[], None] | None = None,
 ) -> Compacted:
     identity = uuid.uuid4().hex[:12]
     stores.write_text(_mark(destination, identity), "")
@@ -136,6 +139,8 @@ def _step(
         )
     _write_marks(destination, identity, keys)
     commit = {"superseded": [file.name for file in inputs], "outputs": _outputs(destination, identity)}
+    if check is not None:
+        check()
     stores.write_text(_commit(destination, identity), json.dumps(commit, indent=1))
     _complete(destination, identity, commit["superseded"])
     return Compacted(len(inputs), num_outputs, len(keys), sum(size for _, size in written))
