@@ -532,6 +532,19 @@ def test_one_that_ended_between_its_last_two_steps_has_ended(
     assert clock.seconds == 0
 
 
+def test_a_listing_that_lags_behind_hides_nobody(
+    place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    take(place).release()
+    first = take(place)
+    monkeypatch.setattr(lock_file, "list_claims", lambda url: [])
+    path_of(place).unlink()
+    clock.planned = [(15.0, first.beat)]
+    with pytest.raises(DestinationError, match="on elsewhere"):
+        take(place, THIRD)
+    first.check()
+
+
 def test_claims_of_long_ago_are_tidied_away(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "KEPT_TERMS", 2)
     for _ in range(6):
@@ -642,7 +655,12 @@ def test_of_many_processes_one_holds(place: Destination) -> None:
 
 def test_a_store_that_ignores_preconditions(memory: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several create the claim; the run says so, waits, and at most one holds at a time."""
-    monkeypatch.setattr(stores, "create_bytes", stores.write_bytes)
+
+    def create(url: str, data: bytes) -> None:
+        time.sleep(0.03)
+        stores.write_bytes(url, data)
+
+    monkeypatch.setattr(stores, "create_bytes", create)
     monkeypatch.setattr(lock, "SETTLE_S", 0.3)
     monkeypatch.setattr(lock, "GRACE_S", 1.5)
     said: list[str] = []

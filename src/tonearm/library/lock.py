@@ -104,6 +104,9 @@ def look(url: str, place: str, machine: Machine | None = None) -> Sight:
     lock = lock_file.read(url, place)
     term = max([*lock_file.list_claims(url), lock.term if lock is not None else 0])
     claim = lock_file.read_claim(url, term) if term else None
+    # A listing may lag behind what can be read, on Swift and on NFS. The claims are a chain.
+    while (following := lock_file.read_claim(url, term + 1)) is not None:
+        term, claim = term + 1, following
     claimed_by = claim.holder if claim is not None else None
     # Runs of 0.1.0 have no term: theirs counts beside any.
     holder = lock if lock is not None and lock.term in (0, term) else claimed_by
