@@ -44,7 +44,7 @@ PACKAGE = "src/tonearm"
 MODULES = {
     name: f"{PACKAGE}/{folder}/{name}.py"
     for folder, names in {
-        "library": ("lock", "runs", "manifest", "track_files", "compaction", "allowed_uris"),
+        "library": ("lock", "hold", "lock_file", "runs", "manifest", "track_files", "compaction", "allowed_uris"),
         "audio": ("windows", "streams"),
         "models": ("pooling",),
         "training": ("splits", "metrics"),

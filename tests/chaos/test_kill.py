@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.commands import finished_files, read_tracks, start_tonearm, tonearm, wait_for
+from tests.commands import environment, finished_files, read_tracks, start_tonearm, tonearm, wait_for
 from tonearm.demo.library import write_library
 
 
@@ -134,3 +137,55 @@ def test_a_second_run_into_the_same_place_is_refused_and_ctrl_c_stops_the_first(
     again = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
     assert again.returncode == 0, again.stderr
     assert_equal(read_tracks(out), undisturbed)
+
+
+# Another machine's name, so that the lock of a process that is suspended here is watched as one from elsewhere.
+ELSEWHERE = """
+import socket, sys
+socket.gethostname = lambda: "other-machine"
+from tonearm.library import lock
+lock.STALE_S = 6.0
+from tonearm.cli import main
+sys.argv = ["tonearm", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_suspended_run_that_wakes_finds_another_has_taken_over(
+    running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
+) -> None:
+    """A run's whole tree is stopped past the lock's silence, a second run completes; the first wakes and stops."""
+    process, out = running
+    wait_for(lambda: bool(finished_files(out)), what="a finished file")
+    tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    command = ["tag", str(library), "--out", str(out), "--demo-models", "--config", str(settings)]
+    for each in tree:
+        with contextlib.suppress(psutil.Error):
+            each.suspend()
+    try:
+        assert len(finished_files(out)) < undisturbed.num_rows / 2, "the run was over before it was suspended"
+        second = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE, *command],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+    finally:
+        for each in reversed(tree):
+            with contextlib.suppress(psutil.Error):
+                each.resume()
+    assert second.returncode == 0, second.stderr
+    assert f"(process {process.pid} on " in second.stderr and "wrote there last; waiting 6 s" in second.stderr
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 4, errors
+    assert "on other-machine, since" in errors and "has taken over" in errors and "Traceback" not in errors
+    assert not (out / "_checkpoint" / "lock.json").exists(), "the second deleted its own"
+    again = tonearm(*command)
+    assert again.returncode == 0, again.stderr
+    # Which row of a key counts is decided by the term in the rows; until rows carry it, and the run after removes what
+    # is outranked, a row that the first run wrote after it woke is a double here.
+    rows = Counter(read_tracks(out)["track_key"].to_pylist())
+    assert set(rows) == set(undisturbed["track_key"].to_pylist())
+    assert max(rows.values()) == 1, rows

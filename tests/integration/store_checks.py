@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 from tests.commands import tonearm
 from tests.servers.s3 import S3Server
-from tonearm.errors import DestinationError, FetchError, SourceError
-from tonearm.library import manifest, stores
+from tonearm.errors import DestinationError, FetchError, SourceError, Stopped
+from tonearm.library import lock, manifest, stores
 from tonearm.library.objects import ObjectReader
+from tonearm.library.runs import Destination
 from tonearm.library.sources import ListingCounts, TrackRef, list_tracks
 from tonearm.settings import FetchSettings
 
@@ -151,3 +153,71 @@ def _rows(s3: S3Server, out: str) -> list[dict[str, object]]:
         with s3.fs.open(path, "rb") as file:
             rows += pq.read_table(file).to_pylist()
     return sorted(rows, key=lambda row: row["track_key"])
+
+
+def check_lock(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several that take the lock at once one holds it, whatever the server makes of If-None-Match."""
+    place = Destination.of(f"s3://{s3.bucket()}/out")
+    url = lock.lock_url(place)
+    stores.create_bytes(place.join("once.txt"), b"first")
+    with pytest.raises(FileExistsError):
+        stores.create_bytes(place.join("once.txt"), b"second")
+    assert stores.read_bytes(place.join("once.txt"), max_bytes=100) == b"first"
+    stores.write_bytes(place.join("empty.txt"), b"")
+    assert stores.read_bytes(place.join("empty.txt"), max_bytes=100) == b""
+    terms: list[int] = []
+    for _ in range(3):
+        holds, messages = _race(place, 8)
+        assert len(holds) == 1 and len(messages) == 7, (len(holds), messages)
+        assert all("is writing to" in message for message in messages), messages
+        holds[0].check()
+        terms.append(holds[0].term)
+        holds[0].release()
+        assert lock.read_holder(place) is None
+    assert terms == sorted(set(terms)), terms
+    _check_takeover(place, url, monkeypatch)
+
+
+def _check_takeover(place: Destination, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent lock is taken over; its holder, when it wakes, finds that out and deletes nothing."""
+    monkeypatch.setattr(lock, "STALE_S", 1.0)
+    monkeypatch.setattr(lock, "POLL_S", 0.1)
+    said: list[str] = []
+    first = lock.acquire(url, place.url, machine=lock.Machine("first", "one", ""))
+    second = lock.acquire(url, place.url, machine=lock.Machine("second", "two", ""), waiting=said.append)
+    assert second.term == first.term + 1 and len(said) == 1
+    first.beat()
+    with pytest.raises(Stopped, match="on second"):
+        first.check()
+    first.release()
+    second.check()
+    second.release()
+    assert lock.read_holder(place) is None
+    # One that beats is respected.
+    third = lock.acquire(url, place.url, machine=lock.Machine("third", "three", ""))
+    ended = threading.Event()
+    beating = threading.Thread(target=lambda: [third.beat() for _ in iter(lambda: ended.wait(0.2), True)])
+    beating.start()
+    with pytest.raises(DestinationError, match="on third"):
+        lock.acquire(url, place.url)
+    ended.set()
+    beating.join()
+    third.release()
+
+
+def _race(place: Destination, num_writers: int) -> tuple[list[lock.Hold], list[str]]:
+    gate, holds, messages = threading.Barrier(num_writers), [], []
+
+    def start() -> None:
+        gate.wait()
+        try:
+            holds.append(lock.acquire(lock.lock_url(place), place.url))
+        except DestinationError as error:
+            messages.append(error.message)
+
+    threads = [threading.Thread(target=start) for _ in range(num_writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return holds, messages

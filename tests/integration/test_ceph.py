@@ -25,6 +25,11 @@ def test_refusals(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     store_checks.check_refusals(ceph, monkeypatch)
 
 
+def test_one_writer_in_a_bucket(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds on Swift holds on Ceph: of eight that take the lock at once one holds it."""
+    store_checks.check_lock(ceph, monkeypatch)
+
+
 def test_a_library_from_a_bucket_to_a_bucket(ceph: S3Server, songs: Path, tmp_path: Path) -> None:
     """What holds on Swift holds on Ceph: a library is tagged from bucket to bucket."""
     store_checks.check_run(ceph, songs, tmp_path)

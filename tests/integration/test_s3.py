@@ -39,6 +39,12 @@ def test_a_manifest_in_a_bucket(s3: S3Server) -> None:
     store_checks.check_manifest(s3)
 
 
+@pytest.mark.slow
+def test_one_writer_in_a_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight that take the lock at once one holds it, though Swift lets several create one object."""
+    store_checks.check_lock(s3, monkeypatch)
+
+
 def test_one_request_an_object(s3: S3Server) -> None:
     bucket = s3.bucket()
     s3.put(bucket, {"a.mp3": b"1" * 1000})

@@ -310,6 +310,21 @@ def test_rows_that_change_while_they_are_compacted_are_not_replaced_by_what_they
     assert rows(destination).equals(left)
 
 
+def test_what_another_has_taken_over_is_not_committed(destination: Destination) -> None:
+    """The lock is another's by now: what was read may be out of date, and nothing of it may count."""
+    before, calls = rows(destination), []
+
+    def check() -> None:
+        calls.append(len(track_files.read_compactions(destination.url).pending))
+        raise Stopped("another run has taken over")
+
+    with pytest.raises(Stopped):
+        compaction.compact(destination, target_bytes=200_000, check=check)
+    assert calls == [1], "asked when all is written but the commit"
+    assert len(track_files.finished(destination.url)) == NUM_FILES, "the inputs count"
+    assert rows(destination).equals(before)
+
+
 def test_a_commit_names_what_it_replaces_and_by_what(destination: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = [file.name for file in track_files.finished(destination.url)]
     monkeypatch.setattr(compaction, "_complete", _killing(compaction._complete, after=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import sys
 
 from tonearm.cli.terminal import ProgressLine, clock, hours
 from tonearm.library import compaction, lock, report_text
@@ -15,12 +16,16 @@ from tonearm.library.uris import shown
 
 def status(dest: str, *, as_json: bool = False) -> int:
     """Print how far ``dest`` is."""
-    found = read_status(dest)
+    found = read_status(dest, waiting=_say)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=1, default=_plain))
     else:
         print("\n".join(lines(found)))
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def lines(found: Status) -> list[str]:
@@ -65,8 +70,10 @@ def _state(found: Status) -> str:
     if found.holder is not None:
         who = f"process {found.holder.pid} on {found.holder.host} since {found.holder.since} UTC"
         if found.state == "killed":
-            return f"not running: {who} was killed; {again}"
-        return f"running: {who}; last sign of life {found.silent_s or 0:.0f} s ago"
+            how = "was killed" if found.silent_s is None else f"gave no sign of life for {found.silent_s:.0f} s"
+            return f"not running: {who} {how}; {again}"
+        seen = "" if found.silent_s is None else f"; a sign of life came after {found.silent_s:.0f} s"
+        return f"running: {who}{seen}"
     if found.state == "stopped" and found.progress is not None:
         return f"stopped at {found.progress.at:%Y-%m-%d %H:%M:%S} UTC: {found.progress.doing}"
     return f"not running and unfinished; {again}"
@@ -79,9 +86,9 @@ def _plain(value: object) -> str:
 def compact(dest: str) -> int:
     """Rewrite the small files of ``dest`` as few large ones."""
     destination = Destination.of(dest)
-    read_status(dest)  # says so when there is nothing
-    with ProgressLine("compacting") as line, lock.held(destination, waiting=line.waiting):
-        done = compaction.compact(destination, progress=line.rows)
+    read_status(dest, is_watched=False)  # says so when there is nothing
+    with ProgressLine("compacting") as line, lock.held(destination, waiting=line.waiting) as hold:
+        done = compaction.compact(destination, progress=line.rows, check=hold.check)
     if not done.num_before:
         print(f"nothing to do: {shown(dest)}/tracks has no small files to put together")
         return 0

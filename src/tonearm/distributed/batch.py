@@ -36,7 +36,7 @@ from tonearm.distributed.watch import (
     failing,
     watching,
 )
-from tonearm.errors import Incomplete
+from tonearm.errors import Incomplete, Stopped
 from tonearm.library import compaction, groups, lock, manifest, resume, stores
 from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
@@ -87,7 +87,7 @@ class Outcome:
 def run_facts(run: _Run) -> RunFacts:
     """Return what every row says about the run that makes it."""
     hashes = {name: group.hash for name, group in run.groups.items()}
-    return RunFacts(run.run_id, __version__, **model_columns(run.plan.heads), term=run.hold.term, settings=hashes)
+    return RunFacts(run.run_id, __version__, **model_columns(run.plan.heads), term=run.term, settings=hashes)
 
 
 def tag_library(
@@ -117,7 +117,7 @@ def tag_library(
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
     with (
         lock.held(destination, waiting=watcher.waiting) as hold,
-        Recorder(destination, run_id, started, watcher) as recorder,
+        Recorder(destination, run_id, started, watcher, hold) as recorder,
     ):
         compaction.recover(destination)
         plan, held = adoption.adopt(destination, plan, settings.max_windows, rescore)
@@ -129,7 +129,8 @@ def tag_library(
 class _Run:
     """What one run is: all that its parts share.
 
-    ``groups`` are those of the destination, the run's own as far as they are settled.
+    ``groups`` are those of the destination, the run's own as far as they are settled; ``term`` is what its rows say,
+    which is the lock's unless somebody deleted the lock's claims and with them their count.
     """
 
     run_id: str
@@ -139,6 +140,7 @@ class _Run:
     plan: TagPlan
     groups: Mapping[str, Group]
     stages: Stages
+    term: int = 0
 
 
 def _tag(
@@ -154,8 +156,10 @@ def _tag(
     limit = run.settings.limit
     listed = manifest.write_manifest(sources, destination.manifest, limit=limit, progress=watcher.listing)
     keys = manifest.read_keys(destination.manifest)
+    run.hold.check()
     found = resume.find(destination, run.groups)
     again = found.again(keys, heads, retry_errors=retry_errors)
+    run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1))
     standing = np.sort(found.keys[found.counts])
     num_done = int(np.count_nonzero(among(keys, standing))) - sum(each.num_tracks for each in again)
     layout, counts, spilled_bytes = None, None, 0
@@ -241,7 +245,11 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Ru
         if run.stages.reader is None:
             guards.append(StoreGuard(verdict, todo, settings.fetch))
         head = HeadGuard(verdict, place, settings.cluster.head_timeout_s)
-        with failing(place, verdict), watching(tally, watcher, guards, head):
+
+        def stop(failure: Stopped) -> None:
+            verdict.fail(failure, wake=True)
+
+        with failing(place, verdict), watching(tally, watcher, guards, head), run.hold.on_lost(stop):
             for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
                 run.hold.check()
                 _execute_leg(run, leg, layout, per_block, tally, forms, marks)

@@ -24,6 +24,7 @@ from tonearm.distributed import cluster
 from tonearm.distributed.training_worker import Journal, train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
 from tonearm.library import lock, stores
+from tonearm.library.lock_file import TERMS
 from tonearm.library.uris import is_local, local_path, shown
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import TrainSettings
@@ -76,30 +77,37 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         with stores.writing(out):
             Path(local_path(out)).mkdir(parents=True, exist_ok=True)
         check_space(Path(local_path(out)), prepared.num_parameters)
-    with lock.held_at(f"{out.rstrip('/')}/{WORK}/{LOCK}", out, waiting=watcher.note):
-        if overwrite:
+    with lock.held_at(f"{out.rstrip('/')}/{WORK}/{LOCK}", out, waiting=watcher.note) as hold:
+        # Again, now that nobody else writes there: hours may have gone by since, and another run may have ended.
+        _check_empty(out, overwrite)
+        done = _check_out(out, prepared, overwrite)
+        if done is None and overwrite:
             _remove_old(out)
-        facts = _train(source, out, prepared, watcher)
+        facts = done if done is not None else _train(source, out, prepared, watcher, hold)
+        hold.check()
         _remove(f"{out.rstrip('/')}/{WORK}")
+    if done is not None:
+        return Trained(out, done, is_new=False)
     return Trained(out, facts, is_new=True)
 
 
-def _train(source: str, out: str, prepared: Prepared, watcher: Watcher) -> dict[str, Any]:
+def _train(source: str, out: str, prepared: Prepared, watcher: Watcher, hold: lock.Hold) -> dict[str, Any]:
     settings = prepared.job.settings
     for line in prepared.notes:
         watcher.note(line)
     again = _prepare_again(source, prepared, watcher)
     with cluster.training_session(settings.workers, verbose=settings.verbose) as layout:
         choose_precision(settings.precision, "cuda" if layout.use_gpu else "cpu")
-        result = _fit(out, prepared, layout, watcher, name=Path(out).name)
+        result = _fit(out, prepared, layout, watcher, hold, name=Path(out).name)
         comparisons = []
         if again is not None:
             split = again.job.settings.labels.split_by
             watcher.note(f"once more on the split {split}, for its figures alone")
-            figures = _fit(out, again, layout, watcher, name=f"{Path(out).name}-{split}").figures(again)
+            figures = _fit(out, again, layout, watcher, hold, name=f"{Path(out).name}-{split}").figures(again)
             side = main_side(figures)
             if side is not None:
                 comparisons.append(Comparison(split, side, figures[side]))
+    hold.check()
     return write_model(out, prepared, result, source=source, comparisons=comparisons)
 
 
@@ -157,7 +165,8 @@ def _unfinished(out: str) -> list[str]:
         entries = found.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
+    names = {entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"}
+    return sorted(names - {TERMS})
 
 
 def _check_out(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] | None:
@@ -193,7 +202,16 @@ def _remove(url: str) -> None:
         found.rm(path, recursive=True)
 
 
-def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: Watcher, *, name: str) -> Result:
+def _fit(
+    out: str,
+    prepared: Prepared,
+    layout: cluster.TrainingLayout,
+    watcher: Watcher,
+    hold: lock.Hold,
+    *,
+    name: str,
+) -> Result:
+    hold.check()
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -218,7 +236,11 @@ def _fit(out: str, prepared: Prepared, layout: cluster.TrainingLayout, watcher: 
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _listening(journal, out, name, prepared, watcher) as run:
+
+    def stop(failure: Stopped) -> None:
+        journal.fail.remote(failure)
+
+    with hold.on_lost(stop), _listening(journal, out, name, prepared, watcher) as run:
         on_ctrl_c = signal.getsignal(signal.SIGINT)
         try:
             result = trainer.fit()

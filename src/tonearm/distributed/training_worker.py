@@ -99,9 +99,13 @@ class _RayWorld:
         return values
 
     def save(self, facts: dict[str, Any], folder: Path | None) -> None:
-        """Report to Ray Train, which stores the checkpoint before it returns."""
+        """Report to Ray Train, which stores the checkpoint before it returns; not where the run is to end."""
+        import ray
         import ray.train
 
+        fatal = ray.get(self.journal.fatal.remote())
+        if fatal is not None:
+            raise fatal
         checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
         try:
             ray.train.report(facts, checkpoint=checkpoint)

@@ -21,6 +21,7 @@ from tonearm.distributed import cluster
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError
 from tonearm.library import progress, schema, stores
 from tonearm.library.failures import STORE_CODES
+from tonearm.library.hold import Hold
 from tonearm.library.objects import ObjectReader
 from tonearm.library.progress import Progress
 from tonearm.library.resume import TodoPart
@@ -48,9 +49,16 @@ class Watcher(Protocol):
 
 
 class Recorder:
-    """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``."""
+    """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``.
 
-    def __init__(self, destination: Destination, run_id: str, started: datetime.datetime, watcher: Watcher) -> None:
+    Args:
+        hold: the run's lock; what is there of another's progress once that has taken over is left alone.
+    """
+
+    def __init__(
+        self, destination: Destination, run_id: str, started: datetime.datetime, watcher: Watcher, hold: Hold
+    ) -> None:
+        self.hold = hold
         self.destination = destination
         self.watcher = watcher
         self.now = Progress(run_id, "listing", started, started)
@@ -63,7 +71,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is None and self.hold.lost is None:
             progress.clear(self.destination)
         else:
             why = error.message if isinstance(error, TonearmError) else "by a signal; run the same command to go on"
@@ -91,7 +99,7 @@ class Recorder:
 
     def _record(self, *, is_due: bool = False, **changes: Any) -> None:
         self.now = dataclasses.replace(self.now, at=datetime.datetime.now(datetime.UTC), **changes)
-        if is_due or time.monotonic() - self.written >= RECORD_S:
+        if self.hold.lost is None and (is_due or time.monotonic() - self.written >= RECORD_S):
             progress.write(self.destination, self.now)
             self.written = time.monotonic()
 

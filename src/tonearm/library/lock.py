@@ -1,26 +1,36 @@
 """One run at a time writes to a destination: a lock beside its checkpoints, on disk and on object storage alike.
 
-The lock is a small file that its holder writes anew every ``BEAT_S``. On the holder's own machine a dead process frees
-it at once; from elsewhere it counts as held until it has not changed for ``STALE_S``. Neither needs the two machines'
-clocks to agree.
+Each holding has a *term*, one more than the one before, which is claimed by creating an object only if it is absent.
+A claim is made once the term before is seen to be over, so the claims are a chain in which at most one is alive:
+
+- its holder said so at its end;
+- it was a process of this machine (same boot, same PID namespace) that is gone;
+- or it was silent: the holder writes the lock every ``BEAT_S``, and nothing changed while it was watched for
+  ``STALE_S`` by the watcher's own clock. Two clocks are never compared.
+
+A holder that was only suspended, or that its store did not let write, finds the other's claim when it looks: before
+each beat, before each leg of its run, and before it deletes the lock. It stops, and what it has still written ranks
+below the rows of the higher term.
+
+Some servers let several create one object at once: Swift looks first and writes later. So on object stores a claim is
+also a *splitter* (Lamport, "A fast mutual exclusion algorithm", 1987), which needs no more than that a read gives the
+last write: write your name on the claim; lose if its door is closed; close the door; lose if the claim bears another
+name. At most one gets through. Where all lose, the one whose name stayed goes on to the next term.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import json
-import socket
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator
 
-import psutil
-
-from tonearm.errors import DestinationError
-from tonearm.library import stores
+from tonearm.errors import DestinationError, Stopped
+from tonearm.library import lock_file, stores
+from tonearm.library.hold import Clock as Clock
+from tonearm.library.hold import Hold as Hold
+from tonearm.library.lock_file import Holder as Holder
+from tonearm.library.lock_file import Machine as Machine
 from tonearm.library.runs import Destination
 from tonearm.library.uris import shown
 
@@ -29,142 +39,283 @@ STALE_S = 50.0
 POLL_S = 2.0
 # A run that was told to stop a moment ago needs a few seconds to end.
 GRACE_S = 5.0
-SINCE = "%Y-%m-%d %H:%M:%S"
-
-
-@dataclasses.dataclass(frozen=True)
-class Holder:
-    """Who holds a lock; ``beat`` changes with every writing."""
-
-    token: str
-    host: str
-    pid: int
-    process_started: float
-    since: str
-    beat: int = 0
-    at: str = ""
-
-    @property
-    def last_beat(self) -> datetime.datetime:
-        """When it was last written, UTC by the holder's own clock."""
-        return datetime.datetime.strptime(self.at or self.since, SINCE).replace(tzinfo=datetime.UTC)
-
-    def is_dead(self) -> bool:
-        """Return whether this was a process of this machine that is gone."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            return process.create_time() != self.process_started or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.Error:
-            return False
-
-
-@dataclasses.dataclass(frozen=True)
-class Hold:
-    term: int = 1
-
-    def check(self) -> None:
-        pass
-
-
-def read_holder(destination: Destination) -> Holder | None:
-    """Return who holds the lock of a tagging run's ``destination``, dead or alive; None when no one does."""
-    return _read(_lock_url(destination))
+# How long one that may have lost waits for a winner to show itself, and for a store to show what was written last.
+SETTLE_S = 3.0
+NUM_CLAIMS = 20
+KEPT_TERMS = 100
+CLOCK = Clock()
 
 
 def held(
     destination: Destination, *, waiting: Callable[[str], None] | None = None
 ) -> contextlib.AbstractContextManager[Hold]:
     """Hold the lock of a tagging run's ``destination``; see ``held_at``."""
-    return held_at(_lock_url(destination), destination.url, waiting=waiting)
+    return held_at(lock_url(destination), destination.url, waiting=waiting)
 
 
-def _lock_url(destination: Destination) -> str:
+def lock_url(destination: Destination) -> str:
+    """Return where the lock of a tagging run's ``destination`` is."""
     return destination.join("_checkpoint", "lock.json")
 
 
 @contextlib.contextmanager
 def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
-    """Hold the lock ``url`` of ``place`` while the block runs.
-
-    Args:
-        waiting: told, once, whom a lock that may be stale belongs to, before it is watched for ``STALE_S``.
-
-    Raises:
-        DestinationError: another run is writing there.
-    """
-    _await_free(url, place, waiting)
-    process = psutil.Process()
-    own = Holder(uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time(), _now())
-    _write(url, own)
-    # Two that found it free in the same moment: the one whose writing came last has it.
-    holder = _read(url)
-    if holder is not None and holder.token != own.token:
-        raise _taken(place, holder)
+    """Hold the lock ``url`` of ``place`` while the block runs; see ``acquire`` and ``Hold``."""
+    hold = acquire(url, place, waiting=waiting)
     ended = threading.Event()
-    thread = threading.Thread(target=_beat, args=(url, own, ended), name="lock", daemon=True)
+
+    def beat() -> None:
+        while hold.lost is None and not hold.clock.wait(ended, BEAT_S):
+            hold.beat()
+
+    thread = threading.Thread(target=beat, name="lock", daemon=True)
     thread.start()
     try:
-        yield Hold()
+        yield hold
     finally:
         ended.set()
         thread.join()
-        with contextlib.suppress(DestinationError):
-            stores.delete(url)
+        hold.release()
 
 
-def _await_free(url: str, place: str, waiting: Callable[[str], None] | None) -> None:
-    found = _read(url)
-    if found is None or found.is_dead():
-        return
-    is_here = found.host == socket.gethostname()
-    if waiting is not None and not is_here:
-        waiting(f"{_who(found)} wrote there last; waiting {STALE_S:.0f} s to see whether it still does")
-    ends = time.monotonic() + (GRACE_S if is_here else STALE_S)
-    while time.monotonic() < ends:
-        time.sleep(GRACE_S / 20 if is_here else POLL_S)
-        now = _read(url)
-        if now is None or now.is_dead():
-            return
-        if now != found and not is_here:
-            raise _taken(place, now)
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What a lock's objects say at one moment.
+
+    Attributes:
+        term: the highest that is claimed; 0 for none.
+        holder: who has it; None for nobody, or nobody who can be made out.
+        is_over: whether that term is known to have ended.
+        lock: what the lock itself says; None where there is none.
+    """
+
+    term: int
+    holder: Holder | None
+    is_over: bool
+    lock: Holder | None
+
+
+def look(url: str, place: str, machine: Machine | None = None) -> Sight:
+    """Return what the lock's objects say now.
+
+    Raises:
+        DestinationError: the store does not say, or something else is there.
+    """
+    lock = lock_file.read(url, place)
+    term = max([*lock_file.list_claims(url), lock.term if lock is not None else 0])
+    claim = lock_file.read_claim(url, term) if term else None
+    # A listing may lag behind what can be read, on Swift and on NFS. The claims are a chain.
+    while (following := lock_file.read_claim(url, term + 1)) is not None:
+        term, claim = term + 1, following
+    claimed_by = claim.holder if claim is not None else None
+    # Runs of 0.1.0 have no term: theirs counts beside any.
+    holder = lock if lock is not None and lock.term in (0, term) else claimed_by
+    is_over = holder is not None and (holder.released or holder.is_dead(machine))
+    if claim is None and holder is None:
+        is_over = True  # nothing, or a claim that was tidied away while one looked
+    if claimed_by is not None and claimed_by.released and holder is not None and holder.token == claimed_by.token:
+        is_over = True  # it ended between its last two steps
+    return Sight(term, holder, is_over, lock)
+
+
+def acquire(
+    url: str,
+    place: str,
+    *,
+    waiting: Callable[[str], None] | None = None,
+    clock: Clock | None = None,
+    machine: Machine | None = None,
+) -> Hold:
+    """Return the lock ``url`` of ``place``, once it is this one's; whoever calls this beats and releases it.
+
+    Args:
+        waiting: told whom a lock that may be stale belongs to before it is watched, and of a store that is not strict.
+        clock: what to wait by; ``CLOCK`` unless given.
+        machine: where this runs; this process's own unless given.
+
+    Raises:
+        DestinationError: another run is writing there, the store does not say, or something else is in its place.
+    """
+    clock, waiting = clock or CLOCK, waiting or (lambda line: None)
+    own = Holder.of_this_process(machine)
+    for _ in range(NUM_CLAIMS):
+        own = dataclasses.replace(own, term=_await_over(url, place, own, waiting, clock, machine) + 1)
+        hold = Hold(url, place, own, clock)
+        try:
+            if not _claim(url, place, own, waiting, clock):
+                continue
+            lock_file.write(url, own)
+            if not hold.is_ours():
+                lock_file.write(url, own)
+        except Stopped:
+            # It took so long from the claim to here that another judged this one to be gone.
+            with contextlib.suppress(DestinationError):
+                found = lock_file.read(url, place)
+                if found is not None and found.token == own.token:
+                    stores.delete(url)
+            continue
+        except BaseException:
+            # Nobody should have to wait for one that never began.
+            with contextlib.suppress(DestinationError):
+                if _is_claimed_by(url, own):
+                    lock_file.write(lock_file.claim_url(url, own.term), dataclasses.replace(own, released=True))
+            raise
+        _tidy(url, own.term)
+        return hold
+    raise _taken(place, look(url, place, machine).holder)
+
+
+def _await_over(
+    url: str,
+    place: str,
+    own: Holder,
+    waiting: Callable[[str], None],
+    clock: Clock,
+    machine: Machine | None,
+) -> int:
+    """Return the highest term, once it is over; raise DestinationError when its holder lives."""
+    seen = look(url, place, machine)
+    if seen.is_over:
+        return seen.term
+    is_own = seen.holder is not None and seen.holder.token == own.token
+    is_here = not is_own and seen.holder is not None and seen.holder.is_here(machine)
+    patience_s = SETTLE_S if is_own else GRACE_S if is_here else STALE_S
+    poll_s = min(POLL_S, patience_s / 20 if is_own or is_here else POLL_S)
+    if not is_own and not is_here:
+        who = seen.holder.who if seen.holder is not None else "another run"
+        waiting(f"{who} wrote there last; waiting {patience_s:.0f} s to see whether it still does")
+    now = seen
+    for now in _looks(url, place, patience_s, poll_s, clock, machine):
+        if now.is_over:
+            return now.term
+        # The beats of one that runs here are no reason to give up: it may be about to end.
+        if now != seen and not is_here:
+            raise _taken(place, now.holder)
     if is_here:
-        raise _taken(place, found)
+        raise _taken(place, now.holder)
+    return now.term
 
 
-def _taken(place: str, holder: Holder) -> DestinationError:
+def _looks(
+    url: str, place: str, patience_s: float, poll_s: float, clock: Clock, machine: Machine | None = None
+) -> Iterator[Sight]:
+    """Yield what there is to see until ``patience_s`` have been watched."""
+    watched_s, last = 0.0, clock.monotonic()
+    while watched_s < patience_s:
+        clock.sleep(poll_s)
+        # Before the look, so that it covers the time. A machine that was suspended for an hour has not watched for an
+        # hour: no gap counts for more than two polls.
+        now = clock.monotonic()
+        watched_s += min(now - last, 2 * poll_s)
+        last = now
+        yield look(url, place, machine)
+
+
+def _claim(url: str, place: str, own: Holder, waiting: Callable[[str], None], clock: Clock) -> bool:
+    """Return whether the term of ``own`` is its own, alone."""
+    claim, data = lock_file.claim_url(url, own.term), lock_file.to_json(own).encode()
+    try:
+        stores.create_bytes(claim, data)
+    except FileExistsError:
+        if not _is_claimed_by(url, own):  # it may be: where an answer is lost, the client asks again
+            return False
+    try:
+        stores.create_bytes(claim, data)
+        is_strict = False
+    except FileExistsError:
+        is_strict = True
+    if is_strict and stores.is_local(url):
+        return True
+    door = lock_file.claim_url(url, own.term, "closed")
+    if lock_file.is_there(door):
+        return False
+    stores.write_text(door, own.token)
+    if not is_strict:
+        waiting(
+            f"the store of {shown(place)} lets two runs create one object (it ignores If-None-Match); waiting "
+            f"{SETTLE_S:.0f} s to see which of them has it"
+        )
+        clock.sleep(SETTLE_S)
+    return _is_claimed_by(url, own)
+
+
+def _is_claimed_by(url: str, own: Holder) -> bool:
+    claim = lock_file.read_claim(url, own.term)
+    return claim is not None and claim.holder is not None and claim.holder.token == own.token
+
+
+def _tidy(url: str, term: int) -> None:
+    """Delete the claims of long ago; a store that refuses keeps them."""
+    with contextlib.suppress(DestinationError):
+        for old in lock_file.list_claims(url):
+            if old < term - KEPT_TERMS:
+                stores.delete(lock_file.claim_url(url, old, "closed"))
+                stores.delete(lock_file.claim_url(url, old))
+
+
+def _taken(place: str, holder: Holder | None) -> DestinationError:
+    who = holder.who if holder is not None else "another run"
     return DestinationError(
-        f"{_who(holder)} is writing to {shown(place)}; wait until it is done, stop it, or give another --out"
+        f"{who} is writing to {shown(place)}; wait until it is done, stop it, or give another --out"
     )
 
 
-def _who(holder: Holder) -> str:
-    return f"another run (process {holder.pid} on {holder.host}, since {holder.since} UTC)"
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """Whether somebody holds a lock, as far as one can see from here.
+
+    Attributes:
+        silent_s: for how long, by this machine's clock, a holder elsewhere was watched: until its beat, or in vain;
+            None where it is known without.
+    """
+
+    holder: Holder | None
+    is_alive: bool
+    silent_s: float | None = None
 
 
-def _beat(url: str, own: Holder, ended: threading.Event) -> None:
-    beat = 0
-    while not ended.wait(BEAT_S):
-        beat += 1
-        # A store that fails for a while must not end the run: the rows are safe without the lock.
-        with contextlib.suppress(DestinationError):
-            _write(url, dataclasses.replace(own, beat=beat, at=_now()))
+def read_holder(destination: Destination) -> Holder | None:
+    """Return who holds the lock of a tagging run's ``destination``, dead or alive; None when no one does.
+
+    Raises:
+        DestinationError: the store does not say, or something else is there.
+    """
+    return _holder(look(lock_url(destination), destination.url))
 
 
-def _now() -> str:
-    return time.strftime(SINCE, time.gmtime())
+def _holder(seen: Sight) -> Holder | None:
+    """Return who has the lock, or had it when it was killed; a claim alone, without a lock, is no holding."""
+    holder = seen.holder if seen.lock is not None else None
+    return None if holder is None or (seen.is_over and not holder.is_dead()) else holder
 
 
-def _write(url: str, holder: Holder) -> None:
-    stores.write_text(url, json.dumps(dataclasses.asdict(holder)))
+def watch(
+    destination: Destination,
+    *,
+    waiting: Callable[[str], None] | None = None,
+    patience_s: float | None = None,
+    clock: Clock | None = None,
+) -> Watched:
+    """Return whether a run writes to ``destination``; one elsewhere is watched until it beats.
 
+    Args:
+        waiting: told whom is waited for.
+        patience_s: how long to watch, ``STALE_S`` unless given; 0 to take its word.
 
-def _read(url: str) -> Holder | None:
-    failures: tuple[type[Exception], ...] = (ValueError, TypeError, *stores.store_errors(stores.scheme(url)))
-    try:
-        return Holder(**json.loads(stores.read_bytes(url)))
-    except failures:
-        return None
+    Raises:
+        DestinationError: the store does not say, or something else is there.
+    """
+    clock, patience_s = clock or CLOCK, STALE_S if patience_s is None else patience_s
+    holder = read_holder(destination)
+    if holder is None or holder.is_here() or not patience_s:
+        return Watched(holder, holder is not None and not holder.is_dead())
+    if waiting is not None:
+        waiting(f"waiting up to {patience_s:.0f} s for a sign of life of process {holder.pid} on {holder.host}")
+    started = clock.monotonic()
+    for sight in _looks(lock_url(destination), destination.url, patience_s, min(POLL_S, patience_s / 20), clock):
+        seen = _holder(sight)
+        if seen is None:
+            return Watched(None, False)
+        if seen != holder:
+            return Watched(seen, True, clock.monotonic() - started)
+    return Watched(holder, False, clock.monotonic() - started)

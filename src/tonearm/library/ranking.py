@@ -50,6 +50,11 @@ class Ranking:
         """How many rows there are."""
         return sum(map(len, self._keys))
 
+    @property
+    def highest_term(self) -> int:
+        """The highest term of any row; 0 where no row has one."""
+        return max((term for term, _ in self._numbers), default=0)
+
     def counting(self) -> list[NDArray[np.bool_]]:
         """Return for each table that was added which of its rows count, bool [rows]: one row a key in all."""
         if not self._keys:

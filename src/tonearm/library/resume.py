@@ -106,6 +106,7 @@ class Found:
         has: by head, bool [rows].
         had: by head, bool [rows]: whether a row has it by whatever settings.
         audio_s, scored_s: float32 [rows], 0 where a track failed.
+        highest_term: of all rows; 0 where there are none, or none of format 2.
     """
 
     files: tuple[TrackFile, ...]
@@ -119,6 +120,7 @@ class Found:
     had: Mapping[str, NDArray[np.bool_]]
     audio_s: NDArray[np.float32]
     scored_s: NDArray[np.float32]
+    highest_term: int
 
     def audit(self, listed: NDArray[np.int64], heads: Sequence[str] = ()) -> Audit:
         """Return what stands there for the tracks ``listed``, int64 [tracks] sorted.
@@ -249,6 +251,7 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
         had={head: joined.get(f"had {head}", none) for head in NAMED},
         audio_s=joined.get("audio_s", np.empty(0, np.float32)),
         scored_s=joined.get("scored_s", np.empty(0, np.float32)),
+        highest_term=ranking.highest_term,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,7 +27,9 @@ class Status:
         num_unlisted: tracks with a row that no source lists any more.
         num_files: files of ``tracks/`` that count.
         state: ``complete``, ``running``, ``stopped`` (by itself or by a signal), ``killed`` or ``unfinished``.
-        holder: who runs, or ran when it was killed; ``silent_s`` is how long ago it last said so.
+        holder: who runs, or ran when it was killed.
+        silent_s: how long a holder on another machine was watched, by this one's clock: until its next sign of life
+            where it runs, in vain where it was killed; None where the list of processes here says it.
         last: the last run that ended.
     """
 
@@ -46,21 +48,26 @@ class Status:
     last: RunSummary | None
 
 
-def read_status(destination: str, *, now: datetime.datetime | None = None) -> Status:
+def read_status(destination: str, *, waiting: Callable[[str], None] | None = None, is_watched: bool = True) -> Status:
     """Return how far ``destination`` is.
 
+    A run that was started on another machine is watched until it gives a sign of life, or for ``lock.STALE_S``: the
+    clocks of the two say nothing about each other.
+
     Args:
-        now: UTC; the moment that silence is counted to.
+        waiting: told whom is waited for.
+        is_watched: False to take the word of a lock from elsewhere, at once.
 
     Raises:
         DestinationError: nothing there that ``tonearm tag`` has written, or it cannot be read.
     """
     place = Destination.of(destination)
-    holder, found = lock.read_holder(place), progress.read(place)
+    watched = lock.watch(place, waiting=waiting, patience_s=None if is_watched else 0.0)
+    found = progress.read(place)
     try:
         listed = manifest.read_keys(place.manifest)
     except SourceError:
-        if holder is None and found is None:
+        if watched.holder is None and found is None:
             raise DestinationError(
                 f"{shown(destination)} holds no run (expected manifest/ and tracks/); give a destination of "
                 "`tonearm tag SOURCE --out DEST`"
@@ -70,13 +77,10 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
     heads = [name for name in stored if name != groups.READ]
     audit = resume.find(place, stored).audit(listed if listed is not None else np.empty(0, np.int64), heads)
     num_done = audit.num_listed - audit.num_missing
-    silent_s = None
-    if holder is not None:
-        silent_s = max(0.0, ((now or datetime.datetime.now(datetime.UTC)) - holder.last_beat).total_seconds())
     num_listed = None if listed is None else len(listed)
     return Status(
         destination,
-        _state(holder, silent_s, found, num_done, num_listed),
+        _state(watched, found, num_done, num_listed),
         num_listed,
         num_done,
         audit.errors_by_code,
@@ -84,19 +88,16 @@ def read_status(destination: str, *, now: datetime.datetime | None = None) -> St
         audit.num_outranked,
         audit.num_unlisted if listed is not None else 0,
         audit.num_files,
-        holder,
-        silent_s,
+        watched.holder,
+        watched.silent_s,
         found,
         _last(destination),
     )
 
 
-def _state(
-    holder: lock.Holder | None, silent_s: float | None, found: Progress | None, num_done: int, num_listed: int | None
-) -> str:
-    if holder is not None:
-        # The clocks of two machines differ a little; a beat every 15 s is missed three times before it counts.
-        return "killed" if holder.is_dead() or (silent_s or 0) > lock.STALE_S else "running"
+def _state(watched: lock.Watched, found: Progress | None, num_done: int, num_listed: int | None) -> str:
+    if watched.holder is not None:
+        return "running" if watched.is_alive else "killed"
     if num_listed is not None and num_done >= num_listed:
         return "complete"
     return "stopped" if found is not None else "unfinished"

@@ -30,6 +30,8 @@ from tonearm.library.uris import scheme as scheme
 # Six attempts with a wait that doubles ride out half a minute of a store that asks to slow down.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5.0, 30.0, 6
 EXTRAS = {"gs": "gcs", "az": "azure"}
+# File systems without hard links: exFAT, SMB, buckets that are mounted.
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 KNOWN = "s3://, gs://, az://, https:// and paths"
 
 
@@ -80,7 +82,7 @@ def _instance(
     # environment only once.
     del pid, environment
     if kind != "s3":
-        return fsspec.filesystem(kind, skip_instance_cache=True)
+        return fsspec.filesystem(kind, skip_instance_cache=True, use_listings_cache=False)
     return fsspec.filesystem(
         "s3",
         use_listings_cache=False,
@@ -114,15 +116,26 @@ def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
     return PyFileSystem(ObjectStoreHandler(found)), path
 
 
-def read_bytes(url: str) -> bytes:
-    """Return the whole object.
+def read_bytes(url: str, *, max_bytes: int | None = None) -> bytes:
+    """Return the object.
+
+    Args:
+        max_bytes: return no more than so many from its start; None for all of it.
 
     Raises:
         FileNotFoundError: there is none.
     """
     found, path = filesystem(url)
-    data: bytes = found.cat_file(path)
-    return data
+    if max_bytes is None:
+        data: bytes = found.cat_file(path)
+        return data
+    try:
+        data = found.cat_file(path, start=0, end=max_bytes)
+    except store_errors(scheme(url)) as error:
+        if _answer(error) not in ("InvalidRange", "416"):
+            raise
+        return b""  # S3 has no range of an object without bytes
+    return data[:max_bytes]
 
 
 def read_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -189,6 +202,78 @@ def write_bytes(url: str, data: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def create_bytes(url: str, data: bytes) -> None:
+    """Write an object whole, its folders included, only if nothing is there.
+
+    On disk exactly one of several that try at once succeeds, and so on S3 at AWS, GCS and Azure. Not every server is so
+    strict: OpenStack Swift looks first and writes later, so that several succeed, and others ignore the condition or
+    do not know it (then this is an ordinary write). Who rests on it looks again; see ``lock``.
+
+    Raises:
+        FileExistsError: something is there.
+        DestinationError: the place is full, read-only or refused.
+    """
+    found, path = filesystem(url)
+    if is_local(url):
+        _create_file(url, Path(path), data)
+        return
+    try:
+        found.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        raise
+    except store_errors(scheme(url)) as error:
+        # s3fs makes EINVAL of a 412; 409: another is writing it at this moment.
+        if _answer(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "OperationAborted"):
+            raise FileExistsError(f"{shown(url)} is there") from None
+        is_unknown = _answer(error) in ("NotImplemented", "501") or isinstance(error, TypeError)  # an older fsspec
+        if not is_unknown:
+            raise _unwritten(url, error) from None
+        write_bytes(url, data)
+
+
+def _create_file(url: str, target: Path, data: bytes) -> None:
+    """Create a file with all of its content at once: a link to a name that is taken is refused, on NFS too."""
+    is_there = False
+    with writing(url):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
+        try:
+            partial.write_bytes(data)
+            try:
+                os.link(partial, target)
+            except FileExistsError:
+                # On NFS the answer to a link that was made may be lost, and the same request sent again.
+                is_there = not os.path.samefile(partial, target)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                is_there = not _create_exclusively(target, data)
+        finally:
+            partial.unlink(missing_ok=True)
+    if is_there:
+        raise FileExistsError(f"{shown(url)} is there")
+
+
+def _create_exclusively(target: Path, data: bytes) -> bool:
+    """Return whether the file was created; its content follows a moment later."""
+    try:
+        file = target.open("xb")
+    except FileExistsError:
+        return False
+    with file:
+        file.write(data)
+    return True
+
+
+def _answer(error: BaseException) -> str:
+    """Return the code of S3's answer that is behind ``error``, or ''."""
+    for cause in (error, error.__cause__):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
 def write_table(url: str, table: pa.Table) -> None:
     """Write rows as one Parquet object, whole or not at all.
 
@@ -238,6 +323,8 @@ def reading(url: str) -> Iterator[None]:
     try:
         yield
     except store_errors(scheme(url)) as error:
+        if isinstance(error, NotADirectoryError):
+            raise _unwritten(url, error) from None
         failure = diagnose(error)
         advice = "check the keys, the network and AWS_ENDPOINT_URL" if scheme(url) == "s3" else "check its rights"
         raise DestinationError(f"{shown(url)} cannot be read ({failure.reason}); {advice}") from None

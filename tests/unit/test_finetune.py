@@ -1,0 +1,128 @@
+"""What a training decides from its folder is decided while it holds the lock."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tonearm.distributed import finetune
+from tonearm.errors import DestinationError, Stopped
+from tonearm.library import lock, lock_file
+from tonearm.library.lock import Holder, Machine
+from tonearm.settings import TrainSettings
+from tonearm.training.export import CONFIG, METRICS
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def note(self, line: str) -> None: ...
+    def decoding(self, num_done: int, num_clips: int) -> None: ...
+    def event(self, event: dict[str, Any]) -> None: ...
+
+
+class Prepared:
+    """What is asked of prepared clips before the training itself, which takes minutes and is left out here."""
+
+    fingerprint, num_parameters = "ours", 10
+
+
+@pytest.fixture(autouse=True)
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders that a training was begun in; each leaves a model."""
+    begun: list[str] = []
+
+    def train(source: str, out: str, prepared: Prepared, watcher: Quiet, hold: lock.Hold) -> dict[str, Any]:
+        begun.append(out)
+        return finish(Path(out), prepared.fingerprint)
+
+    monkeypatch.setattr(finetune, "prepare", lambda *_, **__: Prepared())
+    monkeypatch.setattr(finetune, "_train", train)
+    return begun
+
+
+def finish(out: Path, fingerprint: str) -> dict[str, Any]:
+    """Leave a finished model."""
+    out.mkdir(exist_ok=True)
+    (out / CONFIG).write_text("{}")
+    (out / METRICS).write_text(json.dumps({"fingerprint": fingerprint}))
+    return {"fingerprint": fingerprint}
+
+
+def before_the_lock(monkeypatch: pytest.MonkeyPatch, action: Any) -> None:
+    """Have ``action`` happen once all is judged and the lock is waited for."""
+    real = lock.held_at
+
+    @contextlib.contextmanager
+    def held_at(*arguments: Any, **keywords: Any) -> Iterator[lock.Hold]:
+        action()
+        with real(*arguments, **keywords) as hold:
+            yield hold
+
+    monkeypatch.setattr(lock, "held_at", held_at)
+
+
+def test_a_model_that_was_finished_meanwhile_is_not_written_over(
+    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trainings into one folder: the second judged it while the first was not done, and then got the lock."""
+    out = tmp_path / "model"
+    before_the_lock(monkeypatch, lambda: finish(out, "theirs"))
+    with pytest.raises(DestinationError, match="holds a model trained otherwise"):
+        finetune.train("music", str(out), TrainSettings(), Quiet())
+    assert trained == []
+    assert json.loads((out / METRICS).read_text()) == {"fingerprint": "theirs"}
+    assert finetune.train("music", str(out), TrainSettings(), Quiet(), overwrite=True).is_new
+    assert trained == [str(out)]
+
+
+def test_the_same_model_that_was_finished_meanwhile_is_taken(
+    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    before_the_lock(monkeypatch, lambda: finish(out, "ours"))
+    assert not finetune.train("music", str(out), TrainSettings(), Quiet()).is_new
+    assert trained == []
+    assert not (out / finetune.WORK).exists()
+
+
+def test_what_was_written_meanwhile_is_not_written_among(
+    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    out.mkdir()
+    before_the_lock(monkeypatch, lambda: (out / "thesis.txt").write_text("x"))
+    with pytest.raises(DestinationError, match=r"holds other files \(thesis.txt\)"):
+        finetune.train("music", str(out), TrainSettings(), Quiet())
+    assert trained == []
+
+
+def test_claims_are_no_unfinished_run(tmp_path: Path, trained: list[str]) -> None:
+    """A run that was killed before its first checkpoint leaves its lock and claims alone."""
+    out, url = tmp_path / "model", str(tmp_path / "model" / finetune.WORK / finetune.LOCK)
+    lock.acquire(url, str(out)).release()
+    assert lock_file.list_claims(url) == [1]
+    assert finetune.train("music", str(out), TrainSettings(), Quiet()).is_new
+    assert not (out / finetune.WORK).exists()
+
+
+def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+
+    def train(source: str, out: str, prepared: Prepared, watcher: Quiet, hold: lock.Hold) -> dict[str, Any]:
+        other = Holder.of_this_process(Machine("elsewhere", "another", ""))
+        lock_file.write(hold.url, dataclasses.replace(other, term=hold.term + 1))
+        return {}
+
+    monkeypatch.setattr(finetune, "_train", train)
+    with pytest.raises(Stopped, match="on elsewhere"):
+        finetune.train("music", str(out), TrainSettings(), Quiet())
+    assert (out / finetune.WORK / finetune.LOCK).exists()
