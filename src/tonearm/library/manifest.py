@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -106,6 +106,7 @@ def write_manifest(
     earlier = manifest_marker.read(place.path) or Marker()
     if earlier.text != (before or Marker()).text and any(listing.term > term for listing in earlier.listings):
         raise Stopped(f"another run has listed in {shown(place.path)} meanwhile; run the same command again")
+    _check_written(place, place.written)
     _commit(place, earlier, merge(place, earlier.listings, drafts), check)
     _clean(place, left_over | earlier.files)
     return Manifest(
@@ -163,11 +164,20 @@ def _list(
 def _commit(place: Folder, earlier: Marker, drafts: Sequence[Draft], check: Callable[[], None]) -> None:
     keys, shared = settle(place, [part for draft in drafts for part in draft.parts], earlier.shared_keys)
     marker = Marker(tuple(draft.to_listing() for draft in drafts), _digest(keys), shared)
-    if gone := _gone(place, sorted(marker.files & place.written)):
-        raise Stopped(f"another run has removed {gone} from {shown(place.path)}; run the same command again")
+    _check_written(place, marker.files & place.written)
     check()
     manifest_marker.write(place.path, marker)
     place.written -= marker.files
+
+
+def _check_written(place: Folder, names: Collection[str]) -> None:
+    """Look whether a run that has taken this one's place took its files for left-over ones.
+
+    Raises:
+        Stopped: it did.
+    """
+    if gone := _gone(place, sorted(names)):
+        raise Stopped(f"another run has removed {gone} from {shown(place.path)}; run the same command again")
 
 
 def _clean(place: Folder, left_over: set[str]) -> None:

@@ -75,9 +75,8 @@ class Folder:
             DestinationError: the store refused.
         """
         data: bytes | None = None
-        with stores.reading(self.url(name)):
-            with contextlib.suppress(FileNotFoundError):
-                data = stores.read_bytes(self.url(name))
+        with stores.reading(self.url(name)), contextlib.suppress(FileNotFoundError):
+            data = stores.read_bytes(self.url(name))
         if data is None:
             raise Unreadable(f"the manifest in {shown(self.path)} lacks {name}; run tonearm tag with its sources again")
         wanted = schema.MANIFEST.names if columns is None else columns
