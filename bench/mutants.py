@@ -44,7 +44,16 @@ PACKAGE = "src/tonearm"
 MODULES = {
     name: f"{PACKAGE}/{folder}/{name}.py"
     for folder, names in {
-        "library": ("lock", "runs", "manifest", "track_files", "compaction", "allowed_uris"),
+        "library": (
+            "lock",
+            "runs",
+            "manifest",
+            "manifest_merge",
+            "manifest_parts",
+            "track_files",
+            "compaction",
+            "allowed_uris",
+        ),
         "audio": ("windows", "streams"),
         "models": ("pooling",),
         "training": ("splits", "metrics"),
