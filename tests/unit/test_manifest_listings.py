@@ -72,6 +72,14 @@ class Library:
         marker = manifest_marker.read(self.out)
         assert marker is not None
         assert {path.name for path in Path(self.out).iterdir()} == {manifest.MARKER, *marker.files}, "nothing left over"
+        for each in marker.listings:
+            own, covered = (
+                [(uri, name[-16:]) for name in names for uri in pq.read_table(f"{self.out}/{name}")["uri"].to_pylist()]
+                for names in (each.parts, each.covered)
+            )
+            covers = {uri for uri, _ in covered}
+            assert covers <= set(uris) - {uri for uri, _ in own}, "what a listing covers is in another"
+            assert len(set(covered)) == len(covers), "no run writes what an earlier one wrote"
         return {uri.removeprefix(f"{self.root}/").removeprefix("s3://b/") for uri in uris}
 
     def listings(self) -> dict[str, tuple[bool, int, int]]:
@@ -220,6 +228,14 @@ def test_sources_of_one_run_that_overlap_both_list(library: Library) -> None:
     library.table("two.csv", "3")
     library.tag("two.csv")
     assert library.names() == {"1", "3"}
+
+
+def test_what_a_limited_listing_covers_is_written_once(library: Library) -> None:
+    library.table("one.csv", "1")
+    library.table("two.csv", "1", "2", "3")
+    for _ in range(3):
+        library.tag("one.csv", "two.csv", limit=2)
+        assert library.names() == {"1", "2"}
 
 
 def test_a_table_may_name_what_a_folder_passes_over(library: Library) -> None:
@@ -658,8 +674,14 @@ def test_a_listing_of_a_displaced_run_does_not_take_the_place_of_a_later_ones(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.make("a/1.mp3", "b/2.mp3")
-    meanwhile(monkeypatch, lambda: library.tag("a", term=2))
-    with pytest.raises(Stopped, match="another run"):
+
+    def list_a() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(stores, "delete", lambda url: None)
+            library.tag("a", term=2)
+
+    meanwhile(monkeypatch, list_a)
+    with pytest.raises(Stopped, match="another run has listed"):
         library.tag("b", term=1)
     library.tag("a", term=2)
     assert library.names() == {"a/1.mp3"}
