@@ -44,7 +44,12 @@ PACKAGE = "src/tonearm"
 MODULES = {
     name: f"{PACKAGE}/{folder}/{name}.py"
     for folder, names in {
-        "library": ("lock", "hold", "lock_file", "runs", "manifest", "track_files", "compaction", "allowed_uris"),
+        "library": (
+            *("lock", "hold", "lock_file"),
+            *("runs", "ranking", "resume", "groups", "track_files", "compaction"),
+            *("manifest", "manifest_merge", "manifest_parts"),
+            "allowed_uris",
+        ),
         "audio": ("windows", "streams"),
         "models": ("pooling",),
         "training": ("splits", "metrics"),

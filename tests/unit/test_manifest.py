@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tonearm.errors import SourceError
-from tonearm.library import manifest, stores, track_ref
+from tonearm.library import manifest, manifest_merge, manifest_parts, stores, track_ref
 from tonearm.library.schema import MANIFEST
 from tonearm.library.track_ref import TrackRef
 
@@ -40,8 +40,9 @@ def listing(folder: Path, *names: str, size: int = 3) -> str:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have parts of four rows, read and written two at a time."""
-    monkeypatch.setattr(manifest, "PART_ROWS", 4)
-    monkeypatch.setattr(manifest, "BATCH_ROWS", 2)
+    monkeypatch.setattr(manifest_parts, "PART_ROWS", 4)
+    monkeypatch.setattr(manifest_merge, "PART_ROWS", 4)
+    monkeypatch.setattr(manifest_parts, "BATCH_ROWS", 2)
 
 
 def num_rows(made: manifest.Manifest) -> list[int]:
@@ -93,8 +94,9 @@ def test_the_marker_is_text_for_people_too_and_can_be_moved_with_its_parts(tmp_p
     library = make(tmp_path / "music", "a.mp3", "b.mp3", "c.txt", "d.txt", "e.pdf", "f")
     made = manifest.write_manifest([str(library)], str(tmp_path / "out"), limit=2)
     text = (tmp_path / "out" / manifest.MARKER).read_text()
-    assert text.startswith('{\n "num_tracks": 2,\n "num_bytes": 2,\n "skipped": {')
-    assert set(json.loads(text)) == {"num_tracks", "num_bytes", "skipped", "parts", "digest"}
+    assert text.startswith('{\n "format": 2,\n "num_tracks": 2,\n "num_bytes": 2,\n "skipped": {')
+    top = {"format", "num_tracks", "num_bytes", "skipped", "parts", "digest", "listings", "shared_keys"}
+    assert set(json.loads(text)) == top
     assert json.loads(text)["parts"] == [Path(made.parts[0]).name]
     (tmp_path / "out").rename(tmp_path / "moved")
     moved = manifest.read_manifest(str(tmp_path / "moved"))
@@ -167,7 +169,7 @@ def test_of_parts_that_are_gone_the_first_is_named(tmp_path: Path) -> None:
 def test_a_manifest_of_nothing_has_no_keys(tmp_path: Path) -> None:
     made = manifest.write_manifest([listing(tmp_path, "a.mp3")], str(tmp_path / "out"))
     marker = json.loads((tmp_path / "out" / manifest.MARKER).read_text())
-    (tmp_path / "out" / manifest.MARKER).write_text(json.dumps(marker | {"num_tracks": 0, "parts": []}))
+    (tmp_path / "out" / manifest.MARKER).write_text(json.dumps(marker | {"parts": [], "listings": []}))
     keys = manifest.read_keys(made.path)
     assert (keys.dtype, keys.tolist()) == (np.int64, [])
     assert list(manifest.read_tracks(made.path)) == []

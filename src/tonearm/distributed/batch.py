@@ -42,6 +42,7 @@ from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
 from tonearm.library.runs import Destination, among
 from tonearm.library.track_ref import TrackRef
+from tonearm.library.uris import shown
 from tonearm.models import converted
 from tonearm.planning import adoption
 from tonearm.planning.preparation import prepare, settle
@@ -154,9 +155,17 @@ def _tag(
 ) -> Outcome:
     destination, heads = run.destination, list(run.plan.heads)
     limit = run.settings.limit
-    listed = manifest.write_manifest(sources, destination.manifest, limit=limit, progress=watcher.listing)
-    keys = manifest.read_keys(destination.manifest)
-    run.hold.check()
+    listed = manifest.write_manifest(
+        sources,
+        destination.manifest,
+        limit=limit,
+        progress=watcher.listing,
+        term=run.hold.term,
+        check=run.hold.check,
+    )
+    for source in listed.empty:
+        watcher.waiting(f"{shown(source)} lists no track today; what it listed before stays")
+    keys = manifest.listing_keys(listed)
     found = resume.find(destination, run.groups)
     again = found.again(keys, heads, retry_errors=retry_errors)
     run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1))
@@ -166,7 +175,7 @@ def _tag(
     if num_done < len(keys):
         run = dataclasses.replace(
             run,
-            plan=prepared(run.plan, run.settings, manifest.read_tracks(destination.manifest), watcher),
+            plan=prepared(run.plan, run.settings, manifest.read_tracks(listed), watcher),
         )
         watcher.starting(len(keys), num_done)
         todo = resume.write_todo(destination, listed.parts, standing) + resume.write_again(destination, again)

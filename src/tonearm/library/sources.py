@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
+import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tonearm.errors import SourceError, UsageError
 from tonearm.library import datasets_source, store_listing, stores, table_source
@@ -21,9 +23,16 @@ from tonearm.library.local_listing import list_folder, list_glob, local_ref
 from tonearm.library.track_ref import TrackRef as TrackRef
 from tonearm.library.track_ref import make_ref as make_ref
 from tonearm.library.track_ref import track_key as track_key
-from tonearm.library.uris import WILDCARDS, local_path, scheme, shown
+from tonearm.library.uris import WILDCARDS, is_local, local_path, local_uri, scheme, shown
 
 NUM_NAMED = 5
+# The name that objects given one by one share: a shell's *.mp3 is a thousand sources.
+FILES = "(files)"
+# Parameters of a signed address, which are others each time that it is signed.
+_SIGNING = re.compile(
+    r"(?i)^(x-(amz|goog|oss|cos|obs)-.*|.*(key|token|secret|sig|signature|credential|password|auth|authorization).*"
+    r"|expires?|policy|googleaccessid|awsaccesskeyid|s[eprvt]|spr|sip|sdd|sk(oid|tid|t|e|s|v)|ossaccesskeyid)$"
+)
 
 
 @dataclasses.dataclass
@@ -42,6 +51,83 @@ class ListingCounts:
     empty: list[str] = dataclasses.field(default_factory=list)
 
 
+class SourceStream:
+    """One source, opened: iterate over it once for the tracks that no source before it gave.
+
+    Attributes:
+        source: as it was given.
+        listing: the name of its listing: ``source_name``, or ``FILES`` for an object that was given by its own name.
+        folder: whether it is a folder or a prefix, whose listing tells what there is below it.
+        skipped: files that are not audio, by extension.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.skipped: Counter[str] = collections.Counter()
+        self._rest = _opened(source, self.skipped)
+        self._first = next(self._rest, None)
+        self._has_ended = False
+        name = source_name(source)
+        may_be_folder = not _is_table(source) and scheme(source) not in ("hf", "http", "https")
+        is_object = self._first is not None and (
+            self._first.uri == name if may_be_folder else scheme(source) in ("http", "https") and not _is_table(source)
+        )
+        self.listing = FILES if is_object else name
+        if is_local(source):
+            path = local_path(source)
+            self.folder = os.path.isdir(path) and not datasets_source.is_saved(path)
+        else:
+            self.folder = may_be_folder and not is_object and not WILDCARDS.search(name)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no track at all."""
+        return self._first is None
+
+    def read(
+        self, counts: ListingCounts, limit: int | None, seen: dict[int, str] | None, repeated: Callable[[str], None]
+    ) -> Iterator[TrackRef]:
+        """Yield the tracks that are not in ``seen`` until ``counts.num_tracks`` is ``limit``.
+
+        Args:
+            seen: digest of a URI and the listing that has it, filled; None where nothing can come twice.
+            repeated: told the URIs that another listing has.
+        """
+        if self._first is None:
+            return
+        self._rest = itertools.chain([self._first], self._rest)
+        for ref in self._rest:
+            if seen is not None:
+                mark = int.from_bytes(hashlib.blake2b(ref.uri.encode(), digest_size=16).digest(), "big")
+                has_it = seen.get(mark)
+                if has_it is not None:
+                    if has_it != self.listing:
+                        repeated(ref.uri)
+                    continue
+                seen[mark] = self.listing
+            counts.num_tracks += 1
+            counts.num_bytes += ref.size_bytes or 0
+            yield ref
+            if counts.num_tracks == limit:
+                return
+        self._has_ended = True
+
+    def is_complete(self) -> bool:
+        """Return whether all there is has been read; after a limit this looks for one further track."""
+        if self._has_ended:
+            return True
+        before = self.skipped.copy()
+        try:
+            self._has_ended = next(self._rest, None) is None
+        except SourceError:
+            return False
+        finally:
+            if not self._has_ended:
+                self.skipped.clear()
+                self.skipped.update(before)
+        return self._has_ended
+
+
 def list_tracks(
     sources: Sequence[str], *, limit: int | None = None, counts: ListingCounts | None = None
 ) -> Iterator[TrackRef]:
@@ -58,34 +144,70 @@ def list_tracks(
     Raises:
         SourceError: a source that is missing, unreadable or of an unknown kind, or no track in any of them.
     """
+    for _, refs in list_sources(sources, limit=limit, counts=counts):
+        yield from refs
+
+
+def list_sources(
+    sources: Sequence[str],
+    *,
+    limit: int | None = None,
+    counts: ListingCounts | None = None,
+    repeated: Callable[[str, str], None] = lambda listing, uri: None,
+) -> Iterator[tuple[SourceStream, Iterator[TrackRef]]]:
+    """Yield each source that has a track, with its tracks, to be read before the next is asked for.
+
+    After ``limit`` tracks no further source is given.
+
+    Args:
+        sources, limit, counts: see ``list_tracks``.
+        repeated: told the listing and the URI of a track that a source before has under another listing.
+
+    Raises:
+        SourceError: as ``list_tracks``.
+    """
     counts = ListingCounts() if counts is None else counts
     if limit is not None and limit < 1:
         raise UsageError(f"got a limit of {limit}, expected at least 1 track")
-    streams = [(source, *_peeked(source, counts)) for source in sources]
+    streams = [SourceStream(source) for source in sources]
     may_repeat = len(sources) > 1 or any(_is_table(source) or scheme(source) == "hf" for source in sources)
-    seen: set[int] = set()
-    for source, first, rest in streams:
-        if first is None:
-            counts.empty.append(source)
-            continue
-        for ref in itertools.chain([first], rest):
-            if may_repeat:
-                mark = int.from_bytes(hashlib.blake2b(ref.uri.encode(), digest_size=16).digest(), "big")
-                if mark in seen:
-                    continue
-                seen.add(mark)
-            counts.num_tracks += 1
-            counts.num_bytes += ref.size_bytes or 0
-            yield ref
+    seen: dict[int, str] | None = {} if may_repeat else None
+    try:
+        for stream in streams:
+            if stream.is_empty:
+                counts.empty.append(stream.source)
+            else:
+                yield stream, stream.read(counts, limit, seen, functools.partial(repeated, stream.listing))
             if counts.num_tracks == limit:
                 return
+    finally:
+        for stream in streams:
+            counts.skipped.update(stream.skipped)
     if not counts.num_tracks:
         raise _nothing(sources, counts)
 
 
-def _peeked(source: str, counts: ListingCounts) -> tuple[TrackRef | None, Iterator[TrackRef]]:
-    stream = _opened(source, counts.skipped)
-    return next(stream, None), stream
+def source_name(source: str) -> str:
+    """Return what a source is called where its listing is kept, the same however it was written and signed.
+
+    A local one is its absolute path. A URL is without user, password, a slash at its end and the parameters that sign
+    it; what else a query says is there as a digest, since nobody knows what is a secret.
+    """
+    if is_local(source):
+        return local_uri(local_path(source))
+    kind, rest = scheme(source), source.partition("://")[2]
+    query = ""
+    if kind in ("http", "https"):
+        parts = urllib.parse.urlsplit(source)
+        rest = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        said = [pair for pair in urllib.parse.parse_qsl(parts.query, True) if not _SIGNING.match(pair[0])]
+        query = f"?{hashlib.sha256(repr(said).encode()).hexdigest()[:16]}" if said else ""
+    else:
+        place, slash, key = rest.partition("/")
+        user, at, bucket = place.rpartition("@")
+        # abfs://CONTAINER@ACCOUNT is no credential; user:password@ is.
+        rest = (bucket if at and ":" in user else place) + slash + key
+    return f"{kind}://{rest.rstrip('/')}{query}"
 
 
 def _opened(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
