@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tonearm.errors import DestinationError
-from tonearm.library import stores, track_files
+from tonearm.library import finished_rows, stores, track_files
 from tonearm.library.failures import READ_CODES
 from tonearm.library.track_files import PENDING_SUFFIX, TrackFile
 from tonearm.library.uris import local_path, shown, split_bucket
@@ -168,7 +168,7 @@ def scan_tracks(
     *,
     num_ahead: int = 16 * READERS,
 ) -> Iterator[tuple[TrackFile, pa.Table]]:
-    """Yield the finished rows file by file.
+    """Yield the finished rows file by file; for who holds the lock, since a file that goes away meanwhile is an error.
 
     Args:
         columns: None for all.
@@ -185,6 +185,10 @@ def scan_tracks(
             return file, pq.read_table(
                 file.path, columns=columns, filesystem=filesystem, partitioning=None, use_threads=False
             )
+        except FileNotFoundError:
+            raise DestinationError(
+                f"{shown(destination.url)}: tracks/ changed while it was read ({file.name} is gone); run it again"
+            ) from None
         except (pa.ArrowInvalid, OSError) as error:
             raise DestinationError(
                 f"{file.path} cannot be read ({error}); delete that file and run `tonearm tag` again: its tracks will "
@@ -198,8 +202,9 @@ def scan_tracks(
 
 
 def done_keys(destination: Destination) -> NDArray[np.int64]:
-    """Return the keys of all rows, int64 [rows], sorted; empty where nothing is done yet."""
-    return _sorted([table[KEY].to_numpy() for _, table in scan_tracks(destination, [KEY])])
+    """Return the keys of all rows, int64 [rows], sorted; empty where nothing is done yet. Needs no lock."""
+    files = finished_rows.read_finished(destination.url, [KEY], lambda table: table[KEY].to_numpy())
+    return _sorted(list(files.values()))
 
 
 @dataclasses.dataclass(frozen=True)
