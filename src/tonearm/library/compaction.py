@@ -10,8 +10,8 @@ takes small files and writes their rows to files of about ``TARGET_BYTES``, each
     5  inputs and their marks deleted, then 1, then 4
 
 Whatever is left of a step that was killed, the next compaction or run undoes (before 4) or completes (after 4). Whoever
-reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the view of
-the latest version (docs/cluster.md) takes one of the two.
+reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the views of
+docs/cluster.md take one of the two.
 """
 
 from __future__ import annotations
