@@ -396,10 +396,14 @@ def test_each_listed_track_has_one_row_whatever_goes_on(
             patched.setattr(module, function, called)
         found: list[str] = []
         chosen = ds.field("status") == "ok" if only_ok else None
-        for batch in table.scan(name, columns, chosen, batch_rows=batch_rows):
-            assert batch.schema.names == columns and batch.num_rows <= batch_rows
-            found += batch["title"].to_pylist()
-            tick()
+        try:
+            for batch in table.scan(name, columns, chosen, batch_rows=batch_rows):
+                assert batch.schema.names == columns and batch.num_rows <= batch_rows
+                found += batch["title"].to_pylist()
+                tick()
+        except DestinationError as error:  # a prune that came first has removed everything
+            assert "no tracks here" in str(error) and not all(moments) and not found
+            return
         by_key = {int(title.split()[0]): title for title in found}
         assert len(by_key) == len(found), "a track came twice"
         for key in {key for moment in moments for key in moment}:

@@ -64,6 +64,11 @@ class ListedRows:
     _state: _State = dataclasses.field(repr=False, compare=False)
 
     @property
+    def num_counting(self) -> int:
+        """How many rows count, listed or not: one for each key."""
+        return sum(int(np.count_nonzero(counts)) for counts in self._state.counting)
+
+    @property
     def num_hidden(self) -> int:
         """How many rows are out of sight."""
         return self.num_outranked + self.num_unlisted
@@ -80,8 +85,8 @@ class _ChangedError(Exception):
 def listed_rows(destination: str, *, unlisted: bool = False) -> ListedRows:
     """Return which rows of ``destination`` count and are listed.
 
-    All rows that count are taken for listed where no listing has been finished. Holds about 10 bytes a row, and five
-    times that while it decides.
+    All rows that count are taken for listed where no listing has been finished. Holds some 20 bytes a row,
+    and as much again while it decides.
 
     Args:
         destination: a folder or an object-store prefix that ``tonearm tag`` has written.
@@ -163,10 +168,12 @@ def scan(
         rows = listed_rows(destination, unlisted=unlisted)
     wanted = rows.keys if keys is None else rows.keys[among(rows.keys, keys)]
     state, without, num_looks = rows._state, np.empty(0, np.int64), 0
+    # The common case: every row that counts is shown.
+    planned = _plan(state, None if len(wanted) == rows.num_counting else wanted, without)
     while num_looks < finished_rows.MAX_LOOKS:
         seen: list[NDArray[np.int64]] = []
         try:
-            yield from _scan(destination, _plan(state, wanted, without), columns, filter, batch_rows, seen)
+            yield from _scan(destination, planned, columns, filter, batch_rows, seen)
             return
         except _ChangedError as error:
             # What was read under a file's name is not what was decided upon: nothing that is known holds good.
@@ -174,6 +181,7 @@ def scan(
         without = np.sort(np.concatenate([without, *seen]))
         num_looks = 0 if seen else num_looks + 1
         state = _decide(destination, known)
+        planned = _plan(state, wanted, without)
     raise finished_rows.changing(destination)
 
 
@@ -186,12 +194,13 @@ class _PlannedFile:
     is_shown: NDArray[np.bool_]
 
 
-def _plan(state: _State, wanted: NDArray[np.int64], without: NDArray[np.int64]) -> list[_PlannedFile]:
+def _plan(state: _State, wanted: NDArray[np.int64] | None, without: NDArray[np.int64]) -> list[_PlannedFile]:
+    """Return the rows that count, of the tracks ``wanted`` (None for all) except ``without``."""
     planned = []
     for (file, ranked), counts in zip(state.files.items(), state.counting, strict=True):
-        is_shown = counts & among(ranked.keys, wanted)
+        is_shown = counts if wanted is None else counts & among(ranked.keys, wanted)
         if len(without):
-            is_shown &= ~among(ranked.keys, without)
+            is_shown = is_shown & ~among(ranked.keys, without)
         if is_shown.any():
             planned.append(_PlannedFile(file, ranked.keys, is_shown))
     return planned
