@@ -233,6 +233,31 @@ def test_rows_that_move_to_another_file_while_the_folder_is_read_are_not_missed(
     assert values(tmp_path, "title")[2] == "new"
 
 
+def test_the_end_of_a_file_that_moves_elsewhere_between_look_and_read_is_not_missed(tmp_path: Path) -> None:
+    write_tracks(tmp_path, [row(1, term=1), row(2, term=1), row(3, term=1)], name="b.parquet")
+    rows = table.listed_rows(str(tmp_path))
+    write_tracks(tmp_path, [row(3, term=2, title="new")], name="a.parquet")
+    write_tracks(tmp_path, [row(1, term=1), row(2, term=1)], name="b.parquet")
+    found = values(tmp_path, "title", rows=rows)
+    assert sorted(found) == [1, 2, 3] and found[3] == "new"
+
+
+def test_a_file_that_a_store_shows_as_the_same_and_is_another_is_noticed_by_its_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Object stores tell Arrow no time, and two files may have one size."""
+    real = track_files.finished
+
+    def finished(url: str) -> list[track_files.TrackFile]:
+        return [track_files.TrackFile(file.path, 0) for file in real(url)]
+
+    monkeypatch.setattr(track_files, "finished", finished)
+    write_tracks(tmp_path, [row(1), row(2)], name="a.parquet")
+    rows = table.listed_rows(str(tmp_path))
+    write_tracks(tmp_path, [row(2, title="now"), row(1, title="now")], name="a.parquet")
+    assert values(tmp_path, "title", rows=rows) == {1: "now", 2: "now"}
+
+
 def test_a_file_that_is_gone_is_never_a_matter_for_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if it is all that there was: a prune has removed the last rows of a listed track."""
     write_tracks(tmp_path, [row(1)], name="a.parquet")

@@ -150,6 +150,9 @@ def test_a_commit_that_vanishes_between_the_listing_and_its_reading_is_looked_fo
         return real(url)
 
     monkeypatch.setattr(stores, "read_bytes", read)
+    assert track_files.read_compactions(str(tmp_path)) == Compactions(frozenset(), {})
+    put(tmp_path, "_checkpoint/compaction/7f.pending")
+    commit(tmp_path, "7f", "a.parquet")
     assert names(tmp_path) == ["compacted-7f-00000.parquet"]
 
 

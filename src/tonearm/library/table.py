@@ -97,7 +97,7 @@ def listed_rows(destination: str, *, unlisted: bool = False) -> ListedRows:
         SourceError: the manifest is damaged.
     """
     # The manifest first: a run lists before it tags, so a row is never shown that is older than the listing.
-    listed = None if unlisted else _read_listed(destination)
+    listed = None if unlisted else read_listed(destination)
     state = _decide(destination)
     if not state.files:
         raise DestinationError(
@@ -111,8 +111,13 @@ def listed_rows(destination: str, *, unlisted: bool = False) -> ListedRows:
     return ListedRows(in_sight, num_rows - len(keys), len(keys) - len(in_sight), state)
 
 
-def _read_listed(destination: str) -> NDArray[np.int64] | None:
-    """Return the sorted keys of the manifest; None where none has been finished."""
+def read_listed(destination: str) -> NDArray[np.int64] | None:
+    """Return the keys of the listed tracks, int64 [tracks], sorted; None where no manifest has been finished.
+
+    Raises:
+        DestinationError: a store that cannot be read.
+        SourceError: the manifest is damaged.
+    """
     folder = Destination(destination).manifest
     for _ in range(LISTING_LOOKS):
         with finished_rows.reading(destination):
