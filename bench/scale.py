@@ -201,7 +201,7 @@ def _compact(folder: Path) -> dict[str, Any]:
 
 
 def _latest(folder: Path) -> dict[str, Any]:
-    return {"tracks": len(table.latest(str(folder / "out")).keys)}
+    return {"tracks": len(table.listed_rows(str(folder / "out")).keys)}
 
 
 PHASES: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -263,7 +263,7 @@ def show(results: dict[int, dict[str, dict[str, Any]]]) -> str:
     add("`tonearm compact`", lambda n, f: f"{f['compact']['wall_s']:.0f} s, {_mib(f['compact']['peak'])}")
     add("files after it", lambda n, f: _sizes(f["files after"]))
     add("the finished run again", lambda n, f: f"{f['resume after']['wall_s']:.0f} s")
-    add("latest version of each URI", lambda n, f: f"{f['latest']['wall_s']:.0f} s, {_mib(f['latest']['peak'])}")
+    add("which rows count", lambda n, f: f"{f['latest']['wall_s']:.0f} s, {_mib(f['latest']['peak'])}")
     return "\n".join(lines)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from tonearm.library.report import (
     SpeedFacts,
     write_run,
 )
-from tonearm.library.schema import TRACKS
+from tonearm.library.schema import MANIFEST, TRACKS
 
 GENRES = ("rock", "jazz", "hiphop", "classical", "disco", "blues", "metal", "country", "reggae", "pop")
 TAGS = (
@@ -118,6 +121,35 @@ def write_tracks(folder: str | Path, rows: Sequence[dict[str, Any]], *, name: st
     target.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist([{field: row.get(field) for field in TRACKS.names} for row in rows], schema=TRACKS)
     pq.write_table(table, target / name, compression="zstd")
+
+
+def write_listing(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the manifest of 0.1.0 that lists ``rows``, each with ``track_key`` and ``uri``, in two parts."""
+    target = Path(folder) / "manifest"
+    target.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex[:8]
+    parts = [f"part-{number:05d}-{token}.parquet" for number in range(2)]
+    for number, part in enumerate(parts):
+        listed = [{name: row.get(name) for name in MANIFEST.names} for row in rows[number::2]]
+        pq.write_table(pa.Table.from_pylist(listed, schema=MANIFEST), target / part)
+    keys = np.sort(np.array([row["track_key"] for row in rows], "<i8"))
+    digest = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
+    marker = {"num_tracks": len(rows), "num_bytes": 0, "skipped": {}, "parts": parts, "digest": digest}
+    (target / "_manifest.json").write_text(json.dumps(marker, indent=1))
+    for path in target.glob("*.parquet"):
+        if path.name not in parts:
+            path.unlink()
+
+
+def damage(path: Path, column: str) -> None:
+    """Write over the first bytes of a column, so that everything else of the file can be read."""
+    group = pq.read_metadata(path).row_group(0)
+    chunks = [group.column(place) for place in range(group.num_columns)]
+    chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
+    content = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
 
 
 def make_tracks(folder: str | Path, num_rows: int, seed: int = 0, *, error_share: float = 0.04) -> None:

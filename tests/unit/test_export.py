@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tables import make_error, make_row, make_tracks, write_tracks
+from tests.tables import damage, make_error, make_row, make_tracks, write_listing, write_tracks
+from tonearm.cli.app import app
 from tonearm.errors import DestinationError, UsageError
-from tonearm.library import export_playlists
+from tonearm.library import export_playlists, table
 from tonearm.library.export import export
 from tonearm.library.export_labels import Label, track_labels
 from tonearm.library.schema import TRACKS
 
+BOOKKEEPING = ("term", "read_settings", "genre_settings", "tag_settings")
 NESTED = ("genre_scores", "tags", "windows", "genre_embedding", "tag_embedding")
 
 
@@ -41,7 +45,7 @@ def test_csv_has_every_track_with_its_scalars_and_best_tags(tmp_path: Path) -> N
     assert (counts.num_tracks, counts.num_files) == (1500, 1)
     expected = pq.read_table(tmp_path / "tracks").to_pylist()
     written = read_csv(tmp_path / "out" / "t.csv")
-    assert list(written[0]) == [n for n in TRACKS.names if n not in NESTED] + ["top_tags"]
+    assert list(written[0]) == [n for n in TRACKS.names if n not in NESTED + BOOKKEEPING] + ["top_tags"]
     for cells, want in zip(written, expected, strict=True):
         assert int(cells["track_key"]) == want["track_key"]
         assert cells["uri"] == want["uri"] and cells["status"] == want["status"]
@@ -82,6 +86,8 @@ def test_jsonl_has_whole_rows(tmp_path: Path, include: bool) -> None:
     for line, want in zip(lines, pq.read_table(tmp_path / "tracks").to_pylist(), strict=True):
         got = json.loads(line)
         want["modified"] = want["modified"].isoformat()
+        for name in BOOKKEEPING:
+            del want[name]
         if not include:
             del want["genre_embedding"], want["tag_embedding"]
         assert list(got) == list(want)
@@ -197,13 +203,57 @@ def test_playlists_by_tag_take_the_tags_from_the_score_on(tmp_path: Path) -> Non
     assert [uri for _, uri in playlist(tmp_path / "b" / "Low.m3u8")] == ["/a.mp3", "file:///c%0Ad.mp3"]
 
 
-def test_only_the_latest_version_counts_unless_asked(tmp_path: Path) -> None:
-    old, new = row(1, uri="/a.mp3"), row(2, uri="/a.mp3")
-    old["modified"], new["modified"] = sorted((old["modified"], new["modified"]))
-    write_tracks(tmp_path, [new, old])
-    assert export(str(tmp_path), "csv", str(tmp_path / "a.csv")).num_tracks == 1
-    assert read_csv(tmp_path / "a.csv")[0]["track_key"] == str(new["track_key"])
-    assert export(str(tmp_path), "csv", str(tmp_path / "b.csv"), all_versions=True).num_tracks == 2
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "audacity", "m3u", "embeddings"])
+def test_each_kind_holds_the_listed_tracks_once_and_the_others_only_when_asked(tmp_path: Path, kind: str) -> None:
+    """One track stands twice, one file was replaced by an older one, and one was deleted."""
+    windows = [window(0, 9, "jazz")]
+    doubled, replaced, there, deleted = (
+        row(number, track_key=number, uri=f"/{name}.mp3", windows=windows, genre="jazz", term=1)
+        for number, name in enumerate(("doubled", "replaced", "replaced", "deleted"), 1)
+    )
+    replaced["modified"], there["modified"] = sorted((replaced["modified"], there["modified"]), reverse=True)
+    write_tracks(tmp_path, [doubled, replaced, deleted], name="a.parquet")
+    write_tracks(tmp_path, [doubled | {"term": 2}, there], name="b.parquet")
+    write_listing(tmp_path, [doubled, there])
+    counts = export(str(tmp_path), kind, str(tmp_path / "out"))
+    assert (counts.num_tracks, counts.num_unlisted) == (2, 2)
+    every = export(str(tmp_path), kind, str(tmp_path / "every"), all_versions=True)
+    assert (every.num_tracks, every.num_unlisted) == (4, 0)
+    if kind == "csv":
+        assert sorted(cells["track_key"] for cells in read_csv(tmp_path / "out")) == ["1", "3"]
+    if kind == "m3u":
+        assert [uri for _, uri in playlist(tmp_path / "out" / "jazz.m3u8")] == ["/doubled.mp3", "/replaced.mp3"]
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(number, track_key=number) for number in range(3)]
+    write_tracks(tmp_path, rows)
+    write_listing(tmp_path, rows[:1])
+    assert app(["export", str(tmp_path), str(tmp_path / "a.csv")], standalone_mode=False) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "left out: 2 tracks that are no longer listed; --all-versions takes them too"
+    )
+    assert app(["export", str(tmp_path), str(tmp_path / "b.csv"), "--all-versions"], standalone_mode=False) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'b.csv'}: 3 tracks in 1 file\n"
+
+
+@pytest.mark.parametrize("kind", ["audacity", "embeddings"])
+def test_both_passes_of_an_export_are_about_the_same_tracks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Embeddings are projected by what was fitted on them, and names that are alike are told apart."""
+    write_tracks(tmp_path, [row(1, track_key=1, uri="/a/x.mp3"), row(2, track_key=2, uri="/a/y.mp3")])
+    real, calls = table.scan, []
+
+    def scan(*args: Any, **how: Any) -> Iterator[pa.RecordBatch]:
+        calls.append(how["rows"])
+        yield from real(*args, **how)
+        write_tracks(tmp_path, [row(3, track_key=3, uri="/b/x.mp3")], name="b.parquet")
+
+    monkeypatch.setattr(table, "scan", scan)
+    done = export(str(tmp_path), kind, str(tmp_path / "out"), dim=2 if kind == "embeddings" else None)
+    assert len(calls) == 2 and calls[0] is calls[1]
+    assert done.num_tracks == 2
 
 
 def test_a_taken_output_is_kept_unless_overwritten(tmp_path: Path) -> None:
@@ -226,7 +276,8 @@ def test_a_taken_output_is_kept_unless_overwritten(tmp_path: Path) -> None:
 
 def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:
     make_tracks(tmp_path, 3000)
-    (tmp_path / "tracks" / "zz.parquet").write_bytes(b"PAR1 torn")
+    write_tracks(tmp_path, [row(1)], name="zz.parquet")
+    damage(tmp_path / "tracks" / "zz.parquet", "status")
     with pytest.raises(DestinationError, match="zz"):
         export(str(tmp_path), "csv", str(tmp_path / "out" / "t.csv"), all_versions=True)
     assert list((tmp_path / "out").iterdir()) == []

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tables import RUN_ID, make_error, make_row, make_run, make_tracks, write_tracks
+from tests.tables import RUN_ID, make_error, make_row, make_run, make_tracks, write_listing, write_tracks
 from tonearm.errors import TRACK_CODES, DestinationError
 from tonearm.library import report_text as text
 from tonearm.library.report import RunSummary, read_run, render_report, write_report
@@ -90,7 +90,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_figures_equal_what_pandas_counts(library: Path) -> None:
     figures, rows = gather(str(library)), rows_of(library)
     ok = rows[rows["status"] == "ok"]
-    assert (figures.num_ok, figures.num_error, figures.num_older) == (len(ok), len(rows) - len(ok), 0)
+    assert (figures.num_ok, figures.num_error) == (len(ok), len(rows) - len(ok))
+    assert figures.num_unlisted == figures.num_outranked == 0
     assert figures.audio_s == pytest.approx(ok["duration_s"].sum())
     assert figures.scored_s == pytest.approx((ok["duration_s"] * ok["coverage"]).sum())
     assert figures.num_partial == (ok["coverage"] < 0.999).sum()
@@ -261,13 +262,19 @@ def test_many_genres_end_in_one_line_of_others(tmp_path: Path) -> None:
     assert genres[-1][0] == "480 other genres" and genres[-1][1].startswith("1,920")
 
 
-def test_earlier_versions_are_named_and_not_counted(tmp_path: Path) -> None:
+def test_what_is_out_of_sight_is_named_and_not_counted(tmp_path: Path) -> None:
+    """Of a file that was replaced by one with an older time the one that is there is shown."""
     random = np.random.default_rng(0)
     moments = sorted(make_row(n, random)["modified"] for n in range(3))
-    write_tracks(tmp_path, [make_row(n, random, uri="/a.mp3", modified=moment) for n, moment in enumerate(moments)])
+    rows = [make_row(n, random, uri="/a.mp3", modified=moment, title=f"T{n}") for n, moment in enumerate(moments)]
+    write_tracks(tmp_path, rows)
+    write_tracks(tmp_path, [rows[0]], name="copy.parquet")
+    write_listing(tmp_path, rows[:1])
     page = report(tmp_path)
     assert "Tracks labelled 1 of 1 in the library" in page.words
-    assert "2 rows of objects that have changed since" in page.words
+    assert "Tracks no longer listed 2: deleted, renamed or changed since; not counted above" in page.words
+    assert "Replaced rows 1: their tracks have a later row; not counted above" in page.words
+    assert "T0" in page.words and "T2" not in page.words
 
 
 def test_a_missing_destination_is_one_clear_line(tmp_path: Path) -> None:

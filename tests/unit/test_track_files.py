@@ -7,13 +7,16 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from pyarrow.fs import FileInfo, FileSelector
 
 from tonearm.errors import DestinationError
-from tonearm.library import track_files
-from tonearm.library.track_files import Compactions, TrackFile
+from tonearm.library import compaction, stores, track_files
+from tonearm.library.runs import Destination
+from tonearm.library.track_files import Compactions
 
 
 def put(place: Path, *names: str, text: str = "") -> None:
@@ -40,12 +43,23 @@ def test_nothing_counts_where_there_is_no_folder(tmp_path: Path) -> None:
 def test_files_come_sorted_by_path_with_their_sizes(tmp_path: Path, ending: str) -> None:
     for name, size in (("w_2-0", 7), ("w_10-0", 300), ("b", 0), ("w_1-1", 1)):
         put(tmp_path, f"tracks/{name}.parquet", text="x" * size)
-    assert track_files.finished(f"{tmp_path}{ending}") == [
-        TrackFile(f"{tmp_path}/tracks/b.parquet", 0),
-        TrackFile(f"{tmp_path}/tracks/w_1-1.parquet", 1),
-        TrackFile(f"{tmp_path}/tracks/w_10-0.parquet", 300),
-        TrackFile(f"{tmp_path}/tracks/w_2-0.parquet", 7),
+    found = track_files.finished(f"{tmp_path}{ending}")
+    assert [(file.path, file.size_bytes) for file in found] == [
+        (f"{tmp_path}/tracks/b.parquet", 0),
+        (f"{tmp_path}/tracks/w_1-1.parquet", 1),
+        (f"{tmp_path}/tracks/w_10-0.parquet", 300),
+        (f"{tmp_path}/tracks/w_2-0.parquet", 7),
     ]
+    assert [file.modified_ns for file in found] == [Path(file.path).stat().st_mtime_ns for file in found]
+
+
+def test_a_file_that_is_written_anew_is_another_version(tmp_path: Path) -> None:
+    put(tmp_path, "tracks/a.parquet", text="one")
+    (before,) = track_files.finished(str(tmp_path))
+    put(tmp_path, "tracks/a.parquet", text="two")
+    (after,) = track_files.finished(str(tmp_path))
+    assert (before.path, before.size_bytes) == (after.path, after.size_bytes)
+    assert before != after
 
 
 @pytest.mark.parametrize(
@@ -119,6 +133,85 @@ def test_a_compaction_that_commits_during_the_listing_hides_no_row(
 
     meanwhile(monkeypatch, begin, end)
     assert names(tmp_path) == ["compacted-7f-00000.parquet", "other.parquet"]
+
+
+def test_a_commit_that_vanishes_between_the_listing_and_its_reading_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That compaction is over: its outputs count, although its pending mark was among the names listed."""
+    put(tmp_path, "tracks/compacted-7f-00000.parquet", "_checkpoint/compaction/7f.pending")
+    commit(tmp_path, "7f", "a.parquet")
+    real = stores.read_bytes
+
+    def read(url: str) -> bytes:
+        if url.endswith("7f.json"):
+            for name in ("7f.pending", "7f.json"):
+                (tmp_path / "_checkpoint/compaction" / name).unlink(missing_ok=True)
+        return real(url)
+
+    monkeypatch.setattr(stores, "read_bytes", read)
+    assert track_files.read_compactions(str(tmp_path)) == Compactions(frozenset(), {})
+    put(tmp_path, "_checkpoint/compaction/7f.pending")
+    commit(tmp_path, "7f", "a.parquet")
+    assert names(tmp_path) == ["compacted-7f-00000.parquet"]
+
+
+def test_a_file_that_is_finished_during_the_listing_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows may have been removed from the file where they stood before, so leaving it out would hide them."""
+    put(tmp_path, "tracks/old-0.parquet", "tracks/new-0.parquet", "_checkpoint/0a/new.pending.parquet")
+    real = stores.arrow_filesystem
+
+    class Store:
+        """A file system on which the run renames its mark right after the first listing."""
+
+        def __init__(self, store: Any) -> None:
+            self.store = store
+
+        def get_file_info(self, selector: FileSelector) -> list[FileInfo]:
+            found: list[FileInfo] = self.store.get_file_info(selector)
+            mark = tmp_path / "_checkpoint/0a/new.pending.parquet"
+            if mark.exists():
+                mark.rename(mark.with_name("new.parquet"))
+            return found
+
+    def opened(url: str) -> tuple[Any, str]:
+        store, path = real(url)
+        return Store(store), path
+
+    monkeypatch.setattr(stores, "arrow_filesystem", opened)
+    assert names(tmp_path) == ["new-0.parquet", "old-0.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"superseded": ["../../precious.parquet"], "outputs": []}', "names '../../precious.parquet'"),
+        ('{"superseded": ["/etc/precious.parquet"]}', "names '/etc/precious.parquet'"),
+        ('{"superseded": ["deep/precious.parquet"]}', "names 'deep/precious.parquet'"),
+        ('{"superseded": ["a.parquet", ".."]}', r"names '\.\.'"),
+        ('{"superseded": [""]}', "names ''"),
+        ('{"superseded": ["precious.txt"]}', "names 'precious.txt'"),
+        ('{"superseded": [{"a": 1}]}', "names {'a': 1}"),
+        ('{"superseded": "a.parquet"}', "expected a list"),
+        ('{"superseded": null}', "expected a list"),
+        ("{}", "no list of superseded files"),
+        ("[]", "no list of superseded files"),
+        ('{"superseded": [', "not what a compaction writes"),
+    ],
+)
+def test_a_commit_of_another_writer_is_refused_and_nothing_is_deleted(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    place = tmp_path / "music" / "labels"
+    put(place, "tracks/a.parquet", "tracks/deep/precious.parquet", "precious.parquet")
+    put(tmp_path, "precious.parquet", "precious.txt")
+    put(place, "_checkpoint/compaction/7f.json", text=content)
+    before = sorted(tmp_path.rglob("*"))
+    for step in (track_files.finished, lambda url: compaction.recover(Destination(url))):
+        with pytest.raises(DestinationError, match=reason) as refused:
+            step(str(place))
+        assert "7f.json is not what a compaction writes" in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_is_in_a_store_counts_by_the_same_marks() -> None:

@@ -37,10 +37,9 @@ def _print_table(library: Path, out: Path) -> None:
 
     with (library / LABELS).open(newline="") as file:
         truths = {os.path.abspath(library / row["path"]): row["genre"] for row in csv.DictReader(file)}
-    newest = table.latest(str(out))
     columns = ["uri", "status", "error_code", "title", "artist", "codec", "sample_rate", "channels", "duration_s"]
     columns += ["genre", "genre_score", "tags"]
-    rows = [row for batch in table.scan(str(out), columns, keys=newest.keys) for row in batch.to_pylist()]
+    rows = [row for batch in table.scan(str(out), columns) for row in batch.to_pylist()]
     rows.sort(key=lambda row: (row["artist"] is None, row["artist"], row["title"]))
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("artist", "title", "audio", "length", "genre", "", "score", "tags"):

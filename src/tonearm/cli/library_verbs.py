@@ -55,7 +55,7 @@ def export(
         int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
     ] = None,
     all_versions: Annotated[
-        bool, typer.Option("--all-versions", help="Also earlier versions of objects that have changed.")
+        bool, typer.Option("--all-versions", help="Also what is no longer listed: deleted, renamed and changed files.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> int:
@@ -75,4 +75,6 @@ def export(
     )
     files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
     print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
+    if counts.num_unlisted:
+        print(f"left out: {counts.num_unlisted:,} tracks that are no longer listed; --all-versions takes them too")
     return 0

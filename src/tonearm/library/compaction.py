@@ -10,8 +10,8 @@ takes small files and writes their rows to files of about ``TARGET_BYTES``, each
     5  inputs and their marks deleted, then 1, then 4
 
 Whatever is left of a step that was killed, the next compaction or run undoes (before 4) or completes (after 4). Whoever
-reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the view of
-the latest version (docs/cluster.md) takes one of the two.
+reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the views of
+docs/cluster.md take one of the two.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
-from tonearm.library import stores, track_files
-from tonearm.library.ranking import RANKED, Ranking
+from tonearm.library import finished_rows, stores, track_files
 from tonearm.library.resume import conformed, schema_of
 from tonearm.library.runs import KEY, READERS, Destination, scan_tracks
 from tonearm.library.track_files import COMPACTED, COMPACTION, PENDING_SUFFIX, TrackFile
@@ -93,11 +92,8 @@ def compact(
 
 def outranked(destination: Destination) -> dict[TrackFile, NDArray[np.bool_]]:
     """Return the files that hold rows which do not count, each with those that do, bool [rows]."""
-    ranking, files = Ranking(), []
-    for file, table in scan_tracks(destination, RANKED):
-        files.append(file)
-        ranking.add(table)
-    return {file: rows for file, rows in zip(files, ranking.counting(), strict=True) if not rows.all()}
+    read = finished_rows.read_counted(destination.url, [], lambda table: None)
+    return {file: rows for file, _, rows in read if not rows.all()}
 
 
 def mend(

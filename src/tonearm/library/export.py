@@ -1,6 +1,6 @@
 """``tonearm export``: the rows of a destination in the forms that other programs read.
 
-The latest version of each track, streamed batch by batch; a file appears whole or not at all, locally and on object
+One row for each listed track, streamed batch by batch; a file appears whole or not at all, locally and on object
 storage alike. CSV and JSON Lines hold every track, the failed ones too; labels and playlists only those that are ok.
 """
 
@@ -32,12 +32,17 @@ FOLDER_KINDS = ("audacity", "m3u")
 
 @dataclasses.dataclass(frozen=True)
 class ExportCounts:
-    """What one export wrote: ``num_tracks`` tracks into ``num_files`` files at ``output``."""
+    """What one export wrote: ``num_tracks`` tracks into ``num_files`` files at ``output``.
+
+    Attributes:
+        num_unlisted: tracks that were left out because they are no longer listed.
+    """
 
     kind: str
     output: str
     num_tracks: int
     num_files: int
+    num_unlisted: int = 0
 
 
 def kind_of(output: str) -> str:
@@ -79,7 +84,7 @@ def export(
             ``audacity`` and ``m3u``, and 0 for everything else.
         include_embeddings: for ``jsonl``.
         dim: for ``embeddings``: project them to so many numbers by PCA fitted on these tracks.
-        all_versions: also the earlier versions of objects that have changed.
+        all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they were.
         overwrite: replace what is there; other files of a folder stay.
 
     Raises:
@@ -97,7 +102,6 @@ def export(
     if dim is not None and kind != "embeddings":
         raise UsageError(f"got a projection to {dim} numbers for {kind}, which has none; it goes with embeddings")
     check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
-    newest = None if all_versions else table.latest(destination)
-    keys = newest.keys if newest is not None and newest.num_older else None
-    request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, keys)
-    return ExportCounts(kind, output, *WRITERS[kind](request))
+    rows = table.listed_rows(destination, unlisted=all_versions)
+    request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, rows)
+    return ExportCounts(kind, output, *WRITERS[kind](request), rows.num_unlisted)

@@ -34,7 +34,7 @@ def write_embeddings(request: ExportRequest) -> tuple[int, int]:
     schema = pa.schema([*fields, *(pa.field(name, kind) for name in table.EMBEDDINGS)])
     num_tracks = 0
     with whole_binary(request.output) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in table.scan(request.destination, schema.names, OK, keys=request.keys, batch_rows=BATCH_ROWS):
+        for batch in table.scan(request.destination, schema.names, OK, rows=request.rows, batch_rows=BATCH_ROWS):
             columns = [batch[name] for name in FACTS]
             for name in table.EMBEDDINGS:
                 columns.append(_projected(batch[name], projections[name]) if name in projections else batch[name])
@@ -48,7 +48,7 @@ def write_embeddings(request: ExportRequest) -> tuple[int, int]:
 def _fit(request: ExportRequest, dim: int) -> dict[str, Projection]:
     moments = {name: Moments() for name in table.EMBEDDINGS}
     columns = list(table.EMBEDDINGS)
-    for batch in table.scan(request.destination, columns, OK, keys=request.keys, batch_rows=BATCH_ROWS):
+    for batch in table.scan(request.destination, columns, OK, rows=request.rows, batch_rows=BATCH_ROWS):
         for name in columns:
             moments[name].add(_matrix(batch[name].drop_null()))
     # A head that was off has no embeddings, and needs no projection.

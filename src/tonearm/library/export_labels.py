@@ -41,7 +41,7 @@ def write_labels(request: ExportRequest) -> tuple[int, int]:
     doubled = _doubled_names(request)
     threshold, num_files = request.threshold(TAG_SCORE), 0
     columns = ["track_key", "uri", "windows"]
-    for batch in table.scan(request.destination, columns, OK, keys=request.keys, batch_rows=BATCH_ROWS):
+    for batch in table.scan(request.destination, columns, OK, rows=request.rows, batch_rows=BATCH_ROWS):
         texts = {}
         names = [_name(uri) for uri in batch["uri"].to_pylist()]
         clashes = np.isin(_digests(names), doubled)
@@ -105,7 +105,7 @@ def _digests(names: Iterable[str]) -> NDArray[np.uint64]:
 def _doubled_names(request: ExportRequest) -> NDArray[np.uint64]:
     parts = [
         _digests(_name(uri) for uri in batch["uri"].to_pylist())
-        for batch in table.scan(request.destination, ["uri"], OK, keys=request.keys)
+        for batch in table.scan(request.destination, ["uri"], OK, rows=request.rows)
     ]
     if not parts:
         return np.empty(0, np.uint64)

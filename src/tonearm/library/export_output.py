@@ -10,18 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, TextIO, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tonearm.errors import DestinationError
 from tonearm.library import stores
+from tonearm.library.table import ListedRows
 
 By = Literal["genre", "tag"]
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportRequest:
-    """One export, checked. ``keys`` are int64 sorted, or None when every row counts."""
+    """One export, checked; ``rows`` are those that it shows, the same ones in each of its passes."""
 
     destination: str
     output: str
@@ -29,7 +27,7 @@ class ExportRequest:
     min_score: float | None
     include_embeddings: bool
     dim: int | None
-    keys: NDArray[np.int64] | None
+    rows: ListedRows
 
     def threshold(self, default: float) -> float:
         return default if self.min_score is None else self.min_score

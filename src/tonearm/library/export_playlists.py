@@ -29,7 +29,7 @@ def write_playlists(request: ExportRequest) -> tuple[int, int]:
     num_tracks = 0
     with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, stores.writing(folder):
         runs = _Runs(Path(folder))
-        for batch in table.scan(request.destination, columns, OK, keys=request.keys, batch_rows=1024):
+        for batch in table.scan(request.destination, columns, OK, rows=request.rows, batch_rows=1024):
             for row in batch.to_pylist():
                 labels = _labels(row, request)
                 num_tracks += bool(labels)

@@ -20,14 +20,17 @@ from tonearm.library.schema import TRACKS
 
 # Rows with their timeline may have thousands of windows each.
 NESTED_BATCH_ROWS = 128
-SCALARS = [field.name for field in TRACKS if not pa.types.is_list(field.type)]
+# What readers and runs decide by; it says nothing of the track.
+BOOKKEEPING = ("term", "read_settings", "genre_settings", "tag_settings")
+COLUMNS = [field for field in TRACKS if field.name not in BOOKKEEPING]
+SCALARS = [field.name for field in COLUMNS if not pa.types.is_list(field.type)]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_csv(request: ExportRequest) -> tuple[int, int]:
     """Write one line a track, the scalar columns and then the best tags; return the number of tracks and of files."""
     threshold, num_tracks = request.threshold(0.0), 0
-    batches = table.scan(request.destination, [*SCALARS, "tags"], keys=request.keys, batch_rows=1024)
+    batches = table.scan(request.destination, [*SCALARS, "tags"], rows=request.rows, batch_rows=1024)
     with whole_file(request.output) as file:
         writer = csv.writer(file)
         writer.writerow([*SCALARS, "top_tags"])
@@ -62,9 +65,9 @@ def _join_tags(tags: list[dict[str, Any]] | None, threshold: float) -> str:
 
 def write_jsonl(request: ExportRequest) -> tuple[int, int]:
     """Write one object a track, float32 numbers rounded to 7 decimals; return the number of tracks and of files."""
-    names = [name for name in TRACKS.names if request.include_embeddings or name not in table.EMBEDDINGS]
+    names = [field.name for field in COLUMNS if request.include_embeddings or field.name not in table.EMBEDDINGS]
     threshold, num_tracks = request.threshold(0.0), 0
-    batches = table.scan(request.destination, names, keys=request.keys, batch_rows=NESTED_BATCH_ROWS)
+    batches = table.scan(request.destination, names, rows=request.rows, batch_rows=NESTED_BATCH_ROWS)
     with whole_file(request.output) as file:
         for batch in batches:
             rounded = pa.RecordBatch.from_arrays([_round(batch[name]) for name in names], names)

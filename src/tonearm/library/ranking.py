@@ -7,6 +7,10 @@ place in the file: an order that every reader finds alike, and in which no clock
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,56 +21,90 @@ KEY = "track_key"
 RANKED = [KEY, "term", "run_id"]
 
 
+@dataclasses.dataclass(frozen=True)
+class RankedRows:
+    """The rows of one table as a ``Ranking`` knows them.
+
+    Attributes:
+        keys: int64 [rows].
+        ranks: int32 [rows], or one number where all rows have the same; what they mean is the ranking's own.
+    """
+
+    keys: NDArray[np.int64]
+    ranks: NDArray[np.int32] | np.int32
+
+
 class Ranking:
     """Takes in tables of rows, in the order of their files, and says which rows count.
 
-    Holds 16 bytes a row until it is asked, and twice that then.
+    Holds 8 bytes a row and 4 more where a table has rows of several runs; while it is asked 16 more, and 40 where every
+    key has several rows.
     """
 
     def __init__(self) -> None:
-        self._keys: list[NDArray[np.int64]] = []
-        self._ranks: list[NDArray[np.int64]] = []
+        self._added: list[RankedRows] = []
         # A rank's number, by term and run; their order is known once all are.
         self._numbers: dict[tuple[int, str], int] = {}
+        self._free = itertools.count()
 
-    def add(self, table: pa.Table) -> None:
-        """Take in the rows of one file: the columns ``RANKED``, of which 0.1.0 lacks the term."""
-        self._keys.append(table[KEY].to_numpy())
+    def read(self, table: pa.Table) -> RankedRows:
+        """Return what ``masks`` needs of a table with the columns ``RANKED``, of which 0.1.0 lacks the term.
+
+        May be called from several threads.
+        """
+        keys = table[KEY].to_numpy()
         runs = table["run_id"].combine_chunks().dictionary_encode(null_encoding="encode")
         names = [name or "" for name in runs.dictionary.to_pylist()]
-        rows = runs.indices.to_numpy(zero_copy_only=False)
         if "term" in table.column_names:
             terms = pc.fill_null(table["term"], 0).to_numpy()
         else:
             terms = np.zeros(table.num_rows, np.int64)
-        pairs, places = np.unique(np.stack([terms, rows]), axis=1, return_inverse=True)
-        found = [
-            self._numbers.setdefault((int(term), names[run]), len(self._numbers)) for term, run in pairs.T.tolist()
-        ]
-        self._ranks.append(np.array(found, np.int64)[places.reshape(-1)])
+        different, of_term = np.unique(terms, return_inverse=True)
+        if len(different) == len(names) == 1:
+            return RankedRows(keys, np.int32(self._number(int(different[0]), names[0])))
+        # One number for each pair that the rows have.
+        pairs, places = np.unique(of_term * len(names) + runs.indices.to_numpy(), return_inverse=True)
+        ranks = [self._number(int(different[pair // len(names)]), names[pair % len(names)]) for pair in pairs.tolist()]
+        return RankedRows(keys, np.array(ranks, np.int32)[places])
+
+    def _number(self, term: int, run: str) -> int:
+        # Two threads may take a number for the same pair; one of the two is then never used.
+        number = self._numbers.get((term, run))
+        return self._numbers.setdefault((term, run), next(self._free)) if number is None else number
+
+    def add(self, table: pa.Table) -> None:
+        """Take in the rows of one file: the columns ``RANKED``, of which 0.1.0 lacks the term."""
+        self._added.append(self.read(table))
 
     @property
     def num_rows(self) -> int:
         """How many rows there are."""
-        return sum(map(len, self._keys))
-
-    @property
-    def highest_term(self) -> int:
-        """The highest term of any row; 0 where no row has one."""
-        return max((term for term, _ in self._numbers), default=0)
+        return sum(len(rows.keys) for rows in self._added)
 
     def counting(self) -> list[NDArray[np.bool_]]:
         """Return for each table that was added which of its rows count, bool [rows]: one row a key in all."""
-        if not self._keys:
+        return self.masks(self._added)
+
+    def masks(self, tables: Sequence[RankedRows]) -> list[NDArray[np.bool_]]:
+        """Return for each of ``tables``, which ``read`` has returned, which of its rows count among all of theirs."""
+        if not tables:
             return []
-        keys = np.concatenate(self._keys)
-        by_rank = np.empty(len(self._numbers), np.int64)
+        keys = np.concatenate([table.keys for table in tables])
+        counts = np.ones(len(keys), bool)
+        # Nearly every key has one row; only the others are ranked.
+        ordered = np.sort(keys)
+        doubled = ordered[1:][ordered[1:] == ordered[:-1]]
+        if not len(doubled):
+            return np.split(counts, np.cumsum([len(table.keys) for table in tables])[:-1])
+        del ordered
+        rows = np.flatnonzero(doubled[np.minimum(np.searchsorted(doubled, keys), len(doubled) - 1)] == keys)
+        keys = keys[rows]
+        by_rank = np.empty(max(self._numbers.values()) + 1, np.int32)
         by_rank[[self._numbers[pair] for pair in sorted(self._numbers)]] = np.arange(len(self._numbers))
-        ranks = by_rank[np.concatenate(self._ranks)]
+        ranks = np.concatenate([np.broadcast_to(by_rank[table.ranks], len(table.keys)) for table in tables])[rows]
         # Stable: among rows of one key and rank the last one that was added comes last.
         order = np.lexsort((ranks, keys))
-        ordered = keys[order]
-        is_last = np.append(ordered[1:] != ordered[:-1], True) if len(ordered) else np.empty(0, bool)
-        counts = np.zeros(len(keys), bool)
-        counts[order[is_last]] = True
-        return np.split(counts, np.cumsum([len(part) for part in self._keys])[:-1])
+        keys = keys[order]
+        counts[rows] = False
+        counts[rows[order[np.append(keys[1:] != keys[:-1], True)]]] = True
+        return np.split(counts, np.cumsum([len(table.keys) for table in tables])[:-1])

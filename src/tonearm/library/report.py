@@ -246,11 +246,14 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
         listed += f"; skipped as not audio: {skipped}{more}"
     yield "Listed", listed
     yield "Ended", f"{text.number(run.results.num_ok)} ok, {text.number(run.results.num_error)} failed"
-    if figures.num_older:
+    if figures.num_unlisted:
+        count = text.number(figures.num_unlisted)
         yield (
-            "Earlier versions",
-            f"{text.number(figures.num_older)} rows of objects that have changed since; not counted above",
+            "Tracks no longer listed",
+            f"{count}: deleted, renamed or changed since; not counted above",
         )
+    if figures.num_outranked:
+        yield "Replaced rows", f"{text.number(figures.num_outranked)}: their tracks have a later row; not counted above"
     if figures.num_partial:
         yield "Scored in part", f"{text.number(figures.num_partial)} tracks have a coverage under 1"
     yield "Genre model", _model(run.genre_model)

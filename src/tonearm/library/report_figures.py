@@ -70,10 +70,11 @@ class FailureFigures:
 
 @dataclasses.dataclass
 class LibraryFigures:
-    """What the report says about the latest version of every track.
+    """What the report says about the listed tracks.
 
     Attributes:
-        num_older: rows of earlier versions, which nothing else here counts.
+        num_unlisted: tracks that are no longer listed, which nothing else here counts.
+        num_outranked: rows that a later one of the same track replaces, which nothing else here counts either.
         num_partial: ok tracks with a ``coverage`` under 0.999.
         genres: by genre; empty when the genre head was off.
         tags: by label; empty when the tag head was off.
@@ -85,7 +86,8 @@ class LibraryFigures:
         least_confident: the rows with the lowest genre score, at most 20.
     """
 
-    num_older: int = 0
+    num_unlisted: int = 0
+    num_outranked: int = 0
     num_ok: int = 0
     num_error: int = 0
     num_partial: int = 0
@@ -107,15 +109,14 @@ class LibraryFigures:
 
 
 def gather(destination: str) -> LibraryFigures:
-    """Return the figures of the latest version of every track in ``destination``.
+    """Return the figures of the listed tracks of ``destination``.
 
     Raises:
         DestinationError: no tracks, or a file that cannot be read.
     """
-    newest = table.latest(destination)
-    batches = table.scan(destination, COLUMNS, keys=newest.keys if newest.num_older else None)
-    figures = add_up(batches)
-    figures.num_older = newest.num_older
+    rows = table.listed_rows(destination)
+    figures = add_up(table.scan(destination, COLUMNS, rows=rows))
+    figures.num_unlisted, figures.num_outranked = rows.num_unlisted, rows.num_outranked
     return figures
 
 

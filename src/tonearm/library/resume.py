@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import posixpath
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,23 +21,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tonearm.library import schema, stores
+from tonearm.library import finished_rows, schema, stores
 from tonearm.library.failures import READ_CODES
 from tonearm.library.groups import Group
-from tonearm.library.ranking import RANKED, Ranking
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
 from tonearm.library.track_files import TrackFile
 
 # A head's columns that say whether, and by which settings, a row has it.
 NAMED = {"genre": ("genre_settings", "genre_model"), "tags": ("tag_settings", "tag_model")}
 AUDITED = [
-    *RANKED,
+    KEY,
+    "term",
     "status",
     "error_code",
     "duration_s",
     "coverage",
     *(name for each in NAMED.values() for name in each),
 ]
+AUDITED_SCHEMA = pa.schema([schema.TRACKS.field(name) for name in AUDITED])
 # Rows that are carried through a run to be extended, in one file: some 10 KB each.
 CARRIED_ROWS = 4096
 OLD = "old"
@@ -216,11 +219,10 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
     Raises:
         DestinationError: a file that cannot be read.
     """
-    ranking, files, codes = Ranking(), [], _Codes()
-    parts: dict[str, list[NDArray[np.generic]]] = {}
-    for file, table in scan_tracks(destination, AUDITED):
-        files.append(file)
-        ranking.add(table)
+    codes = _Codes()
+
+    def reduce(table: pa.Table) -> dict[str, NDArray[Any]]:
+        table = conformed(table, AUDITED_SCHEMA)
         good = pc.equal(table["status"], "ok").to_numpy()
         duration_s = pc.fill_null(table["duration_s"], 0.0).to_numpy()
         coverage = pc.fill_null(table["coverage"], 0.0).to_numpy()
@@ -230,40 +232,47 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
             "codes": codes.numbers(table["error_code"]),
             "audio_s": np.where(good, duration_s, 0.0).astype(np.float32),
             "scored_s": np.where(good, duration_s * coverage, 0.0).astype(np.float32),
+            "term": np.array([pc.max(table["term"]).as_py() or 0]),
         }
         for head, (settings, model) in NAMED.items():
             columns[f"had {head}"] = pc.is_valid(table[model]).to_numpy()
             columns[f"has {head}"] = _has(table[settings], columns[f"had {head}"], groups.get(head))
-        for name, values in columns.items():
-            parts.setdefault(name, []).append(values)
-    joined = {name: np.concatenate(each) for name, each in parts.items()}
-    counting = ranking.counting()
-    none = np.zeros(0, bool)
+        return columns
+
+    read = list(finished_rows.read_counted(destination.url, AUDITED, reduce))
+
+    def joined(name: str, kind: Any) -> NDArray[Any]:
+        parts = [columns.pop(name) for _, columns, _ in read]
+        return np.concatenate(parts) if parts else np.empty(0, kind)
+
+    counts = [mask for _, _, mask in read]
     return Found(
-        files=tuple(files),
-        bounds=np.cumsum([0, *map(len, counting)]),
-        keys=joined.get(KEY, np.empty(0, np.int64)),
-        counts=np.concatenate(counting) if counting else none,
-        is_ok=joined.get("is_ok", none),
-        codes=joined.get("codes", np.empty(0, np.int16)),
+        files=tuple(file for file, _, _ in read),
+        bounds=np.cumsum([0, *map(len, counts)]),
+        keys=joined(KEY, np.int64),
+        counts=np.concatenate(counts) if counts else np.empty(0, bool),
+        is_ok=joined("is_ok", bool),
+        codes=joined("codes", np.int16),
         names=tuple(codes.known),
-        has={head: joined.get(f"has {head}", none) for head in NAMED},
-        had={head: joined.get(f"had {head}", none) for head in NAMED},
-        audio_s=joined.get("audio_s", np.empty(0, np.float32)),
-        scored_s=joined.get("scored_s", np.empty(0, np.float32)),
-        highest_term=ranking.highest_term,
+        has={head: joined(f"has {head}", bool) for head in NAMED},
+        had={head: joined(f"had {head}", bool) for head in NAMED},
+        audio_s=joined("audio_s", np.float32),
+        scored_s=joined("scored_s", np.float32),
+        highest_term=int(joined("term", np.int64).max(initial=0)),
     )
 
 
 class _Codes:
-    """Numbers the errors' codes as they come."""
+    """Numbers the errors' codes as they come, from any thread."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
+        self.mutex = threading.Lock()
 
     def numbers(self, column: pa.ChunkedArray) -> NDArray[np.int16]:
         encoded = column.combine_chunks().dictionary_encode()
-        known = [self.known.setdefault(code, len(self.known)) for code in encoded.dictionary.to_pylist()]
+        with self.mutex:
+            known = [self.known.setdefault(code, len(self.known)) for code in encoded.dictionary.to_pylist()]
         return np.array([*known, -1], np.int16)[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
 
 

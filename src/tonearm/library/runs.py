@@ -87,7 +87,7 @@ def scan_tracks(
     *,
     num_ahead: int = 16 * READERS,
 ) -> Iterator[tuple[TrackFile, pa.Table]]:
-    """Yield the finished rows file by file.
+    """Yield the finished rows file by file; for who holds the lock, since a file that goes away meanwhile is an error.
 
     Args:
         columns: of ``schema.TRACKS``, null where a file of before lacks one; None for all that each file has.
@@ -106,6 +106,10 @@ def scan_tracks(
                     return file, parquet.read(use_threads=False)
                 named = [name for name in columns if name in parquet.schema_arrow.names]
                 return file, _completed(parquet.read(named, use_threads=False), columns)
+        except FileNotFoundError:
+            raise DestinationError(
+                f"{shown(destination.url)}: tracks/ changed while it was read ({file.name} is gone); run it again"
+            ) from None
         except (pa.ArrowInvalid, OSError) as error:
             raise DestinationError(
                 f"{file.path} cannot be read ({error}); delete that file and run `tonearm tag` again: its tracks will "

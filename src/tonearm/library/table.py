@@ -1,15 +1,19 @@
-"""Reading ``tracks/*.parquet`` a batch at a time, however many rows there are.
+"""Reading ``tracks/*.parquet`` a batch at a time: one row for each listed track, however many rows there are.
 
-A file whose two-phase mark is still *pending* is left out: its tracks are tagged again by the next run.
-A changed object is a new version and has a row of its own; ``latest`` says which version of each URI counts.
+A track may have several rows, of which one counts (``ranking``), and ``tracks/`` keeps the rows of files that have been
+deleted, renamed or replaced, which the manifest no longer lists. Rows that do not count are never shown, and rows that
+are not listed only when asked for. A file whose two-phase mark is still *pending* is left out: its tracks are tagged
+again by the next run.
+
+Readers take no lock. A scan first decides which rows count, from three small columns, and then reads them; where a run,
+a compaction or a prune has changed a file in between, it decides again and goes on with the tracks that are left.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from tonearm.errors import DestinationError
-from tonearm.library import schema, stores, track_files
-from tonearm.library.runs import KEY, Destination, among
+from tonearm.errors import DestinationError, SourceError
+from tonearm.library import finished_rows, manifest, schema, stores, track_files
+from tonearm.library.ranking import KEY, RANKED, RankedRows, Ranking
+from tonearm.library.runs import Destination, among
+from tonearm.library.track_files import TrackFile
 from tonearm.library.uris import shown
 
 BATCH_ROWS = 4096
@@ -27,58 +33,113 @@ BATCH_ROWS = 4096
 BATCH_READAHEAD = 2
 FRAGMENT_READAHEAD = 2
 EMBEDDINGS = ("genre_embedding", "tag_embedding")
+# A listing takes minutes at least, so the manifest does not change more often while it is read.
+LISTING_LOOKS = 5
+# The name under which a filter's result stands beside the columns.
+_PASSES = "__passes"
 
 
 @dataclasses.dataclass(frozen=True)
-class LatestTracks:
-    """The newest version of each URI.
+class _State:
+    """The rows of each finished file, and which of them count, listed or not."""
+
+    ranking: Ranking
+    files: Mapping[TrackFile, RankedRows]
+    counting: Sequence[NDArray[np.bool_]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedRows:
+    """Which rows of a destination count, as of one moment; what ``scan`` starts from.
 
     Attributes:
-        keys: int64 [tracks], sorted.
-        num_older: rows of earlier versions, which ``keys`` leaves out.
+        keys: int64 [tracks], sorted: the tracks that a scan shows.
+        num_outranked: rows that do not count, because another one of their track does.
+        num_unlisted: rows that would count, of tracks that are no longer listed; 0 where those are shown too.
     """
 
     keys: NDArray[np.int64]
-    num_older: int
+    num_outranked: int
+    num_unlisted: int
+    _state: _State = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def num_counting(self) -> int:
+        """How many rows count, listed or not: one for each key."""
+        return sum(int(np.count_nonzero(counts)) for counts in self._state.counting)
+
+    @property
+    def num_hidden(self) -> int:
+        """How many rows are out of sight."""
+        return self.num_outranked + self.num_unlisted
 
 
-def track_paths(destination: str) -> list[str]:
-    """Return the finished files of ``tracks/``, sorted, as paths on the destination's file system.
+class _ChangedError(Exception):
+    """A file is gone, or not what it was when it was decided which of its rows count (``is_mismatch``)."""
 
-    Raises:
-        DestinationError: the destination cannot be read.
-    """
-    with _reading(destination):
-        return [file.path for file in track_files.finished(destination)]
+    def __init__(self, *, is_mismatch: bool) -> None:
+        super().__init__()
+        self.is_mismatch = is_mismatch
 
 
-def open_tracks(destination: str) -> ds.Dataset:
-    """Return the rows of ``destination`` as a data set of ``schema.TRACKS``; no row is read yet.
+def listed_rows(destination: str, *, unlisted: bool = False) -> ListedRows:
+    """Return which rows of ``destination`` count and are listed.
+
+    All rows that count are taken for listed where no listing has been finished. Holds some 20 bytes a row,
+    and as much again while it decides.
 
     Args:
         destination: a folder or an object-store prefix that ``tonearm tag`` has written.
+        unlisted: take the tracks that are no longer listed too.
 
     Raises:
-        DestinationError: there is no finished file in its ``tracks/``.
+        DestinationError: no tracks, or a file that cannot be read.
+        SourceError: the manifest is damaged.
     """
-    paths = track_paths(destination)
-    if not paths:
+    # The manifest first: a run lists before it tags, so a row is never shown that is older than the listing.
+    listed = None if unlisted else read_listed(destination)
+    state = _decide(destination)
+    if not state.files:
         raise DestinationError(
             f"{destination}: no tracks here (expected {Destination(destination).tracks}/*.parquet); "
             f"give a destination that `tonearm tag SOURCE --out {destination}` has written"
         )
-    filesystem, _ = stores.arrow_filesystem(Destination(destination).tracks)
-    return ds.dataset(paths, schema=schema.TRACKS, filesystem=filesystem, format="parquet")
+    rows = zip(state.files.values(), state.counting, strict=True)
+    keys = np.sort(np.concatenate([ranked.keys[counts] for ranked, counts in rows]))
+    in_sight = keys if listed is None else keys[among(keys, listed)]
+    num_rows = sum(len(ranked.keys) for ranked in state.files.values())
+    return ListedRows(in_sight, num_rows - len(keys), len(keys) - len(in_sight), state)
 
 
-def num_rows(destination: str) -> int:
-    """Return how many rows there are, all versions counted, from the files' footers.
+def read_listed(destination: str) -> NDArray[np.int64] | None:
+    """Return the keys of the listed tracks, int64 [tracks], sorted; None where no manifest has been finished.
 
     Raises:
-        DestinationError: no tracks, or a file that cannot be read.
+        DestinationError: a store that cannot be read.
+        SourceError: the manifest is damaged.
     """
-    with _reading(destination):
-        return open_tracks(destination).count_rows()
+    folder = Destination(destination).manifest
+    for _ in range(LISTING_LOOKS):
+        with finished_rows.reading(destination):
+            try:
+                return manifest.read_keys(folder)
+            except FileNotFoundError:
+                error = SourceError(f"the manifest in {shown(folder)} changed while it was read; run the command again")
+            except SourceError as found:
+                if manifest.MARKER not in stores.list_files(folder):
+                    return None
+                # Another one was finished meanwhile, and the parts of this one were removed; or it is damaged.
+                error = found
+    raise error
+
+
+def _decide(destination: str, before: _State | None = None) -> _State:
+    ranking = before.ranking if before is not None else Ranking()
+    known = before.files if before is not None else None
+    files = finished_rows.read_finished(
+        destination, RANKED, lambda table: finished_rows.ranked(ranking, table), known=known
+    )
+    return _State(ranking, files, ranking.masks(list(files.values())))
 
 
 def scan(
@@ -86,103 +147,161 @@ def scan(
     columns: Sequence[str],
     filter: ds.Expression | None = None,
     *,
+    rows: ListedRows | None = None,
+    unlisted: bool = False,
     keys: NDArray[np.int64] | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows batch by batch, in the order of the files; columns not asked for are not read.
+    """Yield one row for each listed track batch by batch, in the order of the files.
+
+    Columns not asked for are not read. No track comes twice and none is left out, whatever runs, compactions and prunes
+    do to the files meanwhile; a track whose last row is removed meanwhile may be missing.
 
     Args:
         columns: names of ``schema.TRACKS``.
-        filter: an Arrow expression over any of the columns.
-        keys: int64 [n] sorted; only rows whose key is among them.
+        filter: an Arrow expression over any of the columns; which row of a track counts does not depend on it.
+        rows: what ``listed_rows`` returned, so that several scans show the same tracks; looked up without it.
+        unlisted: without ``rows``: show the tracks that are no longer listed too.
+        keys: int64 [n] sorted; only tracks whose key is among them.
         batch_rows: at most so many rows at a time; take fewer for ``windows`` and embeddings.
 
     Raises:
         DestinationError: no tracks, or a file that cannot be read.
+        SourceError: the manifest is damaged.
     """
-    wanted = list(columns) if keys is None or KEY in columns else [*columns, KEY]
-    dataset = open_tracks(destination)
-    with _reading(destination):
-        batches = dataset.to_batches(
-            columns=wanted,
-            filter=filter,
-            batch_size=batch_rows,
-            batch_readahead=BATCH_READAHEAD,
-            fragment_readahead=FRAGMENT_READAHEAD,
-        )
+    if rows is None:
+        rows = listed_rows(destination, unlisted=unlisted)
+    wanted = rows.keys if keys is None else rows.keys[among(rows.keys, keys)]
+    state, without, num_looks = rows._state, np.empty(0, np.int64), 0
+    # The common case: every row that counts is shown.
+    planned = _plan(state, None if len(wanted) == rows.num_counting else wanted, without)
+    while num_looks < finished_rows.MAX_LOOKS:
+        seen: list[NDArray[np.int64]] = []
+        try:
+            yield from _scan(destination, planned, columns, filter, batch_rows, seen)
+            return
+        except _ChangedError as error:
+            # What was read under a file's name is not what was decided upon: nothing that is known holds good.
+            known = None if error.is_mismatch else state
+        without = np.sort(np.concatenate([without, *seen]))
+        num_looks = 0 if seen else num_looks + 1
+        state = _decide(destination, known)
+        planned = _plan(state, wanted, without)
+    raise finished_rows.changing(destination)
+
+
+@dataclasses.dataclass(frozen=True)
+class _PlannedFile:
+    """A file to be read: the keys of its rows, and which of them to show."""
+
+    file: TrackFile
+    keys: NDArray[np.int64]
+    is_shown: NDArray[np.bool_]
+
+
+def _plan(state: _State, wanted: NDArray[np.int64] | None, without: NDArray[np.int64]) -> list[_PlannedFile]:
+    """Return the rows that count, of the tracks ``wanted`` (None for all) except ``without``."""
+    planned = []
+    for (file, ranked), counts in zip(state.files.items(), state.counting, strict=True):
+        is_shown = counts if wanted is None else counts & among(ranked.keys, wanted)
+        if len(without):
+            is_shown = is_shown & ~among(ranked.keys, without)
+        if is_shown.any():
+            planned.append(_PlannedFile(file, ranked.keys, is_shown))
+    return planned
+
+
+def _scan(
+    destination: str,
+    planned: Sequence[_PlannedFile],
+    columns: Sequence[str],
+    filter: ds.Expression | None,
+    batch_rows: int,
+    seen: list[NDArray[np.int64]],
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that ``planned`` shows, and write down their keys in ``seen``, before the filter takes its share.
+
+    Raises:
+        _ChangedError: a file is gone or another than was planned.
+    """
+    files, place = iter(planned), 0
+    current = next(files, None)
+    for batch in _read(destination, [each.file for each in planned], columns, filter, batch_rows):
+        keys = batch[KEY].to_numpy()
+        if current is not None and place == len(current.keys):
+            current, place = next(files, None), 0
+        if current is None or not np.array_equal(keys, current.keys[place : place + len(keys)]):
+            raise _ChangedError(is_mismatch=True)
+        is_shown = current.is_shown[place : place + len(keys)]
+        place += len(keys)
+        seen.append(keys[is_shown])
+        if filter is not None:
+            is_shown = is_shown & pc.fill_null(batch[_PASSES], False).to_numpy(zero_copy_only=False)
+        if not is_shown.any():
+            continue
+        batch = batch.select(list(columns))
+        yield batch if is_shown.all() else batch.filter(pa.array(is_shown))
+    if current is not None and (place < len(current.keys) or next(files, None) is not None):
+        raise _ChangedError(is_mismatch=True)
+
+
+def _read(
+    destination: str, files: Sequence[TrackFile], columns: Sequence[str], filter: ds.Expression | None, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield all rows of ``files`` in their order, with their keys and, as a column, whether they pass the filter.
+
+    Raises:
+        _ChangedError: a file is gone.
+    """
+    if not files:
+        return
+    errors = (*finished_rows.PARQUET_ERRORS, *stores.store_errors(stores.scheme(destination)))
+    fields = {name: ds.field(name) for name in dict.fromkeys([*columns, KEY])}
+    wanted = list(fields) if filter is None else {**fields, _PASSES: filter}
+    batches: Iterator[pa.RecordBatch] | None = None
     while True:
-        with _reading(destination):
+        try:
+            if batches is None:
+                batches = _open(destination, files, wanted, batch_rows)
             batch = next(batches, None)
+        except errors as error:
+            there = set(track_files.finished(destination))
+            if isinstance(error, FileNotFoundError) or not there.issuperset(files):
+                raise _ChangedError(is_mismatch=False) from None
+            damaged = _find_damaged(destination, files, wanted) if finished_rows.is_damage(destination, error) else None
+            raise finished_rows.unreadable(destination, error, damaged) from None
         if batch is None:
             return
-        if keys is not None:
-            batch = batch.filter(pa.array(among(batch[KEY].to_numpy(), keys))).select(list(columns))
-        if batch.num_rows:
-            yield batch
+        yield batch
 
 
-def read_keys(destination: str) -> NDArray[np.int64]:
-    """Return int64 [rows]: the key of every row, sorted; a key that stands twice was written twice.
+def _open(
+    destination: str, files: Sequence[TrackFile], wanted: list[str] | dict[str, ds.Expression], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    filesystem, _ = stores.arrow_filesystem(Destination(destination).tracks)
+    paths = [file.path for file in files]
+    return ds.dataset(paths, schema=schema.TRACKS, filesystem=filesystem, format="parquet").to_batches(
+        columns=wanted,
+        batch_size=batch_rows,
+        batch_readahead=BATCH_READAHEAD,
+        fragment_readahead=FRAGMENT_READAHEAD,
+    )
 
-    Raises:
-        DestinationError: no tracks, or a file that cannot be read.
-    """
-    parts = [batch[KEY].to_numpy() for batch in scan(destination, [KEY])]
-    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
-
-def latest(destination: str) -> LatestTracks:
-    """Return which rows hold the latest version of each URI, whether that one succeeded or failed.
-
-    The latest has the highest ``modified``; among equals (stores that give none) it is the one of the latest run,
-    then the one with the highest key. Holds 32 bytes a row.
-
-    Raises:
-        DestinationError: no tracks, or a file that cannot be read.
-    """
-    # 64-bit digests of a million URIs collide with a chance of 3e-8, and take a tenth of the URIs' memory.
-    uris: list[NDArray[np.uint64]] = []
-    columns: dict[str, list[NDArray[np.int64]]] = {KEY: [], "modified": [], "run": []}
-    runs: dict[str | None, int] = {}
-    for batch in scan(destination, [KEY, "uri", "modified", "run_id"]):
-        uris.append(digests(batch["uri"].to_pylist()))
-        columns[KEY].append(batch[KEY].to_numpy())
-        moments = pc.fill_null(batch["modified"].cast(pa.int64()), np.iinfo(np.int64).min)
-        columns["modified"].append(moments.to_numpy())
-        encoded = batch["run_id"].dictionary_encode(null_encoding="encode")
-        numbers = [runs.setdefault(run, len(runs)) for run in encoded.dictionary.to_pylist()]
-        columns["run"].append(np.array(numbers, np.int64)[encoded.indices.to_numpy()])
-    if not uris:
-        return LatestTracks(np.empty(0, np.int64), 0)
-    uri = np.concatenate(uris)
-    key, modified, run = (np.concatenate(columns.pop(name)) for name in (KEY, "modified", "run"))
-    # A run's id opens with its start, so its place among the sorted ids is its place in time.
-    by_time = sorted(runs, key=lambda name: name or "")
-    rank = np.empty(len(runs), np.int64)
-    rank[[runs[name] for name in by_time]] = np.arange(len(runs))
-    order = np.lexsort((key, rank[run], modified, uri))
-    is_last = np.append(uri[order][1:] != uri[order][:-1], True)
-    keys = np.sort(key[order[is_last]])
-    return LatestTracks(keys, len(key) - len(keys))
+def _find_damaged(
+    destination: str, files: Sequence[TrackFile], wanted: list[str] | dict[str, ds.Expression]
+) -> TrackFile | None:
+    """Return the first of ``files`` that cannot be read: Arrow does not say of which one its error is."""
+    for file in files:
+        try:
+            for _ in _open(destination, [file], wanted, BATCH_ROWS):
+                pass
+        except (*finished_rows.PARQUET_ERRORS, OSError):
+            return file
+    return None
 
 
 def digests(texts: Iterable[str]) -> NDArray[np.uint64]:
     """Return uint64 [n]: a number for each text, equal for equal texts in every process."""
     joined = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(joined, np.uint64)
-
-
-@contextlib.contextmanager
-def _reading(destination: str) -> Iterator[None]:
-    """Turn what can go wrong while reading into one line; around the reading alone, not around what uses the rows."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise DestinationError(
-            f"{destination}: a file of tracks/ is not what `tonearm tag` writes ({stores.reason(error)}); "
-            "delete that file and run `tonearm tag` again: its tracks will be tagged anew"
-        ) from None
-    except stores.store_errors(stores.scheme(destination)) as error:
-        raise DestinationError(
-            f"{shown(destination)}: tracks/ cannot be read ({stores.reason(error)}); see `tonearm doctor`"
-        ) from None

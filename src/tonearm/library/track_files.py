@@ -14,23 +14,33 @@ import dataclasses
 import json
 import posixpath
 from collections.abc import Mapping
-from typing import Any
 
 from pyarrow.fs import FileSelector, FileType
 
+from tonearm.errors import DestinationError
 from tonearm.library import stores
+from tonearm.library.uris import shown
 
 PENDING_SUFFIX = ".pending.parquet"
 COMPACTION = "compaction"
 COMPACTED = "compacted-"
+# How often what vanished while it was looked at is looked for again before a person is asked; each time another process
+# has completed a step meanwhile.
+MAX_LOOKS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackFile:
-    """One finished file: its path on the destination's file system, and its size."""
+    """One finished file at one version.
+
+    Attributes:
+        path: on the destination's file system.
+        modified_ns: when it was written, in ns; None on object stores.
+    """
 
     path: str
     size_bytes: int
+    modified_ns: int | None = None
 
     @property
     def name(self) -> str:
@@ -46,16 +56,44 @@ class Compactions:
 
 
 def read_compactions(destination: str) -> Compactions:
-    """Return the state of compaction at ``destination``."""
+    """Return the state of compaction at ``destination``.
+
+    Raises:
+        DestinationError: a commit that is not what a compaction writes; nothing that it names is touched.
+    """
     place = posixpath.join(destination.rstrip("/") or "/", "_checkpoint", COMPACTION)
-    names = stores.list_files(place)
-    commits: dict[str, frozenset[str]] = {}
-    for name in names:
-        if name.endswith(".json"):
-            commit: dict[str, Any] = json.loads(stores.read_bytes(posixpath.join(place, name)))
-            commits[name.removesuffix(".json")] = frozenset(commit["superseded"])
-    pending = {name.removesuffix(".pending") for name in names if name.endswith(".pending")}
-    return Compactions(frozenset(pending - set(commits)), commits)
+    for _ in range(MAX_LOOKS):
+        names = stores.list_files(place)
+        try:
+            commits = {
+                name.removesuffix(".json"): _read_commit(posixpath.join(place, name))
+                for name in names
+                if name.endswith(".json")
+            }
+        except FileNotFoundError:
+            continue  # that compaction has cleaned up since: its outputs count, whatever the names say
+        pending = {name.removesuffix(".pending") for name in names if name.endswith(".pending")}
+        return Compactions(frozenset(pending - set(commits)), commits)
+    raise DestinationError(f"{shown(place)} changed {MAX_LOOKS} times while it was read; run the command again")
+
+
+def _read_commit(url: str) -> frozenset[str]:
+    content = stores.read_bytes(url)
+    try:
+        names = json.loads(content)["superseded"]
+        if not isinstance(names, list):
+            raise ValueError(f"superseded is {names!r:.60}, expected a list of names")
+        for name in names:
+            # What a commit names is deleted, so a path that leads elsewhere must not get that far.
+            if not (isinstance(name, str) and _is_plain(name)):
+                raise ValueError(f"it names {name!r:.60}, expected files of tracks/")
+    except (ValueError, KeyError, TypeError) as error:
+        reason = "it has no list of superseded files" if isinstance(error, KeyError | TypeError) else str(error)
+        raise DestinationError(
+            f"{shown(url)} is not what a compaction writes ({reason}), and nothing was deleted; delete that file: no "
+            "row is lost by that"
+        ) from None
+    return frozenset(names)
 
 
 def finished(destination: str) -> list[TrackFile]:
@@ -73,9 +111,11 @@ def _finished(base: str) -> list[TrackFile]:
     _, folder = stores.arrow_filesystem(posixpath.join(base, "tracks"))
     compactions = read_compactions(base)
     while True:
-        # Marks first: a file that is finished in between is then left out, rather than one taken that is half written.
-        marked = filesystem.get_file_info(FileSelector(marks, recursive=True, allow_not_found=True))
+        # Marks last. A file has its mark before its first byte, so one that was half written when it was listed is
+        # marked still, or whole by now. The other way round, a file that is finished in between is left out, and its
+        # rows are in no file where the run has removed the rows that they replace.
         written = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        marked = filesystem.get_file_info(FileSelector(marks, recursive=True, allow_not_found=True))
         # A compaction that commits between two looks would hide its outputs and delete its inputs.
         now = read_compactions(base)
         if now == compactions:
@@ -89,7 +129,7 @@ def _finished(base: str) -> list[TrackFile]:
     superseded: frozenset[str] = frozenset().union(*compactions.commits.values())
     return sorted(
         (
-            TrackFile(entry.path, entry.size or 0)
+            TrackFile(entry.path, entry.size or 0, entry.mtime_ns)
             for entry in written
             if entry.type == FileType.File and _counts(posixpath.basename(entry.path), pending, superseded)
         ),
@@ -98,6 +138,9 @@ def _finished(base: str) -> list[TrackFile]:
 
 
 def _counts(name: str, pending: tuple[str, ...], superseded: frozenset[str]) -> bool:
-    if not name.endswith(".parquet") or name.startswith(("_", ".")):
-        return False
-    return name not in superseded and not (pending and name.startswith(pending))
+    return _is_plain(name) and name not in superseded and not (pending and name.startswith(pending))
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether ``name`` is that of a Parquet file directly in a folder, in plain sight."""
+    return name.endswith(".parquet") and not name.startswith(("_", ".")) and posixpath.basename(name) == name
