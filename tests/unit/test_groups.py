@@ -146,7 +146,7 @@ def test_rows_of_others_facts_are_refused_in_words(place: Destination) -> None:
     groups.refuse(place, {"genre": []})
     with pytest.raises(DestinationError) as refusal:
         groups.refuse(place, {"genre": ["model (there 'a', now 'b')", "precision (there fp32, now bf16)"], "tags": []})
-    assert "genre: model (there 'a', now 'b'), precision (there fp32, now bf16); give the same" in refusal.value.message
+    assert "genre_model (there 'a', now 'b'); precision (there fp32, now bf16); give the same" in refusal.value.message
     assert "--rescore genre to have those columns made anew, or another --out" in refusal.value.message
 
 

@@ -144,15 +144,15 @@ def test_a_manifest_that_is_replaced_while_it_is_read_is_read_again(
 ) -> None:
     write_tracks(tmp_path, [row(1), row(2)])
     write_listing(tmp_path, [row(1)])
-    real = stores.read_table
+    real = stores.read_bytes
 
-    def read(url: str, *how: Any) -> pa.Table:
-        if "manifest" in url and real is not stores.read_table:
-            monkeypatch.setattr(stores, "read_table", real)
+    def read(url: str, **how: Any) -> bytes:
+        if "part-" in url and real is not stores.read_bytes:
+            monkeypatch.setattr(stores, "read_bytes", real)
             write_listing(tmp_path, [row(2)])
-        return real(url, *how)
+        return real(url, **how)
 
-    monkeypatch.setattr(stores, "read_table", read)
+    monkeypatch.setattr(stores, "read_bytes", read)
     assert shown(tmp_path) == [2]
 
 

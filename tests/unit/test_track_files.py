@@ -225,7 +225,7 @@ def test_what_is_in_a_store_counts_by_the_same_marks() -> None:
 @pytest.mark.parametrize("name", ["tracks", "_checkpoint"])
 def test_a_destination_that_cannot_be_listed_is_an_error_not_an_empty_one(tmp_path: Path, name: str) -> None:
     put(tmp_path, "tracks/a.parquet" if name != "tracks" else "report.html", name)
-    with pytest.raises(DestinationError, match="cannot be read"):
+    with pytest.raises(DestinationError, match="a file is where a folder should be"):
         track_files.finished(str(tmp_path))
 
 

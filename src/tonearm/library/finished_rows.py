@@ -104,7 +104,12 @@ def read_counted(
     """
     ranking = Ranking()
     both = list(dict.fromkeys([*RANKED, *columns]))
-    read = read_finished(destination, both, lambda table: (ranked(ranking, table), reduce(table.select(list(columns)))))
+
+    def both_of(table: pa.Table) -> tuple[RankedRows, T]:
+        wanted = [name for name in columns if name in table.column_names]
+        return ranked(ranking, table), reduce(table.select(wanted))
+
+    read = read_finished(destination, both, both_of)
     masks = ranking.masks([rows for rows, _ in read.values()])
     for (file, (_, reduced)), mask in zip(read.items(), masks, strict=True):
         yield file, reduced, mask

@@ -163,7 +163,13 @@ def refuse(destination: Destination, different: Mapping[str, list[str]]) -> None
     """
     if not any(different.values()):
         return
-    words = "; ".join(f"{name}: {', '.join(each)}" for name, each in different.items() if each)
+    # What only one head has is named with it; what both have alike is said once.
+    said = [
+        f"{name}_{each}" if each.startswith(("model ", "windows ", "calibration ")) else each
+        for name, found in different.items()
+        for each in found
+    ]
+    words = "; ".join(dict.fromkeys(said))
     names = " ".join(f"--rescore {name}" for name, each in different.items() if each)
     raise DestinationError(
         f"{shown(destination.url)} holds tracks tagged with other settings: {words}; give the same settings to add to "
