@@ -120,6 +120,43 @@ def test_other_settings_are_refused_before_anything_is_written(
     assert read_tracks(out) == before
 
 
+@pytest.mark.slow
+def test_columns_are_made_anew_where_a_person_says_so(
+    tagged: tuple[Path, subprocess.CompletedProcess[str]],
+    library: Path,
+    tmp_path: Path,
+    shared_ray: dict[str, str],
+) -> None:
+    """--rescore replaces the columns of other settings, one row a track, and is done when it is done."""
+    out = Path(shutil.copytree(tagged[0], tmp_path / "out"))
+    before = {row["track_key"]: row for row in read_tracks(out, drop=()).to_pylist()}
+    options = [
+        "--demo-models",
+        "--max-windows",
+        "1",
+        "--max-error-rate",
+        "0.3",
+        "--rescore",
+        "genre",
+        "--rescore",
+        "tags",
+    ]
+    run = tonearm("tag", library, "--out", out, *options, **shared_ray)
+    assert run.returncode == 0, run.stderr
+    after = {row["track_key"]: row for row in read_tracks(out, drop=()).to_pylist()}
+    assert after.keys() == before.keys()
+    assert len(list(after)) == read_tracks(out, drop=()).num_rows, "one row a track"
+    for key, row in after.items():
+        if row["status"] == "ok":
+            assert len(row["windows"]) == 1
+            assert row["term"] > before[key]["term"]
+            assert row["genre_settings"] != before[key]["genre_settings"]
+            assert row["title"] == before[key]["title"]
+    again = tonearm("tag", library, "--out", out, *options, **shared_ray)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+
+
 def test_new_changed_and_retried_tracks_only(
     tagged: tuple[Path, subprocess.CompletedProcess[str]],
     library: Path,

@@ -1,4 +1,4 @@
-"""The verbs about what a run has written: ``status``, ``compact``, ``report`` and ``export``."""
+"""The verbs about what a run has written: ``status``, ``compact``, ``prune``, ``report`` and ``export``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm 
 
 def add(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (status, compact, report, export):
+    for verb in (status, compact, prune, report, export):
         app.command()(verb)
 
 
@@ -20,6 +20,20 @@ def status(dest: Destination, json_output: Annotated[bool, typer.Option("--json"
     from tonearm.cli.status import status as verb
 
     return verb(dest, as_json=json_output)
+
+
+def prune(
+    dest: Destination,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Forget what this source has listed; may be repeated.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> int:
+    """Remove the rows of tracks that no source of DEST lists any more."""
+    from tonearm.cli.prune import prune as verb
+
+    return verb(dest, source or (), is_sure=yes)
 
 
 def compact(dest: Destination) -> int:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from tonearm.errors import DestinationError
 from tonearm.library import finished_rows, stores, track_files
 from tonearm.library.resume import conformed, schema_of
-from tonearm.library.runs import KEY, READERS, Destination, scan_tracks
+from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
 from tonearm.library.track_files import COMPACTED, COMPACTION, PENDING_SUFFIX, TrackFile
 from tonearm.library.uris import shown
 
@@ -96,6 +96,17 @@ def outranked(destination: Destination) -> dict[TrackFile, NDArray[np.bool_]]:
     return {file: rows for file, _, rows in read if not rows.all()}
 
 
+def unlisted(destination: Destination, listed: NDArray[np.int64]) -> dict[TrackFile, NDArray[np.bool_]]:
+    """Return the files that hold rows which do not count or are not listed, each with those that stay, bool [rows].
+
+    Args:
+        listed: int64 [tracks], sorted.
+    """
+    read = finished_rows.read_counted(destination.url, [KEY], lambda table: table[KEY].to_numpy())
+    stays = {file: rows & among(keys, listed) for file, keys, rows in read}
+    return {file: rows for file, rows in stays.items() if not rows.all()}
+
+
 def mend(
     destination: Destination,
     counting: Mapping[TrackFile, NDArray[np.bool_]],
@@ -105,7 +116,7 @@ def mend(
     """Remove the rows that do not count, and return how many; the caller holds the destination's lock.
 
     Args:
-        counting: files that hold such rows, each with those that count, bool [rows].
+        counting: files that hold such rows, each with those that stay, bool [rows].
         check: called before each step takes effect; raises where the lock is another's.
 
     Raises:

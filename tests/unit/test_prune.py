@@ -1,0 +1,78 @@
+"""``tonearm prune``: rows of tracks that are gone are removed once a person has said so, and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from tests.tables import make_row, write_tracks
+from tonearm.cli.prune import prune
+from tonearm.errors import SourceError, UsageError
+from tonearm.library import manifest, table
+from tonearm.library.runs import Destination, scan_tracks
+from tonearm.library.sources import list_tracks
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Two sources of two tracks each, all tagged; one track of the first is no longer listed."""
+    for name in ("a", "b"):
+        source = tmp_path / f"{name}.csv"
+        source.write_text("uri\n" + "".join(f"s3://records/{name}{number}.mp3\n" for number in range(2)))
+    folder = tmp_path / "out"
+    sources = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    rows = [
+        make_row(number, np.random.default_rng(number), track_key=ref.track_key, uri=ref.uri, term=1)
+        for number, ref in enumerate(list_tracks(sources))
+    ]
+    write_tracks(folder, rows)
+    manifest.write_manifest(sources, str(folder / "manifest"))
+    (tmp_path / "a.csv").write_text("uri\ns3://records/a0.mp3\n")
+    manifest.write_manifest(sources, str(folder / "manifest"))
+    return folder
+
+
+def uris(out: Path) -> set[str]:
+    return {uri for _, part in scan_tracks(Destination.of(str(out)), ["uri"]) for uri in part["uri"].to_pylist()}
+
+
+def test_rows_of_what_is_gone_are_removed_and_the_sources_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(uris(out)) == 4
+    assert prune(str(out), is_sure=True) == 0
+    said = capsys.readouterr().out
+    assert f"{out.parent}/a.csv: 1 tracks" in said
+    assert f"{out.parent}/b.csv: 2 tracks" in said
+    assert said.endswith("1 rows removed\n")
+    assert uris(out) == {"s3://records/a0.mp3", "s3://records/b0.mp3", "s3://records/b1.mp3"}
+    assert prune(str(out), is_sure=True) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_a_source_is_forgotten_with_its_tracks(out: Path) -> None:
+    with pytest.raises(SourceError, match="is no source of"):
+        prune(str(out), [str(out.parent / "c.csv")], is_sure=True)
+    assert prune(str(out), [str(out.parent / "b.csv")], is_sure=True) == 0
+    assert uris(out) == {"s3://records/a0.mp3"}
+    assert [row["uri"] for batch in table.scan(str(out), ["uri"]) for row in batch.to_pylist()] == [
+        "s3://records/a0.mp3"
+    ]
+
+
+@pytest.mark.parametrize("answer", [False, typer.Abort()])
+def test_nothing_is_removed_without_a_yes(out: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    def confirm(question: str) -> bool:
+        assert question == "remove 1 rows that nothing shows?"
+        if isinstance(answer, BaseException):
+            raise answer
+        return bool(answer)
+
+    monkeypatch.setattr(typer, "confirm", confirm)
+    with pytest.raises(UsageError, match=r"nothing was removed|give --yes"):
+        prune(str(out))
+    assert len(uris(out)) == 4
+    monkeypatch.setattr(typer, "confirm", lambda question: True)
+    assert prune(str(out)) == 0
+    assert len(uris(out)) == 3
