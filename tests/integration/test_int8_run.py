@@ -29,32 +29,30 @@ def test_a_library_calibrates_its_own_models_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_library(tmp_path / "music", num_tracks=27, seed=11)
     said = []
-    for name, precision in (("exact", "fp32"), ("first", "int8"), ("second", "int8")):
+    for name, precision in (("exact", "fp32"), ("first", "int8")):
         run = tonearm("tag", tmp_path / "music", "--out", tmp_path / name, "--demo-models", "--precision", precision)
         assert run.returncode == 0, run.stderr
         said.append(run.stderr)
     assert "calibrating int8 for genre" in said[1]
-    assert "calibrating int8" not in said[2]
     exact = {row["uri"]: row for row in read_tracks(tmp_path / "exact").to_pylist() if row["status"] == "ok"}
-    for name in ("first", "second"):
-        models = run_of(tmp_path / name)
-        rows = [row for row in read_tracks(tmp_path / name).to_pylist() if row["status"] == "ok"]
-        assert len(rows) == len(exact) == 27
-        for head in ("genre", "tag"):
-            model = models[f"{head}_model"]
-            # Fallen back or not, what it says is what fp32 says; and where it fell back it says why.
-            assert model["precision"] == "int8" or "not int8" in model["note"]
-        same = [row["genre"] == exact[row["uri"]]["genre"] for row in rows]
-        assert sum(same) >= LEAST_SAME * len(same)
-        for row in rows:
-            wanted = {tag["label"]: tag["score"] for tag in exact[row["uri"]]["tags"]}
-            for tag in row["tags"]:
-                assert abs(tag["score"] - wanted.get(tag["label"], tag["score"])) <= MOST_MOVE
-    check_a_cluster_is_given_what_was_quantized_here(tmp_path, run_of(tmp_path / "second"))
+    models = run_of(tmp_path / "first")
+    rows = [row for row in read_tracks(tmp_path / "first").to_pylist() if row["status"] == "ok"]
+    assert len(rows) == len(exact) == 27
+    for head in ("genre", "tag"):
+        model = models[f"{head}_model"]
+        # Fallen back or not, what it says is what fp32 says; and where it fell back it says why.
+        assert model["precision"] == "int8" or "not int8" in model["note"]
+    same = [row["genre"] == exact[row["uri"]]["genre"] for row in rows]
+    assert sum(same) >= LEAST_SAME * len(same)
+    for row in rows:
+        wanted = {tag["label"]: tag["score"] for tag in exact[row["uri"]]["tags"]}
+        for tag in row["tags"]:
+            assert abs(tag["score"] - wanted.get(tag["label"], tag["score"])) <= MOST_MOVE
+    check_a_cluster_is_given_what_was_quantized_here(tmp_path, models)
 
 
 def check_a_cluster_is_given_what_was_quantized_here(folder: Path, local: dict[str, Any]) -> None:
-    """Its machines have a cache of their own, with nothing in it."""
+    """What this machine has quantized before it quantizes no more; the cluster's have an empty cache of their own."""
     elsewhere = folder / "elsewhere"
     with nodes(1, XDG_CACHE_HOME=str(elsewhere)) as cluster:
         where = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
