@@ -34,7 +34,7 @@ demo-models: $(STAMP)
 
 # No Ray, no process, no server: under 90 seconds.
 test-fast: $(STAMP)
-	$(PYTEST) tests/unit -m fast -p no:schemathesis --durations=5
+	$(PYTEST) tests/unit -m fast -p no:schemathesis -n $$(nproc) --dist loadscope --durations=5
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow" $(SIDE_BY_SIDE)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 # a core. OpenMP's threads spin while they wait for each other: a third of the processor time of a small training.
 SIDE_BY_SIDE = {"RAY_worker_niceness": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 # What differs between two runs over the same tracks, by its nature.
-VOLATILE = ("run_id",)
+VOLATILE = ("run_id", "term")
 
 
 def environment(**extra: str) -> dict[str, str]:
