@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ class DecodeSettings:
 
     timeout_s: Seconds = 300.0
     max_memory_bytes: Positive = 2 * 2**30
-    max_scored_s: Seconds = 4 * 3600.0
+    max_scored_s: Annotated[float, Gt(0), Lt(math.inf)] = 4 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)

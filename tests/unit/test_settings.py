@@ -21,6 +21,7 @@ def test_an_unknown_key_names_the_nearest() -> None:
         ({"workers": "many"}, "workers: got 'many'"),
         ({"models": 3}, "expected a table"),
         ({"fetch": {"timeout_s": "soon"}}, r"\[fetch\]: timeout_s"),
+        ({"decode": {"max_scored_s": float("inf")}}, "max_scored_s: got inf"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(values: dict[str, object], message: str) -> None:
