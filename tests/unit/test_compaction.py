@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -455,6 +456,24 @@ def test_columns_of_others_outlive_a_compaction(destination: Destination) -> Non
     assert set(mine.filter(pa.compute.is_valid(mine["mine"]))["track_key"].to_pylist()) == set(
         marked["track_key"].to_pylist()
     )
+
+
+def test_columns_of_others_that_do_not_go_together_stay_apart(destination: Destination) -> None:
+    """Text here, numbers there, under one name; where rows are doubled, where not, and once more."""
+    before, (first, second, third, *_) = rows(destination), track_files.finished(destination.url)
+    for file, value in ((first, "x"), (second, 1), (third, 2.5)):
+        marked = pq.read_table(file.path, partitioning=None)
+        pq.write_table(marked.append_column("mine", pa.array([value] * marked.num_rows)), file.path)
+        copied = marked.slice(0, 1).set_column(marked.schema.get_field_index("term"), "term", pa.array([5], pa.int64()))
+        pq.write_table(copied.append_column("mine", pa.array([value])), f"{file.path[:-8]}-copied.parquet")
+    assert compaction.mend(destination, compaction.outranked(destination)) == 3
+    for _ in range(2):
+        compaction.compact(destination)
+        files = [Path(file.path) for file in track_files.finished(destination.url)]
+        mine = [Counter(pq.read_table(path, partitioning=None)["mine"].drop_null().to_pylist()) for path in files]
+        assert sorted(mine, key=len) == [{"x": ROWS_A_FILE}, {1.0: ROWS_A_FILE, 2.5: ROWS_A_FILE}]
+    names = [name for name in TRACKS.names if name != "term"]
+    assert rows(destination).select(names).equals(before.select(names))
 
 
 def test_a_run_that_lost_its_lock_commits_nothing(destination: Destination) -> None:

@@ -87,13 +87,13 @@ class TodoPart:
 
     Attributes:
         heads: those that are to score them; none named for all of the run.
-        is_again: whether each has a row already, in the column ``old``.
+        again: where each has a row already, in the column ``old``: a number of the parts in which that has one type.
     """
 
     url: str
     num_tracks: int
     heads: tuple[str, ...] = ()
-    is_again: bool = False
+    again: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,23 +314,23 @@ def write_again(destination: Destination, again: Sequence[Again]) -> list[TodoPa
     The caller has written the others first: ``write_todo`` clears the folder.
     """
     todo: list[TodoPart] = []
-    for number, each in enumerate(again):
-        if not each.num_tracks:
-            continue
-        old = schema_of(destination, list(each.rows))
-        for rows in _gathered(destination, each, old):
+    groups = [(each, *group) for each in again if each.num_tracks for group in alike(destination, list(each.rows))]
+    for number, (each, files, old) in enumerate(groups):
+        for rows in _gathered(destination, each, files, old):
             url = posixpath.join(_todo(destination), f"again-{number}-{len(todo):05d}.parquet")
             carried = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=list(old))
             columns = [rows[name] for name in schema.MANIFEST.names]
             fields = [*schema.MANIFEST, pa.field(OLD, carried.type)]
             stores.write_table(url, pa.Table.from_arrays([*columns, carried], schema=pa.schema(fields)))
-            todo.append(TodoPart(url, rows.num_rows, each.heads, is_again=True))
+            todo.append(TodoPart(url, rows.num_rows, each.heads, again=number))
     return todo
 
 
-def _gathered(destination: Destination, again: Again, wanted: pa.Schema) -> Iterator[pa.Table]:
+def _gathered(
+    destination: Destination, again: Again, files: Sequence[TrackFile], wanted: pa.Schema
+) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
-    for file, table in scan_tracks(destination, None, list(again.rows), num_ahead=READERS):
+    for file, table in scan_tracks(destination, None, files, num_ahead=READERS):
         held.append(conformed(table.filter(pa.array(again.rows[file])), wanted))
         while sum(map(len, held)) >= CARRIED_ROWS:
             rows = pa.concat_tables(held)
@@ -340,17 +340,42 @@ def _gathered(destination: Destination, again: Again, wanted: pa.Schema) -> Iter
         yield pa.concat_tables(held)
 
 
-def schema_of(destination: Destination, files: Sequence[TrackFile]) -> pa.Schema:
-    """Return ``schema.TRACKS`` and after it the columns of ``files`` that tonearm knows nothing of."""
+def alike(destination: Destination, files: Sequence[TrackFile]) -> list[tuple[list[TrackFile], pa.Schema]]:
+    """Return the files in groups that can stand in one table each, with its schema.
+
+    That is ``schema.TRACKS`` and after it the columns that tonearm knows nothing of. Two programs may have given one
+    name to columns that do not go together, such as text and numbers: those files are in groups of their own.
+
+    Raises:
+        DestinationError: a file that cannot be read.
+    """
     filesystem, _ = stores.arrow_filesystem(destination.tracks)
 
-    def unknown(file: TrackFile) -> list[pa.Field]:
+    def unknown(file: TrackFile) -> pa.Schema:
         fields = pq.read_schema(file.path, filesystem=filesystem)
-        return [field for field in fields if field.name not in schema.TRACKS.names]
+        return pa.schema([field for field in fields if field.name not in schema.TRACKS.names])
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool:
-        others = [pa.schema(fields) for fields in pool.map(unknown, files) if fields]
-    return pa.unify_schemas([schema.TRACKS, *others], promote_options="permissive")
+    with (
+        finished_rows.reading(destination.url),
+        ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool,
+    ):
+        found = list(pool.map(unknown, files))
+    schemas, numbers = [schema.TRACKS], dict[pa.Schema, int]()
+    for added in dict.fromkeys(found):
+        for number, before in enumerate(schemas):
+            try:
+                schemas[number] = pa.unify_schemas([before, added], promote_options="permissive")
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                continue
+            numbers[added] = number
+            break
+        else:
+            numbers[added] = len(schemas)
+            schemas.append(pa.unify_schemas([schema.TRACKS, added]))
+    groups: list[list[TrackFile]] = [[] for _ in schemas]
+    for file, added in zip(files, found, strict=True):
+        groups[numbers[added]].append(file)
+    return [(group, wanted) for group, wanted in zip(groups, schemas, strict=True) if group]
 
 
 def conformed(table: pa.Table, wanted: pa.Schema) -> pa.Table:
