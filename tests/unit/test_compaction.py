@@ -17,7 +17,7 @@ import pytest
 
 from tests.tables import make_tracks
 from tonearm.errors import DestinationError, Stopped
-from tonearm.library import compaction, groups, resume, stores, table, track_files
+from tonearm.library import compaction, groups, row_schemas, stores, table, track_files
 from tonearm.library.compaction import Compacted
 from tonearm.library.groups import Group
 from tonearm.library.runs import Destination
@@ -271,7 +271,7 @@ def test_a_row_group_is_of_8192_rows_and_has_what_a_look_up_by_key_needs(tmp_pat
     keys = np.random.default_rng(0).permutation(8193)
     for number, part in enumerate(np.array_split(keys, 2)):
         columns = {"track_key": part, "uri": [f"/m/{key}.mp3" for key in part], "status": ["ok"] * len(part)}
-        pq.write_table(resume.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
+        pq.write_table(row_schemas.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
     compaction.compact(place)
     (only,) = track_files.finished(place.url)
     metadata = pq.read_metadata(only.path)
@@ -414,6 +414,28 @@ def test_a_broken_file_is_named_and_nothing_changes(destination: Destination) ->
     path = next(Path(destination.tracks).glob("*.parquet"))
     path.write_bytes(b"PAR1 not really")
     with pytest.raises(DestinationError, match=rf"{path.name} cannot be read .*tagged anew"):
+        compaction.compact(destination)
+    compaction.recover(destination)
+    assert len(list(Path(destination.tracks).iterdir())) == NUM_ROWS // ROWS_A_FILE
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("uri", None, "it has rows without uri"),
+        ("tags", "loud", "Unsupported cast"),
+        ("status", None, "without status"),
+    ],
+)
+def test_what_cannot_be_a_row_is_named_and_nothing_changes(
+    destination: Destination, name: str, value: str | None, says: str
+) -> None:
+    """Another program has written it over a file of tonearm's."""
+    path = Path(track_files.finished(destination.url)[0].path)
+    old = pq.read_table(path, partitioning=None)
+    values = pa.array([value] * old.num_rows, pa.string())
+    pq.write_table(old.set_column(old.schema.get_field_index(name), name, values), path)
+    with pytest.raises(DestinationError, match=rf"{path.name} cannot be read \(.*{says}"):
         compaction.compact(destination)
     compaction.recover(destination)
     assert len(list(Path(destination.tracks).iterdir())) == NUM_ROWS // ROWS_A_FILE

@@ -14,6 +14,7 @@ import pytest
 
 from tests.tables import make_row, write_tracks
 from tonearm.distributed.batch import legs
+from tonearm.errors import DestinationError
 from tonearm.library import manifest, resume, schema, stores
 from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
@@ -130,6 +131,14 @@ def test_the_row_that_counts_decides(place: Destination) -> None:
     assert again(place, [1, 2]) == {("tags",): [1]}
     found = resume.find(place, GROUPS).outranked()
     assert {file.name: rows.tolist() for file, rows in found.items()} == {"a.parquet": [False, False]}
+
+
+@pytest.mark.parametrize("names", [["track_key"], ["track_key", "uri"]])
+def test_a_table_of_another_program_is_named(place: Destination, names: list[str]) -> None:
+    write_tracks(place.url, [ok(1)], name="a.parquet")
+    pq.write_table(pq.read_table(Path(place.tracks, "a.parquet"), columns=names), Path(place.tracks, "mine.parquet"))
+    with pytest.raises(DestinationError, match=r"mine\.parquet cannot be read \(it has no column status\)"):
+        resume.find(place, GROUPS)
 
 
 def test_the_todo_is_what_is_not_done_and_nothing_of_the_run_before(place: Destination) -> None:

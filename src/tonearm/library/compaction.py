@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
 from tonearm.library import finished_rows, stores, track_files
-from tonearm.library.resume import alike, conformed
+from tonearm.library.row_schemas import alike, to_schema
 from tonearm.library.runs import KEY, READERS, Destination, scan_tracks
 from tonearm.library.track_files import COMPACTED, COMPACTION, PENDING_SUFFIX, TrackFile
 from tonearm.library.uris import shown
@@ -228,7 +228,8 @@ def _distribute(
     try:
         num_rows = 0
         rows = scan_tracks(destination, None, inputs, num_ahead=READERS)
-        for table in _gathered(conformed(_kept(file, each, counting), wanted) for file, each in rows):
+        kept = (to_schema(destination, file, _kept(file, table, counting), wanted) for file, table in rows)
+        for table in _gathered(kept):
             table = table.take(pc.sort_indices(table[KEY])).combine_chunks()
             places = np.searchsorted(table[KEY].to_numpy(), edges, side="left")
             bounds = [0, *places.tolist(), table.num_rows]

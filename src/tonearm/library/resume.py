@@ -12,7 +12,6 @@ import posixpath
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tonearm.library import finished_rows, schema, stores
+from tonearm.library import finished_rows, row_schemas, schema, stores
 from tonearm.library.failures import READ_CODES
 from tonearm.library.groups import Group
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
@@ -222,7 +221,7 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
     codes = _Codes()
 
     def reduce(table: pa.Table) -> dict[str, NDArray[Any]]:
-        table = conformed(table, AUDITED_SCHEMA)
+        table = row_schemas.conformed(table, AUDITED_SCHEMA)
         good = pc.equal(table["status"], "ok").to_numpy()
         duration_s = pc.fill_null(table["duration_s"], 0.0).to_numpy()
         coverage = pc.fill_null(table["coverage"], 0.0).to_numpy()
@@ -314,7 +313,7 @@ def write_again(destination: Destination, again: Sequence[Again]) -> list[TodoPa
     The caller has written the others first: ``write_todo`` clears the folder.
     """
     todo: list[TodoPart] = []
-    groups = [(each, *group) for each in again if each.num_tracks for group in alike(destination, list(each.rows))]
+    groups = [(each, *group) for each in again for group in row_schemas.alike(destination, list(each.rows))]
     for number, (each, files, old) in enumerate(groups):
         for rows in _gathered(destination, each, files, old):
             url = posixpath.join(_todo(destination), f"again-{number}-{len(todo):05d}.parquet")
@@ -331,60 +330,13 @@ def _gathered(
 ) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for file, table in scan_tracks(destination, None, files, num_ahead=READERS):
-        held.append(conformed(table.filter(pa.array(again.rows[file])), wanted))
+        held.append(row_schemas.to_schema(destination, file, table.filter(pa.array(again.rows[file])), wanted))
         while sum(map(len, held)) >= CARRIED_ROWS:
             rows = pa.concat_tables(held)
             yield rows.slice(0, CARRIED_ROWS)
             held = [rows.slice(CARRIED_ROWS)]
     if any(map(len, held)):
         yield pa.concat_tables(held)
-
-
-def alike(destination: Destination, files: Sequence[TrackFile]) -> list[tuple[list[TrackFile], pa.Schema]]:
-    """Return the files in groups that can stand in one table each, with its schema.
-
-    That is ``schema.TRACKS`` and after it the columns that tonearm knows nothing of. Two programs may have given one
-    name to columns that do not go together, such as text and numbers: those files are in groups of their own.
-
-    Raises:
-        DestinationError: a file that cannot be read.
-    """
-    filesystem, _ = stores.arrow_filesystem(destination.tracks)
-
-    def unknown(file: TrackFile) -> pa.Schema:
-        fields = pq.read_schema(file.path, filesystem=filesystem)
-        return pa.schema([field for field in fields if field.name not in schema.TRACKS.names])
-
-    with (
-        finished_rows.reading(destination.url),
-        ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool,
-    ):
-        found = list(pool.map(unknown, files))
-    schemas, numbers = [schema.TRACKS], dict[pa.Schema, int]()
-    for added in dict.fromkeys(found):
-        for number, before in enumerate(schemas):
-            try:
-                schemas[number] = pa.unify_schemas([before, added], promote_options="permissive")
-            except (pa.ArrowInvalid, pa.ArrowTypeError):
-                continue
-            numbers[added] = number
-            break
-        else:
-            numbers[added] = len(schemas)
-            schemas.append(pa.unify_schemas([schema.TRACKS, added]))
-    groups: list[list[TrackFile]] = [[] for _ in schemas]
-    for file, added in zip(files, found, strict=True):
-        groups[numbers[added]].append(file)
-    return [(group, wanted) for group, wanted in zip(groups, schemas, strict=True) if group]
-
-
-def conformed(table: pa.Table, wanted: pa.Schema) -> pa.Table:
-    """Return the rows in another schema; a column that they lack is null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in wanted
-    ]
-    return pa.Table.from_arrays(columns, schema=wanted)
 
 
 def _todo(destination: Destination) -> str:
