@@ -115,7 +115,7 @@ def test_other_settings_are_refused_before_anything_is_written(
     before = read_tracks(out)
     run = tonearm("tag", library, "--out", out, "--demo-models", "--max-windows", "1", **shared_ray)
     assert run.returncode == 2
-    assert "holds tracks tagged with other settings: genre_windows" in run.stderr
+    assert "holds tracks tagged with other settings: genre_windows.max_windows (there 480, now 1)" in run.stderr
     assert "or another --out" in run.stderr
     assert read_tracks(out) == before
 

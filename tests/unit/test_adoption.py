@@ -157,3 +157,14 @@ def test_a_worker_that_would_run_in_another_precision_refuses() -> None:
     loose = dataclasses.replace(head, is_settled=False)
     with mock.patch.object(runtimes, "choose", lambda *_: ("torch", "fp32", "cpu")):
         assert load_head("genre", loose, plan.models).describe()["precision"] == "fp32"
+
+
+def test_a_group_whose_facts_contradict_its_hash_is_made_anew_when_asked_to(place: Destination) -> None:
+    tagged(place)
+    path = Path(place.join("_checkpoint", "groups.json"))
+    path.write_text(path.read_text().replace(groups.read(place)["genre"].hash, "0" * 16))
+    with pytest.raises(DestinationError, match=r"contradicts itself.*--rescore genre"):
+        adoption.adopt(place, planned(), None)
+    plan, stored = adoption.adopt(place, planned(), None, ["genre"])
+    assert set(stored) == {"read", "tags"}
+    assert not plan.heads["genre"].is_settled

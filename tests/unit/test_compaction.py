@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from tests.tables import make_tracks
 from tonearm.errors import DestinationError, Stopped
-from tonearm.library import compaction, groups, resume, stores, table, track_files
+from tonearm.library import compaction, groups, row_schemas, stores, table, track_files
 from tonearm.library.compaction import Compacted
 from tonearm.library.groups import Group
 from tonearm.library.runs import Destination
@@ -270,7 +271,7 @@ def test_a_row_group_is_of_8192_rows_and_has_what_a_look_up_by_key_needs(tmp_pat
     keys = np.random.default_rng(0).permutation(8193)
     for number, part in enumerate(np.array_split(keys, 2)):
         columns = {"track_key": part, "uri": [f"/m/{key}.mp3" for key in part], "status": ["ok"] * len(part)}
-        pq.write_table(resume.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
+        pq.write_table(row_schemas.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
     compaction.compact(place)
     (only,) = track_files.finished(place.url)
     metadata = pq.read_metadata(only.path)
@@ -418,6 +419,28 @@ def test_a_broken_file_is_named_and_nothing_changes(destination: Destination) ->
     assert len(list(Path(destination.tracks).iterdir())) == NUM_ROWS // ROWS_A_FILE
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("uri", None, "it has rows without uri"),
+        ("tags", "loud", "Unsupported cast"),
+        ("status", None, "without status"),
+    ],
+)
+def test_what_cannot_be_a_row_is_named_and_nothing_changes(
+    destination: Destination, name: str, value: str | None, says: str
+) -> None:
+    """Another program has written it over a file of tonearm's."""
+    path = Path(track_files.finished(destination.url)[0].path)
+    old = pq.read_table(path, partitioning=None)
+    values = pa.array([value] * old.num_rows, pa.string())
+    pq.write_table(old.set_column(old.schema.get_field_index(name), name, values), path)
+    with pytest.raises(DestinationError, match=rf"{path.name} cannot be read \(.*{says}"):
+        compaction.compact(destination)
+    compaction.recover(destination)
+    assert len(list(Path(destination.tracks).iterdir())) == NUM_ROWS // ROWS_A_FILE
+
+
 def test_rows_that_do_not_count_go_and_the_rest_is_as_it_was(destination: Destination) -> None:
     """A file is there twice, and one row of another was written anew."""
     before = rows(destination)
@@ -455,6 +478,24 @@ def test_columns_of_others_outlive_a_compaction(destination: Destination) -> Non
     assert set(mine.filter(pa.compute.is_valid(mine["mine"]))["track_key"].to_pylist()) == set(
         marked["track_key"].to_pylist()
     )
+
+
+def test_columns_of_others_that_do_not_go_together_stay_apart(destination: Destination) -> None:
+    """Text here, numbers there, under one name; where rows are doubled, where not, and once more."""
+    before, (first, second, third, *_) = rows(destination), track_files.finished(destination.url)
+    for file, value in ((first, "x"), (second, 1), (third, 2.5)):
+        marked = pq.read_table(file.path, partitioning=None)
+        pq.write_table(marked.append_column("mine", pa.array([value] * marked.num_rows)), file.path)
+        copied = marked.slice(0, 1).set_column(marked.schema.get_field_index("term"), "term", pa.array([5], pa.int64()))
+        pq.write_table(copied.append_column("mine", pa.array([value])), f"{file.path[:-8]}-copied.parquet")
+    assert compaction.mend(destination, compaction.outranked(destination)) == 3
+    for _ in range(2):
+        compaction.compact(destination)
+        files = [Path(file.path) for file in track_files.finished(destination.url)]
+        mine = [Counter(pq.read_table(path, partitioning=None)["mine"].drop_null().to_pylist()) for path in files]
+        assert sorted(mine, key=len) == [{"x": ROWS_A_FILE}, {1.0: ROWS_A_FILE, 2.5: ROWS_A_FILE}]
+    names = [name for name in TRACKS.names if name != "term"]
+    assert rows(destination).select(names).equals(before.select(names))
 
 
 def test_a_run_that_lost_its_lock_commits_nothing(destination: Destination) -> None:

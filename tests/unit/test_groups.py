@@ -83,6 +83,46 @@ def test_facts_that_cannot_be_believed_are_one_line(place: Destination, text: st
     assert path.read_text() == text
 
 
+def test_a_group_that_is_made_anew_need_not_be_believed(place: Destination) -> None:
+    values = {"format": 2, "groups": {"genre": {"facts": FACTS, "hash": "0" * 16}, "tags": {"facts": {}, "hash": ""}}}
+    values["groups"]["tags"]["hash"] = groups.fingerprint({})
+    path = Path(place.join("_checkpoint", "groups.json"))
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(values))
+    with pytest.raises(DestinationError, match="made anew with --rescore genre"):
+        groups.read(place, ["tags"])
+    assert groups.read(place, ["genre"]) == {"tags": Group({})}
+    values["groups"]["read"] = {"facts": {}, "hash": "0"}
+    path.write_text(json.dumps(values))
+    with pytest.raises(DestinationError, match="Put back that file, or give another --out"):
+        groups.read(place, ["genre"])
+
+
+def left_by_a_run(place: Destination, stored: dict[str, Group]) -> None:
+    """Write what a run with these groups leaves: the file, its copy, and a mark."""
+    marks = Path(place.checkpoint(groups.write(place, stored)))
+    marks.mkdir()
+    (marks / "w_0.parquet").touch()
+
+
+def test_a_file_that_somebody_deleted_is_read_from_its_copies(place: Destination) -> None:
+    first = {"read": Group({}), "genre": Group(FACTS, {}, {"runtime": "openvino"})}
+    left_by_a_run(place, first)
+    left_by_a_run(place, first | {"genre": Group(FACTS), "tags": Group({"model": "t"})})
+    Path(place.join("_checkpoint", "groups.json")).unlink()
+    assert groups.read(place) == first | {"tags": Group({"model": "t"})}
+
+
+def test_copies_that_do_not_agree_are_one_line(place: Destination) -> None:
+    """After --rescore they tell of two ways in which the group was made."""
+    left_by_a_run(place, {"read": Group({}), "genre": Group(FACTS), "tags": Group({})})
+    left_by_a_run(place, {"read": Group({}), "genre": Group({**FACTS, "model": "sha256:2"}), "tags": Group({})})
+    Path(place.join("_checkpoint", "groups.json")).unlink()
+    with pytest.raises(DestinationError, match=r"do not agree about genre; nothing is lost.*--rescore genre"):
+        groups.read(place)
+    assert set(groups.read(place, ["genre"])) == {"read", "genre", "tags"}
+
+
 def test_a_destination_of_0_1_0_has_what_its_facts_say(place: Destination) -> None:
     write_old(place, "aa", OLD)
     found = groups.read(place)
@@ -125,7 +165,7 @@ def test_facts_of_0_1_0_that_are_garbage_are_one_line(place: Destination, text: 
         (
             {**FACTS, "windows": {"window_samples": 9}},
             {},
-            ['windows (there {"window_samples": 480}, now {"window_samples": 9})'],
+            ["windows.window_samples (there 480, now 9)"],
         ),
         ({**FACTS, "since": 1}, {}, []),
         ({name: value for name, value in FACTS.items() if name != "precision"}, {}, []),
@@ -148,6 +188,22 @@ def test_rows_of_others_facts_are_refused_in_words(place: Destination) -> None:
         groups.refuse(place, {"genre": ["model (there 'a', now 'b')", "precision (there fp32, now bf16)"], "tags": []})
     assert "genre_model (there 'a', now 'b'); precision (there fp32, now bf16); give the same" in refusal.value.message
     assert "--rescore genre to have those columns made anew, or another --out" in refusal.value.message
+
+
+def test_a_refusal_names_every_flag_that_it_takes(place: Destination) -> None:
+    """--max-windows is of both heads: whoever follows a line about one must not be told of the other next."""
+    different = {"genre": ["windows.max_windows (there 480, now 2)"], "tags": ["windows.max_windows (there 9, now 2)"]}
+    with pytest.raises(DestinationError, match="--rescore genre --rescore tags to have") as refusal:
+        groups.refuse(place, different, ["tags"])
+    assert "genre_windows.max_windows (there 480, now 2); give" in refusal.value.message
+    groups.refuse(place, different, ["tags", "genre"])
+
+
+def test_what_differs_is_one_short_line() -> None:
+    many = {"thresholds": {str(number): 0.5 for number in range(500)}}
+    (said,) = groups.differences(Group({"calibration": None}), {"calibration": many}, {})
+    assert said.startswith('calibration (there None, now {"thresholds": {"0": 0.5')
+    assert len(said) < 200
 
 
 def test_what_is_lacking_is_adopted_and_rows_of_before_are_known() -> None:

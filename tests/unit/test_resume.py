@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_row, write_tracks
+from tonearm.distributed.batch import legs
+from tonearm.errors import DestinationError
 from tonearm.library import manifest, resume, schema, stores
 from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
@@ -131,6 +133,14 @@ def test_the_row_that_counts_decides(place: Destination) -> None:
     assert {file.name: rows.tolist() for file, rows in found.items()} == {"a.parquet": [False, False]}
 
 
+@pytest.mark.parametrize("names", [["track_key"], ["track_key", "uri"]])
+def test_a_table_of_another_program_is_named(place: Destination, names: list[str]) -> None:
+    write_tracks(place.url, [ok(1)], name="a.parquet")
+    pq.write_table(pq.read_table(Path(place.tracks, "a.parquet"), columns=names), Path(place.tracks, "mine.parquet"))
+    with pytest.raises(DestinationError, match=r"mine\.parquet cannot be read \(it has no column status\)"):
+        resume.find(place, GROUPS)
+
+
 def test_the_todo_is_what_is_not_done_and_nothing_of_the_run_before(place: Destination) -> None:
     parts = listed_parts(Path(place.url), [(1, "/a"), (2, "/b"), (3, "/c")], [(4, "/d"), (5, "/e")], [(6, "/f")])
     fresh = resume.write_todo(place, parts, np.empty(0, np.int64))
@@ -152,7 +162,7 @@ def test_rows_are_carried_whole_with_the_columns_of_others(place: Destination, m
     pq.write_table(pq.read_table(path, partitioning=None).append_column("mine", [["x", "y"]]), path)
     found = resume.find(place, GROUPS).again(np.arange(1, 6), BOTH, retry_errors=False)
     parts = resume.write_again(place, found)
-    assert [(part.num_tracks, part.heads, part.is_again) for part in parts] == [(2, ("tags",), True)] * 2
+    assert [(part.num_tracks, part.heads, part.again) for part in parts] == [(2, ("tags",), 0)] * 2
     rows = pa.concat_tables([stores.read_table(part.url) for part in parts])
     assert rows.column_names == [*schema.MANIFEST.names, "old"]
     old = {row["track_key"]: row for row in rows["old"].to_pylist()}
@@ -160,6 +170,25 @@ def test_rows_are_carried_whole_with_the_columns_of_others(place: Destination, m
     stands = {row["track_key"]: row for row in pq.read_table(place.tracks, partitioning=None).to_pylist()}
     assert all(old[key][name] == stands[key][name] for key in old for name in schema.TRACKS.names)
     assert rows["track_key"].to_pylist() == [1, 2, 3, 4]
+
+
+def add_column(path: Path, values: Sequence[object], kind: pa.DataType) -> None:
+    """Do what another program does: rewrite a file with a column more."""
+    pq.write_table(pq.read_table(path, partitioning=None).append_column("mine", pa.array(values, kind)), path)
+
+
+def test_columns_of_others_that_do_not_go_together_are_carried_apart(place: Destination) -> None:
+    none: dict[str, Any] = {"tag_settings": None, "tag_model": None}
+    for number, name in enumerate(["a", "b", "c", "d"]):
+        write_tracks(place.url, [ok(2 * number, **none), ok(2 * number + 1, **none)], name=f"{name}.parquet")
+    add_column(Path(place.tracks, "a.parquet"), ["x", "y"], pa.string())
+    add_column(Path(place.tracks, "b.parquet"), [1, 2], pa.int64())
+    add_column(Path(place.tracks, "d.parquet"), [1.5, 2.5], pa.float64())
+    found = resume.find(place, GROUPS).again(np.arange(8), BOTH, retry_errors=False)
+    parts = resume.write_again(place, found)
+    carried = [[row["mine"] for row in stores.read_table(part.url)["old"].to_pylist()] for part in parts]
+    assert carried == [["x", "y", None, None], [1.0, 2.0, 1.5, 2.5]]
+    assert len(list(legs(parts, 100))) == 2, "a leg reads its parts as one table"
 
 
 def test_the_audit_counts_each_track_once_by_the_row_that_counts(place: Destination) -> None:

@@ -466,7 +466,7 @@ def test_a_destination_without_tracks_says_what_to_do(tmp_path: Path, layout: st
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     make_tracks(tmp_path, 10)
     (tmp_path / "tracks" / "torn.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(DestinationError, match=r"torn\.parquet.*delete that file"):
+    with pytest.raises(DestinationError, match=r"torn\.parquet.*move that file"):
         list(table.scan(str(tmp_path), ["uri"]))
 
 
@@ -475,7 +475,7 @@ def test_a_file_with_a_damaged_column_is_named(tmp_path: Path, column: str) -> N
     make_tracks(tmp_path, 10)
     write_tracks(tmp_path, [row(1)], name="torn.parquet")
     damage(tmp_path / "tracks" / "torn.parquet", column)
-    with pytest.raises(DestinationError, match=r"torn\.parquet cannot be read .*delete that file"):
+    with pytest.raises(DestinationError, match=r"torn\.parquet cannot be read .*move that file"):
         list(table.scan(str(tmp_path), ["uri", "status", "windows"], batch_rows=3))
 
 
@@ -484,7 +484,7 @@ def test_a_table_without_keys_is_named(tmp_path: Path, key: pa.Array | None) -> 
     make_tracks(tmp_path, 10)
     other = pa.table({"uri": ["/m/a.mp3"]} if key is None else {"track_key": key})
     pq.write_table(other, tmp_path / "tracks" / "other.parquet")
-    with pytest.raises(DestinationError, match=r"other\.parquet cannot be read .*delete that file"):
+    with pytest.raises(DestinationError, match=r"other\.parquet cannot be read .*move that file"):
         shown(tmp_path)
 
 

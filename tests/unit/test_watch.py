@@ -25,8 +25,8 @@ def test_legs_are_whole_parts_of_at_least_so_many_tracks() -> None:
 
 
 def test_a_leg_has_one_set_of_heads() -> None:
-    fresh, tags = [TodoPart("a", 1), TodoPart("b", 1)], TodoPart("c", 1, ("tags",), is_again=True)
-    both = TodoPart("d", 1, ("genre", "tags"), is_again=True)
+    fresh, tags = [TodoPart("a", 1), TodoPart("b", 1)], TodoPart("c", 1, ("tags",), again=0)
+    both = TodoPart("d", 1, ("genre", "tags"), again=1)
     assert list(legs([*fresh, tags, both], 100)) == [fresh, [tags], [both]]
 
 

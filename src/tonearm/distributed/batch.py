@@ -296,9 +296,9 @@ def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
 
     Ray Data keeps some 60 KB a block on the driver until an execution ends: one execution over a million tracks takes a
     gigabyte, one over a hundred million does not fit. A leg ends with its last block, so it is long beside the time
-    that its actors take to start and its last blocks take to drain. A leg has one set of heads.
+    that its actors take to start and its last blocks take to drain. A leg has one set of heads and one schema.
     """
-    for _, parts in itertools.groupby(todo, key=lambda part: (part.heads, part.is_again)):
+    for _, parts in itertools.groupby(todo, key=lambda part: (part.heads, part.again)):
         leg: list[TodoPart] = []
         for part in parts:
             leg.append(part)

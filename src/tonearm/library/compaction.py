@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
 from tonearm.library import finished_rows, stores, track_files
-from tonearm.library.resume import conformed, schema_of
+from tonearm.library.row_schemas import alike, to_schema
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
 from tonearm.library.track_files import COMPACTED, COMPACTION, PENDING_SUFFIX, TrackFile
 from tonearm.library.uris import shown
@@ -86,7 +86,9 @@ def compact(
     mend(destination, outranked(destination), check=check)
     done = Compacted()
     for inputs in steps(track_files.finished(destination.url), target_bytes=target_bytes, step_bytes=step_bytes):
-        done += _step(destination, inputs, target_bytes, progress, check)
+        for files, wanted in alike(destination, inputs):
+            if len(files) > 1:
+                done += _step(destination, files, wanted, target_bytes, progress, check)
     return done
 
 
@@ -126,8 +128,9 @@ def mend(
     inputs, kept = list(counting), {file.name: rows for file, rows in counting.items()}
     num_removed = 0
     for group in _groups(inputs, _limit(TARGET_BYTES, STEP_BYTES)):
-        num_removed += sum(int(np.count_nonzero(~kept[file.name])) for file in group)
-        _step(destination, group, TARGET_BYTES, None, check, kept)
+        for files, wanted in alike(destination, group):
+            num_removed += sum(int(np.count_nonzero(~kept[file.name])) for file in files)
+            _step(destination, files, wanted, TARGET_BYTES, None, check, kept)
     return num_removed
 
 
@@ -182,6 +185,7 @@ def recover(destination: Destination) -> None:
 def _step(
     destination: Destination,
     inputs: list[TrackFile],
+    wanted: pa.Schema,
     target_bytes: int,
     progress: Callable[[int, int], None] | None,
     check: Callable[[], None] = lambda: None,
@@ -203,7 +207,7 @@ def _step(
         with stores.writing(folder):
             if num_outputs:
                 said = (lambda num: progress(num, len(keys))) if progress else (lambda num: None)
-                _distribute(destination, inputs, edges, piles, said, counting)
+                _distribute(destination, inputs, wanted, edges, piles, said, counting)
         written = [
             _write_output(destination, f"{COMPACTED}{identity}-{number:05d}.parquet", pile)
             for number, pile in enumerate(piles)
@@ -224,18 +228,19 @@ def _step(
 def _distribute(
     destination: Destination,
     inputs: Sequence[TrackFile],
+    wanted: pa.Schema,
     edges: NDArray[np.int64],
     piles: Sequence[Path],
     progress: Callable[[int], None],
     counting: Mapping[str, NDArray[np.bool_]] | None,
 ) -> None:
     """Put each row on the pile whose range of keys it is in."""
-    wanted = schema_of(destination, inputs)
     writers = [pa.ipc.new_file(str(pile), wanted) for pile in piles]
     try:
         num_rows = 0
         rows = scan_tracks(destination, None, inputs, num_ahead=READERS)
-        for table in _gathered(conformed(_kept(file, each, counting), wanted) for file, each in rows):
+        kept = (to_schema(destination, file, _kept(file, table, counting), wanted) for file, table in rows)
+        for table in _gathered(kept):
             table = table.take(pc.sort_indices(table[KEY])).combine_chunks()
             places = np.searchsorted(table[KEY].to_numpy(), edges, side="left")
             bounds = [0, *places.tolist(), table.num_rows]

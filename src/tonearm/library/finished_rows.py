@@ -145,8 +145,8 @@ def unreadable(destination: str, error: Exception, file: TrackFile | None = None
     if is_damage(destination, error):
         which = file.path if file is not None else f"{destination}: a file of tracks/"
         return DestinationError(
-            f"{which} cannot be read ({reason}); delete that file and run `tonearm tag` again: its tracks will be "
-            "tagged anew"
+            f"{which} cannot be read ({reason}); move that file out of tracks/ and run `tonearm tag` again: its tracks "
+            "will be tagged anew"
         )
     return DestinationError(f"{shown(destination)}: tracks/ cannot be read ({reason}); see `tonearm doctor`")
 

@@ -17,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -31,6 +31,7 @@ from tonearm.library.uris import shown
 FORMAT = 2
 FILE = "groups.json"
 READ = "read"
+MAX_SAID = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +74,11 @@ def marks_name(groups: Mapping[str, Group]) -> str:
     return fingerprint({name: group.hash for name, group in groups.items()})
 
 
-def read(destination: Destination) -> dict[str, Group]:
+def read(destination: Destination, rescored: Collection[str] = ()) -> dict[str, Group]:
     """Return the groups that ``destination`` has; none where it holds no rows yet.
+
+    Args:
+        rescored: groups that are to be made anew: left out where their facts cannot be believed.
 
     Raises:
         DestinationError: facts that cannot be read, contradict each other, or are of a newer tonearm.
@@ -84,7 +88,11 @@ def read(destination: Destination) -> dict[str, Group]:
         try:
             text = stores.read_bytes(url)
         except FileNotFoundError:
-            return _read_old(destination)
+            return _read_old(destination, rescored)
+    return _parsed(destination, url, text, rescored)
+
+
+def _parsed(destination: Destination, url: str, text: bytes, rescored: Collection[str]) -> dict[str, Group]:
     try:
         values = json.loads(text)
         number = values["format"]
@@ -101,12 +109,14 @@ def read(destination: Destination) -> dict[str, Group]:
             f"{shown(destination.url)} has format {number}, and this tonearm knows formats up to {FORMAT}; install a "
             "newer tonearm, or give another --out"
         )
-    if wrong:
+    if not {*wrong} <= {*rescored}:
+        flags = " ".join(f"--rescore {name}" for name in wrong)
+        advice = f"have those columns made anew with {flags}" if READ not in wrong else "give another --out"
         raise DestinationError(
             f"{shown(url)} contradicts itself: the facts of {wrong[0]} are not those of its hash; its rows are as they "
-            f"were. Put back that file, or have the group made anew with --rescore {wrong[0]}"
+            f"were. Put back that file, or {advice}"
         )
-    return found
+    return {name: group for name, group in found.items() if name not in wrong}
 
 
 def write(destination: Destination, groups: Mapping[str, Group]) -> str:
@@ -131,11 +141,14 @@ def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any
         facts: those of the run; what is not settled yet is missing, and so is what the stored ones lack adopted.
         asked: what its person asked for by name.
     """
-    found = [
-        f"{name} (there {_said(stored.facts[name])}, now {_said(facts[name])})"
-        for name in sorted({*stored.facts} & {*facts} - {"precision"})
-        if _plain(stored.facts[name]) != _plain(facts[name])
-    ]
+    found = []
+    for name in sorted({*stored.facts} & {*facts} - {"precision"}):
+        there, now = _plain(stored.facts[name]), _plain(facts[name])
+        # Of windows and the like only what differs: their other numbers help nobody.
+        pairs = [(name, there, now)]
+        if isinstance(there, dict) and isinstance(now, dict):
+            pairs = [(f"{name}.{key}", there.get(key), now.get(key)) for key in sorted({*there, *now})]
+        found += [f"{what} (there {_said(old)}, now {_said(new)})" for what, old, new in pairs if old != new]
     for name, there in (("precision", stored.facts.get("precision")), ("runtime", stored.settled.get("runtime"))):
         now = asked.get(name)
         if now is not None and there is not None and now not in (there, stored.asked.get(name)):
@@ -155,22 +168,28 @@ def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, 
     return Group(both, {**asked, **stored.asked}, {**settled, **stored.settled}, stored.adopts, known)
 
 
-def refuse(destination: Destination, different: Mapping[str, list[str]]) -> None:
+def refuse(destination: Destination, different: Mapping[str, list[str]], rescored: Collection[str] = ()) -> None:
     """Refuse to mix rows of other facts.
 
+    Args:
+        different: by group how it differs.
+        rescored: groups that may.
+
     Raises:
-        DestinationError: ``different`` names a group and how it differs.
+        DestinationError: another one does.
     """
-    if not any(different.values()):
+    refused = {name: found for name, found in different.items() if found and name not in rescored}
+    if not refused:
         return
     # What only one head has is named with it; what both have alike is said once.
     said = [
-        f"{name}_{each}" if each.startswith(("model ", "windows ", "calibration ")) else each
-        for name, found in different.items()
+        f"{name}_{each}" if each.startswith(("model ", "windows.", "calibration")) else each
+        for name, found in refused.items()
         for each in found
     ]
     words = "; ".join(dict.fromkeys(said))
-    names = " ".join(f"--rescore {name}" for name, each in different.items() if each)
+    # With those that were asked for: whoever gave one flag needs both.
+    names = " ".join(f"--rescore {name}" for name, found in different.items() if found)
     raise DestinationError(
         f"{shown(destination.url)} holds tracks tagged with other settings: {words}; give the same settings to add to "
         f"it, {names} to have those columns made anew, or another --out"
@@ -192,11 +211,16 @@ def _plain(value: Any) -> Any:
 
 
 def _said(value: Any) -> str:
-    return json.dumps(value, default=str) if isinstance(value, Mapping) else repr(value)
+    text = json.dumps(value, default=str) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= MAX_SAID else f"{text[:MAX_SAID]}…"
 
 
-def _read_old(destination: Destination) -> dict[str, Group]:
-    """Return the groups of a destination of 0.1.0: what its one set of facts says, for rows that do not say."""
+def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, Group]:
+    """Return the groups of a destination without ``groups.json``.
+
+    One of 0.1.0 has what its one set of facts says, for rows that do not say; one where somebody has deleted that file
+    has what the copies say that ``write`` has left.
+    """
     with stores.reading(destination.url):
         filesystem, folder = stores.arrow_filesystem(destination.join("_checkpoint"))
         entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
@@ -206,6 +230,9 @@ def _read_old(destination: Destination) -> dict[str, Group]:
             name = posixpath.basename(entry.path)
             if entry.type == FileType.Directory and f"{name}.json" in names and _has_marks(filesystem, entry.path):
                 found[name] = _old_facts(destination, name)
+    copies = [name for name, facts in found.items() if "format" in facts]
+    if copies:
+        return _from_copies(destination, sorted(copies), rescored)
     if not found:
         return {}
     if len({fingerprint(facts) for facts in found.values()}) > 1:
@@ -215,6 +242,24 @@ def _read_old(destination: Destination) -> dict[str, Group]:
             "what you need, and tag into another --out"
         )
     return _from_old(next(iter(found.values())))
+
+
+def _from_copies(destination: Destination, copies: Sequence[str], rescored: Collection[str]) -> dict[str, Group]:
+    """Return all groups that ``copies`` name, each run's being those of the runs before and its own."""
+    both: dict[str, Group] = {}
+    for name in copies:
+        url = destination.join("_checkpoint", f"{name}.json")
+        for group, there in _parsed(destination, url, stores.read_bytes(url), rescored).items():
+            other = both.setdefault(group, there)
+            if other.hash in there.hashes:
+                both[group] = there if len(there.settled) >= len(other.settled) else other
+            elif there.hash not in other.hashes and group not in rescored:
+                raise DestinationError(
+                    f"{shown(_url(destination))} is gone, and its copies {'.json, '.join(copies)}.json do not agree "
+                    f"about {group}; nothing is lost. Copy the latest of them to {FILE}, or have those columns made "
+                    f"anew with --rescore {group}"
+                )
+    return both
 
 
 def _has_marks(filesystem: FileSystem, folder: str) -> bool:

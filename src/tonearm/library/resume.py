@@ -12,7 +12,6 @@ import posixpath
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tonearm.library import finished_rows, schema, stores
+from tonearm.library import finished_rows, row_schemas, schema, stores
 from tonearm.library.failures import READ_CODES
 from tonearm.library.groups import Group
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
@@ -87,13 +86,13 @@ class TodoPart:
 
     Attributes:
         heads: those that are to score them; none named for all of the run.
-        is_again: whether each has a row already, in the column ``old``.
+        again: where each has a row already, in the column ``old``: a number of the parts in which that has one type.
     """
 
     url: str
     num_tracks: int
     heads: tuple[str, ...] = ()
-    is_again: bool = False
+    again: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +221,7 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
     codes = _Codes()
 
     def reduce(table: pa.Table) -> dict[str, NDArray[Any]]:
-        table = conformed(table, AUDITED_SCHEMA)
+        table = row_schemas.conformed(table, AUDITED_SCHEMA)
         good = pc.equal(table["status"], "ok").to_numpy()
         duration_s = pc.fill_null(table["duration_s"], 0.0).to_numpy()
         coverage = pc.fill_null(table["coverage"], 0.0).to_numpy()
@@ -314,52 +313,30 @@ def write_again(destination: Destination, again: Sequence[Again]) -> list[TodoPa
     The caller has written the others first: ``write_todo`` clears the folder.
     """
     todo: list[TodoPart] = []
-    for number, each in enumerate(again):
-        if not each.num_tracks:
-            continue
-        old = schema_of(destination, list(each.rows))
-        for rows in _gathered(destination, each, old):
+    groups = [(each, *group) for each in again for group in row_schemas.alike(destination, list(each.rows))]
+    for number, (each, files, old) in enumerate(groups):
+        for rows in _gathered(destination, each, files, old):
             url = posixpath.join(_todo(destination), f"again-{number}-{len(todo):05d}.parquet")
             carried = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=list(old))
             columns = [rows[name] for name in schema.MANIFEST.names]
             fields = [*schema.MANIFEST, pa.field(OLD, carried.type)]
             stores.write_table(url, pa.Table.from_arrays([*columns, carried], schema=pa.schema(fields)))
-            todo.append(TodoPart(url, rows.num_rows, each.heads, is_again=True))
+            todo.append(TodoPart(url, rows.num_rows, each.heads, again=number))
     return todo
 
 
-def _gathered(destination: Destination, again: Again, wanted: pa.Schema) -> Iterator[pa.Table]:
+def _gathered(
+    destination: Destination, again: Again, files: Sequence[TrackFile], wanted: pa.Schema
+) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
-    for file, table in scan_tracks(destination, None, list(again.rows), num_ahead=READERS):
-        held.append(conformed(table.filter(pa.array(again.rows[file])), wanted))
+    for file, table in scan_tracks(destination, None, files, num_ahead=READERS):
+        held.append(row_schemas.to_schema(destination, file, table.filter(pa.array(again.rows[file])), wanted))
         while sum(map(len, held)) >= CARRIED_ROWS:
             rows = pa.concat_tables(held)
             yield rows.slice(0, CARRIED_ROWS)
             held = [rows.slice(CARRIED_ROWS)]
     if any(map(len, held)):
         yield pa.concat_tables(held)
-
-
-def schema_of(destination: Destination, files: Sequence[TrackFile]) -> pa.Schema:
-    """Return ``schema.TRACKS`` and after it the columns of ``files`` that tonearm knows nothing of."""
-    filesystem, _ = stores.arrow_filesystem(destination.tracks)
-
-    def unknown(file: TrackFile) -> list[pa.Field]:
-        fields = pq.read_schema(file.path, filesystem=filesystem)
-        return [field for field in fields if field.name not in schema.TRACKS.names]
-
-    with ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool:
-        others = [pa.schema(fields) for fields in pool.map(unknown, files) if fields]
-    return pa.unify_schemas([schema.TRACKS, *others], promote_options="permissive")
-
-
-def conformed(table: pa.Table, wanted: pa.Schema) -> pa.Table:
-    """Return the rows in another schema; a column that they lack is null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in wanted
-    ]
-    return pa.Table.from_arrays(columns, schema=wanted)
 
 
 def _todo(destination: Destination) -> str:

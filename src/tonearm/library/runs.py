@@ -112,8 +112,8 @@ def scan_tracks(
             ) from None
         except (pa.ArrowInvalid, OSError) as error:
             raise DestinationError(
-                f"{file.path} cannot be read ({error}); delete that file and run `tonearm tag` again: its tracks will "
-                "be tagged anew"
+                f"{file.path} cannot be read ({error}); move that file out of tracks/ and run `tonearm tag` again: its "
+                "tracks will be tagged anew"
             ) from None
 
     wanted = track_files.finished(destination.url) if files is None else files

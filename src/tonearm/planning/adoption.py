@@ -37,16 +37,16 @@ def adopt(
         UsageError: no such group to rescore.
         DestinationError: rows there were made with other settings, or its facts cannot be read.
     """
-    stored = groups.read(destination)
     unknown = sorted({*rescore} - {*plan.heads})
     if unknown:
         raise UsageError(f"got --rescore {unknown[0]}, expected one of the groups of this run: {', '.join(plan.heads)}")
+    stored = groups.read(destination, rescore)
     plan = _pinned(plan, stored, max_windows)
     asked, different = _asked(plan), {}
     for head in plan.heads:
         if head in stored and (found := groups.differences(stored[head], plan.facts()[head], asked[head])):
             different[head] = found
-    groups.refuse(destination, {head: found for head, found in different.items() if head not in rescore})
+    groups.refuse(destination, different, rescore)
     adopted = {name: group for name, group in stored.items() if name not in different}
     heads = {head: _adopted(each, adopted.get(head)) for head, each in plan.heads.items()}
     return dataclasses.replace(plan, heads=heads), adopted
