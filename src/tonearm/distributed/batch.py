@@ -18,7 +18,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ class Outcome:
     fetch_concurrency: int = 1
 
 
-def run_facts(run: _Run) -> RunFacts:
+def run_facts(run: Run) -> RunFacts:
     """Return what every row says about the run that makes it."""
     hashes = {name: group.hash for name, group in run.groups.items()}
     return RunFacts(run.run_id, __version__, **model_columns(run.plan.heads), term=run.term, settings=hashes)
@@ -122,12 +122,12 @@ def tag_library(
     ):
         compaction.recover(destination)
         plan, held = adoption.adopt(destination, plan, settings.max_windows, rescore)
-        run = _Run(run_id, hold, destination, settings, plan, held, stages)
+        run = Run(run_id, hold, destination, settings, plan, held, stages)
         return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class Run:
     """What one run is: all that its parts share.
 
     ``groups`` are those of the destination, the run's own as far as they are settled; ``term`` is what its rows say,
@@ -145,7 +145,7 @@ class _Run:
 
 
 def _tag(
-    run: _Run,
+    run: Run,
     sources: Sequence[str],
     watcher: Watcher,
     started: datetime.datetime,
@@ -233,7 +233,7 @@ def _check_runtime(models: ModelSettings) -> None:
     choose(models.runtime, models.precision, None)
 
 
-def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Run, cluster.Layout, Any, int]:
+def _execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, cluster.Layout, Any, int]:
     """Do what is left to do; return the run as it was settled, the layout, the counts and the bytes spilled."""
     settings, place = run.settings, run.destination.url
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
@@ -246,8 +246,6 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Ru
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
         plan = settled(run.plan, layout)
-        run = dataclasses.replace(run, plan=plan, groups=adoption.settled(plan, run.groups))
-        marks = groups.write(run.destination, run.groups)
         forms = shipped_forms(plan, layout)
         verdict = Verdict(tally)
         guards: list[Guard] = [ClusterGuard(verdict, layout, settings.cluster.shrunk_timeout_s)]
@@ -258,14 +256,43 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Ru
         def stop(failure: Stopped) -> None:
             verdict.fail(failure, wake=True)
 
+        def execute(run: Run, leg: Sequence[TodoPart], marks: str) -> None:
+            _execute_leg(run, leg, layout, per_block, tally, forms, marks)
+
+        per_leg = per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)
         with failing(place, verdict), watching(tally, watcher, guards, head), run.hold.on_lost(stop):
-            for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
-                run.hold.check()
-                _execute_leg(run, leg, layout, per_block, tally, forms, marks)
+            run = execute_legs(run, plan, todo, per_leg, execute)
         counts = ray.get(tally.read.remote())
-        run = dataclasses.replace(run, groups=adoption.noted(run.groups, counts.facts))
-        groups.write(run.destination, run.groups)
-        return run, layout, counts, cluster.spilled_bytes() - before
+        return note_runtimes(run, counts.facts), layout, counts, cluster.spilled_bytes() - before
+
+
+def execute_legs(
+    run: Run,
+    plan: TagPlan,
+    todo: Sequence[TodoPart],
+    per_leg: int,
+    execute: Callable[[Run, Sequence[TodoPart], str], None],
+) -> Run:
+    """Write down what is settled, then do what is left to do; return the run as it was settled.
+
+    Args:
+        plan: settled.
+        per_leg: tracks of one leg; see ``legs``.
+        execute: does one leg, with its marks in the folder of the given name; called only while the lock is the run's.
+    """
+    run = dataclasses.replace(run, plan=plan, groups=adoption.settled(plan, run.groups))
+    marks = groups.write(run.destination, run.groups)
+    for leg in legs(todo, per_leg):
+        run.hold.check()
+        execute(run, leg, marks)
+    return run
+
+
+def note_runtimes(run: Run, described: Mapping[str, Mapping[str, str]]) -> Run:
+    """Write down the runtimes that the workers had; return the run with them."""
+    run = dataclasses.replace(run, groups=adoption.noted(run.groups, described))
+    groups.write(run.destination, run.groups)
+    return run
 
 
 def shipped_forms(plan: TagPlan, layout: cluster.Layout) -> dict[str, Any]:
@@ -310,7 +337,7 @@ def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
 
 
 def _execute_leg(
-    run: _Run,
+    run: Run,
     leg: Sequence[TodoPart],
     layout: cluster.Layout,
     per_block: int,
