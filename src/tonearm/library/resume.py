@@ -10,8 +10,9 @@ import dataclasses
 import io
 import posixpath
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -285,24 +286,35 @@ def _has(settings: pa.ChunkedArray, had: NDArray[np.bool_], group: Group | None)
     return named
 
 
-def write_todo(destination: Destination, parts: Sequence[str], done: NDArray[np.int64]) -> list[TodoPart]:
+def write_todo(
+    destination: Destination,
+    parts: Sequence[str],
+    done: NDArray[np.int64],
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> list[TodoPart]:
     """Return the manifest rows whose key is not in ``done``: the manifest's own parts where nothing is done.
 
     Args:
         parts: the manifest's Parquet files.
         done: sorted keys.
+        check: called before what earlier runs had to do is removed; raises where the lock is another's.
+
+    Raises:
+        DestinationError: a part that cannot be read, or no space.
     """
-    folder = _clear(destination)
+    folder = _clear(destination, check)
     todo = []
     for number, part in enumerate(parts):
-        if not len(done):
-            num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
-            todo.append(TodoPart(part, num_tracks))
-            continue
-        table = stores.read_table(part)
+        with stores.reading(part):
+            if not len(done):
+                num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
+                todo.append(TodoPart(part, num_tracks))
+                continue
+            table = stores.read_table(part)
         table = table.filter(pa.array(~among(table[KEY].to_numpy(), done)))
         if table.num_rows:
-            url = posixpath.join(folder, f"part-{number:05d}.parquet")
+            url = posixpath.join(folder, _new_name(f"part-{number:05d}"))
             stores.write_table(url, table)
             todo.append(TodoPart(url, table.num_rows))
     return todo
@@ -319,7 +331,7 @@ def write_again(destination: Destination, again: Sequence[Again]) -> list[TodoPa
             continue
         old = schema_of(destination, list(each.rows))
         for rows in _gathered(destination, each, old):
-            url = posixpath.join(_todo(destination), f"again-{number}-{len(todo):05d}.parquet")
+            url = posixpath.join(_todo(destination), _new_name(f"again-{number}-{len(todo):05d}"))
             carried = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=list(old))
             columns = [rows[name] for name in schema.MANIFEST.names]
             fields = [*schema.MANIFEST, pa.field(OLD, carried.type)]
@@ -348,7 +360,10 @@ def schema_of(destination: Destination, files: Sequence[TrackFile]) -> pa.Schema
         fields = pq.read_schema(file.path, filesystem=filesystem)
         return [field for field in fields if field.name not in schema.TRACKS.names]
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool:
+    with (
+        finished_rows.reading(destination.url),
+        ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool,
+    ):
         others = [pa.schema(fields) for fields in pool.map(unknown, files) if fields]
     return pa.unify_schemas([schema.TRACKS, *others], promote_options="permissive")
 
@@ -366,8 +381,16 @@ def _todo(destination: Destination) -> str:
     return destination.join("_checkpoint", "todo")
 
 
-def _clear(destination: Destination) -> str:
+def _new_name(name: str) -> str:
+    # No other run's, so that what one that was displaced still writes is never taken for this run's work.
+    return f"{name}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def _clear(destination: Destination, check: Callable[[], None]) -> str:
     folder = _todo(destination)
-    for name in stores.list_files(folder):
+    with stores.reading(folder):
+        names = stores.list_files(folder)
+    check()  # what is there now is of runs before this one
+    for name in names:
         stores.delete(posixpath.join(folder, name))
     return folder
