@@ -120,7 +120,7 @@ def tag_library(
         lock.held(destination, waiting=watcher.waiting) as hold,
         Recorder(destination, run_id, started, watcher, hold) as recorder,
     ):
-        compaction.recover(destination)
+        compaction.recover(destination, check=hold.check)
         plan, held = adoption.adopt(destination, plan, settings.max_windows, rescore)
         run = Run(run_id, hold, destination, settings, plan, held, stages)
         return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
@@ -178,7 +178,8 @@ def _tag(
             plan=prepared(run.plan, run.settings, manifest.read_tracks(listed), watcher),
         )
         watcher.starting(len(keys), num_done)
-        todo = resume.write_todo(destination, listed.parts, standing) + resume.write_again(destination, again)
+        todo = resume.write_todo(destination, listed.parts, standing, check=run.hold.check)
+        todo += resume.write_again(destination, again)
         run, layout, counts, spilled_bytes = _execute(run, todo, watcher)
         found = resume.find(destination, run.groups)
     run.hold.check()
