@@ -7,23 +7,20 @@ seen in any row.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tests.simulation.store import SimulatedFileSystem, Store
 from tests.simulation.world import World
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo
 from tonearm.distributed import batch
-from tonearm.errors import FetchError, ScoreError, Stopped, TrackError
+from tonearm.errors import Stopped, TrackError
 from tonearm.library import compaction, lock, manifest, schema, stores
 from tonearm.library.resume import OLD, TodoPart
 from tonearm.library.runs import KEY, Destination
@@ -39,7 +36,9 @@ NOTHING = np.empty(0, np.float32)
 planned = functools.cache(adoption.planned)
 
 
-def settings(heads: Sequence[str], *, max_windows: int | None = None, limit: int | None = None, **models: Any) -> TagSettings:
+def settings(
+    heads: Sequence[str], *, max_windows: int | None = None, limit: int | None = None, **models: Any
+) -> TagSettings:
     """Return what a run is asked for: the demo's models for ``heads``."""
     both = demo.models()
     named = {"genre_model": both["genre_model"], "tag_model": both["tag_model"]}
@@ -89,12 +88,18 @@ class Workers:
         lost: list[Stopped] = []
         plan = batch.settled(run.plan, _Layout(1.0 if process.host.has_gpu else 0.0))
         with run.hold.on_lost(lost.append):
-            run = batch.execute_legs(run, plan, todo, 4, functools.partial(self._leg, lost))
+            run = batch.execute_legs(run, plan, todo, 4, functools.partial(self._try_leg, lost))
             if lost:
                 raise lost[0]
         runtime = "torch" if process.host.has_gpu else "openvino"
         described = {head: {"runtime": runtime} for head in plan.heads}
         return batch.note_runtimes(run, described), None, None, 0
+
+    def _try_leg(self, *args: Any) -> None:
+        try:
+            self._leg(*args)
+        except OSError as error:  # see ``watch.failing``
+            raise Stopped(f"the run broke off: {error}") from None
 
     def _leg(self, lost: list[Stopped], run: batch.Run, leg: Sequence[TodoPart], marks: str) -> None:
         folder = run.destination.checkpoint(marks)
@@ -120,13 +125,10 @@ class Workers:
 
     def _write(self, run: batch.Run, folder: str, name: str, table: pa.Table) -> None:
         pending, mark = f"{folder}/{name}.pending.parquet", f"{folder}/{name}.parquet"
-        try:
-            self._do(lambda: stores.write_table(pending, table.select([KEY])))
-            self.spec.writes(table, f"{name}-0.parquet")
-            self._do(lambda: stores.write_table(run.destination.join("tracks", f"{name}-0.parquet"), table))
-            self._do(lambda: self._commit(run, pending, mark, table))
-        except OSError as error:
-            raise Stopped(f"the run broke off: {error}") from None
+        self._do(lambda: stores.write_table(pending, table.select([KEY])))
+        self.spec.writes(table, f"{name}-0.parquet")
+        self._do(lambda: stores.write_table(run.destination.join("tracks", f"{name}-0.parquet"), table))
+        self._do(lambda: self._commit(run, pending, mark, table))
 
     def _commit(self, run: batch.Run, pending: str, mark: str, table: pa.Table) -> None:
         has_mark, has_pending = self.filesystem.exists(mark), self.filesystem.exists(pending)
@@ -198,9 +200,7 @@ class Tag:
         """Do it."""
         wanted = settings(self.heads, limit=self.limit, max_windows=self.max_windows, precision=self.precision)
         rescore = [head for head in self.rescore if head in self.heads]
-        return batch.tag_library(
-            self.sources, out, wanted, Watcher(), retry_errors=self.retry_errors, rescore=rescore
-        )
+        return batch.tag_library(self.sources, out, wanted, Watcher(), retry_errors=self.retry_errors, rescore=rescore)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,4 +226,4 @@ class Prune:
         """Do it."""
         destination = Destination.of(out)
         with lock.held(destination) as hold:
-            manifest.prune(destination.manifest, [self.source], check=hold.check)
+            manifest.prune(destination.manifest, [self.source], term=hold.term, check=hold.check)

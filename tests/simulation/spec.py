@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.simulation.store import Store
-from tests.simulation.world import Process, Violation, World
+from tests.simulation.world import Violation, World
 from tonearm.errors import FetchError, ScoreError, TrackError
 from tonearm.library.runs import KEY
 
@@ -61,7 +61,7 @@ class Spec:
         self.kept: dict[int, str] = {}  # what a column that tonearm does not know says
         self.num_reads = self.num_complete = self.num_displaced = 0
         self.ended: dict[str, int] = {}
-        self._commits: dict[str, tuple[Process, Any, pa.Table]] = {}
+        self._commits: dict[str, tuple[Any, pa.Table]] = {}
         store.listeners.append(self._changed)
 
     # What lands
@@ -71,8 +71,8 @@ class Spec:
         if data is None or name == path:
             return
         if path in self._commits:
-            process, run, table = self._commits.pop(path)
-            if not self._is_displaced(run.hold.term):
+            run, table = self._commits.pop(path)
+            if not self.is_displaced(run.hold.term):
                 self._commit(table)
         elif name.startswith("manifest/_manifest") and name.endswith(".json"):
             self._list(json.loads(data))
@@ -85,7 +85,7 @@ class Spec:
             values = json.loads(data)
             self.beats.setdefault(values["token"], []).append(self.world.now)
 
-    def _is_displaced(self, term: int, when: float | None = None) -> bool:
+    def is_displaced(self, term: int, when: float | None = None) -> bool:
         when = self.world.now if when is None else when
         return any(other > term and since < when for other, since in self.claims.items())
 
@@ -126,7 +126,7 @@ class Spec:
 
     def commits(self, path: str, run: Any, table: pa.Table) -> None:
         """Note rows that count as soon as the mark at ``path`` is there."""
-        self._commits[path] = (self.world.process, run, table)
+        self._commits[path] = (run, table)
 
     def failures(self, run_id: str) -> dict[int, TrackError]:
         """Return which tracks fail in a run, by key."""
@@ -142,7 +142,7 @@ class Spec:
 
     def completed(self, keys: Iterable[int], term: int, checked: float) -> None:
         """Note that a run says that all ``keys`` have their row; it last looked at its lock at ``checked``."""
-        if self._is_displaced(term, checked):
+        if self.is_displaced(term, checked):
             raise Violation(f"{self.world.process.name} of term {term} says complete although another has taken over")
         self.num_complete += 1
         for key in keys:
@@ -190,8 +190,8 @@ class Spec:
             if rank < committed:
                 raise Violation(f"track {key} is shown as of {rank}, and {committed} was committed at {when:.2f} s")
             shown = {head for head, column in GROUPS.items() if row[column]}
-            if row["status"] == "ok" and (lost := has - shown) or (row["status"] == "error" and has):
-                raise Violation(f"track {key} has lost {sorted(lost or has)}, which it had at {when:.2f} s")
+            if lost := has - (shown if row["status"] == "ok" else set()):
+                raise Violation(f"track {key} has lost {sorted(lost)}, which it had at {when:.2f} s")
         for head, column in GROUPS.items():
             value = row["genre"] if head == "genre" else row["tags"][0]["label"] if row["tags"] else None
             if row["status"] != "ok" or not row[column]:

@@ -57,7 +57,9 @@ class Store:
         found = self.objects[path]
         return {"name": path, "size": len(found.data), "type": "file", "etag": f"v{found.version}"}
 
-    def do(self, what: str, effect: Callable[[], T], *, is_write: bool = False, first: Callable[[], None] | None = None) -> T:
+    def do(
+        self, what: str, effect: Callable[[], T], *, is_write: bool = False, first: Callable[[], None] | None = None
+    ) -> T:
         """Have the store do ``effect`` for the process that runs, some time from now, and return what comes of it.
 
         Args:
@@ -183,7 +185,9 @@ class SimulatedFileSystem(AbstractFileSystem):
         entries = self.store.do(f"lists {path}", listed)
         return entries if detail else [entry["name"] for entry in entries]
 
-    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any) -> Any:
+    def find(
+        self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
+    ) -> Any:
         """Return what is below a folder, by one request as of S3."""
         path = self._strip_protocol(path)
 

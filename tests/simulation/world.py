@@ -80,6 +80,7 @@ class Process:
         self.num_faults = 0
         self.threads: list[Actor] = []
         self.term: int | None = None
+        self.looked = 0.0  # when it began to look at its lock for the last time
 
     def stepped(self) -> bool:
         """Count a step; return whether the process is suspended by it."""
@@ -203,7 +204,9 @@ class World:
     def here(self) -> Actor:
         """Return the thread that runs."""
         if self.current is None or threading.current_thread() is not self.current.thread:
-            raise RuntimeError(f"a step on {threading.current_thread().name}, which is none of the simulation's threads")
+            raise RuntimeError(
+                f"a step on {threading.current_thread().name}, which is none of the simulation's threads"
+            )
         return self.current
 
     @property
