@@ -317,13 +317,62 @@ def test_what_another_has_taken_over_is_not_committed(destination: Destination) 
 
     def check() -> None:
         calls.append(len(track_files.read_compactions(destination.url).pending))
-        raise Stopped("another run has taken over")
+        if calls[-1]:
+            raise Stopped("another run has taken over")
 
     with pytest.raises(Stopped):
         compaction.compact(destination, target_bytes=200_000, check=check)
-    assert calls == [1], "asked when all is written but the commit"
+    assert calls == [0, 0, 1], "asked before what is left over is removed, and when all is written but the commit"
     assert len(track_files.finished(destination.url)) == NUM_FILES, "the inputs count"
     assert rows(destination).equals(before)
+
+
+def test_who_was_displaced_while_it_wrote_its_commit_deletes_nothing(destination: Destination) -> None:
+    """The one that took over has undone the step, or completes it."""
+    folder = Path(destination.join("_checkpoint", "compaction"))
+
+    def check() -> None:
+        if list(folder.glob("*.json")):
+            raise Stopped("another run has taken over")
+
+    before, inputs = rows(destination), set(Path(destination.tracks).iterdir())
+    with pytest.raises(Stopped):
+        compaction.compact(destination, target_bytes=200_000, check=check)
+    assert inputs < set(Path(destination.tracks).iterdir())
+    assert rows(destination).equals(before)
+    compaction.recover(destination)
+    assert not inputs & set(Path(destination.tracks).iterdir()), "completed by the next"
+    assert rows(destination).equals(before)
+
+
+def test_recovery_touches_nothing_once_another_has_taken_over(destination: Destination) -> None:
+    """What it took for left over may be what that one is writing."""
+    marks = Path(destination.join("_checkpoint", "0a"))
+    marks.mkdir()
+    marks.with_suffix(".json").write_text("{}")
+    (marks / "w-r_000000.pending.parquet").touch()
+    folder = Path(destination.join("_checkpoint", "compaction"))
+    folder.mkdir()
+    (folder / "aa.pending").touch()
+    before = sorted(Path(destination.url).rglob("*"))
+
+    def check() -> None:
+        raise Stopped("another run has taken over")
+
+    with pytest.raises(Stopped):
+        compaction.recover(destination, check=check)
+    assert sorted(Path(destination.url).rglob("*")) == before
+
+
+def test_a_store_that_fails_while_it_is_compacted_is_one_line(
+    destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(url: str) -> list[str]:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(stores, "list_files", fail)
+    with pytest.raises(DestinationError, match="cannot be read"):
+        compaction.compact(destination)
 
 
 def test_a_commit_names_what_it_replaces_and_by_what(destination: Destination, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -653,6 +653,16 @@ def test_of_many_processes_one_holds(place: Destination) -> None:
     assert all(process.returncode == 0 for process in processes)
 
 
+def test_who_was_displaced_is_stopped_whatever_it_stumbles_over(place: Destination) -> None:
+    """Files that are gone and facts that are others are the successor's doing."""
+    with pytest.raises(Stopped, match="has taken over"), lock.held(place):
+        successor = dataclasses.replace(Holder.of_this_process(ELSEWHERE), term=2)
+        stores.create_bytes(lock_file.claim_url(lock.lock_url(place), 2), lock_file.to_json(successor).encode())
+        raise DestinationError("tracks/ changed while it was read")
+    with pytest.raises(DestinationError, match="tracks/ changed"), lock.held_at(f"{place.url}/other.json", place.url):
+        raise DestinationError("tracks/ changed while it was read")
+
+
 def test_a_store_that_ignores_preconditions(memory: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several create the claim; the run says so, waits, and at most one holds at a time."""
 

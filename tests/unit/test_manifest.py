@@ -95,7 +95,7 @@ def test_the_marker_is_text_for_people_too_and_can_be_moved_with_its_parts(tmp_p
     made = manifest.write_manifest([str(library)], str(tmp_path / "out"), limit=2)
     text = (tmp_path / "out" / manifest.MARKER).read_text()
     assert text.startswith('{\n "format": 2,\n "num_tracks": 2,\n "num_bytes": 2,\n "skipped": {')
-    top = {"format", "num_tracks", "num_bytes", "skipped", "parts", "digest", "listings", "shared_keys"}
+    top = {"format", "num_tracks", "num_bytes", "skipped", "parts", "digest", "listings", "shared_keys", "term"}
     assert set(json.loads(text)) == top
     assert json.loads(text)["parts"] == [Path(made.parts[0]).name]
     (tmp_path / "out").rename(tmp_path / "moved")

@@ -71,7 +71,8 @@ class Library:
             assert pq.read_schema(part).equals(MANIFEST, check_metadata=True)
         marker = manifest_marker.read(self.out)
         assert marker is not None
-        assert {path.name for path in Path(self.out).iterdir()} == {manifest.MARKER, *marker.files}, "nothing left over"
+        markers = {manifest.MARKER, *manifest_marker.of_terms(self.out)[-1:]}
+        assert {path.name for path in Path(self.out).iterdir()} == {*markers, *marker.files}, "nothing left over"
         for each in marker.listings:
             own, covered = (
                 [(uri, name[-16:]) for name in names for uri in pq.read_table(f"{self.out}/{name}")["uri"].to_pylist()]
@@ -685,6 +686,55 @@ def test_a_listing_of_a_displaced_run_does_not_take_the_place_of_a_later_ones(
         library.tag("b", term=1)
     library.tag("a", term=2)
     assert library.names() == {"a/1.mp3"}
+
+
+def test_a_marker_that_a_displaced_run_had_under_way_hides_nothing_when_it_lands(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is suspended between its last look at the lock and its write, or a store that is slow."""
+    library.make("a/1.mp3")
+    late: list[tuple[str, str]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "write_text", lambda url, text: late.append((url, text)))
+        library.tag("a", term=1)
+    library.make("a/2.mp3")
+    library.tag("a", term=2)
+    for url, text in late:
+        stores.write_text(url, text)
+    assert {Path(uri).name for uri in (ref.uri for ref in manifest.read_tracks(library.out))} == {"1.mp3", "2.mp3"}
+    library.tag("a", term=3)
+    assert library.names() == {"a/1.mp3", "a/2.mp3"}, "the next run clears it away"
+
+
+def test_who_was_displaced_while_it_wrote_its_marker_removes_nothing(library: Library) -> None:
+    """The one that took over goes on from the marker before, whose files it needs."""
+    library.make("a/1.mp3")
+    library.tag("a", term=1)
+    before = set(Path(library.out).glob("*.parquet"))
+    looks: list[int] = []
+
+    def check() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            raise Stopped("another run has taken over")
+
+    library.make("a/2.mp3")
+    with pytest.raises(Stopped):
+        manifest.write_manifest([library.path("a")], library.out, term=2, check=check)
+    assert before < set(Path(library.out).glob("*.parquet"))
+    library.tag("a", term=3)
+    assert library.names() == {"a/1.mp3", "a/2.mp3"}
+
+
+def test_a_lock_that_counts_from_one_again_hides_no_listing(library: Library) -> None:
+    """Where somebody has deleted its claims."""
+    library.make("a/1.mp3")
+    library.tag("a", term=7)
+    marker = manifest_marker.read(library.out)
+    assert marker is not None and marker.term == 7
+    library.make("a/2.mp3")
+    library.tag("a", term=1)
+    assert library.names() == {"a/1.mp3", "a/2.mp3"}
 
 
 def test_what_another_run_lists_meanwhile_stays(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

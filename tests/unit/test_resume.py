@@ -14,7 +14,7 @@ import pytest
 
 from tests.tables import make_row, write_tracks
 from tonearm.distributed.batch import legs
-from tonearm.errors import DestinationError
+from tonearm.errors import DestinationError, Stopped
 from tonearm.library import manifest, resume, schema, stores
 from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
@@ -150,8 +150,39 @@ def test_the_todo_is_what_is_not_done_and_nothing_of_the_run_before(place: Desti
     assert [stores.read_table(part.url)["uri"].to_pylist() for part in todo] == [["/a", "/c"], ["/f"]]
     resume.write_todo(place, parts, np.array([1, 2, 3, 4, 5]))
     folder = Path(place.join("_checkpoint", "todo"))
-    assert [path.name for path in folder.iterdir()] == ["part-00002.parquet"]
+    assert [path.name[:10] for path in folder.iterdir()] == ["part-00002"]
     assert resume.write_todo(place, parts, np.arange(1, 7)) == []
+
+
+def test_what_a_displaced_run_still_writes_is_nobody_elses_todo(place: Destination) -> None:
+    write_tracks(place.url, [ok(1, tag_settings=None, tag_model=None)])
+    parts = listed_parts(Path(place.url), [(1, "/a"), (2, "/b")])
+    lacking = resume.find(place, GROUPS).again(np.array([1]), BOTH, retry_errors=False)
+
+    def todo() -> set[str]:
+        return {
+            part.url for part in resume.write_todo(place, parts, np.array([1])) + resume.write_again(place, lacking)
+        }
+
+    assert not todo() & todo()
+
+
+def test_who_was_displaced_leaves_the_todo_of_its_successor(place: Destination) -> None:
+    parts = listed_parts(Path(place.url), [(1, "/a"), (2, "/b")])
+    (todo,) = resume.write_todo(place, parts, np.array([1]))
+
+    def check() -> None:
+        raise Stopped("another run has taken over")
+
+    with pytest.raises(Stopped):
+        resume.write_todo(place, parts, np.array([1]), check=check)
+    assert Path(todo.url).exists()
+
+
+def test_a_listing_that_is_gone_is_one_line(place: Destination) -> None:
+    for done in (np.empty(0, np.int64), np.array([1])):
+        with pytest.raises(DestinationError, match="cannot be read"):
+            resume.write_todo(place, [place.join("manifest", "gone.parquet")], done)
 
 
 def test_rows_are_carried_whole_with_the_columns_of_others(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,31 @@ def test_a_first_listing_under_way(tmp_path: Path) -> None:
     assert "being listed, 40,000 tracks so far" in said(destination)
 
 
+@pytest.mark.parametrize("name", ["progress.json", "runs"])
+def test_a_store_that_fails_is_no_traceback(place: Destination, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The last run is left out then; the rest cannot be said."""
+    make_run(place.url)
+    store, _ = stores.filesystem("memory://bucket")
+    there = Destination.of(f"memory://{place.url.strip('/')}/out")
+    for path in Path(place.url).rglob("*.*"):
+        stores.write_bytes(f"{there.url}/{path.relative_to(place.url)}", path.read_bytes())
+    for asked in ("info", "cat_file"):
+
+        def fail(
+            path: str, *args: object, real: Callable[..., object] = getattr(store, asked), **named: object
+        ) -> object:
+            if path.endswith(name):
+                raise TimeoutError("no answer")
+            return real(path, *args, **named)
+
+        monkeypatch.setattr(store, asked, fail)
+    if name == "runs":
+        assert read_status(there.url).last is None
+        return
+    with pytest.raises(DestinationError, match="cannot be read"):
+        read_status(there.url)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match=r"holds no run .*tonearm tag SOURCE --out DEST"):
         read_status(str(tmp_path / "none"))

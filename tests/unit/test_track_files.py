@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pyarrow.fs import FileInfo, FileSelector
 from tonearm.errors import DestinationError
 from tonearm.library import compaction, stores, track_files
 from tonearm.library.runs import Destination
-from tonearm.library.track_files import Compactions
+from tonearm.library.track_files import Commit, Compactions
 
 
 def put(place: Path, *names: str, text: str = "") -> None:
@@ -86,12 +87,38 @@ def test_outputs_of_a_compaction_count_from_its_commit_on_and_inputs_until_then(
     assert names(tmp_path) == ["a.parquet", "b.parquet", "c.parquet", "compacted-7f0-00000.parquet"]
     commit(tmp_path, "7f", "a.parquet", "c.parquet")
     assert track_files.read_compactions(f"{tmp_path}/") == Compactions(
-        frozenset(), {"7f": frozenset({"a.parquet", "c.parquet"})}
+        frozenset(), {"7f": Commit(frozenset({"a.parquet", "c.parquet"}), frozenset())}
     )
     outputs = ["compacted-7f-00000.parquet", "compacted-7f-00001.parquet", "compacted-7f0-00000.parquet"]
     assert names(tmp_path) == ["b.parquet", *outputs]
-    (tmp_path / "_checkpoint/compaction/7f.pending").unlink()  # it goes before the commit does
+    for name in ("tracks/a.parquet", "tracks/c.parquet", "_checkpoint/compaction/7f.pending"):
+        (tmp_path / name).unlink()  # they go before the commit does
     assert names(tmp_path) == ["b.parquet", *outputs]
+
+
+def test_a_commit_that_lands_after_its_step_was_undone_says_nothing(tmp_path: Path) -> None:
+    """As of a process that was suspended while it wrote it: another run has taken over, and removed what it found."""
+    put(tmp_path, "tracks/a.parquet", "tracks/compacted-7f-00000.parquet", "_checkpoint/compaction/7f.pending")
+    outputs = ["compacted-7f-00000.parquet", "compacted-7f-00001.parquet"]
+    text = json.dumps({"superseded": ["a.parquet"], "outputs": outputs})
+    (tmp_path / "_checkpoint/compaction/7f.json").write_text(text)
+    assert "a.parquet" in names(tmp_path), "one output is gone"
+    (tmp_path / "tracks/compacted-7f-00000.parquet").unlink()
+    (tmp_path / "_checkpoint/compaction/7f.pending").unlink()
+    assert names(tmp_path) == ["a.parquet"]
+    compaction.recover(Destination(str(tmp_path)))
+    assert names(tmp_path) == ["a.parquet"]
+    assert not any((tmp_path / "_checkpoint/compaction").iterdir())
+
+
+def test_a_file_whose_mark_is_renamed_counts_while_the_pending_one_is_still_there(tmp_path: Path) -> None:
+    """Object stores rename by copying; and a request to write the pending mark may land after all is done."""
+    put(tmp_path, "tracks/w_1-0.parquet", "_checkpoint/0a/w_1.pending.parquet", "_checkpoint/0a/w_1.parquet")
+    put(tmp_path, "_checkpoint/0a.json")
+    assert names(tmp_path) == ["w_1-0.parquet"]
+    compaction.recover(Destination(str(tmp_path)))
+    assert names(tmp_path) == ["w_1-0.parquet"]
+    assert [path.name for path in (tmp_path / "_checkpoint/0a").iterdir()] == ["w_1.parquet"]
 
 
 def test_each_of_several_compactions_is_at_its_own_point(tmp_path: Path) -> None:
@@ -100,9 +127,10 @@ def test_each_of_several_compactions_is_at_its_own_point(tmp_path: Path) -> None
     commit(tmp_path, "cc", "3.parquet", "4.parquet")
     assert track_files.read_compactions(str(tmp_path)) == Compactions(
         frozenset({"aa"}),
-        {"bb": frozenset({"2.parquet"}), "cc": frozenset({"3.parquet", "4.parquet"})},
+        {"bb": Commit(frozenset({"2.parquet"}), frozenset())},
+        frozenset({"cc"}),
     )
-    put(tmp_path, *(f"tracks/{name}.parquet" for name in ("1", "2", "3", "4", "compacted-aa-00000")))
+    put(tmp_path, *(f"tracks/{name}.parquet" for name in ("1", "2", "compacted-aa-00000")))
     assert names(tmp_path) == ["1.parquet"]
 
 
@@ -236,3 +264,22 @@ def test_what_was_found_is_a_value(tmp_path: Path) -> None:
     state = track_files.read_compactions(str(tmp_path))
     with pytest.raises(dataclasses.FrozenInstanceError):
         state.pending = frozenset({"7f"})  # type: ignore[misc]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_that_comes_into_being_while_one_looks_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``tracks/`` of a bucket does beside a reader: pyarrow takes it for a file between its two looks."""
+    place = f"memory://{uuid.uuid4().hex}/out"
+    stores.write_text(f"{place}/tracks/a.parquet", "")
+    store, _ = stores.filesystem(place)
+    real, looks = store.isdir, itertools.count()
+    monkeypatch.setattr(store, "isdir", lambda path: real(path) and next(looks) > 0)
+    assert [file.name for file in track_files.finished(place)] == ["a.parquet"]
+    store.rm(store._strip_protocol(place), recursive=True)
+
+
+def test_what_is_said_already_is_not_said_again() -> None:
+    """Of gs:// and az:// any error counts as the store's."""
+    for kind in (stores.reading, stores.writing):
+        with pytest.raises(DestinationError, match=r"^delete that file$"), kind("memory://bucket/out"):
+            raise DestinationError("delete that file")

@@ -15,16 +15,15 @@ import dataclasses
 import datetime
 import itertools
 import math
-import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tonearm import __version__
-from tonearm.distributed import cluster
+from tonearm.distributed import cluster, plans
 from tonearm.distributed.watch import (
     ClusterGuard,
     Guard,
@@ -41,12 +40,9 @@ from tonearm.library import compaction, groups, lock, manifest, resume, stores
 from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
 from tonearm.library.runs import Destination, among
-from tonearm.library.track_ref import TrackRef
 from tonearm.library.uris import shown
-from tonearm.models import converted
 from tonearm.planning import adoption
-from tonearm.planning.preparation import prepare, settle
-from tonearm.settings import ModelSettings, TagSettings
+from tonearm.settings import TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, TagPlan, model_columns
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
@@ -85,7 +81,7 @@ class Outcome:
     fetch_concurrency: int = 1
 
 
-def run_facts(run: _Run) -> RunFacts:
+def run_facts(run: Run) -> RunFacts:
     """Return what every row says about the run that makes it."""
     hashes = {name: group.hash for name, group in run.groups.items()}
     return RunFacts(run.run_id, __version__, **model_columns(run.plan.heads), term=run.term, settings=hashes)
@@ -112,7 +108,7 @@ def tag_library(
         Incomplete: a listed track has no row.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    _check_runtime(settings.models)
+    plans.check_runtime(settings.models)
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     destination = Destination.of(out)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
@@ -120,14 +116,14 @@ def tag_library(
         lock.held(destination, waiting=watcher.waiting) as hold,
         Recorder(destination, run_id, started, watcher, hold) as recorder,
     ):
-        compaction.recover(destination)
+        compaction.recover(destination, check=hold.check)
         plan, held = adoption.adopt(destination, plan, settings.max_windows, rescore)
-        run = _Run(run_id, hold, destination, settings, plan, held, stages)
+        run = Run(run_id, hold, destination, settings, plan, held, stages)
         return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class Run:
     """What one run is: all that its parts share.
 
     ``groups`` are those of the destination, the run's own as far as they are settled; ``term`` is what its rows say,
@@ -145,7 +141,7 @@ class _Run:
 
 
 def _tag(
-    run: _Run,
+    run: Run,
     sources: Sequence[str],
     watcher: Watcher,
     started: datetime.datetime,
@@ -175,10 +171,11 @@ def _tag(
     if num_done < len(keys):
         run = dataclasses.replace(
             run,
-            plan=prepared(run.plan, run.settings, manifest.read_tracks(listed), watcher),
+            plan=plans.prepared(run.plan, run.settings, manifest.read_tracks(listed), watcher),
         )
         watcher.starting(len(keys), num_done)
-        todo = resume.write_todo(destination, listed.parts, standing) + resume.write_again(destination, again)
+        todo = resume.write_todo(destination, listed.parts, standing, check=run.hold.check)
+        todo += resume.write_again(destination, again)
         run, layout, counts, spilled_bytes = _execute(run, todo, watcher)
         found = resume.find(destination, run.groups)
     run.hold.check()
@@ -206,34 +203,7 @@ def _tag(
     return outcome
 
 
-def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
-    """Return the plan with what is made on this machine before a run: converted forms, int8.
-
-    A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
-    """
-    is_int8 = any(each.precision == "int8" for each in plan.heads.values())
-    if os.environ.get("RAY_ADDRESS") and not is_int8:
-        return plan
-    return prepare(plan, settings, tracks, watcher.waiting)
-
-
-def settled(plan: TagPlan, layout: cluster.Layout) -> TagPlan:
-    """Return the plan with every precision settled for the workers of ``layout``."""
-    if all(each.is_settled for each in plan.heads.values()):
-        return plan
-    return settle(plan, "cuda" if layout.scorer_gpus else "cpu")
-
-
-def _check_runtime(models: ModelSettings) -> None:
-    """Refuse what this machine cannot run before anything is listed; a cluster's workers check for themselves."""
-    if os.environ.get("RAY_ADDRESS"):
-        return
-    from tonearm.models.runtimes import choose
-
-    choose(models.runtime, models.precision, None)
-
-
-def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Run, cluster.Layout, Any, int]:
+def _execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, cluster.Layout, Any, int]:
     """Do what is left to do; return the run as it was settled, the layout, the counts and the bytes spilled."""
     settings, place = run.settings, run.destination.url
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
@@ -245,10 +215,8 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Ru
         num_todo = sum(part.num_tracks for part in todo)
         per_block = settings.tracks_per_block or tracks_per_block(num_todo, layout)
         before = cluster.spilled_bytes()
-        plan = settled(run.plan, layout)
-        run = dataclasses.replace(run, plan=plan, groups=adoption.settled(plan, run.groups))
-        marks = groups.write(run.destination, run.groups)
-        forms = shipped_forms(plan, layout)
+        plan = plans.settled(run.plan, layout)
+        forms = plans.shipped_forms(plan, layout)
         verdict = Verdict(tally)
         guards: list[Guard] = [ClusterGuard(verdict, layout, settings.cluster.shrunk_timeout_s)]
         if run.stages.reader is None:
@@ -258,28 +226,43 @@ def _execute(run: _Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[_Ru
         def stop(failure: Stopped) -> None:
             verdict.fail(failure, wake=True)
 
+        def execute(run: Run, leg: Sequence[TodoPart], marks: str) -> None:
+            _execute_leg(run, leg, layout, per_block, tally, forms, marks)
+
+        per_leg = per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)
         with failing(place, verdict), watching(tally, watcher, guards, head), run.hold.on_lost(stop):
-            for leg in legs(todo, per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * layout.num_scorers)):
-                run.hold.check()
-                _execute_leg(run, leg, layout, per_block, tally, forms, marks)
+            run = execute_legs(run, plan, todo, per_leg, execute)
         counts = ray.get(tally.read.remote())
-        run = dataclasses.replace(run, groups=adoption.noted(run.groups, counts.facts))
-        groups.write(run.destination, run.groups)
-        return run, layout, counts, cluster.spilled_bytes() - before
+        return note_runtimes(run, counts.facts), layout, counts, cluster.spilled_bytes() - before
 
 
-def shipped_forms(plan: TagPlan, layout: cluster.Layout) -> dict[str, Any]:
-    """Return the quantized checkpoints that this machine has made, where scoring workers elsewhere need them."""
-    import ray
+def execute_legs(
+    run: Run,
+    plan: TagPlan,
+    todo: Sequence[TodoPart],
+    per_leg: int,
+    execute: Callable[[Run, Sequence[TodoPart], str], None],
+) -> Run:
+    """Write down what is settled, then do what is left to do; return the run as it was settled.
 
-    if layout.is_local or layout.scorer_gpus:
-        return {}
-    packed = {}
-    for each in plan.heads.values():
-        found = converted.find_cached(each.checkpoint.revision) if each.precision == "int8" else None
-        if found is not None:
-            packed[each.checkpoint.revision] = ray.put(converted.pack(found))
-    return packed
+    Args:
+        plan: settled.
+        per_leg: tracks of one leg; see ``legs``.
+        execute: does one leg, with its marks in the folder of the given name; called only while the lock is the run's.
+    """
+    run = dataclasses.replace(run, plan=plan, groups=adoption.settled(plan, run.groups))
+    marks = groups.write(run.destination, run.groups)
+    for leg in legs(todo, per_leg):
+        run.hold.check()
+        execute(run, leg, marks)
+    return run
+
+
+def note_runtimes(run: Run, described: Mapping[str, Mapping[str, str]]) -> Run:
+    """Write down the runtimes that the workers had; return the run with them."""
+    run = dataclasses.replace(run, groups=adoption.noted(run.groups, described))
+    groups.write(run.destination, run.groups)
+    return run
 
 
 def tracks_per_block(num_tracks: int, layout: cluster.Layout) -> int:
@@ -310,7 +293,7 @@ def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
 
 
 def _execute_leg(
-    run: _Run,
+    run: Run,
     leg: Sequence[TodoPart],
     layout: cluster.Layout,
     per_block: int,

@@ -1,8 +1,9 @@
 """Ray Data's checkpoint marks, without its filter.
 
 Ray's own resume loads every finished id and filters the source with an actor that holds a whole CPU and at least 1 GiB.
-``runs.write_todo`` has already left the finished tracks out of the source, so only the other half is wanted: marks
-in two phases, and the removal of files whose mark is still pending.
+``resume.write_todo`` has already left the finished tracks out of the source, so only marks in two phases are wanted.
+Nor does Ray remove the files whose mark is still pending: it would do so before each execution, and if its run has been
+displaced in the meantime, those may be the successor's. ``compaction.recover`` does so at a run's start.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from tonearm.library import stores
 from tonearm.library.runs import KEY
 
 
-class PendingOnly(IdColumnCheckpointManager):
-    """Cleans up half-written files; filters nothing."""
+class MarksOnly(IdColumnCheckpointManager):
+    """Filters nothing, removes nothing."""
 
     def load_checkpoint(self, data_file_dir: str | None = None, data_file_filesystem: Any = None) -> tuple[None, int]:
-        self._clean_pending_checkpoints(data_file_dir, data_file_filesystem)
         return None, 0
 
 
@@ -33,5 +33,5 @@ def checkpoint_config(folder: str) -> CheckpointConfig:
         path,
         delete_checkpoint_on_success=False,
         override_filesystem=filesystem,
-        checkpoint_manager_cls=PendingOnly,
+        checkpoint_manager_cls=MarksOnly,
     )

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tonearm.distributed import batch, cluster
+from tonearm.distributed import batch, cluster, plans
 from tonearm.distributed.watch import Verdict, Watcher, failing, watching
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.library import manifest
 from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
 from tonearm.models.calibration import read_companion, write_companion
+from tonearm.planning import adoption
 from tonearm.settings import LabelSettings, TagSettings
-from tonearm.tagging import RunFacts, TagPlan, plan_heads
+from tonearm.tagging import RunFacts, TagPlan
 from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.metrics import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
@@ -46,10 +47,8 @@ def evaluate(
         UsageError: a model or source that cannot be used, or labels that the model does not know.
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
-    max_scored_s = settings.decode.max_scored_s
-    heads = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=max_scored_s)
-    plan = TagPlan(heads, settings.models, max_scored_s)
-    checkpoint = heads["genre"].checkpoint
+    plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    checkpoint = plan.heads["genre"].checkpoint
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
     tracks = [track for track in collection.tracks if not on or (track.split or "").casefold() in wanted]
@@ -127,7 +126,7 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
     """Return a row of ``stages.LOGITS`` a track, by its key."""
     refs = [track.ref for track in tracks]
     listed = manifest.to_table(refs)
-    plan = batch.prepared(plan, settings, refs, watcher)
+    plan = plans.prepared(plan, settings, refs, watcher)
     watcher.starting(len(tracks), 0)
     with cluster.session(settings.workers, verbose=settings.verbose) as layout:
         import ray.data
@@ -145,8 +144,8 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
             watching(tally, watcher),
         ):
             dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
-            plan = batch.settled(plan, layout)
-            facts, forms = RunFacts("", "", None, None), batch.shipped_forms(plan, layout)
+            plan = plans.settled(plan, layout)
+            facts, forms = RunFacts("", "", None, None), plans.shipped_forms(plan, layout)
             found = batch.scored(dataset, ScoreWindows, settings, plan, facts, layout, tally, forms=forms)
             rows: dict[int, Any] = {}
             block: Any

@@ -9,6 +9,9 @@ takes small files and writes their rows to files of about ``TARGET_BYTES``, each
     4  _checkpoint/compaction/ID.json         the commit: the outputs count, the inputs that it names do not
     5  inputs and their marks deleted, then 1, then 4
 
+A commit counts while 1 and all of its outputs are there: one that lands after another run has undone its step, such as
+that of a process that was suspended meanwhile, says nothing.
+
 Whatever is left of a step that was killed, the next compaction or run undoes (before 4) or completes (after 4). Whoever
 reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the views of
 docs/cluster.md take one of the two.
@@ -82,7 +85,7 @@ def compact(
     Raises:
         DestinationError: a file that cannot be read, or no space.
     """
-    recover(destination)
+    recover(destination, check=check)
     mend(destination, outranked(destination), check=check)
     done = Compacted()
     for inputs in steps(track_files.finished(destination.url), target_bytes=target_bytes, step_bytes=step_bytes):
@@ -124,7 +127,7 @@ def mend(
     Raises:
         DestinationError: a file that cannot be read, or no space.
     """
-    recover(destination)
+    recover(destination, check=check)
     inputs, kept = list(counting), {file.name: rows for file, rows in counting.items()}
     num_removed = 0
     for group in _groups(inputs, _limit(TARGET_BYTES, STEP_BYTES)):
@@ -157,29 +160,47 @@ def _groups(files: Sequence[TrackFile], limit: int) -> list[list[TrackFile]]:
     return groups
 
 
-def recover(destination: Destination) -> None:
+def recover(destination: Destination, *, check: Callable[[], None] = lambda: None) -> None:
     """Undo or complete the steps that were killed, see the module's text, and remove what a killed run half wrote.
 
     The caller holds the lock. Marks that are still pending may be of runs with other groups, which Ray Data does not
     look at.
+
+    Args:
+        check: called once it is known what there is, before any of it is touched; raises where the lock is another's,
+            since then it may be what that one writes.
     """
+    marks, begun = list[str](), list[str]()
     for fingerprint in _fingerprints(destination):
         folder = destination.join("_checkpoint", fingerprint)
-        for mark in stores.list_files(folder):
-            if not mark.endswith(PENDING_SUFFIX):
-                continue
-            begun = mark.removesuffix(PENDING_SUFFIX)
-            for name in stores.list_files(destination.tracks):
-                if name.startswith(begun):
-                    stores.delete(destination.join("tracks", name))
-            stores.delete(posixpath.join(folder, mark))
-    state = track_files.read_compactions(destination.url)
-    for identity in state.pending:
+        found = _names(folder)
+        marks += [posixpath.join(folder, name) for name in found if name.endswith(PENDING_SUFFIX)]
+        begun += track_files.begun(found)
+    with stores.reading(destination.url):
+        state = track_files.read_compactions(destination.url)
+    names = _names(destination.tracks)
+    check()
+    for name in names:
+        if name.startswith(tuple(begun)):
+            stores.delete(destination.join("tracks", name))
+    for mark in marks:
+        stores.delete(mark)
+    for identity, commit in state.commits.items():
+        if commit.is_whole(names):
+            _complete(destination, identity, sorted(commit.superseded))
+    void = [identity for identity, commit in state.commits.items() if not commit.is_whole(names)]
+    for identity in (*state.pending, *void):
         for name in _outputs(destination, identity):
             stores.delete(destination.join("tracks", name))
         stores.delete(_mark(destination, identity))
-    for identity, superseded in state.commits.items():
-        _complete(destination, identity, sorted(superseded))
+        stores.delete(_commit(destination, identity))
+    for identity in state.late:
+        stores.delete(_commit(destination, identity))
+
+
+def _names(folder: str) -> list[str]:
+    with stores.reading(folder):
+        return stores.list_files(folder)
 
 
 def _step(
@@ -221,6 +242,8 @@ def _step(
     check()
     commit = {"superseded": [file.name for file in inputs], "outputs": _outputs(destination, identity)}
     stores.write_text(_commit(destination, identity), json.dumps(commit, indent=1))
+    # Whoever has taken over before the commit was there has undone this step, and needs the inputs.
+    check()
     _complete(destination, identity, commit["superseded"])
     return Compacted(len(inputs), num_outputs, len(keys), sum(size for _, size in written))
 
@@ -289,7 +312,8 @@ def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDAr
             write_page_index=True,
             sorting_columns=[pq.SortingColumn(table.schema.get_field_index(KEY))],
         )
-    return table[KEY].to_numpy(), filesystem.get_file_info(path).size or 0
+        num_bytes = filesystem.get_file_info(path).size or 0
+    return table[KEY].to_numpy(), num_bytes
 
 
 def _write_marks(destination: Destination, identity: str, keys: NDArray[np.int64]) -> None:
@@ -299,9 +323,9 @@ def _write_marks(destination: Destination, identity: str, keys: NDArray[np.int64
 
 
 def _fingerprints(destination: Destination) -> list[str]:
-    names = stores.list_files(destination.join("_checkpoint"))
+    names = _names(destination.join("_checkpoint"))
     known = [name.removesuffix(".json") for name in names if name.endswith(".json")]
-    return [name for name in known if stores.list_files(destination.join("_checkpoint", name))]
+    return [name for name in known if _names(destination.join("_checkpoint", name))]
 
 
 def _complete(destination: Destination, identity: str, superseded: Sequence[str]) -> None:
@@ -310,7 +334,7 @@ def _complete(destination: Destination, identity: str, superseded: Sequence[str]
     for fingerprint in _fingerprints(destination):
         folder = destination.join("_checkpoint", fingerprint)
         marks = {_mark_of(name) for name in superseded}
-        gone += [posixpath.join(folder, name) for name in stores.list_files(folder) if name in marks]
+        gone += [posixpath.join(folder, name) for name in _names(folder) if name in marks]
     with ThreadPoolExecutor(READERS, thread_name_prefix="compact") as pool:
         list(pool.map(stores.delete, gone))
     stores.delete(_mark(destination, identity))
@@ -323,7 +347,7 @@ def _mark_of(name: str) -> str:
 
 
 def _outputs(destination: Destination, identity: str) -> list[str]:
-    return [name for name in stores.list_files(destination.tracks) if name.startswith(f"{COMPACTED}{identity}-")]
+    return [name for name in _names(destination.tracks) if name.startswith(f"{COMPACTED}{identity}-")]
 
 
 def _mark(destination: Destination, identity: str) -> str:

@@ -25,7 +25,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 
-from tonearm.errors import DestinationError, Stopped
+from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped
 from tonearm.library import lock_file, stores
 from tonearm.library.hold import Clock as Clock
 from tonearm.library.hold import Hold as Hold
@@ -60,7 +60,12 @@ def lock_url(destination: Destination) -> str:
 
 @contextlib.contextmanager
 def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
-    """Hold the lock ``url`` of ``place`` while the block runs; see ``acquire`` and ``Hold``."""
+    """Hold the lock ``url`` of ``place`` while the block runs; see ``acquire`` and ``Hold``.
+
+    Raises:
+        DestinationError: as ``acquire``.
+        Stopped: in place of what the block raises, where another has taken the lock meanwhile.
+    """
     hold = acquire(url, place, waiting=waiting)
     ended = threading.Event()
 
@@ -72,6 +77,11 @@ def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = Non
     thread.start()
     try:
         yield hold
+    except (DestinationError, SourceError, Incomplete):
+        # Where another has taken over, that is why files are gone or facts are others.
+        with contextlib.suppress(DestinationError):
+            hold.is_ours()
+        raise
     finally:
         ended.set()
         thread.join()

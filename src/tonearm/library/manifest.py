@@ -107,8 +107,8 @@ def write_manifest(
     if earlier.text != (before or Marker()).text and any(listing.term > term for listing in earlier.listings):
         raise Stopped(f"another run has listed in {shown(place.path)} meanwhile; run the same command again")
     _check_written(place, place.written)
-    _commit(place, earlier, merge(place, earlier.listings, drafts), check)
-    _clean(place, left_over | earlier.files)
+    _commit(place, earlier, merge(place, earlier.listings, drafts), check, term)
+    _clean(place, left_over | earlier.files, check)
     return Manifest(
         counts.num_tracks,
         counts.num_bytes,
@@ -161,9 +161,11 @@ def _list(
     return list(drafts.values())
 
 
-def _commit(place: Folder, earlier: Marker, drafts: Sequence[Draft], check: Callable[[], None]) -> None:
+def _commit(place: Folder, earlier: Marker, drafts: Sequence[Draft], check: Callable[[], None], term: int) -> None:
     keys, shared = settle(place, [part for draft in drafts for part in draft.parts], earlier.shared_keys)
-    marker = Marker(tuple(draft.to_listing() for draft in drafts), _digest(keys), shared)
+    # Never less than the one before: somebody may have deleted the lock's claims, and with them their count.
+    term = max(term, earlier.term)
+    marker = Marker(tuple(draft.to_listing() for draft in drafts), _digest(keys), shared, term)
     _check_written(place, marker.files & place.written)
     check()
     manifest_marker.write(place.path, marker)
@@ -180,17 +182,22 @@ def _check_written(place: Folder, names: Collection[str]) -> None:
         raise Stopped(f"another run has removed {gone} from {shown(place.path)}; run the same command again")
 
 
-def _clean(place: Folder, left_over: set[str]) -> None:
+def _clean(place: Folder, left_over: set[str], check: Callable[[], None]) -> None:
     """Remove files that no marker names. One that may not be removed harms nobody, and is the last that is tried.
 
-    Only what was there when this run began, or what it wrote itself: another may be listing by now.
+    Only what was there when this run began, or what it wrote itself: another may be listing by now. Nothing at all if
+    another has taken over before this run's marker was there: it goes on from the one before.
     """
+    check()
     with contextlib.suppress(DestinationError):
         marker = manifest_marker.read(place.path)
         if marker is None:
             return
         for name in sorted((left_over | place.written) - marker.files):
             if name.endswith(".parquet"):
+                stores.delete(place.url(name))
+        for name in manifest_marker.of_terms(place.path):
+            if manifest_marker.term_of(name) < marker.term:
                 stores.delete(place.url(name))
 
 
@@ -326,7 +333,7 @@ def _refs(table: pa.Table) -> Iterator[TrackRef]:
         yield from (TrackRef(**row) for row in batch.to_pylist())
 
 
-def prune(folder: str, sources: Sequence[str], *, check: Callable[[], None] = lambda: None) -> int:
+def prune(folder: str, sources: Sequence[str], *, term: int = 0, check: Callable[[], None] = lambda: None) -> int:
     """Forget what ``sources`` have listed, and return how many tracks are no longer listed; no row is removed.
 
     What another source has listed too stays.
@@ -334,7 +341,7 @@ def prune(folder: str, sources: Sequence[str], *, check: Callable[[], None] = la
     Args:
         sources: as they were given to ``write_manifest``, or a name of ``listings``; one object, where it was given by
             itself.
-        check: see ``write_manifest``.
+        term, check: see ``write_manifest``.
 
     Raises:
         SourceError: there is no finished manifest, or a source was never listed there; nothing is forgotten then.
@@ -353,8 +360,8 @@ def prune(folder: str, sources: Sequence[str], *, check: Callable[[], None] = la
             listed = ", ".join(shown(name) or "''" for name in sorted(known)) or "none"
             raise SourceError(f"{shown(never[0])} is no source of {shown(place.path)}; expected one of {listed}")
     drafts = merge(place, before.listings, [], forgotten=names & known, addresses=single)
-    _commit(place, before, drafts, check)
-    _clean(place, before.files)
+    _commit(place, before, drafts, check, term)
+    _clean(place, before.files, check)
     return before.num_tracks - sum(draft.to_listing().num_tracks for draft in drafts)
 
 

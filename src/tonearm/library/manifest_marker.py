@@ -2,6 +2,12 @@
 
 Format 2 is a list of listings, one for each source, in the order in which they were last listed. The marker of 0.1.0
 names files alone: it is read as one listing of an unknown source.
+
+A run that holds a lock writes its marker under a name of its term too, and of those that are there the one of the
+highest term counts. So what a run that was displaced had still under way hides nothing when it lands::
+
+    _manifest.json                 the last one that was written, for whoever reads a destination without tonearm
+    _manifest-000000000007.json    the one of term 7
 """
 
 from __future__ import annotations
@@ -9,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +25,8 @@ from tonearm.library import stores
 from tonearm.library.uris import shown
 
 MARKER, FORMAT = "_manifest.json", 2
+OF_TERM = re.compile(r"^_manifest-(\d{12})\.json$")
+MAX_LOOKS = 10
 UNKNOWN = ""  # the source of what 0.1.0 listed
 
 
@@ -53,12 +62,14 @@ class Marker:
     Attributes:
         digest: 16 hex digits of the set of keys of all that is listed.
         shared_keys: keys on which two objects once met, so that none of them has it.
+        term: of the lock under which it was written; 0 without one.
         text: the marker as it was read, to see whether it is another one now.
     """
 
     listings: tuple[Listing, ...] = ()
     digest: str = ""
     shared_keys: tuple[int, ...] = ()
+    term: int = 0
     text: bytes = b""
 
     @property
@@ -89,12 +100,43 @@ class Marker:
 
 
 def read(folder: str) -> Marker | None:
-    """Return the marker in ``folder``; None where there is none, or something that no tonearm has written.
+    """Return the marker in ``folder`` that counts; None where there is none, or something that no tonearm has written.
 
     Raises:
         DestinationError: it cannot be read, or a newer tonearm has written it.
     """
-    url = posixpath.join(folder, MARKER)
+    for _ in range(MAX_LOOKS):
+        common, names = _read(folder, MARKER), of_terms(folder)
+        if not names or (common is not None and common.term > term_of(names[-1])):
+            return common
+        if (marker := _read(folder, names[-1])) is not None:
+            return marker
+        if of_terms(folder)[-1:] == names[-1:]:
+            return common  # damaged
+    raise DestinationError(f"the manifest in {shown(folder)} is replaced again and again; run the command again")
+
+
+def of_terms(folder: str) -> list[str]:
+    """Return the names of the markers that say their term in it, the highest last.
+
+    Raises:
+        DestinationError: the folder cannot be read.
+    """
+    with stores.reading(folder):
+        try:
+            return sorted(name for name in stores.list_files(folder) if OF_TERM.match(name))
+        except NotADirectoryError:
+            return []
+
+
+def term_of(name: str) -> int:
+    """Return the term in the name of a marker."""
+    match = OF_TERM.match(name)
+    return int(match[1]) if match is not None else 0
+
+
+def _read(folder: str, name: str) -> Marker | None:
+    url = posixpath.join(folder, name)
     with stores.reading(url):
         try:
             text = stores.read_bytes(url)
@@ -109,7 +151,8 @@ def read(folder: str) -> Marker | None:
                 f"reads up to format {FORMAT}: use the newer one, or give another --out"
             )
         listings = tuple(map(_listing, values["listings"])) if number == FORMAT else (_unknown(values),)
-        marker = Marker(listings, str(values["digest"]), tuple(map(int, values.get("shared_keys", ()))), text)
+        shared = tuple(map(int, values.get("shared_keys", ())))
+        marker = Marker(listings, str(values["digest"]), shared, _of_kind(int, values.get("term", 0)), text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return marker if all(map(_is_name, marker.files)) else None
@@ -143,8 +186,12 @@ def write(folder: str, marker: Marker) -> None:
         "digest": marker.digest,
         "listings": [dataclasses.asdict(listing) for listing in marker.listings],
         "shared_keys": marker.shared_keys,
+        "term": marker.term,
     }
-    stores.write_text(posixpath.join(folder, MARKER), json.dumps(values, indent=1))
+    text = json.dumps(values, indent=1)
+    if marker.term:
+        stores.write_text(posixpath.join(folder, f"_manifest-{marker.term:012d}.json"), text)
+    stores.write_text(posixpath.join(folder, MARKER), text)
 
 
 def _listing(values: Mapping[str, Any]) -> Listing:

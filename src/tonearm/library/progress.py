@@ -55,12 +55,22 @@ def write(destination: Destination, progress: Progress) -> None:
 
 
 def read(destination: Destination) -> Progress | None:
-    """Return the last figures, or None where no run has left any."""
+    """Return the last figures, or None where no run has left any.
+
+    Raises:
+        DestinationError: the store does not say.
+    """
+    url = _url(destination)
     try:
-        values: dict[str, Any] = json.loads(stores.read_bytes(_url(destination)))
+        with stores.reading(url):
+            try:
+                text = stores.read_bytes(url)
+            except FileNotFoundError:
+                return None
+        values: dict[str, Any] = json.loads(text)
         times = {name: datetime.datetime.fromisoformat(values[name]) for name in ("started", "at")}
         return Progress(**values | times)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 

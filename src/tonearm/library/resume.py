@@ -10,8 +10,9 @@ import dataclasses
 import io
 import posixpath
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -284,24 +285,35 @@ def _has(settings: pa.ChunkedArray, had: NDArray[np.bool_], group: Group | None)
     return named
 
 
-def write_todo(destination: Destination, parts: Sequence[str], done: NDArray[np.int64]) -> list[TodoPart]:
+def write_todo(
+    destination: Destination,
+    parts: Sequence[str],
+    done: NDArray[np.int64],
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> list[TodoPart]:
     """Return the manifest rows whose key is not in ``done``: the manifest's own parts where nothing is done.
 
     Args:
         parts: the manifest's Parquet files.
         done: sorted keys.
+        check: called before what earlier runs had to do is removed; raises where the lock is another's.
+
+    Raises:
+        DestinationError: a part that cannot be read, or no space.
     """
-    folder = _clear(destination)
+    folder = _clear(destination, check)
     todo = []
     for number, part in enumerate(parts):
-        if not len(done):
-            num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
-            todo.append(TodoPart(part, num_tracks))
-            continue
-        table = stores.read_table(part)
+        with stores.reading(part):
+            if not len(done):
+                num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
+                todo.append(TodoPart(part, num_tracks))
+                continue
+            table = stores.read_table(part)
         table = table.filter(pa.array(~among(table[KEY].to_numpy(), done)))
         if table.num_rows:
-            url = posixpath.join(folder, f"part-{number:05d}.parquet")
+            url = posixpath.join(folder, _new_name(f"part-{number:05d}"))
             stores.write_table(url, table)
             todo.append(TodoPart(url, table.num_rows))
     return todo
@@ -316,7 +328,7 @@ def write_again(destination: Destination, again: Sequence[Again]) -> list[TodoPa
     groups = [(each, *group) for each in again for group in row_schemas.alike(destination, list(each.rows))]
     for number, (each, files, old) in enumerate(groups):
         for rows in _gathered(destination, each, files, old):
-            url = posixpath.join(_todo(destination), f"again-{number}-{len(todo):05d}.parquet")
+            url = posixpath.join(_todo(destination), _new_name(f"again-{number}-{len(todo):05d}"))
             carried = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=list(old))
             columns = [rows[name] for name in schema.MANIFEST.names]
             fields = [*schema.MANIFEST, pa.field(OLD, carried.type)]
@@ -343,8 +355,16 @@ def _todo(destination: Destination) -> str:
     return destination.join("_checkpoint", "todo")
 
 
-def _clear(destination: Destination) -> str:
+def _new_name(name: str) -> str:
+    # No other run's, so that what one that was displaced still writes is never taken for this run's work.
+    return f"{name}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def _clear(destination: Destination, check: Callable[[], None]) -> str:
     folder = _todo(destination)
-    for name in stores.list_files(folder):
+    with stores.reading(folder):
+        names = stores.list_files(folder)
+    check()  # what is there now is of runs before this one
+    for name in names:
         stores.delete(posixpath.join(folder, name))
     return folder

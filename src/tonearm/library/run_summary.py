@@ -180,7 +180,8 @@ def read_run(destination: str, run_id: str | None = None) -> RunSummary:
     """
     folder = posixpath.join(destination.rstrip("/") or "/", "runs")
     filesystem, path = stores.arrow_filesystem(folder)
-    entries = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+    with stores.reading(folder):
+        entries = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
     # A run's id opens with the time at which it started, so the last name is the last run.
     names = sorted(name for entry in entries if (name := posixpath.basename(entry.path)).endswith(".json"))
     wanted = f"{run_id}.json" if run_id is not None else next(reversed(names), None)
@@ -190,5 +191,6 @@ def read_run(destination: str, run_id: str | None = None) -> RunSummary:
             f"{destination}: no finished run{f' {run_id}' if run_id else ''} in runs/ (there: {known}); "
             f"give a folder that `tonearm tag SOURCE --out {destination}` has written"
         )
-    with filesystem.open_input_stream(posixpath.join(path, wanted)) as file:
-        return RunSummary.from_json(file.read(), where=posixpath.join(folder, wanted))
+    with stores.reading(folder), filesystem.open_input_stream(posixpath.join(path, wanted)) as file:
+        text = file.read()
+    return RunSummary.from_json(text, where=posixpath.join(folder, wanted))

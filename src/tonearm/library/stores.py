@@ -18,9 +18,9 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
-from tonearm.errors import DestinationError, SourceError
+from tonearm.errors import DestinationError, SourceError, TonearmError
 from tonearm.library.failures import diagnose
 from tonearm.library.uris import SCHEME as SCHEME
 from tonearm.library.uris import is_local as is_local
@@ -102,6 +102,16 @@ class ObjectStoreHandler(FSSpecHandler):
 
     def create_dir(self, path: str, recursive: bool) -> None:
         """Do nothing."""
+
+    def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
+        """Return what is in a folder."""
+        try:
+            found: list[FileInfo] = super().get_file_info_selector(selector)
+        except NotADirectoryError:
+            # pyarrow takes what is no folder at its first look and is there at its second for a file. It may have come
+            # into being in between.
+            found = super().get_file_info_selector(selector)
+        return found
 
 
 def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
@@ -309,6 +319,8 @@ def writing(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except TonearmError:  # which says already what went wrong
+        raise
     except store_errors(scheme(url)) as error:
         raise _unwritten(url, error) from None
 
@@ -322,6 +334,8 @@ def reading(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except TonearmError:  # which says already what went wrong
+        raise
     except store_errors(scheme(url)) as error:
         if isinstance(error, NotADirectoryError):
             raise _unwritten(url, error) from None

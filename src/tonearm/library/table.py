@@ -126,7 +126,7 @@ def read_listed(destination: str) -> NDArray[np.int64] | None:
             except FileNotFoundError:
                 error = SourceError(f"the manifest in {shown(folder)} changed while it was read; run the command again")
             except SourceError as found:
-                if manifest.MARKER not in stores.list_files(folder):
+                if not any(name.startswith("_manifest") for name in stores.list_files(folder)):
                     return None
                 # Another one was finished meanwhile, and the parts of this one were removed; or it is damaged.
                 error = found

@@ -6,6 +6,9 @@ still *pending*), and a compaction that was (its outputs count once its commit i
     _checkpoint/FP/NAME.pending.parquet        NAME*.parquet is being written
     _checkpoint/compaction/ID.pending          compacted-ID-*.parquet are being written
     _checkpoint/compaction/ID.json             they are whole: the files that it names are superseded
+
+A file whose mark has been renamed counts, even if the pending one is there still or again: object stores rename by
+copying and deleting.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pyarrow.fs import FileSelector, FileType
 
@@ -48,11 +51,27 @@ class TrackFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Commit:
+    """What a step of compaction says: the files that no longer count, and those that count in their place."""
+
+    superseded: frozenset[str]
+    outputs: frozenset[str]
+
+    def is_whole(self, names: Collection[str]) -> bool:
+        """Return whether all outputs are among ``names``; if not, the step was undone before its commit landed."""
+        return self.outputs.issubset(names)
+
+
+@dataclasses.dataclass(frozen=True)
 class Compactions:
-    """What compactions have left: ids still being written, and commits (id → superseded names) not yet cleaned up."""
+    """What compactions have left: ids still being written, commits by id not yet cleaned up, and commits too late.
+
+    A step's pending mark is deleted when its inputs are, or when it is undone: without it a commit says nothing.
+    """
 
     pending: frozenset[str]
-    commits: Mapping[str, frozenset[str]]
+    commits: Mapping[str, Commit]
+    late: frozenset[str] = frozenset()
 
 
 def read_compactions(destination: str) -> Compactions:
@@ -73,17 +92,20 @@ def read_compactions(destination: str) -> Compactions:
         except FileNotFoundError:
             continue  # that compaction has cleaned up since: its outputs count, whatever the names say
         pending = {name.removesuffix(".pending") for name in names if name.endswith(".pending")}
-        return Compactions(frozenset(pending - set(commits)), commits)
+        late = frozenset(commits) - pending
+        commits = {identity: commit for identity, commit in commits.items() if identity in pending}
+        return Compactions(frozenset(pending - set(commits)), commits, late)
     raise DestinationError(f"{shown(place)} changed {MAX_LOOKS} times while it was read; run the command again")
 
 
-def _read_commit(url: str) -> frozenset[str]:
+def _read_commit(url: str) -> Commit:
     content = stores.read_bytes(url)
     try:
-        names = json.loads(content)["superseded"]
-        if not isinstance(names, list):
+        values = json.loads(content)
+        names, outputs = values["superseded"], values.get("outputs", [])
+        if not isinstance(names, list) or not isinstance(outputs, list):
             raise ValueError(f"superseded is {names!r:.60}, expected a list of names")
-        for name in names:
+        for name in (*names, *outputs):
             # What a commit names is deleted, so a path that leads elsewhere must not get that far.
             if not (isinstance(name, str) and _is_plain(name)):
                 raise ValueError(f"it names {name!r:.60}, expected files of tracks/")
@@ -93,7 +115,7 @@ def _read_commit(url: str) -> frozenset[str]:
             f"{shown(url)} is not what a compaction writes ({reason}), and nothing was deleted; delete that file: no "
             "row is lost by that"
         ) from None
-    return frozenset(names)
+    return Commit(frozenset(names), frozenset(outputs))
 
 
 def finished(destination: str) -> list[TrackFile]:
@@ -121,12 +143,15 @@ def _finished(base: str) -> list[TrackFile]:
         if now == compactions:
             break
         compactions = now
-    names = [posixpath.basename(entry.path) for entry in marked]
+    names = {posixpath.basename(entry.path) for entry in marked}
     pending = (
-        *(name.removesuffix(PENDING_SUFFIX) for name in names if name.endswith(PENDING_SUFFIX)),
+        *begun(names),
         *(f"{COMPACTED}{identity}-" for identity in compactions.pending),
     )
-    superseded: frozenset[str] = frozenset().union(*compactions.commits.values())
+    there = {posixpath.basename(entry.path) for entry in written}
+    superseded: frozenset[str] = frozenset().union(
+        *(commit.superseded for commit in compactions.commits.values() if commit.is_whole(there))
+    )
     return sorted(
         (
             TrackFile(entry.path, entry.size or 0, entry.mtime_ns)
@@ -135,6 +160,12 @@ def _finished(base: str) -> list[TrackFile]:
         ),
         key=lambda file: file.path,
     )
+
+
+def begun(marks: Collection[str]) -> list[str]:
+    """Return how the names of the files begin that ``marks``, names of one or more folders, say are being written."""
+    started = (mark.removesuffix(PENDING_SUFFIX) for mark in marks if mark.endswith(PENDING_SUFFIX))
+    return [name for name in started if f"{name}.parquet" not in marks]
 
 
 def _counts(name: str, pending: tuple[str, ...], superseded: frozenset[str]) -> bool:

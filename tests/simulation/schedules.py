@@ -1,0 +1,424 @@
+"""One schedule: a library that changes, and the processes that read and write its destination, all by one seed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import types
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from tests.simulation import runs
+from tests.simulation.runs import Compact, Prune, Tag, Workers
+from tests.simulation.spec import COLUMNS, Spec
+from tests.simulation.store import Creates, Object, SimulatedFileSystem, Store
+from tests.simulation.world import (
+    Fate,
+    Host,
+    InlinePool,
+    Psutil,
+    SimulatedClock,
+    Threading,
+    Violation,
+    World,
+)
+from tonearm.distributed import batch
+from tonearm.errors import DestinationError, SourceError, Stopped, TonearmError
+from tonearm.library import (
+    compaction,
+    finished_rows,
+    hold,
+    lock,
+    lock_file,
+    manifest,
+    resume,
+    schema,
+    status,
+    stores,
+    table,
+)
+from tonearm.library import runs as library_runs
+from tonearm.library.lock_file import Machine
+from tonearm.planning import adoption
+
+OUT = "memory://labels/out"
+MUSIC = "memory://music"
+FOLDERS = ("a", "b")
+SOURCES = (MUSIC, f"{MUSIC}/a", f"{MUSIC}/b", "memory://lists/favourites.csv")
+NUM_FILES = 7
+EPOCH = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a schedule went."""
+
+    told: list[str]
+    num_steps: int
+    num_reads: int
+    num_complete: int
+    ended: dict[str, int]
+
+
+class Failed(AssertionError):
+    """A schedule in which something is wrong, with its seed and its steps in words."""
+
+    def __init__(self, seed: int, why: BaseException, told: list[str], num_lines: int = 400) -> None:
+        left_out = max(0, len(told) - num_lines)
+        steps = "\n".join([f"... {left_out} steps before"] * bool(left_out) + told[-num_lines:])
+        super().__init__(f"seed {seed}: {type(why).__name__}: {why}\n{steps}")
+        self.why = why
+
+
+def run(seed: int, *, change: Callable[[], contextlib.AbstractContextManager[Any]] | None = None) -> Outcome:
+    """Run the schedule of a seed.
+
+    Args:
+        change: a change to the library's code, in force meanwhile.
+
+    Raises:
+        Failed: something is wrong.
+    """
+    schedule = Schedule(seed)
+    with schedule.patched(), change() if change is not None else contextlib.nullcontext():
+        try:
+            schedule.run()
+        except Exception as error:
+            raise Failed(seed, error, schedule.world.told) from error
+        finally:
+            schedule.world.close()
+    spec = schedule.spec
+    return Outcome(schedule.world.told, schedule.world.num_steps, spec.num_reads, spec.num_complete, spec.ended)
+
+
+class Schedule:
+    """Made from its seed alone."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = World(seed)
+        self.random = self.world.random
+        creates: Creates = self.random.choice(["strict", "strict", "late", "ignored"])
+        self.store = Store(self.world, creates)
+        self.spec = Spec(self.world, self.store, OUT)
+        self.workers = Workers(self.world, self.store, self.spec)
+        self.hosts = self._hosts()
+        self.history: dict[str, list[Object]] = {}
+        self.is_calm = False
+
+    def _hosts(self) -> list[Host]:
+        def skew() -> float:
+            return self.random.choice([0.0, 0.0, -120.0, 120.0, 3600.0])
+
+        return [
+            Host(Machine("studio", "boot-1", "pid:[1]"), skew(), first_pid=100),
+            Host(Machine("gpu", "boot-2", "pid:[1]"), skew(), has_gpu=True, first_pid=100),
+            # Two containers of one machine that were given one name: in each a run is process 1.
+            Host(Machine("box", "boot-3", "pid:[7]"), skew(), first_pid=1),
+            Host(Machine("box", "boot-3", "pid:[8]"), skew(), first_pid=1),
+        ]
+
+    # The library
+
+    def fill(self) -> None:
+        """Write the music that there is at first."""
+        for number in range(NUM_FILES):
+            self.store.put(f"music/{self.random.choice(FOLDERS)}/{number}.mp3", b"1")
+        self._favourites()
+        self._remember()
+
+    def _favourites(self) -> None:
+        tracks = self.store.below("music")
+        some = self.random.sample(tracks, min(len(tracks), 3))
+        rows = [f"memory://{path},{self.store.entry(path)['etag']}" for path in some]
+        self.store.put("lists/favourites.csv", "\n".join(["uri,etag", *rows, ""]).encode())
+
+    def change(self) -> None:
+        """Change the library as people do."""
+        tracks = self.store.below("music")
+        kind = self.random.choice(["add", "replace", "restore", "delete", "rename", "favourites"])
+        path = self.random.choice(tracks) if tracks else None
+        if kind == "add" or path is None:
+            path, kind = f"music/{self.random.choice(FOLDERS)}/{self.random.randrange(100, 200)}.mp3", "add"
+            self.store.put(path, b"12")
+        elif kind == "replace":
+            self.store.put(path, b"1" * self.random.randrange(3, 9))
+        elif kind == "restore":
+            # An older one, from a backup: the very object that was listed before.
+            self.store.objects[path] = self.random.choice(self.history[path])
+        elif kind == "delete" and len(tracks) > 3:
+            self.store.remove(path)
+        elif kind == "rename":
+            data = self.store.objects[path]
+            self.store.remove(path)
+            self.store.objects[f"music/{self.random.choice(FOLDERS)}/r{self.random.randrange(100)}.mp3"] = data
+        else:
+            self._favourites()
+        self._remember()
+        self.world.tell(f"the library changes: {kind} {path}")
+
+    def _remember(self) -> None:
+        for path in self.store.below("music"):
+            known = self.history.setdefault(path, [])
+            if self.store.objects[path] not in known:
+                known.append(self.store.objects[path])
+
+    # What is planned
+
+    def run(self) -> None:
+        """Let it all happen, and at the end look once more at what is there."""
+        random, world = self.random, self.world
+        self.fill()
+        rough = random.choice([0.0, 0.0, 0.004, 0.015])
+        moment = 0.0
+        for number in range(random.randint(3, 6)):
+            action = self._writer()
+            self.begin(f"{type(action).__name__.lower()}-{number}", action, self._fate(rough), moment)
+            moment += random.choice([0.0, 0.3, 5.0, 20.0, 60.0, 150.0])
+            if random.random() < 0.5:
+                world.at(random.uniform(0, moment + 60), self.change)  # type: ignore[arg-type]
+        for number in range(random.randint(4, 8)):
+            reader = self.read if random.random() < 0.75 else self.look
+            fate = Fate(fault_rate=rough / 2, slow_rate=random.choice([0.0, 0.1, 0.3]))
+            host = random.choice(self.hosts)
+            world.start(f"reader-{number}", host, fate, reader, random.uniform(0, moment + 200))
+        world.run()
+        self.finish()
+
+    def finish(self) -> None:
+        """Once all is quiet: a complete run of everything, and what it must leave."""
+        self.is_calm = True
+        for folder in FOLDERS:
+            self.store.put(f"music/{folder}/last.mp3", b"1")
+        self.world.tell("all is quiet")
+        host = self.hosts[1]  # which can do whatever precision was settled
+        heads = self.random.choice([("genre",), ("tags",), ("genre", "tags")])
+        last = Tag(SOURCES, heads, rescore=heads)
+        self.begin("last", last, Fate(), self.world.now + 1, host)
+        self.world.run()
+        self.world.start("last-reader", host, Fate(), self.read_last, self.world.now + 1)
+        self.world.run()
+
+    def read_last(self) -> None:
+        """Read what the last run must have left."""
+        rows = self.read()
+        there = {(f"memory://{path}", self.store.entry(path)["etag"]) for path in self.store.below("music")}
+        shown = {(row["uri"], row["etag"]) for row in rows}
+        # What a table lists is as that says; a file that it names may be gone, or another by now.
+        listed = self.store.objects["lists/favourites.csv"].data.decode().split()[1:]
+        named = {tuple(line.split(",")) for line in listed}
+        if not there <= shown | named or not shown <= there | named:
+            raise Violation(f"the library has {sorted(there)}, and shown is {sorted(shown)}")
+        found = status.read_status(OUT)
+        if found.state != "complete" or found.num_listed != len(rows) or found.num_done != len(rows):
+            raise Violation(f"status says {found}, and {len(rows)} tracks are shown")
+
+    def _fate(self, rough: float) -> Fate:
+        random = self.random
+        fate = Fate(fault_rate=rough, slow_rate=random.choice([0.0, 0.03]))
+        for _ in range(random.choice([0, 0, 1, 1, 2])):
+            fate.suspensions[random.randint(1, 160)] = random.choice([5.0, 30.0, 75.0, 120.0, 300.0])
+        if random.random() < 0.2:
+            fate.killed_after = random.randint(1, 160)
+        return fate
+
+    def _writer(self) -> Tag | Compact | Prune:
+        random = self.random
+        kind = random.random()
+        if kind < 0.2:
+            return Compact(random.choice([20_000, 60_000, 10**6]))
+        if kind < 0.27:
+            return Prune(random.choice(SOURCES))
+        heads = random.choice([("genre",), ("tags",), ("genre", "tags"), ("genre", "tags")])
+        is_other = random.random() < 0.15
+        return Tag(
+            tuple(random.sample(SOURCES, random.choice([1, 1, 2]))),
+            heads,
+            limit=random.choice([None, None, None, 3]),
+            max_windows=random.choice([None, 2]) if is_other else None,
+            precision=random.choice(["auto", "bf16"]) if is_other else "auto",
+            rescore=random.choice([(), heads]) if is_other else (),
+            retry_errors=random.random() < 0.4,
+        )
+
+    def begin(self, name: str, action: Any, fate: Fate, when: float, host: Host | None = None) -> None:
+        """Have a process write."""
+        host = self.random.choice(self.hosts) if host is None else host
+
+        def live() -> None:
+            process = self.world.process
+            self.world.tell(f"{name} on {host.machine.host} starts: {action}")
+            try:
+                action.run(OUT)
+                how = "done"
+            except TonearmError as error:
+                self._judge(error, process)
+                how = "another writes" if "is writing to" in error.message else type(error).__name__
+                self.world.tell(f"{name} ends: {how}: {error.message}")
+            else:
+                self.world.tell(f"{name} is done")
+            self.spec.ended[how] = self.spec.ended.get(how, 0) + 1
+
+        self.world.start(name, host, fate, live, when)
+
+    def _judge(self, error: TonearmError, process: Any) -> None:
+        """Raise what is no way to end for a run."""
+        is_displaced = process.term is not None and self.spec.is_displaced(process.term, process.looked)
+        if self.is_calm:
+            raise Violation(f"the last run fails although all is quiet: {type(error).__name__}: {error.message}")
+        if isinstance(error, Stopped) or process.num_faults:
+            return
+        if is_displaced:
+            raise Violation(f"a displaced run ends as {type(error).__name__}: {error.message}")
+        expected = (
+            "is writing to",
+            "other settings",
+            "is no source of",
+            "no finished manifest",
+            "no audio in",
+            "nothing at",
+            "--precision fp16 on a CPU",  # what another machine has settled
+        )
+        if not any(words in error.message for words in expected):
+            raise Violation(f"a run ends as {type(error).__name__}: {error.message}")
+
+    # Readers
+
+    def read(self) -> list[dict[str, Any]]:
+        """Read all rows that are shown."""
+        process, since = self.world.process, self.world.now
+        has_any = bool(self.spec.committed)
+        rows: list[dict[str, Any]] = []
+        try:
+            for found in table.scan(OUT, COLUMNS):
+                rows += found.to_pylist()
+        except (DestinationError, SourceError) as error:
+            self._excuse(error, process, has_any)
+            return []
+        self.spec.check(rows, since)
+        self.world.tell(f"{process.name} has read {len(rows)} rows since {since:.2f} s")
+        return rows
+
+    def look(self) -> None:
+        """Ask for the status."""
+        process, since = self.world.process, self.world.now
+        has_any = bool(self.spec.committed)
+        try:
+            found = status.read_status(OUT, is_watched=self.random.random() < 0.6)
+        except (DestinationError, SourceError) as error:
+            self._excuse(error, process, has_any)
+            return
+        self.world.tell(f"{process.name}: {found.state}, {found.num_done} of {found.num_listed}")
+        if found.state == "killed" and found.holder is not None:
+            beats = [when for when in self.spec.beats.get(found.holder.token, []) if when > self.world.now - 40]
+            holder = found.holder
+            there = Machine(holder.host, holder.boot_id, holder.pid_namespace)
+            alive = any(
+                other.pid == holder.pid and other.created == holder.process_started
+                for host in self.hosts
+                if host.machine == there
+                for other in host.processes.values()
+            )
+            if alive and len(beats) > 1 and not process.num_faults:
+                raise Violation(f"status since {since:.2f} s says killed, and the run writes its lock at {beats}")
+
+    def _excuse(self, error: TonearmError, process: Any, has_any: bool) -> None:
+        self.world.tell(f"{process.name}: {error.message}")
+        is_empty = "no tracks here" in error.message or "holds no run" in error.message
+        if process.num_faults or (is_empty and not has_any):
+            return
+        raise Violation(f"a reader fails: {error.message}")
+
+    # The library's own code in this world
+
+    @contextlib.contextmanager
+    def patched(self) -> Iterator[None]:
+        """Put the simulation in place of time, threads, processes, stores and scoring."""
+        world, random = self.world, self.random
+        filesystem = SimulatedFileSystem(self.store)
+        threads = Threading(world)
+        pool = type("Pool", (InlinePool,), {"world": world})
+        real = lock.acquire
+
+        def acquire(*args: Any, **keywords: Any) -> Any:
+            found = real(*args, **keywords)
+            self.spec.acquired(found.term, found.token)
+            return found
+
+        def tag(run: batch.Run, *args: Any, **keywords: Any) -> Any:
+            done = tag_(run, *args, **keywords)
+            self.spec.completed(listed.pop(run.run_id), run.hold.term, checked[id(run.hold)])
+            return done
+
+        def listing_keys(found: manifest.Manifest) -> Any:
+            keys = listing_keys_(found)
+            listed[run_ids[world.process.pid, world.process.name]] = keys.tolist()
+            return keys
+
+        def check(self_: hold.Hold) -> None:
+            begun = world.now
+            check_(self_)
+            checked[id(self_)] = begun
+
+        def is_ours(self_: hold.Hold) -> bool:
+            world.process.looked = world.now
+            return is_ours_(self_)
+
+        def opened(destination: str, files: Any, wanted: Any, batch_rows: int) -> Iterator[Any]:
+            for file in files:
+                rows = pq.read_table(filesystem.open(file.path))
+                rows = resume.conformed(rows, schema.TRACKS)
+                yield from ds.dataset(rows).to_batches(columns=wanted, batch_size=batch_rows)
+
+        def now_there() -> datetime.datetime:
+            return EPOCH + datetime.timedelta(seconds=world.now + world.process.host.skew_s)
+
+        class Datetime(datetime.datetime):
+            @classmethod
+            def now(cls, zone: Any = None) -> datetime.datetime:
+                return now_there()
+
+        def recorded(destination: Any, run_id: str, *rest: Any) -> Any:
+            run_ids[world.process.pid, world.process.name] = run_id
+            return recorder(destination, run_id, *rest)
+
+        listed: dict[str, list[int]] = {}
+        checked: dict[int, float] = {}
+        run_ids: dict[tuple[int, str], str] = {}
+        is_ours_ = hold.Hold.is_ours
+        check_, tag_, listing_keys_, recorder = hold.Hold.check, batch._tag, manifest.listing_keys, batch.Recorder
+        times = types.SimpleNamespace(datetime=Datetime, UTC=datetime.UTC)
+        with contextlib.ExitStack() as stack:
+            for place, name, value in (
+                (stores, "filesystem", lambda url: (filesystem, filesystem._strip_protocol(url))),
+                (lock, "CLOCK", SimulatedClock(world)),
+                (lock, "threading", threads),
+                (hold, "threading", threads),
+                (lock, "acquire", acquire),
+                (lock_file, "psutil", Psutil(world)),
+                (lock_file, "now", lambda: f"{now_there():{lock_file.SINCE}}"),
+                (Machine, "this", lambda: world.process.host.machine),
+                (hold.Hold, "check", check),
+                (hold.Hold, "is_ours", is_ours),
+                (uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
+                (table, "_open", opened),
+                (finished_rows, "ThreadPoolExecutor", pool),
+                (library_runs, "ThreadPoolExecutor", pool),
+                (resume, "ThreadPoolExecutor", pool),
+                (compaction, "ThreadPoolExecutor", pool),
+                (adoption, "planned", runs.planned),
+                (manifest, "listing_keys", listing_keys),
+                (batch, "_check_runtime", lambda models: None),
+                (batch, "prepared", lambda plan, *_: plan),
+                (batch, "_execute", self.workers.execute),
+                (batch, "_tag", tag),
+                (batch, "Recorder", recorded),
+                (batch, "datetime", times),
+            ):
+                stack.enter_context(mock.patch.object(place, name, value))
+            yield
