@@ -162,7 +162,8 @@ def recover(destination: Destination) -> None:
                 if name.startswith(begun):
                     stores.delete(destination.join("tracks", name))
             stores.delete(posixpath.join(folder, mark))
-    state = track_files.read_compactions(destination.url)
+    with stores.reading(destination.url):
+        state = track_files.read_compactions(destination.url)
     for identity in state.pending:
         for name in _outputs(destination, identity):
             stores.delete(destination.join("tracks", name))
@@ -278,7 +279,8 @@ def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDAr
             write_page_index=True,
             sorting_columns=[pq.SortingColumn(table.schema.get_field_index(KEY))],
         )
-    return table[KEY].to_numpy(), filesystem.get_file_info(path).size or 0
+        num_bytes = filesystem.get_file_info(path).size or 0
+    return table[KEY].to_numpy(), num_bytes
 
 
 def _write_marks(destination: Destination, identity: str, keys: NDArray[np.int64]) -> None:

@@ -55,12 +55,21 @@ def write(destination: Destination, progress: Progress) -> None:
 
 
 def read(destination: Destination) -> Progress | None:
-    """Return the last figures, or None where no run has left any."""
+    """Return the last figures, or None where no run has left any.
+
+    Raises:
+        DestinationError: the store does not say.
+    """
+    with stores.reading(_url(destination)):
+        try:
+            data = stores.read_bytes(_url(destination))
+        except FileNotFoundError:
+            return None
     try:
-        values: dict[str, Any] = json.loads(stores.read_bytes(_url(destination)))
+        values: dict[str, Any] = json.loads(data)
         times = {name: datetime.datetime.fromisoformat(values[name]) for name in ("started", "at")}
         return Progress(**values | times)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 

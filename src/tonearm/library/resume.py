@@ -295,10 +295,12 @@ def write_todo(destination: Destination, parts: Sequence[str], done: NDArray[np.
     todo = []
     for number, part in enumerate(parts):
         if not len(done):
-            num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
+            with stores.reading(part):
+                num_tracks = pq.read_metadata(io.BytesIO(stores.read_bytes(part))).num_rows
             todo.append(TodoPart(part, num_tracks))
             continue
-        table = stores.read_table(part)
+        with stores.reading(part):
+            table = stores.read_table(part)
         table = table.filter(pa.array(~among(table[KEY].to_numpy(), done)))
         if table.num_rows:
             url = posixpath.join(folder, f"part-{number:05d}.parquet")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
-from tonearm.errors import DestinationError, SourceError
+from tonearm.errors import DestinationError, SourceError, TonearmError
 from tonearm.library.failures import diagnose
 from tonearm.library.uris import SCHEME as SCHEME
 from tonearm.library.uris import is_local as is_local
@@ -154,12 +154,17 @@ def exists(url: str) -> bool:
 
 
 def list_files(url: str) -> list[str]:
-    """Return the names of the files directly in a folder, sorted; none where there is no folder."""
+    """Return the names of the files directly in a folder, sorted; none where there is no folder.
+
+    Raises:
+        DestinationError: the place is refused or cannot be reached.
+    """
     found, path = filesystem(url)
-    try:
-        entries = found.ls(path, detail=True)
-    except FileNotFoundError:
-        return []
+    with reading(url):
+        try:
+            entries = found.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
     return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
 
 
@@ -322,6 +327,8 @@ def reading(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except TonearmError:
+        raise
     except store_errors(scheme(url)) as error:
         if isinstance(error, NotADirectoryError):
             raise _unwritten(url, error) from None
