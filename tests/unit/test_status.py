@@ -19,7 +19,7 @@ import pytest
 from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.cli.status import lines
 from tonearm.errors import DestinationError
-from tonearm.library import lock, lock_file, manifest, progress, stores
+from tonearm.library import groups, lock, lock_file, manifest, progress, stores
 from tonearm.library.progress import Progress
 from tonearm.library.runs import Destination
 from tonearm.library.sources import list_tracks
@@ -157,6 +157,40 @@ def test_stopped_says_why(place: Destination) -> None:
     progress.write(place, Progress("r", "the disk is full; free some space", NOW, NOW, 10))
     assert read_status(place.url).state == "stopped"
     assert "stopped at 2026-03-01 12:00:00 UTC: the disk is full; free some space" in said(place)
+
+
+def grown(place: Destination, groups_there: dict[str, groups.Group]) -> None:
+    """Have three rows say that they have the genre of ``groups_there``, and one a second time, outranked."""
+    groups.write(place, groups_there)
+    path = next(Path(place.tracks).glob("*.parquet"))
+    rows = pq.read_table(path).to_pylist()
+    named = [{**row, "genre_settings": groups_there["genre"].hash} for row in rows]
+    write_tracks(place.url, [{**row, "term": 2} for row in named[:3]] + rows[3:], name=path.name)
+    write_tracks(place.url, [{**rows[0], "term": 1}], name="before.parquet")
+
+
+def test_what_is_missing_superseded_and_no_longer_listed(place: Destination) -> None:
+    """Also of a head that only a later tonearm knows."""
+    grown(place, {name: groups.Group({"model": name}) for name in ("read", "genre", "tags", "mood")})
+    found = read_status(place.url)
+    assert (found.missing_by_group, found.num_superseded, found.num_unlisted) == ({"tags": 3}, 1, 1)
+    assert "tags is missing in 3 of them; tag with that model again to add it" in said(place)
+    assert "superseded: 1 rows; the next run removes them" in said(place)
+    assert "no longer listed: 1 tracks have rows that nothing shows" in said(place)
+
+
+def test_a_run_that_stopped_before_every_row_had_its_group_is_not_complete(place: Destination) -> None:
+    grown(place, {name: groups.Group({"model": name}) for name in ("read", "genre", "tags")})
+    music = Path(place.url).parent / "music"
+    for path in sorted(music.iterdir())[4:]:
+        path.unlink()
+    manifest.write_manifest([str(music)], place.manifest)
+    assert read_status(place.url).state == "complete"
+    progress.write(place, Progress("r", "by a signal; run the same command to go on", NOW, NOW, 4))
+    assert read_status(place.url).state == "stopped"
+    assert "stopped at 2026-03-01 12:00:00 UTC: by a signal; run the same command to go on" in said(place)
+    progress.clear(place)
+    assert read_status(place.url).state == "complete", "a run of the genre alone leaves the tags as they are"
 
 
 def test_complete_with_the_last_run(place: Destination) -> None:

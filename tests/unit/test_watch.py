@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 import time
 from unittest import mock
@@ -61,6 +62,18 @@ def test_a_run_that_ignores_ctrl_c_is_woken_all_the_same() -> None:
     finally:
         signal.signal(signal.SIGINT, own)
     assert signal.getsignal(WAKE) == other
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does_although_ray_has_taken_it() -> None:
+    """Ray's own handler would be left by ``sys.exit``: no line, and no exit status that says resumable."""
+    own = signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+    ray_s = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt), wakeable():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == ray_s
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 class Clock:

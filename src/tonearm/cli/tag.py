@@ -106,7 +106,9 @@ def tag(
     audit = outcome.audit
     if outcome.counts is None:
         print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
-    if outcome.counts is not None or not stores.exists(Destination(out).report):
+    with stores.reading(out):
+        is_reported = outcome.counts is None and stores.exists(Destination(out).report)
+    if not is_reported:
         summary = summarize(outcome, settings, command=sys.argv, notice=demo.NOTICE if demo_models else None)
         write_run(out, summary)
         report = write_report(out, summary)

@@ -146,7 +146,10 @@ def wake_main_thread() -> None:
 
 @contextlib.contextmanager
 def wakeable() -> Iterator[None]:
-    """Have ``wake_main_thread`` reach the main thread while the block runs there; elsewhere nothing changes."""
+    """Have ``wake_main_thread`` and a scheduler's SIGTERM interrupt the main thread while the block runs there.
+
+    On other threads nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -154,11 +157,13 @@ def wakeable() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(WAKE, interrupt)
+    # Ray takes SIGTERM for itself when it starts, and ends the driver by it without a word.
+    before = {number: signal.signal(number, interrupt) for number in (WAKE, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(WAKE, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StoreGuard:

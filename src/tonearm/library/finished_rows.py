@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.fs import FileSystem
 
-from tonearm.errors import DestinationError
+from tonearm.errors import DestinationError, TonearmError
 from tonearm.library import stores, track_files
 from tonearm.library.ranking import KEY, RANKED, RankedRows, Ranking
 from tonearm.library.track_files import TrackFile
@@ -135,6 +135,8 @@ def reading(destination: str) -> Iterator[None]:
     """Turn what can go wrong while reading into one line; around the reading alone, not around what uses the rows."""
     try:
         yield
+    except TonearmError:
+        raise
     except (*PARQUET_ERRORS, *stores.store_errors(stores.scheme(destination))) as error:
         raise unreadable(destination, error) from None
 

@@ -209,11 +209,7 @@ def _gone(place: Folder, names: Sequence[str]) -> str | None:
 
 
 def _files(place: Folder) -> set[str]:
-    with stores.reading(place.path):
-        try:
-            return set(stores.list_files(place.path))
-        except NotADirectoryError:  # writing says so
-            return set()
+    return set(stores.list_files(place.path))
 
 
 def _digest(keys: NDArray[np.int64]) -> str:

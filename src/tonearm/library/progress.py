@@ -60,14 +60,13 @@ def read(destination: Destination) -> Progress | None:
     Raises:
         DestinationError: the store does not say.
     """
-    url = _url(destination)
+    with stores.reading(_url(destination)):
+        try:
+            data = stores.read_bytes(_url(destination))
+        except FileNotFoundError:
+            return None
     try:
-        with stores.reading(url):
-            try:
-                text = stores.read_bytes(url)
-            except FileNotFoundError:
-                return None
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = json.loads(data)
         times = {name: datetime.datetime.fromisoformat(values[name]) for name in ("started", "at")}
         return Progress(**values | times)
     except (ValueError, TypeError, KeyError):

@@ -9,8 +9,6 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pyarrow.fs import FileSelector
-
 from tonearm.errors import DestinationError
 from tonearm.library import stores
 
@@ -179,11 +177,8 @@ def read_run(destination: str, run_id: str | None = None) -> RunSummary:
         DestinationError: there is no such run, or its file cannot be read.
     """
     folder = posixpath.join(destination.rstrip("/") or "/", "runs")
-    filesystem, path = stores.arrow_filesystem(folder)
-    with stores.reading(folder):
-        entries = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
     # A run's id opens with the time at which it started, so the last name is the last run.
-    names = sorted(name for entry in entries if (name := posixpath.basename(entry.path)).endswith(".json"))
+    names = [name for name in stores.list_files(folder) if name.endswith(".json")]
     wanted = f"{run_id}.json" if run_id is not None else next(reversed(names), None)
     if wanted is None or wanted not in names:
         known = ", ".join(name.removesuffix(".json") for name in names[-5:]) or "none"
@@ -191,6 +186,7 @@ def read_run(destination: str, run_id: str | None = None) -> RunSummary:
             f"{destination}: no finished run{f' {run_id}' if run_id else ''} in runs/ (there: {known}); "
             f"give a folder that `tonearm tag SOURCE --out {destination}` has written"
         )
-    with stores.reading(folder), filesystem.open_input_stream(posixpath.join(path, wanted)) as file:
-        text = file.read()
-    return RunSummary.from_json(text, where=posixpath.join(folder, wanted))
+    url = posixpath.join(folder, wanted)
+    with stores.reading(url):
+        text = stores.read_bytes(url)
+    return RunSummary.from_json(text, where=url)

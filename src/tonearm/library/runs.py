@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
-from tonearm.library import schema, stores, track_files
+from tonearm.library import finished_rows, schema, stores, track_files
 from tonearm.library.track_files import TrackFile
 from tonearm.library.uris import local_path, shown, split_bucket
 
@@ -95,7 +95,7 @@ def scan_tracks(
         num_ahead: files that are held at once; few where whole rows are read.
 
     Raises:
-        DestinationError: a file that is not Parquet, named.
+        DestinationError: a file that is not Parquet, named, or a store that does not give it.
     """
     filesystem, _ = stores.arrow_filesystem(destination.tracks)
 
@@ -110,11 +110,8 @@ def scan_tracks(
             raise DestinationError(
                 f"{shown(destination.url)}: tracks/ changed while it was read ({file.name} is gone); run it again"
             ) from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DestinationError(
-                f"{file.path} cannot be read ({error}); move that file out of tracks/ and run `tonearm tag` again: its "
-                "tracks will be tagged anew"
-            ) from None
+        except (*finished_rows.PARQUET_ERRORS, *stores.store_errors(stores.scheme(destination.url))) as error:
+            raise finished_rows.unreadable(destination.url, error, file) from None
 
     wanted = track_files.finished(destination.url) if files is None else files
     with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:  # a store's latency, many times over

@@ -26,7 +26,8 @@ class Status:
         num_superseded: rows that do not count, since a later one of their track does.
         num_unlisted: tracks with a row that no source lists any more.
         num_files: files of ``tracks/`` that count.
-        state: ``complete``, ``running``, ``stopped`` (by itself or by a signal), ``killed`` or ``unfinished``.
+        state: ``complete`` (every listed track has its row, if maybe not each group), ``running``, ``stopped`` (by
+            itself or by a signal), ``killed`` or ``unfinished``.
         holder: who runs, or ran when it was killed.
         silent_s: how long a holder on another machine was watched, by this one's clock: until its next sign of life
             where it runs, in vain where it was killed; None where the list of processes here says it.
@@ -74,13 +75,14 @@ def read_status(destination: str, *, waiting: Callable[[str], None] | None = Non
             ) from None
         listed = None
     stored = groups.read(place)
-    heads = [name for name in stored if name != groups.READ]
+    # A later tonearm may have added heads that this one knows nothing of.
+    heads = [name for name in stored if name in resume.NAMED]
     audit = resume.find(place, stored).audit(listed if listed is not None else np.empty(0, np.int64), heads)
     num_done = audit.num_listed - audit.num_missing
     num_listed = None if listed is None else len(listed)
     return Status(
         destination,
-        _state(watched, found, num_done, num_listed),
+        _state(watched, found, audit, num_listed),
         num_listed,
         num_done,
         audit.errors_by_code,
@@ -95,10 +97,12 @@ def read_status(destination: str, *, waiting: Callable[[str], None] | None = Non
     )
 
 
-def _state(watched: lock.Watched, found: Progress | None, num_done: int, num_listed: int | None) -> str:
+def _state(watched: lock.Watched, found: Progress | None, audit: resume.Audit, num_listed: int | None) -> str:
     if watched.holder is not None:
         return "running" if watched.is_alive else "killed"
-    if num_listed is not None and num_done >= num_listed:
+    # A run that was to add a group to every row has left its figures behind where it did not come to its end.
+    is_stopped = found is not None and bool(audit.missing_by_group)
+    if num_listed is not None and audit.is_exact and not is_stopped:
         return "complete"
     return "stopped" if found is not None else "unfinished"
 

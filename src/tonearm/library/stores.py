@@ -164,12 +164,17 @@ def exists(url: str) -> bool:
 
 
 def list_files(url: str) -> list[str]:
-    """Return the names of the files directly in a folder, sorted; none where there is no folder."""
+    """Return the names of the files directly in a folder, sorted; none where there is no folder.
+
+    Raises:
+        DestinationError: the place is refused or cannot be reached.
+    """
     found, path = filesystem(url)
-    try:
-        entries = found.ls(path, detail=True)
-    except FileNotFoundError:
-        return []
+    with reading(url):
+        try:
+            entries = found.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
     return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
 
 

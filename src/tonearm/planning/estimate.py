@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tonearm.errors import DestinationError
 from tonearm.library import stores
 from tonearm.library.formats import extension_of
 from tonearm.planning.measure import Rates, scored_s
@@ -206,7 +207,8 @@ def keep(destination: Destination, plan: Estimate) -> None:
 def kept(destination: Destination) -> dict[str, Any] | None:
     """Return the estimate that was kept, or None."""
     try:
-        values: dict[str, Any] = json.loads(stores.read_bytes(_url(destination)))
-    except (FileNotFoundError, ValueError):
+        with stores.reading(_url(destination)):
+            values: dict[str, Any] = json.loads(stores.read_bytes(_url(destination)))
+    except (DestinationError, ValueError):  # it is only there to be compared with
         return None
     return values if {"audio_s", "wall_s", "num_tracks"} <= set(values) else None
