@@ -73,14 +73,14 @@ class Workers:
     """What executes a run's legs in place of Ray: files of a few rows, each between its two marks.
 
     Attributes:
-        others: the host of worker processes apart from the driver's, which are not suspended with it; None where the
-            driver's own process does the work.
+        leg_cleans: whether each leg first removes what has a pending mark, as Ray does unless it is kept from it.
     """
+
+    leg_cleans = False
 
     def __init__(self, world: World, store: Store, spec: Any) -> None:
         self.world, self.store, self.spec = world, store, spec
         self.filesystem = SimulatedFileSystem(store)
-        self.leg_cleans = False
 
     def execute(self, run: batch.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[batch.Run, None, None, int]:
         """Do what ``batch._execute`` does."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-import pyarrow.dataset as ds
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.simulation import runs
@@ -175,8 +175,9 @@ class Schedule:
         random, world = self.random, self.world
         self.fill()
         rough = random.choice([0.0, 0.0, 0.004, 0.015])
-        moment = 0.0
+        moment, moments = 0.0, list[float]()
         for number in range(random.randint(3, 6)):
+            moments.append(moment)
             action = self._writer()
             self.begin(f"{type(action).__name__.lower()}-{number}", action, self._fate(rough), moment)
             moment += random.choice([0.0, 0.3, 5.0, 20.0, 60.0, 150.0])
@@ -186,7 +187,10 @@ class Schedule:
             reader = self.read if random.random() < 0.75 else self.look
             fate = Fate(fault_rate=rough / 2, slow_rate=random.choice([0.0, 0.1, 0.3]))
             host = random.choice(self.hosts)
-            world.start(f"reader-{number}", host, fate, reader, random.uniform(0, moment + 200))
+            # Many beside a writer, some at any time.
+            beside = random.choice(moments) + random.uniform(0, 100) ** random.choice([0.5, 1.0])
+            when = random.choice([beside, beside, random.uniform(0, moment + 200)])
+            world.start(f"reader-{number}", host, fate, reader, when)
         world.run()
         self.finish()
 
@@ -215,16 +219,24 @@ class Schedule:
         if not there <= shown | named or not shown <= there | named:
             raise Violation(f"the library has {sorted(there)}, and shown is {sorted(shown)}")
         found = status.read_status(OUT)
+        if found.num_superseded:
+            raise Violation(f"{found.num_superseded} rows that do not count have stayed")
         if found.state != "complete" or found.num_listed != len(rows) or found.num_done != len(rows):
             raise Violation(f"status says {found}, and {len(rows)} tracks are shown")
 
     def _fate(self, rough: float) -> Fate:
         random = self.random
         fate = Fate(fault_rate=rough, slow_rate=random.choice([0.0, 0.03]))
+        # What a process does first is done under a lock that it has only just taken.
+        steps = random.choice([40, 160])
         for _ in range(random.choice([0, 0, 1, 1, 2])):
-            fate.suspensions[random.randint(1, 160)] = random.choice([5.0, 30.0, 75.0, 120.0, 300.0])
+            # Beside the lock's patience of 50 s: so that it wakes while another is at work, or long after.
+            duration_s = random.choice([5.0, 30.0, random.uniform(50, 110), random.uniform(50, 110), 300.0])
+            fate.suspensions[random.randint(1, steps)] = duration_s
         if random.random() < 0.2:
-            fate.killed_after = random.randint(1, 160)
+            fate.killed_after = random.randint(1, steps)
+        if random.random() < 0.15:
+            fate.outages[random.randint(0, steps)] = random.randint(2, 12)
         return fate
 
     def _writer(self) -> Tag | Compact | Prune:
@@ -252,6 +264,7 @@ class Schedule:
 
         def live() -> None:
             process = self.world.process
+            process.action = action
             self.world.tell(f"{name} on {host.machine.host} starts: {action}")
             try:
                 action.run(OUT)
@@ -271,6 +284,9 @@ class Schedule:
         is_displaced = process.term is not None and self.spec.is_displaced(process.term, process.looked)
         if self.is_calm:
             raise Violation(f"the last run fails although all is quiet: {type(error).__name__}: {error.message}")
+        is_taken = process.term is not None and self.spec.is_displaced(process.term)
+        if isinstance(error, Stopped) and "has taken over" in error.message and not is_taken:
+            raise Violation(f"a run is stopped although nobody has taken over: {error.message}")
         if isinstance(error, Stopped) or process.num_faults:
             return
         if is_displaced:
@@ -346,6 +362,7 @@ class Schedule:
         real = lock.acquire
 
         def acquire(*args: Any, **keywords: Any) -> Any:
+            world.process.began_to_take = world.now
             found = real(*args, **keywords)
             self.spec.acquired(found.term, found.token)
             return found
@@ -371,9 +388,11 @@ class Schedule:
 
         def opened(destination: str, files: Any, wanted: Any, batch_rows: int) -> Iterator[Any]:
             for file in files:
-                rows = pq.read_table(filesystem.open(file.path))
-                rows = resume.conformed(rows, schema.TRACKS)
-                yield from ds.dataset(rows).to_batches(columns=wanted, batch_size=batch_rows)
+                with pq.ParquetFile(filesystem.open(file.path)) as parquet:
+                    there = [name for name in wanted if name in parquet.schema_arrow.names]
+                    rows = parquet.read(there, use_threads=False)
+                rows = resume.conformed(rows, pa.schema([schema.TRACKS.field(name) for name in wanted]))
+                yield from rows.to_batches(batch_rows)
 
         def now_there() -> datetime.datetime:
             return EPOCH + datetime.timedelta(seconds=world.now + world.process.host.skew_s)
@@ -393,7 +412,10 @@ class Schedule:
         is_ours_ = hold.Hold.is_ours
         check_, tag_, listing_keys_, recorder = hold.Hold.check, batch._tag, manifest.listing_keys, batch.Recorder
         times = types.SimpleNamespace(datetime=Datetime, UTC=datetime.UTC)
+        num_threads = pa.cpu_count()
         with contextlib.ExitStack() as stack:
+            pa.set_cpu_count(1)
+            stack.callback(pa.set_cpu_count, num_threads)
             for place, name, value in (
                 (stores, "filesystem", lambda url: (filesystem, filesystem._strip_protocol(url))),
                 (lock, "CLOCK", SimulatedClock(world)),

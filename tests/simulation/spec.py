@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.simulation.store import Store
-from tests.simulation.world import Violation, World
+from tests.simulation.world import Process, Violation, World
 from tonearm.errors import FetchError, ScoreError, TrackError
 from tonearm.library.runs import KEY
 
@@ -25,6 +26,8 @@ Rank = tuple[int, str]
 # What of a row decides what is seen of it.
 SEEN = ("uri", "etag", "status", "title", "genre", "genre_settings", "tag_settings", "term", "run_id", "mood")
 COLUMNS = [KEY, "uri", "etag", "status", "title", "genre", "tags", "genre_settings", "tag_settings", "term", "run_id"]
+# A lock that is written again within so many seconds is alive: beats come every 15 s, and a store may be slow.
+LIVE_S = 30.0
 GROUPS = {"genre": "genre_settings", "tags": "tag_settings"}
 
 
@@ -57,7 +60,9 @@ class Spec:
         self.contents: dict[str, str] = {}
         self.claims: dict[int, float] = {}
         self.beats: dict[str, list[float]] = {}
-        self.holders: dict[int, str] = {}
+        self.holders: dict[int, tuple[Process, str]] = {}
+        self.released: set[int] = set()
+        self.facts: dict[str, str] = {}
         self.kept: dict[int, str] = {}  # what a column that tonearm does not know says
         self.num_reads = self.num_complete = self.num_displaced = 0
         self.ended: dict[str, int] = {}
@@ -79,11 +84,39 @@ class Spec:
         elif name.startswith("_checkpoint/terms/") and name.endswith(".json"):
             term = int(name.rpartition("/")[2].removesuffix(".json"))
             values = json.loads(data)
-            if not values.get("released") and term not in self.claims:
+            if values["released"]:
+                self.released.add(term)
+            elif term not in self.claims:
+                self._take(term)
                 self.claims[term] = self.world.now
+        elif name == "_checkpoint/groups.json":
+            self._settle(json.loads(data)["groups"])
         elif name == "_checkpoint/lock.json":
             values = json.loads(data)
             self.beats.setdefault(values["token"], []).append(self.world.now)
+
+    def _take(self, term: int) -> None:
+        """Check that the term before was over, or silent for a while."""
+        claimant, (holder, token) = self.store.writer, self.holders.get(term - 1, (None, ""))
+        if claimant is None or holder is None or holder.is_dead or holder is claimant:
+            return
+        now, since = self.world.now, claimant.began_to_take
+        beats = [when for when in self.beats.get(token, []) if when <= now]
+        moments = [max([when for when in beats if when < since], default=since), *(w for w in beats if w >= since), now]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+        if max(gaps) < LIVE_S and term - 1 not in self.released:
+            raise Violation(f"{claimant.name} takes the lock of {holder.name}, which wrote it at {moments[:-1]}")
+
+    def _settle(self, groups: Mapping[str, Any]) -> None:
+        """Check that a run does not put its own facts in the place of others unless it was told to."""
+        process = self.store.writer
+        if process is None or process.term is None or self.is_displaced(process.term):
+            return
+        for head, group in groups.items():
+            before = self.facts.get(head)
+            if before not in (None, group["hash"], *group["known_as"]) and head not in process.action.rescore:
+                raise Violation(f"{process.name} puts other settings of {head} in the place of those that were there")
+            self.facts[head] = group["hash"]
 
     def is_displaced(self, term: int, when: float | None = None) -> bool:
         when = self.world.now if when is None else when
@@ -96,7 +129,7 @@ class Spec:
         for part in marker["parts"]:
             found = self.store.objects.get(f"{self.base}/manifest/{part}")
             if found is not None:
-                keys |= set(pq.read_table(io.BytesIO(found.data), columns=[KEY])[KEY].to_pylist())
+                keys |= set(pq.ParquetFile(io.BytesIO(found.data)).read([KEY], use_threads=False)[KEY].to_pylist())
         if self.listings and self.listings[-1].term > term:
             return  # a displaced run's, which must not count
         if self.listings:
@@ -137,8 +170,8 @@ class Spec:
         process = self.world.process
         process.term = term
         if term in self.holders:
-            raise Violation(f"{process.name} and {self.holders[term]} both hold term {term}")
-        self.holders[term] = process.name
+            raise Violation(f"{process.name} and {self.holders[term][0].name} both hold term {term}")
+        self.holders[term] = (process, token)
 
     def completed(self, keys: Iterable[int], term: int, checked: float) -> None:
         """Note that a run says that all ``keys`` have their row; it last looked at its lock at ``checked``."""

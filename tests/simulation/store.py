@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
-from tests.simulation.world import Killed, World
+from tests.simulation.world import Killed, Process, World
 
 T = TypeVar("T")
 # What a store makes of create-if-absent: honours it, ignores it, or looks first and writes later, as Swift does.
@@ -32,6 +32,7 @@ class Store:
     def __init__(self, world: World, creates: Creates) -> None:
         self.world, self.creates = world, creates
         self.objects: dict[str, Object] = {}
+        self.writer: Process | None = None  # whose request lands
         self.listeners: list[Callable[[str, bytes | None], None]] = []
         self._version = 0
 
@@ -80,7 +81,7 @@ class Store:
         box: list[Any] = []
         error: Exception | None = None
         is_cancelled = False
-        if random.random() < process.fate.fault_rate:
+        if process.is_cut_off() or random.random() < process.fate.fault_rate:
             process.num_faults += 1
             error = random.choice([OSError("503 slow down"), TimeoutError("no answer")])
             kind = random.choice(["refused", "answer lost", "late"]) if is_write else "refused"
@@ -100,6 +101,7 @@ class Store:
         def land() -> None:
             if is_cancelled:
                 return
+            self.writer = process
             try:
                 box.append((effect(), None))
             except OSError as failure:

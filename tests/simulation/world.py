@@ -56,12 +56,14 @@ class Fate:
     Attributes:
         suspensions: after how many of its steps it is suspended, and for how long.
         killed_after: of its steps; None for never.
+        outages: after how many of its steps the store gives it nothing, and for how many operations.
         fault_rate: of its operations.
         slow_rate: of its operations.
     """
 
     suspensions: dict[int, float] = dataclasses.field(default_factory=dict)
     killed_after: int | None = None
+    outages: dict[int, int] = dataclasses.field(default_factory=dict)
     fault_rate: float = 0.0
     slow_rate: float = 0.0
 
@@ -80,7 +82,13 @@ class Process:
         self.num_faults = 0
         self.threads: list[Actor] = []
         self.term: int | None = None
+        self.action: Any = None
+        self.began_to_take = 0.0  # the lock
         self.looked = 0.0  # when it began to look at its lock for the last time
+
+    def is_cut_off(self) -> bool:
+        """Return whether the store gives it nothing at this step."""
+        return any(after <= self.num_steps < after + count for after, count in self.fate.outages.items())
 
     def stepped(self) -> bool:
         """Count a step; return whether the process is suspended by it."""
