@@ -28,7 +28,7 @@ from tests.simulation.world import (
     Violation,
     World,
 )
-from tonearm.distributed import batch
+from tonearm.distributed import batch, plans
 from tonearm.errors import DestinationError, SourceError, Stopped, TonearmError
 from tonearm.library import (
     compaction,
@@ -37,7 +37,7 @@ from tonearm.library import (
     lock,
     lock_file,
     manifest,
-    resume,
+    row_schemas,
     schema,
     status,
     stores,
@@ -391,7 +391,7 @@ class Schedule:
                 with pq.ParquetFile(filesystem.open(file.path)) as parquet:
                     there = [name for name in wanted if name in parquet.schema_arrow.names]
                     rows = parquet.read(there, use_threads=False)
-                rows = resume.conformed(rows, pa.schema([schema.TRACKS.field(name) for name in wanted]))
+                rows = row_schemas.conformed(rows, pa.schema([schema.TRACKS.field(name) for name in wanted]))
                 yield from rows.to_batches(batch_rows)
 
         def now_there() -> datetime.datetime:
@@ -431,12 +431,12 @@ class Schedule:
                 (table, "_open", opened),
                 (finished_rows, "ThreadPoolExecutor", pool),
                 (library_runs, "ThreadPoolExecutor", pool),
-                (resume, "ThreadPoolExecutor", pool),
+                (row_schemas, "ThreadPoolExecutor", pool),
                 (compaction, "ThreadPoolExecutor", pool),
                 (adoption, "planned", runs.planned),
                 (manifest, "listing_keys", listing_keys),
-                (batch, "_check_runtime", lambda models: None),
-                (batch, "prepared", lambda plan, *_: plan),
+                (plans, "check_runtime", lambda models: None),
+                (plans, "prepared", lambda plan, *_: plan),
                 (batch, "_execute", self.workers.execute),
                 (batch, "_tag", tag),
                 (batch, "Recorder", recorded),

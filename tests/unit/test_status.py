@@ -221,7 +221,7 @@ def test_a_store_that_fails_is_no_traceback(place: Destination, monkeypatch: pyt
     there = Destination.of(f"memory://{place.url.strip('/')}/out")
     for path in Path(place.url).rglob("*.*"):
         stores.write_bytes(f"{there.url}/{path.relative_to(place.url)}", path.read_bytes())
-    for asked in ("info", "cat_file"):
+    for asked in ("ls", "info", "cat_file"):
 
         def fail(
             path: str, *args: object, real: Callable[..., object] = getattr(store, asked), **named: object

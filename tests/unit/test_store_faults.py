@@ -79,6 +79,7 @@ def write_todo(place: Destination) -> object:
 
 
 def write_again(place: Destination) -> object:
+    resume.write_todo(place, (), np.empty(0, np.int64))  # which clears the folder
     found = resume.find(place, {})
     return resume.write_again(place, found.again(np.sort(found.keys), ["genre"], retry_errors=False))
 
