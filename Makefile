@@ -8,7 +8,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=15
 
-.PHONY: install demo demo-models test-fast test test-slow test-all lint bench bench-quick bench-all bench-scale mutants clean
+.PHONY: install demo demo-models test-fast test test-slow test-all lint bench bench-quick bench-all bench-scale mutants schedules clean
 
 install: $(STAMP)
 
@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
+
+# A thousand schedules of writers and readers of one destination: some seven minutes; not part of CI while some fail.
+schedules: $(STAMP)
+	TONEARM_SCHEDULES=1 $(PYTEST) tests/unit/test_schedules.py
 
 demo: $(STAMP)
 	@$(BIN)/tonearm demo
