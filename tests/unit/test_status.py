@@ -146,6 +146,18 @@ def test_a_released_lock_is_none(place: Destination) -> None:
     assert read_status(place.url).state == "unfinished"
 
 
+@pytest.mark.parametrize("where", ["lock", "claim"])
+def test_a_run_that_ended_and_may_not_delete_its_lock_was_not_killed(place: Destination, where: str) -> None:
+    """Its process is gone, as that of a killed one is."""
+    holder = hold(place, process_started=1.0, released=where == "lock")
+    claim = lock_file.claim_url(lock.lock_url(place), 1)
+    lock_file.write(claim, dataclasses.replace(holder, released=where == "claim"))
+    assert (read_status(place.url).state, read_status(place.url).holder) == ("unfinished", None)
+    lock_file.write(claim, dataclasses.replace(holder, released=False))
+    hold(place, token=holder.token, process_started=1.0)
+    assert read_status(place.url).state == "killed"
+
+
 def test_what_is_no_lock_is_said(place: Destination) -> None:
     Path(lock.lock_url(place)).parent.mkdir(exist_ok=True)
     Path(lock.lock_url(place)).write_text("{")

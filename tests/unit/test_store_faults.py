@@ -115,3 +115,16 @@ def test_each_request_may_fail_and_the_next_time_it_is_as_if_nothing_was(
             break  # it needed fewer requests than that
     fault.left = -1
     assert sorted(resume.find(place, {}).complete([]).tolist()) == manifest.read_keys(place.manifest).tolist()
+
+
+def test_what_may_not_be_deleted_is_said(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a bucket whose keys may write and not delete: nothing is wrong with writing there."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "AccessDenied")
+
+    monkeypatch.setattr(LocalFileSystem, "rm_file", refused)
+    with pytest.raises(
+        DestinationError, match=r"cannot be deleted .*a place where you may delete"
+    ):
+        compaction.recover(place)

@@ -124,7 +124,7 @@ def look(url: str, place: str, machine: Machine | None = None) -> Sight:
     if claim is None and holder is None:
         is_over = True  # nothing, or a claim that was tidied away while one looked
     if claimed_by is not None and claimed_by.released and holder is not None and holder.token == claimed_by.token:
-        is_over = True  # it ended between its last two steps
+        is_over, holder = True, claimed_by  # it ended between its last two steps
     return Sight(term, holder, is_over, lock)
 
 
@@ -296,7 +296,7 @@ def read_holder(destination: Destination) -> Holder | None:
 def _holder(seen: Sight) -> Holder | None:
     """Return who has the lock, or had it when it was killed; a claim alone, without a lock, is no holding."""
     holder = seen.holder if seen.lock is not None else None
-    return None if holder is None or (seen.is_over and not holder.is_dead()) else holder
+    return None if holder is None or holder.released or (seen.is_over and not holder.is_dead()) else holder
 
 
 def watch(

@@ -179,10 +179,18 @@ def list_files(url: str) -> list[str]:
 
 
 def delete(url: str) -> None:
-    """Remove an object; nothing happens where there is none."""
+    """Remove an object; nothing happens where there is none.
+
+    Raises:
+        DestinationError: the place is read-only or refused.
+    """
     found, path = filesystem(url)
-    with writing(url), contextlib.suppress(FileNotFoundError):
+    try:
         found.rm_file(path)
+    except FileNotFoundError:
+        return
+    except store_errors(scheme(url)) as error:
+        raise _unwritten(url, error, "deleted") from None
 
 
 def write_text(url: str, text: str) -> None:
@@ -349,7 +357,7 @@ def reading(url: str) -> Iterator[None]:
         raise DestinationError(f"{shown(url)} cannot be read ({failure.reason}); {advice}") from None
 
 
-def _unwritten(url: str, error: BaseException) -> DestinationError:
+def _unwritten(url: str, error: BaseException, what: str = "written") -> DestinationError:
     place, failure = shown(url), diagnose(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return DestinationError(f"no space left to write {place}; free some or give another --out")
@@ -357,7 +365,7 @@ def _unwritten(url: str, error: BaseException) -> DestinationError:
         return DestinationError(f"{place} cannot be written: a file is where a folder should be; give another --out")
     match failure.kind:
         case "access_denied":
-            advice = "give a place you may write, or other keys"
+            advice = f"give a place {'you may write' if what == 'written' else 'where you may delete'}, or other keys"
         case "no_credentials":
             advice = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         case "no_bucket" | "not_found":
@@ -366,7 +374,7 @@ def _unwritten(url: str, error: BaseException) -> DestinationError:
             advice = "check the network and AWS_ENDPOINT_URL, then run the same command again"
         case _:
             advice = "give another --out"
-    return DestinationError(f"{place} cannot be written ({failure.reason}); {advice}")
+    return DestinationError(f"{place} cannot be {what} ({failure.reason}); {advice}")
 
 
 def store_errors(kind: str) -> tuple[type[Exception], ...]:
