@@ -253,6 +253,14 @@ def test_a_head_that_was_off(tmp_path: Path, head: str) -> None:
     assert ("To review" in page.words) == (head != "genre")
 
 
+def test_a_head_that_an_earlier_run_had_was_not_off(tmp_path: Path) -> None:
+    """The last run has added tags to rows that have a genre: the page shows both."""
+    make_tracks(tmp_path, 5)
+    page = report(tmp_path, genre_model=None)
+    assert "Genre model that of an earlier run; this one left its columns as they are" in page.words
+    assert "Tag model that of an earlier run" not in page.words
+
+
 def test_many_genres_end_in_one_line_of_others(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     write_tracks(tmp_path, [make_row(n, random, genre=f"genre {n % 500:03d}") for n in range(2000)])

@@ -124,7 +124,5 @@ def test_what_may_not_be_deleted_is_said(place: Destination, monkeypatch: pytest
         raise PermissionError(errno.EACCES, "AccessDenied")
 
     monkeypatch.setattr(LocalFileSystem, "rm_file", refused)
-    with pytest.raises(
-        DestinationError, match=r"cannot be deleted .*a place where you may delete"
-    ):
+    with pytest.raises(DestinationError, match=r"cannot be deleted .*a place where you may delete"):
         compaction.recover(place)

@@ -256,8 +256,8 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
         yield "Replaced rows", f"{text.number(figures.num_outranked)}: their tracks have a later row; not counted above"
     if figures.num_partial:
         yield "Scored in part", f"{text.number(figures.num_partial)} tracks have a coverage under 1"
-    yield "Genre model", _model(run.genre_model)
-    yield "Tag model", _model(run.tag_model)
+    yield "Genre model", _model(run.genre_model, bool(figures.genres))
+    yield "Tag model", _model(run.tag_model, bool(figures.tags))
     machine = run.machine
     parts = [machine.cpu, f"{machine.num_cores} cores" if machine.num_cores else ""]
     parts += [f"{text.size(machine.memory_bytes)} of memory" if machine.memory_bytes else "", *machine.gpus]
@@ -265,9 +265,9 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
     yield "Machine", ", ".join(part for part in parts if part) or "not recorded"
 
 
-def _model(model: ModelFacts | None) -> str:
+def _model(model: ModelFacts | None, is_there: bool) -> str:
     if model is None:
-        return "off"
+        return "that of an earlier run; this one left its columns as they are" if is_there else "off"
     window = f"windows of {model.window_s:g} s" if model.window_s else ""
     ran = " ".join(part for part in (model.runtime, model.precision) if part)
     device = f"on {model.device}" if model.device else ""
