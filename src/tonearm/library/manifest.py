@@ -35,12 +35,12 @@ from tonearm.library.manifest_parts import (
     PartWriter,
     Unreadable,
     UriWriter,
-    among,
     digests,
     settle,
     to_batch,
     to_batches,
 )
+from tonearm.library.runs import among
 from tonearm.library.sources import FILES, ListingCounts, list_sources, source_name
 from tonearm.library.track_ref import TrackRef
 from tonearm.library.uris import is_local, local_path, scheme, shown

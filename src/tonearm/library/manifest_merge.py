@@ -31,10 +31,10 @@ from tonearm.library.manifest_parts import (
     PartWriter,
     Unreadable,
     UriWriter,
-    among,
     digests,
     num_bytes,
 )
+from tonearm.library.runs import among
 from tonearm.library.sources import FILES, source_name
 from tonearm.library.uris import is_local, local_path, shown
 

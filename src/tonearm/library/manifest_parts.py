@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from tonearm.errors import SourceError
 from tonearm.library import schema, stores, track_ref
+from tonearm.library.ranking import KEY as KEY
 from tonearm.library.track_ref import TrackRef
 from tonearm.library.uris import shown
 
 PART_ROWS, BATCH_ROWS = 50_000, 2_000
-KEY = "track_key"
 URIS = pa.schema([pa.field("uri", pa.string(), nullable=False)])
 
 Digests = NDArray[np.bytes_]
@@ -168,14 +168,6 @@ def digests(uris: pa.ChunkedArray) -> Digests:
     """Return 16 bytes for each URI."""
     each = (hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in uris.to_pylist())
     return np.frombuffer(b"".join(each), "S16")
-
-
-def among(values: Digests, known: Digests) -> NDArray[np.bool_]:
-    """Return which ``values`` are among ``known``, which are sorted."""
-    if not len(known):
-        return np.zeros(len(values), bool)
-    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.asarray(known[places] == values)
 
 
 def settle(folder: Folder, parts: Sequence[Part], shared: Sequence[int]) -> tuple[NDArray[np.int64], tuple[int, ...]]:

@@ -21,6 +21,7 @@ import dataclasses
 import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,12 +30,12 @@ from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
 from tonearm.library import finished_rows, schema, stores, track_files
+from tonearm.library.finished_rows import READERS as READERS
+from tonearm.library.ranking import KEY as KEY
 from tonearm.library.track_files import TrackFile
 from tonearm.library.uris import local_path, shown, split_bucket
 
-KEY = "track_key"
 WRITABLE = ("s3", "gs", "az", "memory")
-READERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +128,9 @@ def _completed(table: pa.Table, columns: list[str]) -> pa.Table:
     return table
 
 
-def among(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which ``values`` are among ``keys``, which are sorted; ``np.isin`` would sort them anew for each file."""
-    if not len(keys):
+def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which ``values`` are among ``known``, which are sorted; ``np.isin`` would sort them anew for each file."""
+    if not len(known):
         return np.zeros(len(values), bool)
-    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-    return keys[places] == values
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.asarray(known[places] == values)
