@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.tables import make_run
 from tonearm.errors import DestinationError
 from tonearm.library import groups
 from tonearm.library.groups import Group
+from tonearm.library.run_summary import ModelFacts
 from tonearm.library.runs import Destination
 
 FACTS = {"model": "sha256:1", "windows": {"window_samples": 480}, "precision": "fp32", "calibration": None}
@@ -135,6 +137,26 @@ def test_a_destination_of_0_1_0_has_what_its_facts_say(place: Destination) -> No
     assert found["tags"].facts["top_tags"] == 20
     assert found["tags"].asked == {"precision": "int8"}, "what came of it is not known"
     assert found["genre"].facts["calibration"] == {"t": 1}
+
+
+@pytest.mark.parametrize(
+    ("ran", "known"), [(["fp32", "fp32"], "fp32"), (["fp32", "fp16"], None), ([""], None), ([], None)]
+)
+def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str], known: str | None) -> None:
+    """Another precision by name is not taken for that of rows that do not say, unless machines have differed."""
+    write_old(place, "aa", OLD)
+    model = ModelFacts("m", "sha256:1", precision="fp32")
+    for number, precision in enumerate(ran):
+        make_run(place.url, run_id=f"r{number}", genre_model=dataclasses.replace(model, precision=precision))
+    other = dataclasses.replace(model, revision="sha256:9", precision="bf16")
+    make_run(place.url, run_id="of-another-model", genre_model=other)
+    Path(place.run("mine")).write_text("{}")
+    genre = groups.read(place)["genre"]
+    assert genre.facts.get("precision") == known
+    facts = {**FACTS, "precision": "bf16"}
+    assert groups.differences(genre, facts, {}) == []
+    said = ["precision (there fp32, now bf16)"] if known else []
+    assert groups.differences(genre, facts, {"precision": "bf16"}) == said
 
 
 def test_facts_of_0_1_0_under_which_nothing_was_written_count_for_nothing(place: Destination) -> None:

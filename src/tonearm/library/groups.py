@@ -24,6 +24,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tonearm.errors import DestinationError
 from tonearm.library import stores
+from tonearm.library.run_summary import RunSummary
 from tonearm.library.runs import Destination
 from tonearm.library.track_files import PENDING_SUFFIX
 from tonearm.library.uris import shown
@@ -241,7 +242,8 @@ def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, 
             f"{'.json, '.join(sorted(found))}.json), and its rows do not say which have which; nothing is lost. Export "
             "what you need, and tag into another --out"
         )
-    return _from_old(next(iter(found.values())))
+    facts = next(iter(found.values()))
+    return _from_old(facts, _old_precisions(destination, facts))
 
 
 def _from_copies(destination: Destination, copies: Sequence[str], rescored: Collection[str]) -> dict[str, Group]:
@@ -281,13 +283,32 @@ def _old_facts(destination: Destination, name: str) -> dict[str, Any]:
     return facts
 
 
-def _from_old(facts: Mapping[str, Any]) -> dict[str, Group]:
+def _old_precisions(destination: Destination, facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the precision of each head in all runs of 0.1.0 that have ended; of none where they differ.
+
+    Its facts say what was asked for, which is "auto" mostly, and its rows say nothing.
+    """
+    found: dict[str, set[str]] = {"genre": set(), "tags": set()}
+    for name in stores.list_files(destination.join("runs")):
+        try:
+            run = RunSummary.from_json(stores.read_bytes(destination.join("runs", name)))
+        except DestinationError:  # somebody else's file
+            continue
+        for head, model in (("genre", run.genre_model), ("tags", run.tag_model)):
+            if model is not None and model.precision and model.revision == facts.get(f"{head}_model"):
+                found[head].add(model.precision)
+    return {head: next(iter(values)) for head, values in found.items() if len(values) == 1}
+
+
+def _from_old(facts: Mapping[str, Any], precisions: Mapping[str, str]) -> dict[str, Group]:
     groups = {READ: Group({}, adopts=True)}
     for head in ("genre", "tags"):
         if facts.get(f"{head}_model") is None:
             continue
         own: dict[str, Any] = {"model": facts[f"{head}_model"], "windows": facts.get(f"{head}_windows")}
         own["calibration"] = facts.get(f"{head}_calibration")
+        if head in precisions:
+            own["precision"] = precisions[head]
         if head == "tags":
             own |= {name: facts[name] for name in ("top_tags", "top_window_tags") if name in facts}
         asked = {}
