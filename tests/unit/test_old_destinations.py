@@ -34,11 +34,9 @@ def counting_rows(out: Path) -> pa.Table:
     """Return the rows that count: of each key the one that the ranking gives."""
     tables = [rows for _, rows in runs.scan_tracks(Destination.of(str(out)), None)]
     ranking = Ranking()
-    for rows in tables:
-        ranking.add(rows.select([name for name in RANKED if name in rows.column_names]))
-    return pa.concat_tables(
-        [rows.filter(pa.array(counts)) for rows, counts in zip(tables, ranking.counting(), strict=True)]
-    )
+    ranked = [ranking.read(rows.select([name for name in RANKED if name in rows.column_names])) for rows in tables]
+    masks = ranking.masks(ranked)
+    return pa.concat_tables([rows.filter(pa.array(counts)) for rows, counts in zip(tables, masks, strict=True)])
 
 
 def listed_rows(out: Path) -> dict[str, dict[str, object]]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 KEY = "track_key"
-# What ``Ranking.add`` reads of a table.
+# What ``Ranking.read`` needs of a table.
 RANKED = [KEY, "term", "run_id"]
 
 
@@ -35,14 +35,13 @@ class RankedRows:
 
 
 class Ranking:
-    """Takes in tables of rows, in the order of their files, and says which rows count.
+    """Says which rows of some tables count.
 
-    Holds 8 bytes a row and 4 more where a table has rows of several runs; while it is asked 16 more, and 40 where every
-    key has several rows.
+    What ``read`` returns has 8 bytes a row, and 4 more where a table has rows of several runs; while ``masks`` is asked
+    it is 16 more, and 40 where every key has several rows.
     """
 
     def __init__(self) -> None:
-        self._added: list[RankedRows] = []
         # A rank's number, by term and run; their order is known once all are.
         self._numbers: dict[tuple[int, str], int] = {}
         self._free = itertools.count()
@@ -72,21 +71,12 @@ class Ranking:
         number = self._numbers.get((term, run))
         return self._numbers.setdefault((term, run), next(self._free)) if number is None else number
 
-    def add(self, table: pa.Table) -> None:
-        """Take in the rows of one file: the columns ``RANKED``, of which 0.1.0 lacks the term."""
-        self._added.append(self.read(table))
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
-        return sum(len(rows.keys) for rows in self._added)
-
-    def counting(self) -> list[NDArray[np.bool_]]:
-        """Return for each table that was added which of its rows count, bool [rows]: one row a key in all."""
-        return self.masks(self._added)
-
     def masks(self, tables: Sequence[RankedRows]) -> list[NDArray[np.bool_]]:
-        """Return for each of ``tables``, which ``read`` has returned, which of its rows count among all of theirs."""
+        """Return for each of ``tables`` which of its rows count, bool [rows]: one row for each key in all.
+
+        Args:
+            tables: what ``read`` has returned, in the order of their files.
+        """
         if not tables:
             return []
         keys = np.concatenate([table.keys for table in tables])

@@ -68,11 +68,6 @@ class ListedRows:
         """How many rows count, listed or not: one for each key."""
         return sum(int(np.count_nonzero(counts)) for counts in self._state.counting)
 
-    @property
-    def num_hidden(self) -> int:
-        """How many rows are out of sight."""
-        return self.num_outranked + self.num_unlisted
-
 
 class _ChangedError(Exception):
     """A file is gone, or not what it was when it was decided which of its rows count (``is_mismatch``)."""

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from tonearm.library.track_ref import TrackRef
     from tonearm.tagging.tagger import TrackResult
 
-# What the group "read" says of a track's content.
-READ_COLUMNS = ("duration_s", "sample_rate", "channels", "codec", "title", "artist", "album")
-
 
 def to_row(
     ref: TrackRef,
