@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def start_tonearm(*arguments: str | Path, **extra: str) -> subprocess.Popen[str]
     """Start ``tonearm ARGUMENTS`` and return at once."""
     return subprocess.Popen(
         [sys.executable, "-m", "tonearm", *map(str, arguments)],
-        env=environment(**extra),
+        env=environment(PYTHONFAULTHANDLER="1", **extra),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -55,18 +56,44 @@ def start_tonearm(*arguments: str | Path, **extra: str) -> subprocess.Popen[str]
     )
 
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 300, what: str = "the condition") -> None:
-    """Return as soon as ``condition()`` holds."""
+def wait_for(
+    condition: Callable[[], bool],
+    *,
+    timeout_s: float = 300,
+    what: str = "the condition",
+    run: subprocess.Popen[str] | None = None,
+) -> None:
+    """Return as soon as ``condition()`` holds.
+
+    Args:
+        run: What ``start_tonearm`` returned, where the condition is of its making: once it has ended there is nothing to
+            wait for, and where it hangs the message says in which lines.
+    """
     ends = time.monotonic() + timeout_s
     while True:
         asked = time.monotonic()
         if condition():
             return
+        if run is not None and run.poll() is not None and not condition():
+            raise AssertionError(f"the run ended with {run.returncode} before {what}: {said_by(run)}")
         now = time.monotonic()
         if now > ends:
-            raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
+            if run is not None:
+                run.send_signal(signal.SIGABRT)  # it runs with PYTHONFAULTHANDLER
+            hangs = "" if run is None else f": {said_by(run)}"
+            raise AssertionError(f"{what} did not come true within {timeout_s:g} s{hangs}")
         # A condition that is dear to ask, over all processes say, is asked less often.
         time.sleep(max(0.02, 3 * (now - asked)))
+
+
+def said_by(run: subprocess.Popen[str]) -> str:
+    """Return the end of what a run that is over said."""
+    try:
+        _, errors = run.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        _, errors = run.communicate()
+    return errors[-6000:]
 
 
 def read_tracks(out: str | Path, *, drop: Sequence[str] = VOLATILE) -> pa.Table:

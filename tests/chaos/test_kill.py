@@ -77,7 +77,7 @@ def test_killed_driver_resumes_to_the_undisturbed_table(
     running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
 ) -> None:
     process, out = running
-    wait_for(lambda: len(finished_files(out)) >= 2, what="two finished files")
+    wait_for(lambda: len(finished_files(out)) >= 2, what="two finished files", run=process)
     workers = workers_of(process, "ray::Map")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -106,6 +106,7 @@ def test_killed_workers_are_replaced(running: tuple[subprocess.Popen[str], Path]
         wait_for(
             lambda: len(finished_files(out)) >= num_files and bool(workers_of(process, title)),  # noqa: B023
             what=f"a {title} worker at work",
+            run=process,
         )
         for worker in workers_of(process, title):
             worker.kill()
@@ -121,7 +122,7 @@ def test_a_second_run_into_the_same_place_is_refused_and_ctrl_c_stops_the_first(
 ) -> None:
     """Two runs never write to one destination at a time; Ctrl-C ends one with status 4, and its command resumes it."""
     process, out = running
-    wait_for(lambda: bool(finished_files(out)), what="a finished file")
+    wait_for(lambda: bool(finished_files(out)), what="a finished file", run=process)
     os.kill(process.pid, signal.SIGSTOP)  # so that it is not over before the second has looked
     try:
         second = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
@@ -157,7 +158,7 @@ def test_a_suspended_run_that_wakes_finds_another_has_taken_over(
 ) -> None:
     """A run's whole tree is stopped past the lock's silence, a second run completes; the first wakes and stops."""
     process, out = running
-    wait_for(lambda: bool(finished_files(out)), what="a finished file")
+    wait_for(lambda: bool(finished_files(out)), what="a finished file", run=process)
     tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     command = ["tag", str(library), "--out", str(out), "--demo-models", "--config", str(settings)]
     for each in tree:

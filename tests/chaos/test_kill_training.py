@@ -80,7 +80,7 @@ def assert_same_model(first: Path, second: Path) -> None:
 def test_a_killed_worker_is_replaced(running: tuple[subprocess.Popen[str], Path], undisturbed: Path) -> None:
     """A training whose worker was killed ends in the same weights, to the last bit."""
     process, out = running
-    wait_for(lambda: is_resumable(out), what="a checkpoint")
+    wait_for(lambda: is_resumable(out), what="a checkpoint", run=process)
     (worker,) = [child for child in family_of(process) if "RayTrainWorker" in " ".join(child.cmdline())]
     worker.send_signal(signal.SIGKILL)
     _, errors = process.communicate(timeout=600)
@@ -96,7 +96,7 @@ def test_the_same_command_takes_up_a_killed_run_and_an_unwritten_model(
 ) -> None:
     """A training whose driver was killed, and whose model then could not be written, ends in the same weights."""
     process, out = running
-    wait_for(lambda: is_resumable(out), what="a checkpoint")
+    wait_for(lambda: is_resumable(out), what="a checkpoint", run=process)
     family = family_of(process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -125,7 +125,7 @@ def test_the_same_command_takes_up_a_killed_run_and_an_unwritten_model(
 def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -> None:
     """Ctrl-C ends a training with status 4 and says how to resume it."""
     process, out = running
-    wait_for(lambda: is_resumable(out), what="a checkpoint")
+    wait_for(lambda: is_resumable(out), what="a checkpoint", run=process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 4, errors
