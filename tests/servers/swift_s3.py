@@ -79,8 +79,7 @@ use = egg:swift#proxy_logging
 access_log_address =
 access_log_level = INFO
 [filter:cache]
-use = egg:swift#memcache
-memcache_servers = 127.0.0.1:1
+paste.filter_factory = swift_cache:filter_factory
 [filter:listing_formats]
 use = egg:swift#listing_formats
 [filter:bulk]
@@ -199,6 +198,7 @@ def _configure(folder: Path, programs: Path, ports: dict[str, int]) -> None:
     for each in (etc, disk / "d1", log):
         each.mkdir(parents=True, exist_ok=True)
     (etc / "swift.conf").write_text(SWIFT_CONF)
+    shutil.copy(Path(__file__).with_name("swift_cache.py"), etc)
     user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
     for server, port in ports.items():
         level = "INFO" if server == "proxy" else "WARNING"
@@ -217,6 +217,7 @@ def _configure(folder: Path, programs: Path, ports: dict[str, int]) -> None:
 
 def _launch(folder: Path, programs: Path, die_with_parent: bool) -> None:
     environment = {**os.environ, "SWIFT_DIR": str(folder / "etc"), "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = str(folder / "etc")  # for its cache
     for server in SERVERS:
         with (folder / "log" / f"{server}.log").open("ab") as log:
             running = subprocess.Popen(
