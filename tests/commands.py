@@ -66,8 +66,8 @@ def wait_for(
     """Return as soon as ``condition()`` holds.
 
     Args:
-        run: What ``start_tonearm`` returned, where the condition is of its making: once it has ended there is nothing to
-            wait for, and where it hangs the message says in which lines.
+        run: What ``start_tonearm`` returned, where the condition is of its making: once it has ended there is nothing
+            to wait for, and where it hangs the message says in which lines.
     """
     ends = time.monotonic() + timeout_s
     while True:

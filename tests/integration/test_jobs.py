@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -13,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -70,7 +70,7 @@ class Cluster:
         """Start Ray as docs/cluster.md says, on each host."""
         ((_, head), (_, worker)) = runbook("head", "worker")
         self.start_node("head", head)
-        wait_for(lambda: self.ray("job", "list").returncode == 0, what="the job API", timeout_s=180)
+        wait_for(lambda: self.asked("jobs/") is not None, what="the job API", timeout_s=180)
         # One after the other: the hosts share a disk, and Ray names its sockets by what it finds there.
         for count, name in enumerate(("node1", "node2"), 2):
             self.start_node(name, worker.replace("HEAD", self.hosts.addresses["head"]) + " --num-cpus=2")
@@ -81,8 +81,10 @@ class Cluster:
 
     def said(self) -> str:
         """Return the end of what each host's Ray said."""
-        logs = sorted(Path(self.folder).glob("*/ray.log")) + sorted(Path(self.folder).glob("*/session_2*/logs/raylet.*"))
-        return "\n".join(f"{path}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
+        logs = [
+            path for name in ("ray.log", "session_2*/logs/raylet.*") for path in Path(self.folder).glob(f"*/{name}")
+        ]
+        return "\n".join(f"{path}: {path.read_text(errors='replace')[-1500:]}" for path in sorted(logs))
 
     def start_node(self, name: str, line: str) -> None:
         """Start one host's Ray with a command of the runbook."""
@@ -112,10 +114,18 @@ class Cluster:
             command = ["bash", "-c", line]
         return subprocess.run(command, env=own, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
+    def asked(self, path: str) -> Any:
+        """Return what the head says, without the seconds that starting ``ray`` takes; None where it does not answer."""
+        try:
+            answer = httpx.get(f"{self.person_env['RAY_ADDRESS']}/api/{path}", headers=self.bearer, timeout=30)
+        except httpx.TransportError:
+            return None
+        return answer.json() if answer.is_success else None
+
     def num_alive(self) -> int:
         """Return how many nodes the head counts."""
-        listed = self.ray("list", "nodes", "--format=json", "--filter", "state=ALIVE")
-        return len(json.loads(listed.stdout)) if listed.returncode == 0 and listed.stdout.strip() else 0
+        listed = self.asked("v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE")
+        return 0 if listed is None else len(listed["data"]["result"]["result"])
 
     def submit(self, *words: str) -> str:
         """Submit a job and return its id at once."""
@@ -125,8 +135,15 @@ class Cluster:
 
     def state(self, job: str) -> str:
         """Return PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
-        answer = httpx.get(f"{self.person_env['RAY_ADDRESS']}/api/jobs/{job}", headers=self.bearer, timeout=30)
-        return str(answer.raise_for_status().json()["status"])
+        said: list[str] = []
+
+        def is_said() -> bool:
+            found = self.asked(f"jobs/{job}")
+            said.extend([] if found is None else [str(found["status"])])
+            return bool(said)
+
+        wait_for(is_said, what=f"the state of {job}", timeout_s=60)
+        return said[0]
 
     def stop(self, job: str) -> None:
         """Stop a job as `ray job stop` does, without the seconds that starting that takes."""
