@@ -70,12 +70,12 @@ class Cluster:
         """Start Ray as docs/cluster.md says, on each host."""
         ((_, head), (_, worker)) = runbook("head", "worker")
         self.start_node("head", head)
-        wait_for(lambda: self.asked("jobs/") is not None, what="the job API", timeout_s=180)
+        wait_for(lambda: self.asked("jobs/") is not None, what="the job API")
         # One after the other: the hosts share a disk, and Ray names its sockets by what it finds there.
         for count, name in enumerate(("node1", "node2"), 2):
             self.start_node(name, worker.replace("HEAD", self.hosts.addresses["head"]) + " --num-cpus=2")
             try:
-                wait_for(lambda: self.num_alive() == count, what=f"{count} nodes", timeout_s=180)  # noqa: B023
+                wait_for(lambda: self.num_alive() == count, what=f"{count} nodes")  # noqa: B023
             except AssertionError as error:
                 raise AssertionError(f"{error}\n{self.said()}") from None
 
@@ -92,7 +92,7 @@ class Cluster:
         folder.mkdir(exist_ok=True)
         address = self.hosts.addresses[name]
         command = [str(BIN / "ray"), *shlex.split(line)[1:], f"--node-ip-address={address}", "--block"]
-        command += [f"--object-store-memory={150 * 2**20}", "--disable-usage-stats"]
+        command += [f"--object-store-memory={150 * 2**20}", "--disable-usage-stats", "--include-log-monitor=false"]
         env = {**self.node_env, "RAY_TMPDIR": str(folder), "HOME": str(folder)}
         self.hosts.start(name, command, env, str(folder / "ray.log"))
 
