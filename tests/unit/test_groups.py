@@ -143,7 +143,7 @@ def test_a_destination_of_0_1_0_has_what_its_facts_say(place: Destination) -> No
     ("ran", "known"), [(["fp32", "fp32"], "fp32"), (["fp32", "fp16"], None), ([""], None), ([], None)]
 )
 def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str], known: str | None) -> None:
-    """Another precision by name is not taken for that of rows that do not say, unless machines have differed."""
+    """A precision by name is not taken for that of rows that do not say, nor where machines have differed."""
     write_old(place, "aa", OLD)
     model = ModelFacts("m", "sha256:1", precision="fp32")
     for number, precision in enumerate(ran):
@@ -155,7 +155,8 @@ def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str
     assert genre.facts.get("precision") == known
     facts = {**FACTS, "precision": "bf16"}
     assert groups.differences(genre, facts, {}) == []
-    said = ["precision (there fp32, now bf16)"] if known else []
+    unknown = "precision (there auto and not known what came of it, now bf16: give --precision auto)"
+    said = ["precision (there fp32, now bf16)"] if known else [unknown]
     assert groups.differences(genre, facts, {"precision": "bf16"}) == said
 
 

@@ -142,7 +142,7 @@ def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any
         facts: those of the run; what is not settled yet is missing, and so is what the stored ones lack adopted.
         asked: what its person asked for by name.
     """
-    found = []
+    found = _unknown_precision(stored, asked)
     for name in sorted({*stored.facts} & {*facts} - {"precision"}):
         there, now = _plain(stored.facts[name]), _plain(facts[name])
         # Of windows and the like only what differs: their other numbers help nobody.
@@ -158,6 +158,14 @@ def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any
     if None not in guards and guards[0] != guards[1]:
         found.append(f"int8_guard (there {guards[0]}, now {guards[1]})")
     return found
+
+
+def _unknown_precision(stored: Group, asked: Mapping[str, Any]) -> list[str]:
+    """Return in words that rows of 0.1.0, whose precision is not known, may have another one than is asked for."""
+    before, now = stored.asked.get("precision", "auto"), asked.get("precision")
+    if "precision" in stored.facts or now in (None, before):
+        return []
+    return [f"precision (there {before} and not known what came of it, now {now}: give --precision {before})"]
 
 
 def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Any) -> Group:

@@ -100,8 +100,11 @@ def _asked(plan: TagPlan) -> dict[str, dict[str, Any]]:
 
 
 def _adopted(plan: HeadPlan, group: Group | None) -> HeadPlan:
-    if group is None or "precision" not in group.facts:
+    if group is None:
         return plan
+    if "precision" not in group.facts:
+        # What 0.1.0 was asked for, so that auto does not put fp32 beside its int8.
+        return dataclasses.replace(plan, precision=group.asked.get("precision", plan.precision))
     # torch runs everywhere; OpenVINO is what auto takes on a processor, where it is installed.
     runtime = "torch" if plan.runtime == "auto" and group.settled.get("runtime") == "torch" else plan.runtime
     note = str(group.settled.get("note", ""))
