@@ -115,6 +115,15 @@ def test_a_file_that_somebody_deleted_is_read_from_its_copies(place: Destination
     assert groups.read(place) == first | {"tags": Group({"model": "t"})}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_copies_the_one_of_the_group_that_was_made_again_last_counts(place: Destination, order: int) -> None:
+    made = [Group(FACTS), Group({**FACTS, "since_term": 4}), Group({**FACTS, "model": "m", "since_term": 9})]
+    for group in made[::order]:
+        left_by_a_run(place, {"read": Group({}), "genre": group})
+    Path(place.join("_checkpoint", "groups.json")).unlink()
+    assert groups.read(place)["genre"] == made[-1]
+
+
 def test_copies_that_do_not_agree_are_one_line(place: Destination) -> None:
     """After --rescore they tell of two ways in which the group was made."""
     left_by_a_run(place, {"read": Group({}), "genre": Group(FACTS), "tags": Group({})})

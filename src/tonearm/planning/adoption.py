@@ -42,9 +42,9 @@ def adopt(
         raise UsageError(f"got --rescore {unknown[0]}, expected one of the groups of this run: {', '.join(plan.heads)}")
     stored = groups.read(destination, rescore)
     plan = _pinned(plan, stored, max_windows)
-    asked, different = _asked(plan), {}
+    different = {}
     for head in plan.heads:
-        if head in stored and (found := groups.differences(stored[head], plan.facts()[head], asked[head])):
+        if head in stored and (found := _differences(stored, plan, head, rescore)):
             different[head] = found
     groups.refuse(destination, different, rescore)
     adopted = {name: group for name, group in stored.items() if name not in different}
@@ -52,9 +52,15 @@ def adopt(
     return dataclasses.replace(plan, heads=heads), adopted
 
 
-def settled(plan: TagPlan, stored: Mapping[str, Group]) -> dict[str, Group]:
-    """Return the groups that a destination has once rows of a settled plan are written there."""
+def settled(plan: TagPlan, stored: Mapping[str, Group], since: Mapping[str, int] | None = None) -> dict[str, Group]:
+    """Return the groups that a destination has once rows of a settled plan are written there.
+
+    Args:
+        since: by group the term of the run that begins to make its columns again; see ``groups.SINCE``.
+    """
     asked, facts = _asked(plan), plan.facts()
+    for head, term in (since or {}).items():
+        facts[head][groups.SINCE] = term
     found = dict(stored)
     found[READ] = groups.adopted(stored.get(READ), facts[READ], {}, {})
     for head, each in plan.heads.items():
@@ -86,6 +92,11 @@ def _pinned(plan: TagPlan, stored: Mapping[str, Group], max_windows: int | None)
     return planned(plan.models, max_windows, plan.max_scored_s, revisions) if revisions else plan
 
 
+def _differences(stored: Mapping[str, Group], plan: TagPlan, head: str, rescore: Sequence[str]) -> list[str]:
+    asked, facts = _asked(plan)[head], plan.facts()[head]
+    return groups.differences(stored[head], facts, asked, is_rescored=head in rescore)
+
+
 def _asked(plan: TagPlan) -> dict[str, dict[str, Any]]:
     """Return for each head what a person asked for by name that may be settled otherwise."""
     models = plan.models
@@ -106,6 +117,6 @@ def _adopted(plan: HeadPlan, group: Group | None) -> HeadPlan:
         # What 0.1.0 was asked for, so that auto does not put fp32 beside its int8.
         return dataclasses.replace(plan, precision=group.asked.get("precision", plan.precision))
     # torch runs everywhere; OpenVINO is what auto takes on a processor, where it is installed.
-    runtime = "torch" if plan.runtime == "auto" and group.settled.get("runtime") == "torch" else plan.runtime
+    runtime = "torch" if plan.runtime == "auto" and group.runtime == "torch" else plan.runtime
     note = str(group.settled.get("note", ""))
     return dataclasses.replace(plan, runtime=runtime, precision=group.facts["precision"], is_settled=True, note=note)
