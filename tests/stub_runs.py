@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import uuid
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ class StubRuns:
 
     Attributes:
         failures: tracks that cannot be read or scored, by the name of their file.
-        scored: what the last run has scored: the names of files, by the heads that scored them.
+        scored: what the last run has scored: the names of files, sorted, by the heads that scored them.
         stop: raised by the next run after so many files of rows.
     """
 
@@ -104,4 +105,4 @@ class StubRuns:
         file = uuid.uuid4().hex
         stores.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
         stores.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))
-        self.scored.setdefault(heads, []).append(name)
+        bisect.insort(self.scored.setdefault(heads, []), name)

@@ -53,7 +53,7 @@ def test_the_runtime_of_a_run_that_was_killed_is_not_known(runs: StubRuns) -> No
     with pytest.raises(Stopped):
         runs.tag("genre")
     runs.tag("genre", rescore=["genre"], runtime="torch")
-    assert sorted(runs.scored["genre",]) == ["a.mp3", "b.mp3", "c.mp3"]
+    assert runs.scored["genre",] == ["a.mp3", "b.mp3", "c.mp3"]
     runs.tag("genre", rescore=["genre"], runtime="torch")
     assert runs.scored == {}
 
@@ -92,4 +92,4 @@ def test_a_row_of_0_1_0_that_was_not_made_again_does_not_say_so(runs: StubRuns, 
         runs.tag("genre", max_windows=1)
         runs.failures = {}
     runs.tag("genre", max_windows=1)
-    assert sorted(runs.scored["genre",]) == ["a.mp3", "b.mp3", "c.mp3"]
+    assert runs.scored["genre",] == ["a.mp3", "b.mp3", "c.mp3"]

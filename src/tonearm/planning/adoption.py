@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonearm.errors import UsageError
-from tonearm.library import groups
+from tonearm.library import groups, named_settings
 from tonearm.library.groups import Group
 from tonearm.library.runs import Destination
 from tonearm.models.checkpoint import is_hub_id
 from tonearm.settings import ModelSettings
 from tonearm.tagging import HeadPlan, TagPlan, plan_heads
 from tonearm.tagging.plan import READ
+
+SETTLED_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+# Of those that a group may have been made again in, the last ones: a hash each, some 20 µs.
+MAX_TERMS = 10_000
 
 
 def planned(
@@ -40,7 +44,7 @@ def adopt(
     unknown = sorted({*rescore} - {*plan.heads})
     if unknown:
         raise UsageError(f"got --rescore {unknown[0]}, expected one of the groups of this run: {', '.join(plan.heads)}")
-    stored = groups.read(destination, rescore)
+    stored = _taken_up(destination, plan, groups.read(destination, rescore), rescore)
     plan = _pinned(plan, stored, max_windows)
     different = {}
     for head in plan.heads:
@@ -76,6 +80,32 @@ def noted(stored: Mapping[str, Group], described: Mapping[str, Mapping[str, str]
         group = found[head]
         if "runtime" not in group.settled and how.get("runtime"):
             found[head] = dataclasses.replace(group, settled={**group.settled, "runtime": how["runtime"]})
+    return found
+
+
+def _taken_up(
+    destination: Destination, plan: TagPlan, stored: Mapping[str, Group], rescore: Sequence[str]
+) -> dict[str, Group]:
+    """Return the groups with those whose facts are gone, where rows name the hash of what the plan would write.
+
+    Somebody may have deleted ``_checkpoint/``: rows say by which settings they have a group, in a hash that can be made
+    again from the plan and the little that it leaves open.
+    """
+    found = dict(stored)
+    lacking = [head for head in plan.heads if head not in stored and head not in rescore]
+    if not lacking:
+        return found
+    named = named_settings.read(destination)
+    # What was made again last counts, whoever has the most rows.
+    since = [{groups.SINCE: term} for term in range(named.highest_term, 0, -1)[:MAX_TERMS]]
+    for head in lacking:
+        there, facts = named.num_rows[head], plan.facts()[head]
+        for begun in [*since, {}] if there else ():
+            possible = [Group({**facts, "precision": precision, **begun}) for precision in SETTLED_PRECISIONS]
+            best = max(possible, key=lambda group: there.get(group.hash, 0))
+            if best.hash in there:
+                found[head] = best
+                break
     return found
 
 
