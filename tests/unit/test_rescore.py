@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.stub_runs import StubRuns
-from tonearm.errors import DestinationError, FetchError, Stopped
+from tonearm.cli.tag import _print_missing
+from tonearm.errors import DecodeError, DestinationError, FetchError, Stopped
 
+ALL = ["a.mp3", "b.mp3", "c.mp3"]
 AWAY = FetchError("the store did not answer", code="fetch_failed")
 
 
@@ -53,7 +55,7 @@ def test_the_runtime_of_a_run_that_was_killed_is_not_known(runs: StubRuns) -> No
     with pytest.raises(Stopped):
         runs.tag("genre")
     runs.tag("genre", rescore=["genre"], runtime="torch")
-    assert runs.scored["genre",] == ["a.mp3", "b.mp3", "c.mp3"]
+    assert runs.scored["genre",] == ALL
     runs.tag("genre", rescore=["genre"], runtime="torch")
     assert runs.scored == {}
 
@@ -76,6 +78,29 @@ def test_a_group_can_be_made_again_and_again(runs: StubRuns) -> None:
     assert len({(row["genre_settings"], row["tag_settings"]) for row in runs.rows().values()}) == 1
 
 
+def test_a_head_that_cannot_be_added_is_not_tried_by_every_run(
+    runs: StubRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.tag("genre")
+    runs.failures = {"a.mp3": DecodeError("it breaks off", code="corrupt"), "b.mp3": AWAY}
+    runs.tag()
+    assert runs.scored == {("tags",): ALL}
+    runs.tag()
+    assert runs.scored == {("tags",): ["b.mp3"]}, "what a store did not give is asked for again"
+    runs.failures.pop("b.mp3")
+    runs.tag()
+    outcome = runs.tag()
+    assert (runs.scored, outcome.counts) == ({}, None)
+    assert (outcome.audit.missing_by_group, outcome.audit.failed_by_group) == ({"tags": 1}, {"tags": 1})
+    _print_missing(outcome.audit)
+    assert "tags could not be added to 1 rows, " in (said := capsys.readouterr().out)
+    assert said.endswith("their error_message says why; --retry-errors tries 1 of them again\n")
+    runs.failures = {}
+    runs.tag(retry_errors=True)
+    assert runs.scored == {("tags",): ["a.mp3"]}
+    assert runs.rows()["a.mp3"]["error_code"] is None
+
+
 @pytest.mark.parametrize("heads", [("tags",), ("genre", "tags")])
 def test_a_row_of_0_1_0_that_was_not_made_again_does_not_say_so(runs: StubRuns, heads: tuple[str, ...]) -> None:
     """It says nothing of its settings, and gets its tags, or fails, while its genre is still to be made again."""
@@ -92,4 +117,4 @@ def test_a_row_of_0_1_0_that_was_not_made_again_does_not_say_so(runs: StubRuns, 
         runs.tag("genre", max_windows=1)
         runs.failures = {}
     runs.tag("genre", max_windows=1)
-    assert runs.scored["genre",] == ["a.mp3", "b.mp3", "c.mp3"]
+    assert runs.scored["genre",] == ALL

@@ -50,6 +50,8 @@ class Audit:
 
     Attributes:
         num_incomplete: tracks whose row lacks a group that is wanted; by the group's name ``missing_by_group``.
+        failed_by_group: those of ``missing_by_group`` that could not be decoded or scored the last time, so that only
+            a run with ``retry_errors`` takes them up.
         num_outranked: rows that do not count, since their track has another.
         num_unlisted: tracks with a row that are not among those asked about.
     """
@@ -66,6 +68,7 @@ class Audit:
     num_unlisted: int = 0
     num_incomplete: int = 0
     missing_by_group: dict[str, int] = dataclasses.field(default_factory=dict)
+    failed_by_group: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def num_written(self) -> int:
@@ -137,7 +140,8 @@ class Found:
         good = shown & self.is_ok
         counted = np.bincount(self.codes[failed & (self.codes >= 0)], minlength=len(self.names))
         codes = Counter({name: int(count) for name, count in zip(self.names, counted, strict=True) if count})
-        lacking = {head: int(np.count_nonzero(good & ~self.has[head])) for head in heads}
+        lacking = {head: good & ~self.has[head] for head in heads}
+        given_up = ~self._is_tried(retry_errors=False)
         complete = np.logical_and.reduce([self.has[head] for head in heads]) if heads else np.ones(len(good), bool)
         return Audit(
             num_listed=len(listed),
@@ -151,7 +155,8 @@ class Found:
             num_files=len(self.files),
             num_unlisted=int(np.count_nonzero(self.counts & ~is_listed)),
             num_incomplete=int(np.count_nonzero(good & ~complete)),
-            missing_by_group={head: count for head, count in lacking.items() if count},
+            missing_by_group=_counts(lacking),
+            failed_by_group=_counts({head: rows & given_up for head, rows in lacking.items()}),
         )
 
     def complete(self, heads: Sequence[str]) -> NDArray[np.int64]:
@@ -173,11 +178,11 @@ class Found:
         """Return the rows that are to be written anew, by the heads that have to score them.
 
         What a store did not give may be there the next time, so it is always asked for again; what could not be decoded
-        or scored is only taken up with ``retry_errors``: another head would not read it either.
+        or scored is only taken up with ``retry_errors``: another head would not read it either. So it is with a row
+        that is ok and got an error when a head was to be added.
         """
-        shown = self.counts & among(self.keys, listed)
-        is_tried = [retry_errors or name in READ_CODES for name in self.names]
-        retried = shown & ~self.is_ok & np.array([*is_tried, retry_errors], bool)[self.codes]
+        shown = self.counts & among(self.keys, listed) & self._is_tried(retry_errors=retry_errors)
+        retried = shown & ~self.is_ok
         lacks = {head: shown & self.is_ok & ~self.has[head] for head in heads}
         if "genre" in lacks and "tags" in lacks:
             # One timeline holds both on the tags' windows; with others the genre's own windows are wanted again.
@@ -192,9 +197,18 @@ class Found:
             found.append(Again(named, rows))
         return found
 
+    def _is_tried(self, *, retry_errors: bool) -> NDArray[np.bool_]:
+        """Return for which rows a run tries what they lack, bool [rows]."""
+        by_code = np.array([retry_errors or name in READ_CODES for name in (*self.names, "")], bool)
+        return by_code[self.codes] | (self.is_ok & (self.codes < 0))
+
     def _by_file(self, values: NDArray[np.bool_]) -> Iterator[tuple[TrackFile, NDArray[np.bool_]]]:
         for number, file in enumerate(self.files):
             yield file, values[self.bounds[number] : self.bounds[number + 1]]
+
+
+def _counts(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
+    return {name: count for name, mask in masks.items() if (count := int(np.count_nonzero(mask)))}
 
 
 @dataclasses.dataclass(frozen=True)
