@@ -260,6 +260,14 @@ def test_the_audit_counts_each_track_once_by_the_row_that_counts(place: Destinat
     assert (nothing.num_listed, nothing.num_ok, nothing.error_rate, nothing.num_files) == (0, 0, 0.0, 3)
 
 
+def test_failed_rows_without_a_code_are_counted_too(place: Destination) -> None:
+    rows = [ok(1), failed(2, None), failed(3, None), failed(4, "corrupt"), failed(5, "unknown")]
+    write_tracks(place.url, rows)
+    found = audit(place, range(1, 6))
+    assert found.errors_by_code == {"unknown": 3, "corrupt": 1}
+    assert sum(found.errors_by_code.values()) == found.num_error == 4
+
+
 def test_a_row_without_a_group_that_is_wanted_is_incomplete(place: Destination) -> None:
     write_tracks(place.url, [ok(1), ok(2, tag_settings=None), ok(3, tag_settings=None, genre_settings="x")])
     found = audit(place, [1, 2, 3])

@@ -88,6 +88,14 @@ def test_unfinished_without_a_run(place: Destination) -> None:
     assert "run the same command to go on" in said(place)
 
 
+def test_a_failed_row_without_a_code_is_counted(place: Destination) -> None:
+    path = next(Path(place.tracks).glob("*.parquet"))
+    rows = pq.read_table(path).to_pylist()
+    write_tracks(place.url, [{**row, "error_code": None} for row in rows], name=path.name)
+    assert read_status(place.url).errors_by_code == {"unknown": 1}
+    assert "4 of 10 tracks done (40.0%), 1 of them failed" in said(place)
+
+
 def test_running_with_rate_and_time_left(place: Destination) -> None:
     hold(place)
     started = NOW - datetime.timedelta(seconds=100)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.library import finished_rows, row_schemas, schema, stores
-from tonearm.library.failures import READ_CODES
+from tonearm.library.failures import NO_CODE, READ_CODES
 from tonearm.library.groups import Group
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
 from tonearm.library.track_files import TrackFile
@@ -138,8 +138,10 @@ class Found:
         shown = self.counts & is_listed
         failed = shown & ~self.is_ok
         good = shown & self.is_ok
-        counted = np.bincount(self.codes[failed & (self.codes >= 0)], minlength=len(self.names))
-        codes = Counter({name: int(count) for name, count in zip(self.names, counted, strict=True) if count})
+        counted = np.bincount(self.codes[failed] + 1, minlength=len(self.names) + 1)
+        codes: Counter[str] = Counter()
+        for name, count in zip((NO_CODE, *self.names), counted.tolist(), strict=True):
+            codes[name] += count
         lacking = {head: good & ~self.has[head] for head in heads}
         given_up = ~self._is_tried(retry_errors=False)
         complete = np.logical_and.reduce([self.has[head] for head in heads]) if heads else np.ones(len(good), bool)
@@ -147,7 +149,7 @@ class Found:
             num_listed=len(listed),
             num_ok=int(np.count_nonzero(good)),
             num_error=int(np.count_nonzero(failed)),
-            errors_by_code=dict(codes.most_common()),
+            errors_by_code=dict((+codes).most_common()),
             audio_s=float(self.audio_s[good].sum(dtype=np.float64)),
             scored_s=float(self.scored_s[good].sum(dtype=np.float64)),
             num_missing=len(listed) - int(np.count_nonzero(shown)),
