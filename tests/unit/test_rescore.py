@@ -9,7 +9,7 @@ import pytest
 
 from tests.stub_runs import StubRuns
 from tonearm.cli.tag import _print_missing
-from tonearm.errors import DecodeError, DestinationError, FetchError, Stopped
+from tonearm.errors import DecodeError, DestinationError, FetchError, ScoreError, Stopped
 
 ALL = ["a.mp3", "b.mp3", "c.mp3"]
 AWAY = FetchError("the store did not answer", code="fetch_failed")
@@ -99,6 +99,21 @@ def test_a_head_that_cannot_be_added_is_not_tried_by_every_run(
     runs.tag(retry_errors=True)
     assert runs.scored == {("tags",): ["a.mp3"]}
     assert runs.rows()["a.mp3"]["error_code"] is None
+
+
+def test_what_failed_for_one_head_before_is_made_again_for_another(runs: StubRuns) -> None:
+    """Once: what fails then waits for --retry-errors."""
+    runs.tag("genre")
+    runs.failures = {"a.mp3": ScoreError("no number", code="score_failed")}
+    runs.tag()
+    runs.failures = {"b.mp3": ScoreError("no number", code="score_failed")}
+    runs.stop = 0, Stopped("by a signal")
+    with pytest.raises(Stopped):
+        runs.tag("genre", rescore=["genre"], max_windows=1)
+    runs.tag("genre", rescore=["genre"], max_windows=1)
+    assert runs.scored == {("genre",): ALL}
+    outcome = runs.tag("genre", max_windows=1)
+    assert (runs.scored, outcome.audit.failed_by_group) == ({}, {"genre": 1})
 
 
 @pytest.mark.parametrize("heads", [("tags",), ("genre", "tags")])

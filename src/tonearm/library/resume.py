@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tonearm.library import finished_rows, row_schemas, schema, stores
 from tonearm.library.failures import NO_CODE, READ_CODES
-from tonearm.library.groups import Group
+from tonearm.library.groups import SINCE, Group
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
 from tonearm.library.track_files import TrackFile
 
@@ -111,6 +111,7 @@ class Found:
         codes: int16 [rows], the number of the error's code in ``names``, or -1.
         has: by head, bool [rows].
         had: by head, bool [rows]: whether a row has it by whatever settings.
+        is_new: by head, bool [rows]: whether the error of a row is older than the settings by which it is wanted.
         audio_s, scored_s: float32 [rows], 0 where a track failed.
         highest_term: of all rows; 0 where there are none, or none of format 2.
     """
@@ -124,6 +125,7 @@ class Found:
     names: tuple[str, ...]
     has: Mapping[str, NDArray[np.bool_]]
     had: Mapping[str, NDArray[np.bool_]]
+    is_new: Mapping[str, NDArray[np.bool_]]
     audio_s: NDArray[np.float32]
     scored_s: NDArray[np.float32]
     highest_term: int
@@ -143,7 +145,8 @@ class Found:
         for name, count in zip((NO_CODE, *self.names), counted.tolist(), strict=True):
             codes[name] += count
         lacking = {head: good & ~self.has[head] for head in heads}
-        given_up = ~self._is_tried(retry_errors=False)
+        is_tried = self._is_tried(retry_errors=False)
+        given_up = {head: rows & ~is_tried & ~self.is_new[head] for head, rows in lacking.items()}
         complete = np.logical_and.reduce([self.has[head] for head in heads]) if heads else np.ones(len(good), bool)
         return Audit(
             num_listed=len(listed),
@@ -158,7 +161,7 @@ class Found:
             num_unlisted=int(np.count_nonzero(self.counts & ~is_listed)),
             num_incomplete=int(np.count_nonzero(good & ~complete)),
             missing_by_group=_counts(lacking),
-            failed_by_group=_counts({head: rows & given_up for head, rows in lacking.items()}),
+            failed_by_group=_counts(given_up),
         )
 
     def complete(self, heads: Sequence[str]) -> NDArray[np.int64]:
@@ -181,11 +184,11 @@ class Found:
 
         What a store did not give may be there the next time, so it is always asked for again; what could not be decoded
         or scored is only taken up with ``retry_errors``: another head would not read it either. So it is with a row
-        that is ok and got an error when a head was to be added.
+        that is ok and got an error when a head was to be added, but for a head that is new to it.
         """
-        shown = self.counts & among(self.keys, listed) & self._is_tried(retry_errors=retry_errors)
-        retried = shown & ~self.is_ok
-        lacks = {head: shown & self.is_ok & ~self.has[head] for head in heads}
+        shown, is_tried = self.counts & among(self.keys, listed), self._is_tried(retry_errors=retry_errors)
+        retried = shown & ~self.is_ok & is_tried
+        lacks = {head: shown & self.is_ok & ~self.has[head] & (is_tried | self.is_new[head]) for head in heads}
         if "genre" in lacks and "tags" in lacks:
             # One timeline holds both on the tags' windows; with others the genre's own windows are wanted again.
             lacks["genre"] = lacks["genre"] | (lacks["tags"] & self.had["tags"] & self.had["genre"])
@@ -242,17 +245,20 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
         good = pc.equal(table["status"], "ok").to_numpy()
         duration_s = pc.fill_null(table["duration_s"], 0.0).to_numpy()
         coverage = pc.fill_null(table["coverage"], 0.0).to_numpy()
+        terms = pc.fill_null(table["term"], 0).to_numpy()
         columns = {
             KEY: table[KEY].to_numpy(),
             "is_ok": good,
             "codes": codes.numbers(table["error_code"]),
             "audio_s": np.where(good, duration_s, 0.0).astype(np.float32),
             "scored_s": np.where(good, duration_s * coverage, 0.0).astype(np.float32),
-            "term": np.array([pc.max(table["term"]).as_py() or 0]),
+            "term": np.array([terms.max(initial=0)]),
         }
         for head, (settings, model) in NAMED.items():
             columns[f"had {head}"] = pc.is_valid(table[model]).to_numpy()
             columns[f"has {head}"] = _has(table[settings], columns[f"had {head}"], groups.get(head))
+            since = groups[head].facts.get(SINCE, 0) if head in groups else np.inf
+            columns[f"new {head}"] = terms < since
         return columns
 
     read = list(finished_rows.read_counted(destination.url, AUDITED, reduce))
@@ -272,6 +278,7 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
         names=tuple(codes.known),
         has={head: joined(f"has {head}", bool) for head in NAMED},
         had={head: joined(f"had {head}", bool) for head in NAMED},
+        is_new={head: joined(f"new {head}", bool) for head in NAMED},
         audio_s=joined("audio_s", np.float32),
         scored_s=joined("scored_s", np.float32),
         highest_term=int(joined("term", np.int64).max(initial=0)),
