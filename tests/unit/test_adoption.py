@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -73,6 +74,41 @@ def test_a_verdict_is_adopted_and_never_asked_for_twice(place: Destination) -> N
     assert [head.precision for head in later.heads.values()] == ["bf16", "int8"]
     with pytest.raises(DestinationError, match="int8_guard"):
         adoption.adopt(place, planned(precision="int8", int8_guard=False), None)
+
+
+def left_by_0_1_0(place: Destination, precision: str) -> None:
+    """Write what a killed run of 0.1.0 leaves: what it was asked for, and nothing of what came of it."""
+    heads = planned().facts()
+    facts: dict[str, Any] = {"precision": precision, "top_tags": 20, "top_window_tags": 3}
+    for head in ("genre", "tags"):
+        facts |= {f"{head}_{name}": heads[head][name] for name in ("model", "windows", "calibration")}
+    folder = Path(place.checkpoint("aa"))
+    folder.mkdir(parents=True)
+    Path(f"{folder}.json").write_text(json.dumps(facts))
+    (folder / "w_0.parquet").touch()
+
+
+def test_a_precision_by_name_is_not_mixed_with_one_that_is_not_known(place: Destination) -> None:
+    left_by_0_1_0(place, "auto")
+    flags = r"give --precision auto\); .*--rescore genre --rescore tags to have those columns .* or another --out"
+    with pytest.raises(DestinationError, match=rf"there auto and not known .*, now bf16: {flags}") as refusal:
+        adoption.adopt(place, planned(precision="bf16"), None)
+    assert "\n" not in refusal.value.message and refusal.value.message.count("not known") == 1
+    plan, stored = adoption.adopt(place, planned(), None)
+    assert [(head.precision, head.is_settled) for head in plan.heads.values()] == [("auto", False)] * 2
+    assert set(stored) == {"read", "genre", "tags"}, "auto goes on"
+    _, stored = adoption.adopt(place, planned(precision="bf16"), None, ["genre", "tags"])
+    assert set(stored) == {"read"}
+
+
+def test_auto_is_what_was_asked_for_where_nothing_else_is_known(place: Destination) -> None:
+    """0.1.0 was told --precision int8: fp32 beside its rows would be mixed in without a word."""
+    left_by_0_1_0(place, "int8")
+    for asked in ("auto", "int8"):
+        plan, _ = adoption.adopt(place, planned(precision=asked), None)
+        assert [(head.precision, head.is_settled) for head in plan.heads.values()] == [("int8", False)] * 2
+    with pytest.raises(DestinationError, match=r"there int8 and not known .*, now fp32: give --precision int8"):
+        adoption.adopt(place, planned(precision="fp32"), None)
 
 
 def test_a_new_head_is_settled_now(place: Destination) -> None:

@@ -115,6 +115,15 @@ def test_a_file_that_somebody_deleted_is_read_from_its_copies(place: Destination
     assert groups.read(place) == first | {"tags": Group({"model": "t"})}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_copies_the_one_of_the_group_that_was_made_again_last_counts(place: Destination, order: int) -> None:
+    made = [Group(FACTS), Group({**FACTS, "since_term": 4}), Group({**FACTS, "model": "m", "since_term": 9})]
+    for group in made[::order]:
+        left_by_a_run(place, {"read": Group({}), "genre": group})
+    Path(place.join("_checkpoint", "groups.json")).unlink()
+    assert groups.read(place)["genre"] == made[-1]
+
+
 def test_copies_that_do_not_agree_are_one_line(place: Destination) -> None:
     """After --rescore they tell of two ways in which the group was made."""
     left_by_a_run(place, {"read": Group({}), "genre": Group(FACTS), "tags": Group({})})
@@ -143,7 +152,7 @@ def test_a_destination_of_0_1_0_has_what_its_facts_say(place: Destination) -> No
     ("ran", "known"), [(["fp32", "fp32"], "fp32"), (["fp32", "fp16"], None), ([""], None), ([], None)]
 )
 def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str], known: str | None) -> None:
-    """Another precision by name is not taken for that of rows that do not say, unless machines have differed."""
+    """A precision by name is not taken for that of rows that do not say, nor where machines have differed."""
     write_old(place, "aa", OLD)
     model = ModelFacts("m", "sha256:1", precision="fp32")
     for number, precision in enumerate(ran):
@@ -155,7 +164,8 @@ def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str
     assert genre.facts.get("precision") == known
     facts = {**FACTS, "precision": "bf16"}
     assert groups.differences(genre, facts, {}) == []
-    said = ["precision (there fp32, now bf16)"] if known else []
+    unknown = "precision (there auto and not known what came of it, now bf16: give --precision auto)"
+    said = ["precision (there fp32, now bf16)"] if known else [unknown]
     assert groups.differences(genre, facts, {"precision": "bf16"}) == said
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -512,11 +513,36 @@ def test_without_the_right_to_delete(place: Destination, monkeypatch: pytest.Mon
     monkeypatch.setattr(lock, "KEPT_TERMS", 0)
     said: list[str] = []
     for term in (1, 2, 3):
-        with lock.held(place, waiting=said.append) as hold:
+        with lock.held_at(lock.lock_url(place), place.url, waiting=said.append) as hold:
             assert hold.term == term
         assert on_disk(place)["released"] is True
         assert lock.read_holder(place) is None
     assert said == []
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_run_that_may_not_delete_is_told_so_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_local: bool
+) -> None:
+    """As with keys that may only put and get: Ray Data would fail after its first file of rows, an hour later maybe."""
+    there = Destination.of(str(tmp_path / "out") if is_local else f"memory://{tmp_path.name}/out")
+    with lock.held(there):
+        pass
+    store, _ = stores.filesystem(there.url)
+    before = store.find(stores.filesystem(there.url)[1])
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "AccessDenied")
+
+    monkeypatch.setattr(store, "rm_file", refuse)
+    line = (
+        rf"may-delete cannot be deleted \(.*must be allowed to delete below {re.escape(there.url)}: each file of rows"
+    )
+    with pytest.raises(DestinationError, match=line) as refusal, lock.held(there):
+        raise AssertionError("no lock is taken")
+    assert "\n" not in refusal.value.message
+    after = store.find(stores.filesystem(there.url)[1])
+    assert [path for path in after if path not in before and not path.endswith("may-delete")] == []
 
 
 def test_one_that_ended_between_its_last_two_steps_has_ended(

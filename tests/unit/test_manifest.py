@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tonearm.errors import SourceError
+from tonearm.errors import DestinationError, SourceError
 from tonearm.library import manifest, manifest_merge, manifest_parts, stores, track_ref
 from tonearm.library.schema import MANIFEST
 from tonearm.library.track_ref import TrackRef
@@ -148,12 +148,20 @@ def test_a_folder_may_be_relative_or_in_a_store(tmp_path: Path, monkeypatch: pyt
     assert stored.digest == made.digest
 
 
-@pytest.mark.parametrize("text", [None, "", '{"num_tracks": 1', "no JSON"])
-def test_a_marker_that_is_not_whole_is_none(tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / manifest.MARKER).write_text(text)
-    for read in (manifest.read_manifest, manifest.read_keys, lambda folder: next(manifest.read_tracks(folder))):
+READERS = (manifest.read_manifest, manifest.read_keys, lambda folder: next(manifest.read_tracks(folder)))
+
+
+def test_without_a_marker_there_is_no_manifest(tmp_path: Path) -> None:
+    for read in READERS:
         with pytest.raises(SourceError, match=r"no finished manifest in .*run tonearm tag with its sources again"):
+            read(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", '{"num_tracks": 1', "no JSON"])
+def test_a_marker_that_is_not_whole_is_not_taken_for_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / manifest.MARKER).write_text(text)
+    for read in READERS:
+        with pytest.raises(DestinationError, match=r"_manifest\.json is not what tonearm writes"):
             read(str(tmp_path))
 
 

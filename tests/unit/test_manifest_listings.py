@@ -480,14 +480,56 @@ def test_a_newer_format_is_left_as_it_is(library: Library) -> None:
         "[" * 100_000,
     ],
 )
-def test_garbage_is_no_manifest_and_the_next_listing_mends_it(library: Library, text: str) -> None:
-    library.make("a/1.mp3", f"out/{manifest.MARKER}")
-    (library.root / "out" / manifest.MARKER).write_text(text, encoding="latin-1")
-    for read in READERS:
-        with pytest.raises(SourceError, match=r"^no finished manifest in .*run tonearm tag with its sources again$"):
-            read(library.out)
+def test_garbage_is_one_line_and_no_listing_is_lost_to_it(library: Library, text: str) -> None:
+    """Taken for no marker at all, it would put every source out of sight but the next one that is tagged."""
+    library.make("a/1.mp3", "b/2.mp3")
+    library.tag("a", "b")
+    marker = library.root / "out" / manifest.MARKER
+    whole = marker.read_bytes()
+    marker.write_text(text, encoding="latin-1")
+    before = {path.name: path.read_bytes() for path in marker.parent.iterdir()}
+    line = r"_manifest\.json is not what tonearm writes, .* Put that file back, or delete it and run .* every source"
+    for act in (*READERS, lambda folder: library.tag("a")):
+        with pytest.raises(DestinationError, match=line) as refusal:
+            act(library.out)
+        assert "\n" not in refusal.value.message
+    assert {path.name: path.read_bytes() for path in marker.parent.iterdir()} == before
+    marker.write_bytes(whole)
+    assert library.names() == {"a/1.mp3", "b/2.mp3"}
+    marker.unlink()
     library.tag("a")
-    assert library.names() == {"a/1.mp3"}
+    assert library.names() == {"a/1.mp3"}, "as was said"
+
+
+@pytest.mark.parametrize("name", [manifest.MARKER, "_manifest-000000000002.json"])
+def test_of_two_markers_that_say_the_same_one_is_enough(library: Library, name: str) -> None:
+    library.make("a/1.mp3", "b/2.mp3")
+    library.tag("a", term=1)
+    library.tag("b", term=2)
+    (library.root / "out" / name).write_text("garbage")
+    assert len(manifest.read_keys(library.out)) == 2
+    library.tag("b", term=3)
+    assert library.names() == {"a/1.mp3", "b/2.mp3"}
+
+
+def test_an_older_marker_does_not_stand_in_for_a_damaged_one(library: Library) -> None:
+    """It lacks what was listed since; who has no copy of the damaged one may delete it and tag that again."""
+    library.make("a/1.mp3", "b/2.mp3")
+    library.tag("a", term=1)
+    marker = library.root / "out" / manifest.MARKER
+    older, parts = marker.read_bytes(), {path: path.read_bytes() for path in marker.parent.glob("*.parquet")}
+    library.tag("b", term=2)
+    marker.write_bytes(older)
+    newer = marker.with_name("_manifest-000000000002.json")
+    newer.write_text("garbage")
+    for path, data in parts.items():
+        path.write_bytes(data)
+    for act in (*READERS, lambda folder: library.tag("a", term=3)):
+        with pytest.raises(DestinationError, match=r"_manifest-000000000002\.json is not what tonearm writes"):
+            act(library.out)
+    newer.unlink()
+    library.tag("b", term=3)
+    assert library.names() == {"a/1.mp3", "b/2.mp3"}
 
 
 def test_a_marker_that_cannot_be_read_is_not_taken_for_none(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ import typer
 
 from tests.tables import make_row, write_tracks
 from tonearm.cli.prune import prune
-from tonearm.errors import SourceError, UsageError
+from tonearm.errors import DestinationError, SourceError, UsageError
 from tonearm.library import manifest, table
 from tonearm.library.runs import Destination, scan_tracks
 from tonearm.library.sources import list_tracks
+from tonearm.library.status import read_status
 
 
 @pytest.fixture
@@ -49,6 +50,20 @@ def test_rows_of_what_is_gone_are_removed_and_the_sources_named(out: Path, capsy
     assert uris(out) == {"s3://records/a0.mp3", "s3://records/b0.mp3", "s3://records/b1.mp3"}
     assert prune(str(out), is_sure=True) == 0
     assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_what_is_listed_must_be_known(out: Path) -> None:
+    """With a damaged marker, and with the one that a run of one source would have put in its place, 3 rows would go."""
+    (out / "manifest" / manifest.MARKER).write_text("garbage")
+    for read in (
+        lambda: prune(str(out), is_sure=True),
+        lambda: read_status(str(out)),
+        lambda: table.listed_rows(str(out)),
+        lambda: manifest.write_manifest([str(out.parent / "a.csv")], str(out / "manifest")),
+    ):
+        with pytest.raises(DestinationError, match=r"_manifest\.json is not what tonearm writes.* nothing is lost"):
+            read()
+    assert len(uris(out)) == 4
 
 
 def test_a_source_is_forgotten_with_its_tracks(out: Path) -> None:

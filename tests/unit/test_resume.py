@@ -93,6 +93,18 @@ def test_what_a_store_did_not_give_is_asked_for_again_and_the_rest_only_when_ask
     assert resume.find(place, GROUPS).complete(BOTH).tolist() == [1, 3, 4, 5, 7]
 
 
+def test_a_head_that_could_not_be_added_is_tried_again_as_failed_tracks_are(place: Destination) -> None:
+    """The rows are ok and say why they lack it: 2 could not be read then, 3 not decoded, 4 was never tried."""
+    none: dict[str, Any] = {"tag_model": None, "tag_settings": None}
+    rows = [ok(1), ok(2, error_code="fetch_failed", **none), ok(3, error_code="corrupt", **none), ok(4, **none)]
+    write_tracks(place.url, rows)
+    assert again(place, range(1, 5)) == {("tags",): [2, 4]}
+    assert again(place, range(1, 5), retry_errors=True) == {("tags",): [2, 3, 4]}
+    assert resume.find(place, GROUPS).complete(BOTH).tolist() == [1, 3]
+    found = audit(place, range(1, 5))
+    assert (found.missing_by_group, found.failed_by_group) == ({"tags": 3}, {"tags": 1})
+
+
 def test_a_row_that_lacks_a_head_gets_it_and_no_other(place: Destination) -> None:
     """Row 2 has no tags, 3 no genre, 4 tags by other settings, 5 could not be decoded; 6 failed to be read."""
     none: dict[str, Any] = {"tag_model": None, "tag_settings": None}
@@ -246,6 +258,14 @@ def test_the_audit_counts_each_track_once_by_the_row_that_counts(place: Destinat
     assert audit(place, [1, 2, 4]).is_exact, "that a track has a further row is a matter of rank"
     nothing = audit(place, [])
     assert (nothing.num_listed, nothing.num_ok, nothing.error_rate, nothing.num_files) == (0, 0, 0.0, 3)
+
+
+def test_failed_rows_without_a_code_are_counted_too(place: Destination) -> None:
+    rows = [ok(1), failed(2, None), failed(3, None), failed(4, "corrupt"), failed(5, "unknown")]
+    write_tracks(place.url, rows)
+    found = audit(place, range(1, 6))
+    assert found.errors_by_code == {"unknown": 3, "corrupt": 1}
+    assert sum(found.errors_by_code.values()) == found.num_error == 4
 
 
 def test_a_row_without_a_group_that_is_wanted_is_incomplete(place: Destination) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ def plan() -> TagPlan:
     return TagPlan(plan_heads(MODELS, max_windows=None, max_scored_s=14400.0), MODELS, 14400.0)
 
 
-def facts(*heads: str, term: int = 7, run: str = "20260101T000000-x") -> RunFacts:
+def facts(
+    *heads: str, term: int = 7, run: str = "20260101T000000-x", adopts: Sequence[str] = ("read", "genre", "tags")
+) -> RunFacts:
     names = {"genre": "genre@1", "tags": "tags@1"}
     models = [names[head] if head in heads else None for head in ("genre", "tags")]
-    return RunFacts(run, "0.2.0", *models, term=term, settings=HASHES)
+    return RunFacts(run, "0.2.0", *models, term=term, settings=HASHES, adopts=frozenset(adopts))
 
 
 def result(plan: TagPlan, *heads: str, seconds: float = SECONDS) -> TrackResult:
@@ -88,6 +91,8 @@ def test_a_row_that_does_not_say_what_it_has_says_so_from_then_on(plan: TagPlan)
     )
     new = row(result(plan, "tags"), facts("tags"), "tags", old=old)
     assert [new[name] for name in ("read_settings", "genre_settings", "tag_settings")] == list(HASHES.values())
+    new = row(result(plan, "tags"), facts("tags", adopts=()), "tags", old=old)
+    assert new["genre_settings"] is None, "it is not what has been made again since"
 
 
 def test_a_track_that_cannot_be_added_to_stays_as_it_was(plan: TagPlan) -> None:

@@ -88,6 +88,14 @@ def test_unfinished_without_a_run(place: Destination) -> None:
     assert "run the same command to go on" in said(place)
 
 
+def test_a_failed_row_without_a_code_is_counted(place: Destination) -> None:
+    path = next(Path(place.tracks).glob("*.parquet"))
+    rows = pq.read_table(path).to_pylist()
+    write_tracks(place.url, [{**row, "error_code": None} for row in rows], name=path.name)
+    assert read_status(place.url).errors_by_code == {"unknown": 1}
+    assert "4 of 10 tracks done (40.0%), 1 of them failed" in said(place)
+
+
 def test_running_with_rate_and_time_left(place: Destination) -> None:
     hold(place)
     started = NOW - datetime.timedelta(seconds=100)
@@ -189,6 +197,18 @@ def test_what_is_missing_superseded_and_no_longer_listed(place: Destination) -> 
     assert "tags is missing in 3 of them; tag with that model again to add it" in said(place)
     assert "superseded: 1 rows; the next run removes them" in said(place)
     assert "no longer listed: 1 tracks have rows that nothing shows" in said(place)
+
+
+def test_a_head_that_could_not_be_added_is_counted_apart(place: Destination) -> None:
+    """A run leaves such a row as it is, so that to tag again adds nothing."""
+    grown(place, {name: groups.Group({"model": name}) for name in ("read", "genre", "tags")})
+    path = next(Path(place.tracks).glob("part-*.parquet"))
+    rows = pq.read_table(path).to_pylist()
+    write_tracks(place.url, [{**rows[0], "error_code": "corrupt"}, *rows[1:]], name=path.name)
+    found = read_status(place.url)
+    assert (found.missing_by_group, found.failed_by_group) == ({"tags": 3}, {"tags": 1})
+    assert "tags is missing in 2 of them; tag with that model again to add it" in said(place)
+    assert "tags could not be added to 1 of them; their error_message says why, and --retry-errors" in said(place)
 
 
 def test_a_run_that_stopped_before_every_row_had_its_group_is_not_complete(place: Destination) -> None:

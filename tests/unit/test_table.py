@@ -135,7 +135,7 @@ def test_a_damaged_manifest_is_an_error_and_not_a_missing_one(tmp_path: Path) ->
     with pytest.raises(SourceError, match=r"lacks part-00000-.*run tonearm tag"):
         shown(tmp_path)
     (tmp_path / "manifest" / "_manifest.json").write_text("{")
-    with pytest.raises(SourceError, match="run tonearm tag"):
+    with pytest.raises(DestinationError, match=r"is not what tonearm writes.*run tonearm tag"):
         shown(tmp_path)
 
 

@@ -41,7 +41,11 @@ def lines(found: Status) -> list[str]:
             f"{place}: {found.num_done:,} of {found.num_listed:,} tracks done ({share:.1%}), {failed:,} of them failed"
         ]
     for group, count in found.missing_by_group.items():
-        text.append(f"{group} is missing in {count:,} of them; tag with that model again to add it")
+        if todo := count - (failed := found.failed_by_group.get(group, 0)):
+            text.append(f"{group} is missing in {todo:,} of them; tag with that model again to add it")
+        if failed:
+            why = "their error_message says why, and --retry-errors tries again"
+            text.append(f"{group} could not be added to {failed:,} of them; {why}")
     if found.num_unlisted:
         text.append(f"no longer listed: {found.num_unlisted:,} tracks have rows that nothing shows")
     if found.num_superseded:

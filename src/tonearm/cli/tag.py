@@ -14,6 +14,7 @@ from tonearm.errors import TooManyFailures, UsageError
 from tonearm.settings import TagSettings
 
 if TYPE_CHECKING:
+    from tonearm.library.resume import Audit
     from tonearm.library.run_summary import RunSummary
 
 # What other verbs read of the same file.
@@ -106,6 +107,7 @@ def tag(
     audit = outcome.audit
     if outcome.counts is None:
         print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
+        _print_missing(audit)
     with stores.reading(out):
         is_reported = outcome.counts is None and stores.exists(Destination(out).report)
     if not is_reported:
@@ -146,12 +148,18 @@ def _print_end(outcome: Any) -> None:
     if audit.num_error:
         codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
         print(f"{audit.num_error:,} failed: {codes}")
-    for group, count in audit.missing_by_group.items():
-        print(f"{group} could not be added to {count:,} rows, which stay as they were; their error_message says why")
+    _print_missing(audit)
     if outcome.num_skipped:
         skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
         print(f"skipped, not audio: {skipped}")
     print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
+
+
+def _print_missing(audit: Audit) -> None:
+    for group, count in audit.missing_by_group.items():
+        line = f"{group} could not be added to {count:,} rows, which stay as they were; their error_message says why"
+        failed = audit.failed_by_group.get(group, 0)
+        print(f"{line}; --retry-errors tries {failed:,} of them again" if failed else line)
 
 
 def _print_how(summary: RunSummary) -> None:

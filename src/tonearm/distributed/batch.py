@@ -84,7 +84,9 @@ class Outcome:
 def run_facts(run: Run) -> RunFacts:
     """Return what every row says about the run that makes it."""
     hashes = {name: group.hash for name, group in run.groups.items()}
-    return RunFacts(run.run_id, __version__, **model_columns(run.plan.heads), term=run.term, settings=hashes)
+    adopts = frozenset(name for name, group in run.groups.items() if group.adopts)
+    columns = model_columns(run.plan.heads)
+    return RunFacts(run.run_id, __version__, **columns, term=run.term, settings=hashes, adopts=adopts)
 
 
 def tag_library(
@@ -100,7 +102,8 @@ def tag_library(
     """Tag every track of ``sources`` that ``out`` does not hold yet, and add the groups of columns that rows lack.
 
     Args:
-        rescore: groups whose columns are made anew where their rows were made with other settings.
+        rescore: groups whose columns are made again where their rows were made with other settings; the same call
+            goes on where it was interrupted, and is done when all rows are made again.
 
     Raises:
         UsageError: a source, checkpoint, destination or cluster that cannot be used.
@@ -127,7 +130,8 @@ class Run:
     """What one run is: all that its parts share.
 
     ``groups`` are those of the destination, the run's own as far as they are settled; ``term`` is what its rows say,
-    which is the lock's unless somebody deleted the lock's claims and with them their count.
+    which is the lock's unless somebody deleted the lock's claims and with them their count; ``again`` are heads whose
+    columns stand there by settings that count no more.
     """
 
     run_id: str
@@ -138,6 +142,7 @@ class Run:
     groups: Mapping[str, Group]
     stages: Stages
     term: int = 0
+    again: tuple[str, ...] = ()
 
 
 def _tag(
@@ -164,7 +169,8 @@ def _tag(
     keys = manifest.listing_keys(listed)
     found = resume.find(destination, run.groups)
     again = found.again(keys, heads, retry_errors=retry_errors)
-    run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1))
+    rescored = tuple(head for head in heads if head not in run.groups and found.had[head].any())
+    run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1), again=rescored)
     standing = np.sort(found.keys[found.counts])
     num_done = int(np.count_nonzero(among(keys, standing))) - sum(each.num_tracks for each in again)
     layout, counts, spilled_bytes = None, None, 0
@@ -250,7 +256,8 @@ def execute_legs(
         per_leg: tracks of one leg; see ``legs``.
         execute: does one leg, with its marks in the folder of the given name; called only while the lock is the run's.
     """
-    run = dataclasses.replace(run, plan=plan, groups=adoption.settled(plan, run.groups))
+    groups_there = adoption.settled(plan, run.groups, dict.fromkeys(run.again, run.term))
+    run = dataclasses.replace(run, plan=plan, groups=groups_there)
     marks = groups.write(run.destination, run.groups)
     for leg in legs(todo, per_leg):
         run.hold.check()

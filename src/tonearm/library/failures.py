@@ -30,6 +30,8 @@ FETCH_CODES: dict[Kind, str] = {
 STORE_CODES = frozenset({"access_denied", "fetch_failed", "fetch_timeout"})
 # Why a track's bytes may be there the next time.
 READ_CODES = STORE_CODES | {"not_found", "changed"}
+# What failed rows without a code are counted as.
+NO_CODE = "unknown"
 DENIED = {"AccessDenied", "Forbidden"}
 # The credentials, not the object: a token may be renewed and a new key take a moment to be known everywhere.
 UNRECOGNIZED = {

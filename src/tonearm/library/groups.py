@@ -32,6 +32,9 @@ from tonearm.library.uris import shown
 FORMAT = 2
 FILE = "groups.json"
 READ = "read"
+# A fact of a group that was made again: the term of the run that began it. Without it the rows of before would have the
+# same hash wherever settings differ that decide no number, such as the runtime.
+SINCE = "since_term"
 MAX_SAID = 80
 
 
@@ -57,6 +60,12 @@ class Group:
     def hash(self) -> str:
         """16 hex digits that change when any of the facts does."""
         return fingerprint(self.facts)
+
+    @property
+    def runtime(self) -> str | None:
+        """What made its columns: as the first run that ended has noted, or else as was asked for; None if unknown."""
+        found: str | None = self.settled.get("runtime") or self.asked.get("runtime")
+        return found
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -135,14 +144,17 @@ def write(destination: Destination, groups: Mapping[str, Group]) -> str:
     return name
 
 
-def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+def differences(
+    stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any], *, is_rescored: bool = False
+) -> list[str]:
     """Return in words how a run that wants a group differs from what its rows were made with.
 
     Args:
         facts: those of the run; what is not settled yet is missing, and so is what the stored ones lack adopted.
         asked: what its person asked for by name.
+        is_rescored: whether the columns are to be made again where anything differs: so an unknown runtime does.
     """
-    found = []
+    found = _unknown_precision(stored, asked)
     for name in sorted({*stored.facts} & {*facts} - {"precision"}):
         there, now = _plain(stored.facts[name]), _plain(facts[name])
         # Of windows and the like only what differs: their other numbers help nobody.
@@ -150,7 +162,8 @@ def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any
         if isinstance(there, dict) and isinstance(now, dict):
             pairs = [(f"{name}.{key}", there.get(key), now.get(key)) for key in sorted({*there, *now})]
         found += [f"{what} (there {_said(old)}, now {_said(new)})" for what, old, new in pairs if old != new]
-    for name, there in (("precision", stored.facts.get("precision")), ("runtime", stored.settled.get("runtime"))):
+    runtime = stored.runtime or ("not known" if is_rescored else None)
+    for name, there in (("precision", stored.facts.get("precision")), ("runtime", runtime)):
         now = asked.get(name)
         if now is not None and there is not None and now not in (there, stored.asked.get(name)):
             found.append(f"{name} (there {there}, now {now})")
@@ -158,6 +171,14 @@ def differences(stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any
     if None not in guards and guards[0] != guards[1]:
         found.append(f"int8_guard (there {guards[0]}, now {guards[1]})")
     return found
+
+
+def _unknown_precision(stored: Group, asked: Mapping[str, Any]) -> list[str]:
+    """Return in words that rows of 0.1.0, whose precision is not known, may have another one than is asked for."""
+    before, now = stored.asked.get("precision", "auto"), asked.get("precision")
+    if "precision" in stored.facts or now in (None, before):
+        return []
+    return [f"precision (there {before} and not known what came of it, now {now}: give --precision {before})"]
 
 
 def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Any) -> Group:
@@ -253,7 +274,9 @@ def _from_copies(destination: Destination, copies: Sequence[str], rescored: Coll
         url = destination.join("_checkpoint", f"{name}.json")
         for group, there in _parsed(destination, url, stores.read_bytes(url), rescored).items():
             other = both.setdefault(group, there)
-            if other.hash in there.hashes:
+            if (since := there.facts.get(SINCE, 0) - other.facts.get(SINCE, 0)) != 0:
+                both[group] = there if since > 0 else other
+            elif other.hash in there.hashes:
                 both[group] = there if len(there.settled) >= len(other.settled) else other
             elif there.hash not in other.hashes and group not in rescored:
                 raise DestinationError(

@@ -42,15 +42,34 @@ GRACE_S = 5.0
 # How long one that may have lost waits for a winner to show itself, and for a store to show what was written last.
 SETTLE_S = 3.0
 NUM_CLAIMS = 20
+PROBE = "may-delete"
 KEPT_TERMS = 100
 CLOCK = Clock()
 
 
-def held(
-    destination: Destination, *, waiting: Callable[[str], None] | None = None
-) -> contextlib.AbstractContextManager[Hold]:
-    """Hold the lock of a tagging run's ``destination``; see ``held_at``."""
-    return held_at(lock_url(destination), destination.url, waiting=waiting)
+@contextlib.contextmanager
+def held(destination: Destination, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
+    """Hold the lock of a tagging run's ``destination``; see ``held_at``.
+
+    Raises:
+        DestinationError: also where nothing may be deleted.
+    """
+    _check_deletes(destination)
+    with held_at(lock_url(destination), destination.url, waiting=waiting) as hold:
+        yield hold
+
+
+def _check_deletes(destination: Destination) -> None:
+    """Raise DestinationError where nothing may be deleted: else Ray Data finds out after its first file of rows."""
+    url = destination.join("_checkpoint", PROBE)
+    stores.write_text(url, "")
+    try:
+        stores.delete(url)
+    except DestinationError as error:
+        raise DestinationError(
+            f"{error.message}. tonearm must be allowed to delete below {shown(destination.url)}: each file of rows is "
+            "marked as begun, and is whole once that mark is deleted. Nothing else was written, and no row is lost"
+        ) from None
 
 
 def lock_url(destination: Destination) -> str:

@@ -100,19 +100,22 @@ class Marker:
 
 
 def read(folder: str) -> Marker | None:
-    """Return the marker in ``folder`` that counts; None where there is none, or something that no tonearm has written.
+    """Return the marker in ``folder`` that counts; None where there is none.
 
     Raises:
-        DestinationError: it cannot be read, or a newer tonearm has written it.
+        DestinationError: it cannot be read, is damaged, or a newer tonearm has written it.
     """
     for _ in range(MAX_LOOKS):
         common, names = _read(folder, MARKER), of_terms(folder)
-        if not names or (common is not None and common.term > term_of(names[-1])):
-            return common
-        if (marker := _read(folder, names[-1])) is not None:
-            return marker
+        if not names or (common.marker is not None and common.marker.term > term_of(names[-1])):
+            return common.marker_of(folder)
+        last = _read(folder, names[-1])
+        if last.marker is not None:
+            return last.marker
         if of_terms(folder)[-1:] == names[-1:]:
-            return common  # damaged
+            # What it listed is in the other one only where that is of the same term: never in an older one.
+            is_same = common.marker is not None and common.marker.term == term_of(names[-1])
+            return (common if is_same or not last.is_there else last).marker_of(folder)
     raise DestinationError(f"the manifest in {shown(folder)} is replaced again and again; run the command again")
 
 
@@ -135,13 +138,40 @@ def term_of(name: str) -> int:
     return int(match[1]) if match is not None else 0
 
 
-def _read(folder: str, name: str) -> Marker | None:
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What there is under the name of a marker; ``marker`` is None where it is damaged, or not there."""
+
+    name: str
+    is_there: bool
+    marker: Marker | None = None
+
+    def marker_of(self, folder: str) -> Marker | None:
+        """Return the marker; None only where there is none.
+
+        Raises:
+            DestinationError: it is damaged. Taken for none, it would hide all sources but those listed next.
+        """
+        if self.is_there and self.marker is None:
+            raise DestinationError(
+                f"{shown(posixpath.join(folder, self.name))} is not what tonearm writes, so it is not known what is "
+                "listed; nothing is lost. Put that file back, or delete it and run tonearm tag again with every source "
+                "of this destination"
+            )
+        return self.marker
+
+
+def _read(folder: str, name: str) -> _Look:
     url = posixpath.join(folder, name)
     with stores.reading(url):
         try:
             text = stores.read_bytes(url)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return _Look(name, is_there=False)
+    return _Look(name, True, _parsed(folder, text))
+
+
+def _parsed(folder: str, text: bytes) -> Marker | None:
     try:
         values = json.loads(text)
         number = values.get("format", 1)

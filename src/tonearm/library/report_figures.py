@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tonearm.library import table
+from tonearm.library.failures import NO_CODE
 
 # A tag counts as present from here on; sigmoid scores of two independent labels may both pass it.
 STRONG_SCORE = 0.5
@@ -169,7 +170,7 @@ def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 def _add_failures(figures: LibraryFigures, rows: pa.Table) -> None:
     figures.num_error += rows.num_rows
-    codes = pc.fill_null(rows["error_code"], "unknown")
+    codes = pc.fill_null(rows["error_code"], NO_CODE)
     for entry in pc.value_counts(codes).to_pylist():
         failure = figures.failures.setdefault(entry["values"], FailureFigures())
         failure.num_tracks += entry["counts"]

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.library import finished_rows, row_schemas, schema, stores
-from tonearm.library.failures import READ_CODES
-from tonearm.library.groups import Group
+from tonearm.library.failures import NO_CODE, READ_CODES
+from tonearm.library.groups import SINCE, Group
 from tonearm.library.runs import KEY, READERS, Destination, among, scan_tracks
 from tonearm.library.track_files import TrackFile
 
@@ -50,6 +50,8 @@ class Audit:
 
     Attributes:
         num_incomplete: tracks whose row lacks a group that is wanted; by the group's name ``missing_by_group``.
+        failed_by_group: those of ``missing_by_group`` that could not be decoded or scored the last time, so that only
+            a run with ``retry_errors`` takes them up.
         num_outranked: rows that do not count, since their track has another.
         num_unlisted: tracks with a row that are not among those asked about.
     """
@@ -66,6 +68,7 @@ class Audit:
     num_unlisted: int = 0
     num_incomplete: int = 0
     missing_by_group: dict[str, int] = dataclasses.field(default_factory=dict)
+    failed_by_group: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def num_written(self) -> int:
@@ -108,6 +111,7 @@ class Found:
         codes: int16 [rows], the number of the error's code in ``names``, or -1.
         has: by head, bool [rows].
         had: by head, bool [rows]: whether a row has it by whatever settings.
+        is_new: by head, bool [rows]: whether the error of a row is older than the settings by which it is wanted.
         audio_s, scored_s: float32 [rows], 0 where a track failed.
         highest_term: of all rows; 0 where there are none, or none of format 2.
     """
@@ -121,6 +125,7 @@ class Found:
     names: tuple[str, ...]
     has: Mapping[str, NDArray[np.bool_]]
     had: Mapping[str, NDArray[np.bool_]]
+    is_new: Mapping[str, NDArray[np.bool_]]
     audio_s: NDArray[np.float32]
     scored_s: NDArray[np.float32]
     highest_term: int
@@ -135,15 +140,19 @@ class Found:
         shown = self.counts & is_listed
         failed = shown & ~self.is_ok
         good = shown & self.is_ok
-        counted = np.bincount(self.codes[failed & (self.codes >= 0)], minlength=len(self.names))
-        codes = Counter({name: int(count) for name, count in zip(self.names, counted, strict=True) if count})
-        lacking = {head: int(np.count_nonzero(good & ~self.has[head])) for head in heads}
+        counted = np.bincount(self.codes[failed] + 1, minlength=len(self.names) + 1)
+        codes: Counter[str] = Counter()
+        for name, count in zip((NO_CODE, *self.names), counted.tolist(), strict=True):
+            codes[name] += count
+        lacking = {head: good & ~self.has[head] for head in heads}
+        is_tried = self._is_tried(retry_errors=False)
+        given_up = {head: rows & ~is_tried & ~self.is_new[head] for head, rows in lacking.items()}
         complete = np.logical_and.reduce([self.has[head] for head in heads]) if heads else np.ones(len(good), bool)
         return Audit(
             num_listed=len(listed),
             num_ok=int(np.count_nonzero(good)),
             num_error=int(np.count_nonzero(failed)),
-            errors_by_code=dict(codes.most_common()),
+            errors_by_code=dict((+codes).most_common()),
             audio_s=float(self.audio_s[good].sum(dtype=np.float64)),
             scored_s=float(self.scored_s[good].sum(dtype=np.float64)),
             num_missing=len(listed) - int(np.count_nonzero(shown)),
@@ -151,7 +160,8 @@ class Found:
             num_files=len(self.files),
             num_unlisted=int(np.count_nonzero(self.counts & ~is_listed)),
             num_incomplete=int(np.count_nonzero(good & ~complete)),
-            missing_by_group={head: count for head, count in lacking.items() if count},
+            missing_by_group=_counts(lacking),
+            failed_by_group=_counts(given_up),
         )
 
     def complete(self, heads: Sequence[str]) -> NDArray[np.int64]:
@@ -173,12 +183,12 @@ class Found:
         """Return the rows that are to be written anew, by the heads that have to score them.
 
         What a store did not give may be there the next time, so it is always asked for again; what could not be decoded
-        or scored is only taken up with ``retry_errors``: another head would not read it either.
+        or scored is only taken up with ``retry_errors``: another head would not read it either. So it is with a row
+        that is ok and got an error when a head was to be added, but for a head that is new to it.
         """
-        shown = self.counts & among(self.keys, listed)
-        is_tried = [retry_errors or name in READ_CODES for name in self.names]
-        retried = shown & ~self.is_ok & np.array([*is_tried, retry_errors], bool)[self.codes]
-        lacks = {head: shown & self.is_ok & ~self.has[head] for head in heads}
+        shown, is_tried = self.counts & among(self.keys, listed), self._is_tried(retry_errors=retry_errors)
+        retried = shown & ~self.is_ok & is_tried
+        lacks = {head: shown & self.is_ok & ~self.has[head] & (is_tried | self.is_new[head]) for head in heads}
         if "genre" in lacks and "tags" in lacks:
             # One timeline holds both on the tags' windows; with others the genre's own windows are wanted again.
             lacks["genre"] = lacks["genre"] | (lacks["tags"] & self.had["tags"] & self.had["genre"])
@@ -192,9 +202,18 @@ class Found:
             found.append(Again(named, rows))
         return found
 
+    def _is_tried(self, *, retry_errors: bool) -> NDArray[np.bool_]:
+        """Return for which rows a run tries what they lack, bool [rows]."""
+        by_code = np.array([retry_errors or name in READ_CODES for name in (*self.names, "")], bool)
+        return by_code[self.codes] | (self.is_ok & (self.codes < 0))
+
     def _by_file(self, values: NDArray[np.bool_]) -> Iterator[tuple[TrackFile, NDArray[np.bool_]]]:
         for number, file in enumerate(self.files):
             yield file, values[self.bounds[number] : self.bounds[number + 1]]
+
+
+def _counts(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
+    return {name: count for name, mask in masks.items() if (count := int(np.count_nonzero(mask)))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,17 +245,20 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
         good = pc.equal(table["status"], "ok").to_numpy()
         duration_s = pc.fill_null(table["duration_s"], 0.0).to_numpy()
         coverage = pc.fill_null(table["coverage"], 0.0).to_numpy()
+        terms = pc.fill_null(table["term"], 0).to_numpy()
         columns = {
             KEY: table[KEY].to_numpy(),
             "is_ok": good,
             "codes": codes.numbers(table["error_code"]),
             "audio_s": np.where(good, duration_s, 0.0).astype(np.float32),
             "scored_s": np.where(good, duration_s * coverage, 0.0).astype(np.float32),
-            "term": np.array([pc.max(table["term"]).as_py() or 0]),
+            "term": np.array([terms.max(initial=0)]),
         }
         for head, (settings, model) in NAMED.items():
             columns[f"had {head}"] = pc.is_valid(table[model]).to_numpy()
             columns[f"has {head}"] = _has(table[settings], columns[f"had {head}"], groups.get(head))
+            since = groups[head].facts.get(SINCE, 0) if head in groups else np.inf
+            columns[f"new {head}"] = terms < since
         return columns
 
     read = list(finished_rows.read_counted(destination.url, AUDITED, reduce))
@@ -256,6 +278,7 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
         names=tuple(codes.known),
         has={head: joined(f"has {head}", bool) for head in NAMED},
         had={head: joined(f"had {head}", bool) for head in NAMED},
+        is_new={head: joined(f"new {head}", bool) for head in NAMED},
         audio_s=joined("audio_s", np.float32),
         scored_s=joined("scored_s", np.float32),
         highest_term=int(joined("term", np.int64).max(initial=0)),

@@ -6,7 +6,7 @@ A destination holds::
     tracks/*.parquet     the finished tracks; see ``ranking`` for which row of a track counts
     _checkpoint/groups.json    what decided the content of each group of columns; see ``groups``
     _checkpoint/FP/      Ray Data's marks, one per file of tracks/; FP stands for the groups that a run wrote
-    _checkpoint/lock.json, terms/  who writes there; see ``lock``
+    _checkpoint/lock.json, terms/, may-delete  who writes there; see ``lock``
     _checkpoint/progress.json  how far the run under way is; see ``progress``
     runs/RUN.json        what one invocation did
     report.html

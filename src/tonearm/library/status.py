@@ -23,6 +23,7 @@ class Status:
         num_listed: tracks of the manifest; None while the first one is still being listed.
         num_done: listed tracks with a row, failed ones included; ``errors_by_code`` counts those.
         missing_by_group: done tracks whose row lacks a group of columns that the destination has.
+        failed_by_group: those of them that could not be decoded or scored when it was to be added.
         num_superseded: rows that do not count, since a later one of their track does.
         num_unlisted: tracks with a row that no source lists any more.
         num_files: files of ``tracks/`` that count.
@@ -40,6 +41,7 @@ class Status:
     num_done: int
     errors_by_code: dict[str, int]
     missing_by_group: dict[str, int]
+    failed_by_group: dict[str, int]
     num_superseded: int
     num_unlisted: int
     num_files: int
@@ -87,6 +89,7 @@ def read_status(destination: str, *, waiting: Callable[[str], None] | None = Non
         num_done,
         audit.errors_by_code,
         audit.missing_by_group,
+        audit.failed_by_group,
         audit.num_outranked,
         audit.num_unlisted if listed is not None else 0,
         audit.num_files,

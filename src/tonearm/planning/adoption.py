@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonearm.errors import UsageError
-from tonearm.library import groups
+from tonearm.library import groups, named_settings
 from tonearm.library.groups import Group
 from tonearm.library.runs import Destination
 from tonearm.models.checkpoint import is_hub_id
 from tonearm.settings import ModelSettings
 from tonearm.tagging import HeadPlan, TagPlan, plan_heads
 from tonearm.tagging.plan import READ
+
+SETTLED_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+# Of those that a group may have been made again in, the last ones: a hash each, some 20 µs.
+MAX_TERMS = 10_000
 
 
 def planned(
@@ -40,11 +44,11 @@ def adopt(
     unknown = sorted({*rescore} - {*plan.heads})
     if unknown:
         raise UsageError(f"got --rescore {unknown[0]}, expected one of the groups of this run: {', '.join(plan.heads)}")
-    stored = groups.read(destination, rescore)
+    stored = _taken_up(destination, plan, groups.read(destination, rescore), rescore)
     plan = _pinned(plan, stored, max_windows)
-    asked, different = _asked(plan), {}
+    different = {}
     for head in plan.heads:
-        if head in stored and (found := groups.differences(stored[head], plan.facts()[head], asked[head])):
+        if head in stored and (found := _differences(stored, plan, head, rescore)):
             different[head] = found
     groups.refuse(destination, different, rescore)
     adopted = {name: group for name, group in stored.items() if name not in different}
@@ -52,9 +56,15 @@ def adopt(
     return dataclasses.replace(plan, heads=heads), adopted
 
 
-def settled(plan: TagPlan, stored: Mapping[str, Group]) -> dict[str, Group]:
-    """Return the groups that a destination has once rows of a settled plan are written there."""
+def settled(plan: TagPlan, stored: Mapping[str, Group], since: Mapping[str, int] | None = None) -> dict[str, Group]:
+    """Return the groups that a destination has once rows of a settled plan are written there.
+
+    Args:
+        since: by group the term of the run that begins to make its columns again; see ``groups.SINCE``.
+    """
     asked, facts = _asked(plan), plan.facts()
+    for head, term in (since or {}).items():
+        facts[head][groups.SINCE] = term
     found = dict(stored)
     found[READ] = groups.adopted(stored.get(READ), facts[READ], {}, {})
     for head, each in plan.heads.items():
@@ -73,6 +83,32 @@ def noted(stored: Mapping[str, Group], described: Mapping[str, Mapping[str, str]
     return found
 
 
+def _taken_up(
+    destination: Destination, plan: TagPlan, stored: Mapping[str, Group], rescore: Sequence[str]
+) -> dict[str, Group]:
+    """Return the groups with those whose facts are gone, where rows name the hash of what the plan would write.
+
+    Somebody may have deleted ``_checkpoint/``: rows say by which settings they have a group, in a hash that can be made
+    again from the plan and the little that it leaves open.
+    """
+    found = dict(stored)
+    lacking = [head for head in plan.heads if head not in stored and head not in rescore]
+    if not lacking:
+        return found
+    named = named_settings.read(destination)
+    # What was made again last counts, whoever has the most rows.
+    since = [{groups.SINCE: term} for term in range(named.highest_term, 0, -1)[:MAX_TERMS]]
+    for head in lacking:
+        there, facts = named.num_rows[head], plan.facts()[head]
+        for begun in [*since, {}] if there else ():
+            possible = [Group({**facts, "precision": precision, **begun}) for precision in SETTLED_PRECISIONS]
+            best = max(possible, key=lambda group: there.get(group.hash, 0))
+            if best.hash in there:
+                found[head] = best
+                break
+    return found
+
+
 def _pinned(plan: TagPlan, stored: Mapping[str, Group], max_windows: int | None) -> TagPlan:
     """Return the plan with the revisions that hub ids without one had when the destination was begun."""
     revisions = {}
@@ -84,6 +120,11 @@ def _pinned(plan: TagPlan, stored: Mapping[str, Group], max_windows: int | None)
         if revision is None and there and is_same and there != each.checkpoint.revision and is_hub_id(str(source)):
             revisions[head] = str(there)
     return planned(plan.models, max_windows, plan.max_scored_s, revisions) if revisions else plan
+
+
+def _differences(stored: Mapping[str, Group], plan: TagPlan, head: str, rescore: Sequence[str]) -> list[str]:
+    asked, facts = _asked(plan)[head], plan.facts()[head]
+    return groups.differences(stored[head], facts, asked, is_rescored=head in rescore)
 
 
 def _asked(plan: TagPlan) -> dict[str, dict[str, Any]]:
@@ -100,9 +141,12 @@ def _asked(plan: TagPlan) -> dict[str, dict[str, Any]]:
 
 
 def _adopted(plan: HeadPlan, group: Group | None) -> HeadPlan:
-    if group is None or "precision" not in group.facts:
+    if group is None:
         return plan
+    if "precision" not in group.facts:
+        # What 0.1.0 was asked for, so that auto does not put fp32 beside its int8.
+        return dataclasses.replace(plan, precision=group.asked.get("precision", plan.precision))
     # torch runs everywhere; OpenVINO is what auto takes on a processor, where it is installed.
-    runtime = "torch" if plan.runtime == "auto" and group.settled.get("runtime") == "torch" else plan.runtime
+    runtime = "torch" if plan.runtime == "auto" and group.runtime == "torch" else plan.runtime
     note = str(group.settled.get("note", ""))
     return dataclasses.replace(plan, runtime=runtime, precision=group.facts["precision"], is_settled=True, note=note)

@@ -35,6 +35,7 @@ class RunFacts:
 
     Attributes:
         settings: the hash of each group's facts, of all groups that the run's destination has.
+        adopts: those of the groups that rows have which do not say by which settings; see ``groups.Group``.
         term: of the run's lock.
     """
 
@@ -44,6 +45,7 @@ class RunFacts:
     tag_model: str | None
     term: int | None = None
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    adopts: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,10 +55,13 @@ def _unknown(old: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _named(old: Mapping[str, Any], facts: RunFacts) -> dict[str, Any]:
-    """Return by which settings a row has its groups: rows of 0.1.0 do not say, and have what their destination does."""
+    """Return by which settings a row has its groups.
+
+    Rows of 0.1.0 do not say, and have what their destination had then: not what has been made again since.
+    """
     has = {READ: True, "genre": old["genre_model"] is not None, "tags": old["tag_model"] is not None}
     return {
-        column: old[column] or (facts.settings.get(group) if has[group] else None)
+        column: old[column] or (facts.settings.get(group) if has[group] and group in facts.adopts else None)
         for group, column in SETTINGS_COLUMNS.items()
     }
 
