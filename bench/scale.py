@@ -258,13 +258,17 @@ def show(results: dict[int, dict[str, dict[str, Any]]]) -> str:
         add(f"– {kind}", lambda n, f, kind=kind: ms(f["tag"]["cpu_s"][kind], n) if f["tag"]["cpu_s"] else "")  # type: ignore[misc]
     add("driver's memory at a tenth, at the end", lambda n, f: _memory(f["tag"]["memory"]))
     add("files of tracks/", lambda n, f: _sizes(f["files"]))
-    add("the finished run again", lambda n, f: f"{f['resume']['wall_s']:.0f} s, {_mib(f['resume']['peak'])}")
-    add("`tonearm status`", lambda n, f: f"{f['status']['wall_s']:.0f} s")
-    add("`tonearm compact`", lambda n, f: f"{f['compact']['wall_s']:.0f} s, {_mib(f['compact']['peak'])}")
+    add("the finished run again", lambda n, f: f"{_s(f['resume'])}, {_mib(f['resume']['peak'])}")
+    add("`tonearm status`", lambda n, f: _s(f["status"]))
+    add("`tonearm compact`", lambda n, f: f"{_s(f['compact'])}, {_mib(f['compact']['peak'])}")
     add("files after it", lambda n, f: _sizes(f["files after"]))
-    add("the finished run again", lambda n, f: f"{f['resume after']['wall_s']:.0f} s")
-    add("which rows count", lambda n, f: f"{f['latest']['wall_s']:.0f} s, {_mib(f['latest']['peak'])}")
+    add("the finished run again", lambda n, f: _s(f["resume after"]))
+    add("which rows count", lambda n, f: f"{_s(f['latest'])}, {_mib(f['latest']['peak'])}")
     return "\n".join(lines)
+
+
+def _s(phase: dict[str, Any]) -> str:
+    return f"{phase['wall_s']:.{1 if phase['wall_s'] < 20 else 0}f} s"
 
 
 def _memory(by_tenth: dict[str, int]) -> str:
