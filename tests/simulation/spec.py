@@ -134,6 +134,7 @@ class Spec:
             return  # a displaced run's, which must not count
         if self.listings:
             if self.listings[-1].keys == keys:
+                self.listings[-1].term = term
                 return
             self.listings[-1].until = self.world.now
         self.listings.append(Listed(frozenset(keys), term, self.world.now))

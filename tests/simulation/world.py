@@ -19,6 +19,7 @@ from tonearm.library.hold import Clock
 from tonearm.library.lock_file import Machine
 
 MAX_STEPS = 30_000
+LONG_S = 200.0
 
 
 class Killed(BaseException):
@@ -56,6 +57,8 @@ class Fate:
     Attributes:
         suspensions: after how many of its steps it is suspended, and for how long.
         killed_after: of its steps; None for never.
+        duel: it is suspended so many steps after it has changed an object with this word in its path, and wakes when
+            whoever has taken the lock then has changed one with that word; None for never.
         outages: after how many of its steps the store gives it nothing, and for how many operations.
         fault_rate: of its operations.
         slow_rate: of its operations.
@@ -63,6 +66,7 @@ class Fate:
 
     suspensions: dict[int, float] = dataclasses.field(default_factory=dict)
     killed_after: int | None = None
+    duel: tuple[int, str, str] | None = None
     outages: dict[int, int] = dataclasses.field(default_factory=dict)
     fault_rate: float = 0.0
     slow_rate: float = 0.0
@@ -77,14 +81,19 @@ class Process:
         host.processes[self.pid] = self
         self.created = world.now + host.skew_s
         self.num_steps = 0
+        self.has_lock = False  # or had it
         self.suspended_until = 0.0
+        self.postponed: list[Callable[[], Actor | None]] = []
+        self.sleeps_after: int | None = None  # of its steps; see ``Fate.duel``
         self.is_dead = False
         self.num_faults = 0
         self.threads: list[Actor] = []
         self.term: int | None = None
         self.action: Any = None
         self.began_to_take = 0.0  # the lock
-        self.looked = 0.0  # when it began to look at its lock for the last time
+        self.looked = 0.0  # when its first thread began to look at the lock for the last time before it let go of it
+        self.is_releasing = False
+        self.sighted = 0.0  # when it began to look at anyone's lock for the last time
 
     def is_cut_off(self) -> bool:
         """Return whether the store gives it nothing at this step."""
@@ -94,12 +103,33 @@ class Process:
         """Count a step; return whether the process is suspended by it."""
         self.num_steps += 1
         duration_s = self.fate.suspensions.get(self.num_steps)
+        if self.num_steps == self.sleeps_after:
+            duration_s = LONG_S
         if duration_s is not None:
             self.suspended_until = self.world.now + duration_s
+            self.postponed.clear()
             self.world.tell(f"{self.name} is suspended for {duration_s:.0f} s")
         if self.num_steps == self.fate.killed_after:
             self.kill()
         return duration_s is not None
+
+    def notice(self, other: Process, path: str) -> bool:
+        """Fall asleep soon, or wake, if the change that ``other`` has made is the one; return whether it wakes."""
+        if self.fate.duel is None or not other.has_lock or self.is_dead:
+            return False
+        num_steps, own, others = self.fate.duel
+        is_asleep = self.suspended_until > self.world.now
+        if other is self:
+            if own in path and (self.sleeps_after is None or self.sleeps_after > self.num_steps):
+                self.sleeps_after = self.num_steps + num_steps
+            return False
+        if not is_asleep or others not in path:
+            return False
+        self.world.tell(f"{self.name} wakes beside {other.name}")
+        self.suspended_until = self.world.now
+        for resume in self.postponed:
+            self.world.at(self.world.now, resume)
+        return True
 
     def kill(self) -> None:
         """End it: its threads end at their next step."""
@@ -189,6 +219,7 @@ class World:
                 return None
             process = actor.process
             if process.suspended_until > self.now and not process.is_dead:
+                process.postponed.append(resume)
                 self.at(process.suspended_until, resume)
                 return None
             return actor
