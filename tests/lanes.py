@@ -24,19 +24,20 @@ NOT_FAST = ("processes", "slow")
 SHOWS = "shows"
 # Modules by how long they take, the longest first: side by side, the last one to begin decides when all are done.
 LONGEST_MODULES = (
-    *("test_cluster_faults", "test_jobs", "test_store_faults", "test_train_command", "test_score_parity"),
-    *("test_kill_training", "test_real_recordings", "test_kill", "test_s3", "test_real_training", "test_serve_guarded"),
+    *("test_cluster_faults", "test_jobs", "test_store_faults", "test_train_command", "test_kill", "test_kill_training"),
+    *("test_real_recordings", "test_score_parity", "test_s3", "test_old_destinations", "test_tag_command"),
+    *("test_serve_guarded", "test_real_training", "test_ceph", "test_long_track", "test_train_s3", "test_full_disk"),
     *(
-        "test_tag_command",
-        "test_ceph",
-        "test_long_track",
-        "test_int8_run",
         "test_publish",
         "test_serve",
-        "test_full_disk",
+        "test_int8_run",
+        "test_readers",
+        "test_serve_deploy",
+        "test_plan_verb",
+        "test_page",
     ),
-    *("test_train_s3", "test_readers", "test_serve_deploy", "test_plan_verb", "test_page", "test_demo"),
-    *("test_training_loop", "test_decode_parity", "test_training_parity", "test_openvino_form", "test_demo_models"),
+    *("test_demo", "test_training_loop", "test_decode_parity", "test_training_parity", "test_schedules"),
+    *("test_openvino_form", "test_demo_models"),
 )
 
 _running: list[str] = []
