@@ -5,6 +5,7 @@ Listing, Ray Data, the decoder's child, pooling, rows, marks, files, audit, resu
 
 python -m bench.scale                        100,000 and 1,000,000 rows: more than an hour on two cores, 15 GB of disk
 python -m bench.scale --rows 20000           as many as wanted
+python -m bench.scale --rows 1000000 --tagged 6400   only so many through the run; the others' rows are copies of theirs
 python -m bench.scale --folder DIR           keep what is written there; phases that are done there are not repeated
 """
 
@@ -35,8 +36,8 @@ from tonearm.audio.decode import DecodedTrack
 from tonearm.distributed import batch
 from tonearm.distributed.stages import ScoreTracks, peak_memory_bytes
 from tonearm.errors import TrackError
-from tonearm.library import compaction, table, track_files
-from tonearm.library.runs import Destination
+from tonearm.library import compaction, lock, manifest, stores, table, track_files
+from tonearm.library.runs import Destination, among
 from tonearm.library.sources import TrackRef
 from tonearm.library.status import read_status
 from tonearm.models.classifier import WindowScores
@@ -170,8 +171,8 @@ def write_source(path: Path, num_rows: int) -> None:
             writer.write_table(pa.table({"uri": uris, "size_bytes": [TRACK_BYTES] * len(uris), "etag": etags}))
 
 
-def _tag(folder: Path) -> dict[str, Any]:
-    settings = TagSettings(models=ModelSettings(**demo.models()), workers=1)  # type: ignore[arg-type]
+def _tag(folder: Path, limit: int | None = None) -> dict[str, Any]:
+    settings = TagSettings(models=ModelSettings(**demo.models()), workers=1, limit=limit)  # type: ignore[arg-type]
     notes, processors = Notes(), ProcessorTime()
     processors.start()
     stages = batch.Stages(ClipReader(), RandomScores)
@@ -184,6 +185,33 @@ def _tag(folder: Path) -> dict[str, Any]:
         found |= {"span_s": counts.span_s, "busy_s": counts.busy_s, "cpu_s": processors.by_kind()}
         found["memory"] = notes.memory
     return found
+
+
+def _tag_some(folder: Path) -> dict[str, Any]:
+    return _tag(folder, json.loads((folder / "tagged").read_text()))
+
+
+def _copy(folder: Path) -> dict[str, Any]:
+    """Write a row for every track of the source that has none: what a tagged one's says, in files as large."""
+    place = Destination.of(str(folder / "out"))
+    with lock.held(place) as hold:
+        standing = np.sort(table.listed_rows(place.url).keys)
+        listed = manifest.write_manifest(
+            [str(folder / "source.parquet")], place.manifest, term=hold.term, check=hold.check
+        )
+        pattern = pq.read_table(max(track_files.finished(place.url), key=lambda file: file.size_bytes).path)
+        num_files = 0
+        for part in listed.parts:
+            tracks = stores.read_table(part)
+            tracks = tracks.filter(pa.array(~among(tracks["track_key"].to_numpy(), standing)))
+            for start in range(0, tracks.num_rows, pattern.num_rows):
+                some = tracks.slice(start, pattern.num_rows)
+                rows = pattern.slice(0, some.num_rows)
+                for name in some.column_names:
+                    rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), some[name])
+                stores.write_table(f"{place.tracks}/copied-{num_files:06d}.parquet", rows)
+                num_files += 1
+    return {"files": num_files}
 
 
 def _files(folder: Path) -> dict[str, Any]:
@@ -206,6 +234,8 @@ def _latest(folder: Path) -> dict[str, Any]:
 
 PHASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "tag": _tag,
+    "tag some": _tag_some,
+    "copy": _copy,
     "files": _files,
     "resume": _tag,
     "status": _status,
@@ -224,13 +254,21 @@ def _phase(name: str, folder: Path) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found | {"wall_s": wall_s, "peak": peak_memory_bytes()}))
 
 
-def measure(num_rows: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """Run every phase that has not run in ``folder``, each in a process of its own; return what they took."""
+def measure(num_rows: int, folder: Path, num_tagged: int | None = None) -> dict[str, dict[str, Any]]:
+    """Run every phase that has not run in ``folder``, each in a process of its own; return what they took.
+
+    Args:
+        num_tagged: so many go through the run, and the others' rows are copies of theirs; None for all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "source.parquet").exists():
         write_source(folder / "source.parquet", num_rows)
+    if num_tagged is not None:
+        (folder / "tagged").write_text(json.dumps(num_tagged))
     found = {}
     for name in PHASES:
+        if name in (("tag some", "copy") if num_tagged is None else ("tag",)):
+            continue
         place = folder / f"{name}.json"
         if not place.exists():
             subprocess.run([sys.executable, "-m", "bench.scale", "--phase", name, "--folder", str(folder)], check=True)
@@ -241,6 +279,24 @@ def measure(num_rows: int, folder: Path) -> dict[str, dict[str, Any]]:
 def show(results: dict[int, dict[str, dict[str, Any]]]) -> str:
     """Return the figures as Markdown."""
     lines = [f"| | {' | '.join(f'{rows:,} rows' for rows in results)} |", "|---|" + "---:|" * len(results)]
+    if all("tag" in found for found in results.values()):
+        lines += _show_run(results)
+
+    def add(name: str, value: Callable[[dict[str, dict[str, Any]]], str]) -> None:
+        lines.append(f"| {name} | {' | '.join(value(found) for found in results.values())} |")
+
+    add("files of tracks/", lambda f: _sizes(f["files"]))
+    add("the finished run again", lambda f: f"{_s(f['resume'])}, {_mib(f['resume']['peak'])}")
+    add("`tonearm status`", lambda f: f"{_s(f['status'])}, {_mib(f['status']['peak'])}")
+    add("`tonearm compact`", lambda f: f"{_s(f['compact'])}, {_mib(f['compact']['peak'])}")
+    add("files after it", lambda f: _sizes(f["files after"]))
+    add("the finished run again", lambda f: f"{_s(f['resume after'])}, {_mib(f['resume after']['peak'])}")
+    add("which rows count", lambda f: f"{_s(f['latest'])}, {_mib(f['latest']['peak'])}")
+    return "\n".join(lines)
+
+
+def _show_run(results: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
+    lines: list[str] = []
 
     def add(name: str, value: Callable[[int, dict[str, dict[str, Any]]], str]) -> None:
         lines.append(f"| {name} | {' | '.join(value(rows, found) for rows, found in results.items())} |")
@@ -257,14 +313,7 @@ def show(results: dict[int, dict[str, dict[str, Any]]]) -> str:
     for kind in next(iter(results.values()))["tag"]["cpu_s"]:
         add(f"– {kind}", lambda n, f, kind=kind: ms(f["tag"]["cpu_s"][kind], n) if f["tag"]["cpu_s"] else "")  # type: ignore[misc]
     add("driver's memory at a tenth, at the end", lambda n, f: _memory(f["tag"]["memory"]))
-    add("files of tracks/", lambda n, f: _sizes(f["files"]))
-    add("the finished run again", lambda n, f: f"{_s(f['resume'])}, {_mib(f['resume']['peak'])}")
-    add("`tonearm status`", lambda n, f: _s(f["status"]))
-    add("`tonearm compact`", lambda n, f: f"{_s(f['compact'])}, {_mib(f['compact']['peak'])}")
-    add("files after it", lambda n, f: _sizes(f["files after"]))
-    add("the finished run again", lambda n, f: _s(f["resume after"]))
-    add("which rows count", lambda n, f: f"{_s(f['latest'])}, {_mib(f['latest']['peak'])}")
-    return "\n".join(lines)
+    return lines
 
 
 def _s(phase: dict[str, Any]) -> str:
@@ -288,6 +337,7 @@ def main() -> int:
     """Print the table; return 1 when a row is missing or doubled."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, action="append")
+    parser.add_argument("--tagged", type=int, help="so many go through the run; the others' rows are copies")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--phase", choices=list(PHASES), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -296,9 +346,9 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="tonearm-scale-") as temporary:
         base = arguments.folder or Path(temporary)
-        results = {rows: measure(rows, base / str(rows)) for rows in arguments.rows or ROWS}
+        results = {rows: measure(rows, base / str(rows), arguments.tagged) for rows in arguments.rows or ROWS}
     print(f"Machine: {machine.describe()}\n\n{show(results)}")
-    phases = [found[name] for found in results.values() for name in ("tag", "resume", "resume after")]
+    phases = [found[name] for found in results.values() for name in ("resume", "resume after")]
     return 0 if all(phase["exact"] for phase in phases) else 1
 
 
