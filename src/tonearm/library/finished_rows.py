@@ -26,8 +26,9 @@ from tonearm.library.uris import shown
 
 T = TypeVar("T")
 
-# A store's latency, many times over.
-READERS = 16
+# A store's latency, many times over. On disk more than one thread costs twice the processor time: each file is some
+# milliseconds of small steps, for each of which a thread has to get Python's lock.
+READERS, LOCAL_READERS = 16, 1
 # Each look reads only what has changed since the one before, so that even the steps of a large compaction are outrun.
 MAX_LOOKS = 50
 PARQUET_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
@@ -62,7 +63,8 @@ def read_finished(
     done: dict[TrackFile, T] = dict(known or {})
     failed: dict[TrackFile, Exception] = {}
     files = track_files.finished(destination)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:
+    num_readers = LOCAL_READERS if stores.is_local(destination) else READERS
+    with ThreadPoolExecutor(num_readers, thread_name_prefix="tracks") as pool:
         for _ in range(MAX_LOOKS):
             done = {file: done[file] for file in files if file in done}
             missing = [file for file in files if file not in done]
