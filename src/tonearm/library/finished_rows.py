@@ -46,18 +46,19 @@ def read_finished(
 
     Args:
         columns: those that a file lacks are not in its table.
-        reduce: called once a file, from several threads; may raise ``pa.ArrowInvalid`` for a table that cannot be.
+        reduce: called once a file, on this thread; may raise ``pa.ArrowInvalid`` for a table that cannot be.
         known: what an earlier call returned: files that are still the same are not read again.
 
     Raises:
         DestinationError: a file that is damaged, or a store that cannot be read.
     """
     filesystem, _ = stores.arrow_filesystem(f"{destination.rstrip('/') or '/'}/tracks")
+    errors = (*PARQUET_ERRORS, *stores.store_errors(stores.scheme(destination)))
 
-    def read(file: TrackFile) -> T | Exception:
+    def read(file: TrackFile) -> pa.Table | Exception:
         try:
-            return reduce(_read(file, columns, filesystem))
-        except (*PARQUET_ERRORS, *stores.store_errors(stores.scheme(destination))) as error:
+            return _read(file, columns, filesystem)
+        except errors as error:
             return error
 
     done: dict[TrackFile, T] = dict(known or {})
@@ -71,10 +72,12 @@ def read_finished(
             for first in range(0, len(missing), 16 * READERS):
                 some = missing[first : first + 16 * READERS]
                 for file, result in zip(some, pool.map(read, some), strict=True):
-                    if isinstance(result, Exception):
-                        failed[file] = result
-                    else:
-                        done[file] = result
+                    try:
+                        if isinstance(result, Exception):
+                            raise result
+                        done[file] = reduce(result)
+                    except errors as failure:
+                        failed[file] = failure
             files = track_files.finished(destination)
             there = set(files)
             for file, error in failed.items():
