@@ -128,8 +128,7 @@ def _every_row_counts(self: ranking.Ranking, tables: Any) -> list[Any]:
 
 
 def _no_terms(self: ranking.Ranking, term: int, run: str) -> int:
-    number = self._numbers.get((0, run))
-    return self._numbers.setdefault((0, run), next(self._free)) if number is None else number
+    return self._numbers.setdefault((0, run), len(self._numbers))
 
 
 # readers that do not look again

@@ -65,12 +65,13 @@ def read_finished(
     failed: dict[TrackFile, Exception] = {}
     files = track_files.finished(destination)
     num_readers = LOCAL_READERS if stores.is_local(destination) else READERS
+    num_ahead = 4 * num_readers  # whole tables that wait to be reduced: of a compacted file some megabytes
     with ThreadPoolExecutor(num_readers, thread_name_prefix="tracks") as pool:
         for _ in range(MAX_LOOKS):
             done = {file: done[file] for file in files if file in done}
             missing = [file for file in files if file not in done]
-            for first in range(0, len(missing), 16 * READERS):
-                some = missing[first : first + 16 * READERS]
+            for first in range(0, len(missing), num_ahead):
+                some = missing[first : first + num_ahead]
                 for file, result in zip(some, pool.map(read, some), strict=True):
                     try:
                         if isinstance(result, Exception):

@@ -8,7 +8,6 @@ place in the file: an order that every reader finds alike, and in which no clock
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,13 +43,9 @@ class Ranking:
     def __init__(self) -> None:
         # A rank's number, by term and run; their order is known once all are.
         self._numbers: dict[tuple[int, str], int] = {}
-        self._free = itertools.count()
 
     def read(self, table: pa.Table) -> RankedRows:
-        """Return what ``masks`` needs of a table with the columns ``RANKED``, of which 0.1.0 lacks the term.
-
-        May be called from several threads.
-        """
+        """Return what ``masks`` needs of a table with the columns ``RANKED``, of which 0.1.0 lacks the term."""
         keys = table[KEY].to_numpy()
         runs = table["run_id"].combine_chunks().dictionary_encode(null_encoding="encode")
         names = [name or "" for name in runs.dictionary.to_pylist()]
@@ -67,9 +62,7 @@ class Ranking:
         return RankedRows(keys, np.array(ranks, np.int32)[places])
 
     def _number(self, term: int, run: str) -> int:
-        # Two threads may take a number for the same pair; one of the two is then never used.
-        number = self._numbers.get((term, run))
-        return self._numbers.setdefault((term, run), next(self._free)) if number is None else number
+        return self._numbers.setdefault((term, run), len(self._numbers))
 
     def masks(self, tables: Sequence[RankedRows]) -> list[NDArray[np.bool_]]:
         """Return for each of ``tables`` which of its rows count, bool [rows]: one row for each key in all.
@@ -89,7 +82,7 @@ class Ranking:
         del ordered
         rows = np.flatnonzero(doubled[np.minimum(np.searchsorted(doubled, keys), len(doubled) - 1)] == keys)
         keys = keys[rows]
-        by_rank = np.empty(max(self._numbers.values()) + 1, np.int32)
+        by_rank = np.empty(len(self._numbers), np.int32)
         by_rank[[self._numbers[pair] for pair in sorted(self._numbers)]] = np.arange(len(self._numbers))
         ranks = np.concatenate([np.broadcast_to(by_rank[table.ranks], len(table.keys)) for table in tables])[rows]
         # Stable: among rows of one key and rank the last one that was added comes last.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import posixpath
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -286,16 +285,14 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
 
 
 class _Codes:
-    """Numbers the errors' codes as they come, from any thread."""
+    """Numbers the errors' codes as they come."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
-        self.mutex = threading.Lock()
 
     def numbers(self, column: pa.ChunkedArray) -> NDArray[np.int16]:
         encoded = column.combine_chunks().dictionary_encode()
-        with self.mutex:
-            known = [self.known.setdefault(code, len(self.known)) for code in encoded.dictionary.to_pylist()]
+        known = [self.known.setdefault(code, len(self.known)) for code in encoded.dictionary.to_pylist()]
         return np.array([*known, -1], np.int16)[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
 
 
