@@ -21,9 +21,16 @@ NUM_QUICK, NUM_SEEDED, NUM_CHUNKS, NUM_TRIED = 60, 1000, 10, 400
 EVERY = {**faults.WRITERS, **faults.LATE}
 
 
+def check(seeds: range) -> None:
+    outcomes = [schedules.run(seed) for seed in seeds]  # which raises what is wrong
+    # A simulation in which nothing comes to an end would find nothing either.
+    assert sum(outcome.num_complete for outcome in outcomes) > len(seeds)
+    assert sum(outcome.num_reads for outcome in outcomes) > 2 * len(seeds)
+    assert sum(outcome.ended.get("Stopped", 0) for outcome in outcomes) > len(seeds) // 20
+
+
 def test_no_schedule_shows_a_row_twice_or_loses_one() -> None:
-    for seed in range(NUM_QUICK):
-        schedules.run(seed)
+    check(range(NUM_QUICK))
 
 
 def test_a_schedule_is_decided_by_its_seed() -> None:
@@ -40,11 +47,7 @@ def test_a_schedule_is_decided_by_its_seed() -> None:
 def test_a_thousand_schedules(chunk: int) -> None:
     """A thousand schedules of writers, readers and faults: one row for each listed track, and none lost."""
     each = NUM_SEEDED // NUM_CHUNKS
-    outcomes = [schedules.run(seed) for seed in range(chunk * each, (chunk + 1) * each)]
-    # A simulation in which nothing comes to an end would find nothing either.
-    assert sum(outcome.num_complete for outcome in outcomes) > each
-    assert sum(outcome.num_reads for outcome in outcomes) > 2 * each
-    assert sum(outcome.ended.get("Stopped", 0) for outcome in outcomes) > each // 20
+    check(range(chunk * each, (chunk + 1) * each))
 
 
 @pytest.mark.parametrize("name", sorted(faults.SEEDS))
