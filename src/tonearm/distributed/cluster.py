@@ -12,7 +12,6 @@ import functools
 import importlib
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -20,8 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-import psutil
-
+from tonearm.distributed import local_ray
 from tonearm.errors import ClusterError
 from tonearm.models.runtimes import count_gpus, usable_cores
 
@@ -166,11 +164,11 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
     is_local = not already and not address
     try:
         if is_local:
-            _start_local(num_workers, verbose)
+            local_ray.start(local_cpus(num_workers), verbose=verbose)
         elif not already:
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
             ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
         raise ClusterError(
             f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
@@ -236,25 +234,6 @@ def plan_local(num_workers: int | None) -> Layout:
     if count := count_gpus():
         node["GPU"] = float(count)
     return plan([node], num_workers, is_local=True)
-
-
-def _start_local(num_workers: int | None, verbose: bool) -> None:
-    import ray
-
-    num_cpus = local_cpus(num_workers)
-    memory = psutil.virtual_memory().available
-    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
-    # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
-    store = int(max(100 * 2**20, min(2 * 2**30, memory * 0.25, shared * 0.8)))
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        object_store_memory=store,
-        include_dashboard=False,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        configure_logging=True,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
