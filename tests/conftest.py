@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests import lanes
+from tests import lanes, one_process
 from tests.commands import SIDE_BY_SIDE
 
 # Before any test imports Ray or torch.
@@ -48,6 +48,12 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("songs")
     write_library(folder, num_tracks=9, seed=3, min_s=12, max_s=16)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_processes() -> Iterator[None]:
+    yield
+    one_process.close_all()
 
 
 @pytest.hookimpl(tryfirst=True)

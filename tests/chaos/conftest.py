@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.commands import read_tracks, tonearm
+from tests.commands import read_tracks
+from tests.one_process import tonearm
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from tests import one_process
 from tests.chaos.test_kill import assert_same
 from tests.commands import finished_files, read_tracks, start_tonearm, tonearm, wait_for
 from tests.rays import Nodes, nodes
@@ -124,7 +125,7 @@ def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
     job.wait_for_the_moment()
     os.kill(job.process.pid, signal.SIGKILL)
     job.process.communicate()
-    status = tonearm("status", job.out)
+    status = one_process.tonearm("status", job.out)
     assert "was killed; run the same command to go on" in status.stdout
     again = tonearm(*job.arguments, **job.environment)
     assert again.returncode == 0, again.stderr
@@ -140,7 +141,7 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
     assert status == 4, errors
     assert "has been gone for 10 s" in errors.splitlines()[-1], "cluster.head_timeout_s of the settings"
     assert "same command" in errors.splitlines()[-1]
-    local = tonearm(*job.arguments)  # anywhere: here without any cluster
+    local = one_process.tonearm(*job.arguments)  # anywhere: here without any cluster
     assert local.returncode == 0, local.stderr
     assert_same(read_tracks(job.out), undisturbed)
 

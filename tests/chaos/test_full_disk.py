@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.test_kill import assert_equal
-from tests.commands import finished_files, read_tracks, tonearm
+from tests.commands import finished_files, read_tracks
+from tests.one_process import tonearm
 from tonearm.demo.library import write_library
 
 pytestmark = pytest.mark.slow

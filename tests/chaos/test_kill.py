@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.commands import environment, finished_files, read_tracks, start_tonearm, tonearm, wait_for
+from tests.commands import environment, finished_files, read_tracks, start_tonearm, wait_for
+from tests.one_process import tonearm
 from tonearm.demo.library import write_library
 
 

@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.checkpoints import save_small
-from tests.commands import start_tonearm, tonearm, wait_for
+from tests.commands import start_tonearm, wait_for
 from tests.labelled import write_folders
+from tests.one_process import tonearm
 
 pytestmark = pytest.mark.slow
 

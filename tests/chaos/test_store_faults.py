@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import one_process
 from tests.chaos.test_kill import assert_equal
 from tests.commands import VOLATILE, start_tonearm, tonearm, wait_for
 from tests.integration.conftest import s3 as s3
@@ -55,7 +56,7 @@ def rows(s3: S3Server, place: str) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def undisturbed(s3: S3Server, music: str, config: Path) -> pa.Table:
-    run = tonearm(*command(music, "undisturbed", config), **s3.env)
+    run = one_process.tonearm(*command(music, "undisturbed", config), **s3.env)
     assert run.returncode == 0, run.stderr
     return rows(s3, f"{music}/undisturbed")
 
@@ -72,7 +73,7 @@ def through(s3: S3Server, proxy: FaultProxy) -> dict[str, str]:
 
 def finish(s3: S3Server, music: str, out: str, config: Path, undisturbed: pa.Table) -> None:
     """Run again without faults; the table is then that of the undisturbed run."""
-    again = tonearm(*command(music, out, config), **s3.env)
+    again = one_process.tonearm(*command(music, out, config), **s3.env)
     assert again.returncode == 0, again.stderr
     assert_equal(rows(s3, f"{music}/{out}"), undisturbed)
 
@@ -136,7 +137,7 @@ def test_a_source_that_is_denied_for_good_stops_the_run_with_one_line(
     assert last.startswith("tonearm: nothing can be read any more: ") and "AccessDenied" in last
     assert "Traceback" not in run.stderr
     assert proxy.hits["deny"] < 500, "it went on reading"
-    status = tonearm("status", out, **s3.env)
+    status = one_process.tonearm("status", out, **s3.env)
     assert "stopped at" in status.stdout and "nothing can be read" in status.stdout
 
 
@@ -155,7 +156,7 @@ def test_a_few_denied_objects_do_not_stop_a_run(
     assert run.returncode == 0, run.stderr
     assert "40 access_denied" in run.stdout
     # Once they may be read (here: are not there), the next run asks for them again.
-    again = tonearm("tag", listed, "--out", out, *options, **s3.env)
+    again = one_process.tonearm("tag", listed, "--out", out, *options, **s3.env)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("40 tracks tagged") and "40 not_found" in again.stdout
 
@@ -194,7 +195,7 @@ def test_an_object_that_changes_between_listing_and_reading(
         process.kill()
     assert process.returncode in (0, 3), errors
     assert "changed" in rows(s3, f"{bucket}/out")["error_code"].to_pylist()
-    again = tonearm(*command(bucket, "out", config), **s3.env)
+    again = one_process.tonearm(*command(bucket, "out", config), **s3.env)
     assert again.returncode == 0, again.stderr
     columns = ["track_key", "uri", "status", "error_code", "error_message"]
     found = [row for batch in table.scan(f"s3://{bucket}/out", columns) for row in batch.to_pylist()]

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.rays import nodes
 from tests.servers.ceph_s3 import start as start_ceph
 from tests.servers.ceph_s3 import stop as stop_ceph
 from tests.servers.s3 import S3Server
 from tests.servers.swift_s3 import ServerUnavailable
 from tests.servers.swift_s3 import start as start_swift
 from tests.servers.swift_s3 import stop as stop_swift
-from tonearm.distributed.cluster import local_cpus
 
 
 def _serve(
@@ -52,13 +50,3 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Ceph's RADOS Gateway, a second opinion; its environment replaces that of ``s3`` while a module uses it."""
     yield from _serve(tmp_path_factory.mktemp("ceph"), start_ceph, stop_ceph, None)
-
-
-@pytest.fixture(scope="module")
-def shared_ray() -> Iterator[dict[str, str]]:
-    """What a command's environment needs to join one Ray that a module's tests share, with a local one's CPUs.
-
-    Starting one of its own takes a third of a short command's processor time.
-    """
-    with nodes(num_workers=0, head_cpus=local_cpus(None), HF_HUB_OFFLINE="1") as running:
-        yield {"RAY_ADDRESS": running.address, "RAY_AUTH_MODE": "disabled"}

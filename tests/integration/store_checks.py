@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.commands import tonearm
+from tests.one_process import tonearm
 from tests.servers.s3 import S3Server
 from tonearm.errors import DestinationError, FetchError, SourceError, Stopped
 from tonearm.library import lock, manifest, stores

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.commands import read_tracks, tonearm
+from tests.commands import read_tracks
+from tests.one_process import tonearm
 from tonearm.errors import FetchError, SourceError
 from tonearm.library import datasets_source
 from tonearm.library.objects import ObjectReader

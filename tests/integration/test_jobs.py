@@ -20,8 +20,9 @@ import pytest
 from tests.chaos.test_kill import assert_same
 from tests.chaos.test_store_faults import rows
 from tests.checkpoints import save_small
-from tests.commands import SIDE_BY_SIDE, tonearm, wait_for
+from tests.commands import SIDE_BY_SIDE, wait_for
 from tests.labelled import write_folders
+from tests.one_process import tonearm
 from tests.servers.fault_proxy import faulty
 from tests.servers.hosts import Hosts, hosts
 from tests.servers.s3 import S3Server

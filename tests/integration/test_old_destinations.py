@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.commands import tonearm
 from tests.old_destinations import NAMES, restore
+from tests.one_process import tonearm
 from tonearm.demo import genre_model_path
 from tonearm.library import manifest
 
@@ -27,16 +27,14 @@ READ_COLUMNS = (
 )
 
 
-def tag(
-    out: Path, library: Path, ray: dict[str, str], *models: str, is_done: bool = False
-) -> subprocess.CompletedProcess[str]:
+def tag(out: Path, library: Path, *models: str, is_done: bool = False) -> subprocess.CompletedProcess[str]:
     """Run 0.1.0's command again, which must end well, and with ``is_done`` have nothing to do.
 
     Args:
         models: flags; both demo models by default.
     """
     models = models or ("--demo-models",)
-    run = tonearm("tag", library, "--out", out, *models, "--max-error-rate", "0.2", **ray)
+    run = tonearm("tag", library, "--out", out, *models, "--max-error-rate", "0.2")
     assert run.returncode == 0, run.stderr
     assert not is_done or "nothing to do" in run.stdout, run.stdout
     return run
@@ -60,15 +58,15 @@ def listed(out: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["finished", "compacted", "replaced", "deleted"])
-def test_where_all_is_done_nothing_is_to_do(name: str, shared_ray: dict[str, str], tmp_path: Path) -> None:
+def test_where_all_is_done_nothing_is_to_do(name: str, tmp_path: Path) -> None:
     """Today's command finds every row of 0.1.0's finished and compacted destinations, and leaves them as they are."""
     out, library = restore(name, tmp_path)
     before = rows_of(out)
-    tag(out, library, shared_ray, is_done=True)
+    tag(out, library, is_done=True)
     assert rows_of(out) == before
 
 
-def test_a_killed_run_is_resumed_to_the_end(shared_ray: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed_to_the_end(tmp_path: Path) -> None:
     """0.1.0 was killed between a file and its mark: today's command tags the rest, as 0.1.0 would have done."""
     out, library = restore("killed", tmp_path / "killed")
     finished = [
@@ -76,7 +74,7 @@ def test_a_killed_run_is_resumed_to_the_end(shared_ray: dict[str, str], tmp_path
     ]
     kept = {key for path in finished for key in pq.read_table(path)["track_key"].to_pylist()}
     before = {row["track_key"]: row for row in pq.read_table(out / "tracks").to_pylist() if row["track_key"] in kept}
-    run = tag(out, library, shared_ray)
+    run = tag(out, library)
     assert f"{len(kept)} of them done before" in run.stderr
     rows = rows_of(out)
     assert sorted(rows) == listed(out)
@@ -91,26 +89,26 @@ def test_a_killed_run_is_resumed_to_the_end(shared_ray: dict[str, str], tmp_path
         assert (row["status"], row["genre"]) == (expected[path]["status"], expected[path]["genre"]), path
         assert row["genre_score"] == pytest.approx(expected[path]["genre_score"], abs=1e-4), path
         assert row["genre_embedding"] == pytest.approx(expected[path]["genre_embedding"], abs=1e-3), path
-    tag(out, library, shared_ray, is_done=True)
+    tag(out, library, is_done=True)
 
 
-def test_doubled_rows_are_mended(shared_ray: dict[str, str], tmp_path: Path) -> None:
+def test_doubled_rows_are_mended(tmp_path: Path) -> None:
     """A file of rows stands under two names: the next run leaves each key once, and the one after has nothing to do."""
     out, library = restore("doubled", tmp_path)
     before = {row["track_key"]: row for row in pq.read_table(out / "tracks").to_pylist()}
-    tag(out, library, shared_ray)
+    tag(out, library)
     rows = rows_of(out)
     assert sorted(rows) == listed(out)
     for key, row in before.items():
         assert {name: rows[key][name] for name in row} == row
-    tag(out, library, shared_ray, is_done=True)
+    tag(out, library, is_done=True)
 
 
-def test_a_destination_without_tags_is_extended_by_them(shared_ray: dict[str, str], tmp_path: Path) -> None:
+def test_a_destination_without_tags_is_extended_by_them(tmp_path: Path) -> None:
     """Each track that has its genre from 0.1.0 gets one row with the tags too; its genre stays bit for bit."""
     out, library = restore("genre-only", tmp_path / "genre-only")
     before = rows_of(out)
-    tag(out, library, shared_ray)
+    tag(out, library)
     rows = rows_of(out)
     assert sorted(rows) == sorted(before) == listed(out)
     whole, place = restore("finished", tmp_path / "finished")
@@ -127,13 +125,13 @@ def test_a_destination_without_tags_is_extended_by_them(shared_ray: dict[str, st
                 for each in (row, expected[path])
             )
             assert tags == pytest.approx(wanted, abs=1e-4), path
-    tag(out, library, shared_ray, is_done=True)
+    tag(out, library, is_done=True)
 
 
-def test_a_destination_without_tags_goes_on_without_them(shared_ray: dict[str, str], tmp_path: Path) -> None:
+def test_a_destination_without_tags_goes_on_without_them(tmp_path: Path) -> None:
     """0.1.0's own command, one head off, finds everything done."""
     out, library = restore("genre-only", tmp_path)
-    tag(out, library, shared_ray, "--genre-model", genre_model_path(), "--tag-model", "none", is_done=True)
+    tag(out, library, "--genre-model", genre_model_path(), "--tag-model", "none", is_done=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

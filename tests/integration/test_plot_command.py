@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from matplotlib.figure import Figure
 
-from tests.commands import tonearm
+from tests.one_process import tonearm
 from tonearm.audio import plots
 from tonearm.cli import plot as verb
 from tonearm.settings import TagSettings

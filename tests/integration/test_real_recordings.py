@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.checkpoints import save_full_size
-from tests.commands import PeakMemory, read_tracks, start_tonearm, tonearm
+from tests.commands import PeakMemory, read_tracks, start_tonearm
+from tests.one_process import tonearm
 from tests.servers.s3 import S3Server
 from tonearm.library.sources import list_tracks
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.commands import read_tracks, tonearm
+from tests.commands import read_tracks
+from tests.one_process import tonearm
 
 pytestmark = pytest.mark.slow
 RECIPE = Path(__file__).parents[2] / "recipes" / "small-ast.toml"

@@ -26,7 +26,7 @@ from schemathesis import checks
 
 import tonearm
 from tests.commands import read_tracks, wait_for
-from tests.commands import tonearm as run_tonearm
+from tests.one_process import tonearm as run_tonearm
 from tests.servers.faulty_http import Answer, FaultyServer
 from tests.servers.faulty_http import serving as serving_files
 from tests.serving import Server, serving

@@ -19,8 +19,8 @@ import pytest
 import soundfile
 
 import tonearm
-from tests.commands import tonearm as run_tonearm
 from tests.commands import wait_for
+from tests.one_process import tonearm as run_tonearm
 from tests.serving import Server, serving
 from tonearm.client import Retries
 from tonearm.web.keys import new_key

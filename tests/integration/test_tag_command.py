@@ -14,8 +14,10 @@ import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 
+from tests import commands
 from tests.checkpoints import AST, save_small
-from tests.commands import read_tracks, tonearm
+from tests.commands import read_tracks
+from tests.one_process import tonearm
 from tonearm.library import schema, table
 
 
@@ -33,7 +35,7 @@ def library(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tagged(library: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """What most people run: a Ray of its own, on this machine."""
     out = tmp_path_factory.mktemp("tagged-out")
-    return out, tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3")
+    return out, commands.tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3")
 
 
 def test_every_track_has_one_row(tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path) -> None:
@@ -95,25 +97,25 @@ def test_the_terminal_gets_only_what_a_person_needs(tagged: tuple[Path, subproce
 
 
 def test_a_second_run_has_nothing_to_do_and_the_status_still_tells(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, shared_ray: dict[str, str]
+    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path
 ) -> None:
     out, _ = tagged
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet") if "manifest" not in str(path)}
-    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3", **shared_ray)
+    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3")
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("nothing to do: all 12 tracks")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet") if "manifest" not in str(path)} == before
-    strict = tonearm("tag", library, "--out", out, "--demo-models", **shared_ray)
+    strict = tonearm("tag", library, "--out", out, "--demo-models")
     assert strict.returncode == 3
     assert "3 of 12 tracks failed" in strict.stderr
 
 
 def test_other_settings_are_refused_before_anything_is_written(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, shared_ray: dict[str, str]
+    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path
 ) -> None:
     out, _ = tagged
     before = read_tracks(out)
-    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-windows", "1", **shared_ray)
+    run = tonearm("tag", library, "--out", out, "--demo-models", "--max-windows", "1")
     assert run.returncode == 2
     assert "holds tracks tagged with other settings: genre_windows.max_windows (there 480, now 1)" in run.stderr
     assert "or another --out" in run.stderr
@@ -122,10 +124,7 @@ def test_other_settings_are_refused_before_anything_is_written(
 
 @pytest.mark.slow
 def test_columns_are_made_anew_where_a_person_says_so(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]],
-    library: Path,
-    tmp_path: Path,
-    shared_ray: dict[str, str],
+    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, tmp_path: Path
 ) -> None:
     """--rescore replaces the columns of other settings, one row a track, and is done when it is done."""
     out = Path(shutil.copytree(tagged[0], tmp_path / "out"))
@@ -141,7 +140,7 @@ def test_columns_are_made_anew_where_a_person_says_so(
         "--rescore",
         "tags",
     ]
-    run = tonearm("tag", library, "--out", out, *options, **shared_ray)
+    run = tonearm("tag", library, "--out", out, *options)
     assert run.returncode == 0, run.stderr
     after = {row["track_key"]: row for row in read_tracks(out, drop=()).to_pylist()}
     assert after.keys() == before.keys()
@@ -152,17 +151,13 @@ def test_columns_are_made_anew_where_a_person_says_so(
             assert row["term"] > before[key]["term"]
             assert row["genre_settings"] != before[key]["genre_settings"]
             assert row["title"] == before[key]["title"]
-    again = tonearm("tag", library, "--out", out, *options, **shared_ray)
+    again = tonearm("tag", library, "--out", out, *options)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
 
 
 def test_new_changed_and_retried_tracks_only(
-    tagged: tuple[Path, subprocess.CompletedProcess[str]],
-    library: Path,
-    songs: Path,
-    tmp_path: Path,
-    shared_ray: dict[str, str],
+    tagged: tuple[Path, subprocess.CompletedProcess[str]], library: Path, songs: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(tagged[0], tmp_path / "out"))
     before = {row["track_key"]: row for row in read_tracks(out, drop=()).to_pylist()}
@@ -172,7 +167,7 @@ def test_new_changed_and_retried_tracks_only(
     shutil.copy(other, library / "added.mp3")
     try:
         command = ["tag", library, "--out", out, "--demo-models", "--max-error-rate", "0.3", "--retry-errors"]
-        run = tonearm(*command, **shared_ray)
+        run = tonearm(*command)
     finally:
         (library / "empty.mp3").write_bytes(b"")
         (library / "added.mp3").unlink()
@@ -193,12 +188,12 @@ def test_new_changed_and_retried_tracks_only(
 
 
 @pytest.mark.slow
-def test_one_head_and_limits(library: Path, tmp_path: Path, shared_ray: dict[str, str]) -> None:
+def test_one_head_and_limits(library: Path, tmp_path: Path) -> None:
     """One head alone, --limit and --max-windows do what they say."""
     models = save_small(tmp_path / "hubert", "hubert"), save_small(tmp_path / "ast", AST)
     out = tmp_path / "out"
     options = ["--tag-model", models[1], "--genre-model", "none", "--max-windows", "1", "--limit", "4"]
-    run = tonearm("tag", library / "*" / "*", "--out", out, *options, **shared_ray)
+    run = tonearm("tag", library / "*" / "*", "--out", out, *options)
     assert run.returncode == 0, run.stderr
     rows = read_tracks(out).to_pylist()
     assert len(rows) == 4
@@ -254,15 +249,13 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str, son
 
 
 @pytest.mark.slow
-def test_weights_that_only_the_worker_reads_are_refused_in_one_line(
-    songs: Path, tmp_path: Path, shared_ray: dict[str, str]
-) -> None:
+def test_weights_that_only_the_worker_reads_are_refused_in_one_line(songs: Path, tmp_path: Path) -> None:
     """Weights that only a worker notices to be wrong end the run with one line."""
     model = save_small(tmp_path / "hubert", "hubert")
     weights = load_file(model / "model.safetensors")
     weights["classifier.weight"][0, 0] = float("nan")
     save_file(weights, model / "model.safetensors", {"format": "pt"})
-    run = tonearm("tag", songs, "--out", tmp_path / "out", "--genre-model", model, "--tag-model", "none", **shared_ray)
+    run = tonearm("tag", songs, "--out", tmp_path / "out", "--genre-model", model, "--tag-model", "none")
     assert run.returncode == 2, run.stderr
     assert "classifier.weight holds values that are not numbers" in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr

@@ -14,9 +14,11 @@ import pytest
 import soundfile
 from huggingface_hub import ModelCard
 
+from tests import commands
 from tests.checkpoints import AST, save_small
-from tests.commands import read_tracks, tonearm
+from tests.commands import read_tracks
 from tests.labelled import write_folders, write_gtzan
+from tests.one_process import tonearm
 
 STILL = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
 RECIPE = ("--new-head", "--window-s", "1", "--epochs", "8", "--learning-rate", "2e-3", "--set", "log_steps=1")
@@ -49,7 +51,7 @@ def trained(
     collection: Path, start: Path, cache: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     out = tmp_path_factory.mktemp("trained") / "model"
-    run = tonearm("train", collection, "--out", out, "--model", start, *RECIPE, *SPLIT, XDG_CACHE_HOME=cache)
+    run = commands.tonearm("train", collection, "--out", out, "--model", start, *RECIPE, *SPLIT, XDG_CACHE_HOME=cache)
     assert run.returncode == 0, run.stderr
     return out, run
 
@@ -151,7 +153,7 @@ def test_two_workers_learn_as_one(
         "MLFLOW_TRACKING_URI": (tmp_path / "mlruns").as_uri(),
         "MLFLOW_ALLOW_FILE_STORE": "true",
     }
-    run = tonearm(
+    run = commands.tonearm(
         *("train", collection, "--out", out, "--model", start, *RECIPE, *SPLIT, "--workers", "2", "--batch-size", "4"),
         *("--tracker", "wandb", "--tracker", "mlflow"),
         XDG_CACHE_HOME=cache,

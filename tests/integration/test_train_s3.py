@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import save_small
-from tests.commands import read_tracks, tonearm
+from tests.commands import read_tracks
 from tests.labelled import write_folders
+from tests.one_process import tonearm
 from tests.servers.s3 import S3Server
 
 pytestmark = pytest.mark.slow

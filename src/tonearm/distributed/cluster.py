@@ -161,9 +161,9 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
 
     already = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
-    is_local = not already and not address
+    is_local = not address and (not already or _is_alone())
     try:
-        if is_local:
+        if is_local and not already:
             local_ray.start(local_cpus(num_workers), verbose=verbose)
         elif not already:
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
@@ -178,6 +178,14 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
     finally:
         if not already:
             ray.shutdown()
+
+
+def _is_alone() -> bool:
+    """Return whether the Ray that this process has joined before is this machine's alone, as ``ray.init()`` gives."""
+    import ray
+
+    alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    return alive == [ray.get_runtime_context().get_node_id()]
 
 
 @contextlib.contextmanager
