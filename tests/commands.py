@@ -33,11 +33,14 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "RAY_TMPDIR": folder, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", **extra}
 
 
-def tonearm(*arguments: str | Path, timeout_s: float = 600, **extra: str) -> subprocess.CompletedProcess[str]:
+def tonearm(
+    *arguments: str | Path, timeout_s: float = 600, cwd: Path | None = None, **extra: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``tonearm ARGUMENTS`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tonearm", *map(str, arguments)],
         env=environment(**extra),
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -11,6 +11,7 @@ import pytest
 
 from tests import lanes, one_process
 from tests.commands import SIDE_BY_SIDE
+from tests.made_once import made_once
 
 # Before any test imports Ray or torch.
 os.environ.update(SIDE_BY_SIDE)
@@ -48,6 +49,16 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("songs")
     write_library(folder, num_tracks=9, seed=3, min_s=12, max_s=16)
     return folder
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-eight synthesized songs of 12 to 30 s: enough for a run to be disturbed in its midst; read only."""
+    from tonearm.demo.library import write_library
+
+    return made_once(
+        tmp_path_factory, "music", lambda folder: write_library(folder, num_tracks=28, seed=5, min_s=12, max_s=30)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

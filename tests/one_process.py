@@ -41,14 +41,17 @@ class Commands:
         os.close(answers[1])
         self._requests, self._answers = os.fdopen(requests[1], "w"), os.fdopen(answers[0])
 
-    def tonearm(self, *arguments: str | Path, timeout_s: float = 600, **extra: str) -> subprocess.CompletedProcess[str]:
+    def tonearm(
+        self, *arguments: str | Path, timeout_s: float = 600, cwd: Path | None = None, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``tonearm ARGUMENTS`` to its end.
 
         Args:
             extra: changes of the environment for this command; Ray's workers keep that of the first.
         """
         words = [str(argument) for argument in arguments]
-        print(json.dumps({"arguments": words, "timeout_s": timeout_s, "environment": extra}), file=self._requests)
+        asked = {"arguments": words, "timeout_s": timeout_s, "cwd": str(cwd or Path.cwd()), "environment": extra}
+        print(json.dumps(asked), file=self._requests)
         self._requests.flush()
         answer = self._answers.readline()
         if not answer:
@@ -76,13 +79,15 @@ class Commands:
 _processes: dict[frozenset[tuple[str, str]], Commands] = {}
 
 
-def tonearm(*arguments: str | Path, timeout_s: float = 600, **extra: str) -> subprocess.CompletedProcess[str]:
+def tonearm(
+    *arguments: str | Path, timeout_s: float = 600, cwd: Path | None = None, **extra: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``tonearm ARGUMENTS`` to its end, in a process that this session's tests share."""
     for_workers = {name: value for name, value in extra.items() if name.startswith("AWS_")}
     key = frozenset(for_workers.items())
     if key not in _processes or not _processes[key].is_alive():
         _processes[key] = Commands(**for_workers)
-    return _processes[key].tonearm(*arguments, timeout_s=timeout_s, **extra)
+    return _processes[key].tonearm(*arguments, timeout_s=timeout_s, cwd=cwd, **extra)
 
 
 def close_all() -> None:
@@ -137,7 +142,7 @@ def serve(requests: int, answers: int, folder: Path) -> None:
     for line in os.fdopen(requests):
         asked = json.loads(line)
         signal.alarm(int(asked["timeout_s"]))  # ends the process: the test says in which command
-        with _sent_to(folder), _changed(asked["environment"]):
+        with _sent_to(folder), contextlib.chdir(asked["cwd"]), _changed(asked["environment"]):
             status = _run(asked["arguments"])
         signal.alarm(0)
         os.write(answers, f"{status}\n".encode())

@@ -18,14 +18,6 @@ import pytest
 
 from tests.commands import environment, finished_files, read_tracks, start_tonearm, wait_for
 from tests.one_process import tonearm
-from tonearm.demo.library import write_library
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("library")
-    write_library(folder, num_tracks=28, seed=5, min_s=12, max_s=30)
-    return folder
 
 
 @pytest.fixture

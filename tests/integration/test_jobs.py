@@ -26,7 +26,6 @@ from tests.one_process import tonearm
 from tests.servers.fault_proxy import faulty
 from tests.servers.hosts import Hosts, hosts
 from tests.servers.s3 import S3Server
-from tonearm.demo.library import write_library
 
 pytestmark = pytest.mark.slow
 
@@ -168,10 +167,9 @@ def cluster(s3: S3Server) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def music(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder, bucket = tmp_path_factory.mktemp("songs"), s3.bucket()
-    write_library(folder, num_tracks=24, seed=13, min_s=16, max_s=32)
-    for path in sorted(folder.glob("*/*")):
+def bucket(s3: S3Server, music: Path) -> str:
+    bucket = s3.bucket()
+    for path in sorted(music.glob("*/*")):
         s3.fs.put_file(str(path), f"{bucket}/music/songs/{path.name}")
     return bucket
 
@@ -208,22 +206,22 @@ def test_the_runbook_has_no_other_commands() -> None:
     assert len(runbook("", "store")) >= 11 and len(runbook("head")) == len(runbook("worker")) == 1
 
 
-def test_every_command_of_the_runbook(cluster: Cluster, s3: S3Server, music: str, tmp_path: Path) -> None:
+def test_every_command_of_the_runbook(cluster: Cluster, s3: S3Server, bucket: str, tmp_path: Path) -> None:
     """Every command of docs/cluster.md works on real hosts, with tokens on."""
     sounds = write_folders(tmp_path / "sounds", clips=12)
     s3.put(
-        music, {f"music/labelled/{path.parent.name}/{path.name}": path.read_bytes() for path in sounds.rglob("*.wav")}
+        bucket, {f"music/labelled/{path.parent.name}/{path.name}": path.read_bytes() for path in sounds.rglob("*.wav")}
     )
     start = save_small(tmp_path / "base", "hubert")
-    s3.put(music, {f"base/{path.name}": path.read_bytes() for path in start.iterdir()})
-    flags = f"--model s3://{music}/base --new-head --window-s 1 --epochs 2 --duplicates ignore"
+    s3.put(bucket, {f"base/{path.name}": path.read_bytes() for path in start.iterdir()})
+    flags = f"--model s3://{bucket}/base --new-head --window-s 1 --epochs 2 --duplicates ignore"
     jobs: list[str] = []
     for kind, line in runbook("", "store"):
         is_tagging = "tag_library" in line or "tonearm plan" in line
         for name, value in (
-            ("s3://records/labelled", f"s3://{music}/music/labelled"),
-            ("s3://records", f"s3://{music}/music/songs"),
-            ("s3://labels", f"s3://{music}"),
+            ("s3://records/labelled", f"s3://{bucket}/music/labelled"),
+            ("s3://records", f"s3://{bucket}/music/songs"),
+            ("s3://labels", f"s3://{bucket}"),
             ("MODEL_FLAGS", flags),
             ("JOB", jobs[-1] if jobs else "JOB"),
         ):
@@ -234,20 +232,20 @@ def test_every_command_of_the_runbook(cluster: Cluster, s3: S3Server, music: str
         assert made.returncode == 0, f"{line}: {made.stdout}{made.stderr}"
         jobs += re.findall(r"raysubmit_\w+", made.stdout)
         if "jobs/tag_library.py" in line and "nothing to do" not in made.stdout:
-            assert "audit: 24 rows for 24 tracks, none lost, none twice" in made.stdout
-            assert "tagging 24 tracks" in made.stdout, "progress goes to the job's log too"
+            assert "audit: 28 rows for 28 tracks, none lost, none twice" in made.stdout
+            assert "tagging 28 tracks" in made.stdout, "progress goes to the job's log too"
         if "tonearm status" in line:
             assert "complete" in made.stdout
         if "jobs/evaluate.py" in line:
             assert "accuracy" in made.stdout
     assert len((tmp_path / "token").read_text().strip()) >= 32
-    assert len(s3.fs.glob(f"{music}/records/tracks/*.parquet")) == 1, "compacted"
+    assert len(s3.fs.glob(f"{bucket}/records/tracks/*.parquet")) == 1, "compacted"
 
 
-def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Cluster, music: str) -> None:
+def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Cluster, bucket: str) -> None:
     """A job that cannot run is FAILED, with tonearm's status and line in its log."""
     state, log = cluster.end_of(
-        cluster.submit("jobs/tag_library.py", "s3://no-such-bucket-x/m", "--out", f"s3://{music}/x", "--demo-models")
+        cluster.submit("jobs/tag_library.py", "s3://no-such-bucket-x/m", "--out", f"s3://{bucket}/x", "--demo-models")
     )
     assert state == "FAILED"
     assert "tonearm: no bucket s3://no-such-bucket-x" in log
@@ -256,13 +254,13 @@ def test_a_job_that_fails_is_failed_with_the_status_and_the_reason(cluster: Clus
     assert "exit code 2" in made.stdout + made.stderr
 
 
-def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, music: str) -> None:
+def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, bucket: str) -> None:
     """A job that is stopped resumes when it is submitted again."""
-    job = cluster.submit(*tag(music, "stopped"))
-    place = f"{music}/stopped"
+    job = cluster.submit(*tag(bucket, "stopped"))
+    place = f"{bucket}/stopped"
     wait_for(lambda: s3.fs.exists(f"{place}/manifest/_manifest.json"), what="the listing")
     status = tonearm("status", f"s3://{place}", **s3.env)
-    assert "running: process" in status.stdout and "of 24 tracks done" in status.stdout, status.stdout
+    assert "running: process" in status.stdout and "of 28 tracks done" in status.stdout, status.stdout
     wait_for(lambda: marks(s3, place) >= 1 or cluster.state(job) == "SUCCEEDED", what="a finished file")
     cluster.stop(job)
     wait_for(lambda: cluster.state(job) != "RUNNING", what="the job's end")
@@ -271,16 +269,16 @@ def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, musi
     assert 1 <= before < 12, "it was over before it was stopped"
     after = tonearm("status", f"s3://{place}", **s3.env)
     assert "running: process" not in after.stdout, after.stdout
-    state, log = cluster.end_of(cluster.submit(*tag(music, "stopped")))
+    state, log = cluster.end_of(cluster.submit(*tag(bucket, "stopped")))
     assert state == "SUCCEEDED", log
     assert "of them done before" in log
-    assert_same(rows(s3, place), rows(s3, f"{music}/records"))
+    assert_same(rows(s3, place), rows(s3, f"{bucket}/records"))
 
 
-def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music: str) -> None:
+def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, bucket: str) -> None:
     """Its tracks are done by the others; what it still does itself, unreachable, spoils nothing."""
-    job = cluster.submit(*tag(music, "cut"))
-    place = f"{music}/cut"
+    job = cluster.submit(*tag(bucket, "cut"))
+    place = f"{bucket}/cut"
     wait_for(lambda: marks(s3, place) >= 1 or cluster.state(job) == "SUCCEEDED", what="a finished file")
     assert cluster.state(job) == "RUNNING"
     cluster.hosts.cut_off("node2")
@@ -288,6 +286,6 @@ def test_a_host_that_is_cut_off_in_mid_run(cluster: Cluster, s3: S3Server, music
     state, log = cluster.end_of(job)
     if state != "SUCCEEDED":
         assert state == "FAILED" and "same command" in log, log
-        state, log = cluster.end_of(cluster.submit(*tag(music, "cut")))
+        state, log = cluster.end_of(cluster.submit(*tag(bucket, "cut")))
     assert state == "SUCCEEDED", log
-    assert_same(rows(s3, place), rows(s3, f"{music}/records"))
+    assert_same(rows(s3, place), rows(s3, f"{bucket}/records"))

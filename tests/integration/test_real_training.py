@@ -22,7 +22,7 @@ def test_a_model_of_four_genres_tags_whole_tracks(shared_audio: Path, tmp_path: 
     """A model trained on real music tags whole tracks that it has not heard."""
     out = tmp_path / "genres"
     run = tonearm(
-        *("train", shared_audio / "music" / "clips.csv", "--out", out, "--config", RECIPE, "--set", "epochs=40"),
+        *("train", shared_audio / "music" / "clips.csv", "--out", out, "--config", RECIPE, "--set", "epochs=20"),
         *("--window-s", "5.12", "--split-by", "split", "--test-on", "val", "--validation-share", "0"),
         *("--group-by", "track_id", "--source-by", "licence", "--tracker", "none"),
         timeout_s=700,
