@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tonearm.distributed import cluster
-from tonearm.distributed.training_worker import Journal, train_worker
+from tonearm.distributed.journal import Journal
+from tonearm.distributed.training_worker import train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
 from tonearm.library import lock, stores
 from tonearm.library.lock_file import TERMS
@@ -222,7 +223,7 @@ def _fit(
     journal: Any = ray.remote(Journal).options(num_cpus=0, max_concurrency=4).remote()
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"prepared": prepared, "journal": journal, "threads": layout.threads},
+        train_loop_config={"prepared": ray.put(prepared), "journal": journal, "threads": layout.threads},
         scaling_config=ScalingConfig(
             num_workers=layout.num_workers,
             use_gpu=layout.use_gpu,

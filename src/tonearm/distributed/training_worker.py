@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from tonearm.errors import DestinationError, TonearmError
 from tonearm.library import stores
-from tonearm.training.loop import Loop
-from tonearm.training.prepare import Prepared
 
+if TYPE_CHECKING:
+    # Seconds to import, and Ray Train's controller, which loads this module too, has no use for them.
+    from torch import nn
 
-class Journal:
-    """An actor that keeps the workers' events until the driver takes them."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.error: TonearmError | None = None
-
-    def tell(self, event: dict[str, Any]) -> None:
-        """Keep an event."""
-        self.events.append(event)
-
-    def take(self) -> list[dict[str, Any]]:
-        """Return what was told since the last time."""
-        events, self.events = self.events, []
-        return events
-
-    def fail(self, error: TonearmError) -> None:
-        """Keep why the run cannot go on: of a dead worker Ray tells the driver only text."""
-        self.error = self.error or error
-
-    def fatal(self) -> TonearmError | None:
-        """Return why the run cannot go on, if it cannot."""
-        return self.error
+    from tonearm.training.prepare import Prepared
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -44,10 +21,12 @@ def train_worker(config: dict[str, Any]) -> None:
     import ray.train
     import torch
 
+    from tonearm.training.loop import Loop
+
     journal = config["journal"]
     if ray.get(journal.fatal.remote()) is not None:
         return  # what cannot work is not tried again
-    prepared: Prepared = config["prepared"]
+    prepared: Prepared = ray.get(config["prepared"])
     torch.set_num_threads(config["threads"])
     try:
         world = _RayWorld(journal)
