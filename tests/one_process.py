@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.commands import environment
 
@@ -118,17 +119,6 @@ def _sent_to(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _changed(environment: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _run(arguments: list[str]) -> int:
     from tonearm.cli import main
 
@@ -158,7 +148,7 @@ def _answer(asked: dict[str, Any], answers: int, folder: Path) -> None:
     if asked["arguments"][0] in ON_RAY:
         _start_ray()
     signal.alarm(int(asked["timeout_s"]))  # ends the process: the test says in which command
-    with _sent_to(folder), contextlib.chdir(asked["cwd"]), _changed(asked["environment"]):
+    with _sent_to(folder), contextlib.chdir(asked["cwd"]), mock.patch.dict(os.environ, asked["environment"]):
         status = _run(asked["arguments"])
     signal.alarm(0)
     if status in BROKE_OFF:

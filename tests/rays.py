@@ -31,7 +31,6 @@ class Nodes:
             head_node_args={
                 "num_cpus": head_cpus,
                 "object_store_memory": STORE_BYTES,
-                "include_dashboard": False,
                 **LEAN,
             },
         )

@@ -34,8 +34,6 @@ MAX_TERM = 10**12 - 2
 TERMS = "terms"
 CLAIM = re.compile(r"^(\d{12})\.(json|closed)$")
 SINCE = "%Y-%m-%d %H:%M:%S"
-
-
 # Tokens of this process's runs that are over. That one has ended may not be written where a disk is full, and a process
 # that goes on, a notebook's say, would wait for itself.
 LET_GO: set[str] = set()
