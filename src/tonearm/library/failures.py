@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import sys
-import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from tonearm.library.uris import scrubbed
+from tonearm.library.uris import scheme, scrubbed, split_url
 
 Kind = Literal[
     "no_bucket", "not_found", "access_denied", "no_credentials", "changed", "timeout", "unreachable", "other"
@@ -147,8 +146,9 @@ def _botocore(error: BaseException, name: str) -> Failure | None:
     if isinstance(error, exceptions.ReadTimeoutError | exceptions.ConnectTimeoutError):
         return Failure("timeout", "no answer in time", is_transient=True)
     if isinstance(error, exceptions.ConnectionError):  # its text holds the whole signed address
-        address = urllib.parse.urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
-        host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}" if address.netloc else "the endpoint"
+        address = str(getattr(error, "kwargs", {}).get("endpoint_url", ""))
+        place = split_url(address).place.rpartition("@")[2]
+        host = f"{scheme(address)}://{place}" if place else "the endpoint"
         return Failure("unreachable", f"no connection to {host}", is_transient=True)
     if isinstance(
         error, exceptions.HTTPClientError | exceptions.IncompleteReadError | exceptions.FlexibleChecksumError

@@ -37,7 +37,7 @@ def track_key(
     """
     microseconds = None if modified is None else (modified - EPOCH) // _MICROSECOND
     text = f"{uri}\0{size_bytes}\0{etag}\0{microseconds}\0{salt or ''}"
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1 or 1
 
 
