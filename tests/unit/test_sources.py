@@ -8,11 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 import fsspec
+import hypothesis
+import hypothesis.strategies as st
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tonearm.errors import FetchError, SourceError, UsageError
+from tonearm.library import globs
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import ListingCounts, TrackRef, list_tracks, track_key
 from tonearm.library.uris import local_path, resolve, scrubbed, shown
@@ -129,6 +132,35 @@ def test_glob_matches_like_a_shell_and_takes_whole_folders(tmp_path: Path) -> No
     assert names(listed(tmp_path / "[a-j]*/?.mp3"), tmp_path) == ["jazz/d.mp3"]
     with pytest.raises(SourceError, match="nothing matches"):
         listed(tmp_path / "*.ogg")
+
+
+def test_a_folder_may_be_named_like_a_glob(tmp_path: Path) -> None:
+    make(tmp_path, "[2001] Album/01 a.mp3", "[2001] Album/[02] b.mp3", "1 Album/c.mp3", "[Live]/[2001] Album/d.mp3")
+    store = fsspec.filesystem("memory")
+    for path in tmp_path.rglob("*.mp3"):
+        store.pipe_file(str(path), b"x")
+    for place in (str(tmp_path), f"memory:/{tmp_path}"):
+
+        def of(pattern: str, place: str = place) -> list[str]:
+            return [ref.uri.partition(f"{tmp_path.name}/")[2] for ref in listed(f"{place}/{pattern}")]
+
+        assert of("[2001] Album/*.mp3") == ["[2001] Album/01 a.mp3", "[2001] Album/[02] b.mp3"]
+        # A name that is a pattern too is taken in both ways where it cannot be looked up.
+        assert of("[2001] Album/[02]*") == ["[2001] Album/01 a.mp3", "[2001] Album/[02] b.mp3"]
+        assert of("[0-9] Album/*.mp3") == ["1 Album/c.mp3"]
+        assert of("[Live]/[2001] Album/*") == ["[Live]/[2001] Album/d.mp3"]
+        assert of("*/[2001] Album/*") == ["[Live]/[2001] Album/d.mp3"]
+        assert of("[Live]") == ["[Live]/[2001] Album/d.mp3"]
+
+
+@hypothesis.given(
+    st.lists(st.text("[]!-*?az/.\\^", max_size=8), min_size=1, max_size=4), st.text("[]!-*?az/.", max_size=12)
+)
+def test_no_pattern_is_an_error(parts: list[str], path: str) -> None:
+    pattern = "/".join(parts)
+    globs.glob_matcher(pattern)(path)
+    folder, rest = globs.split_glob(pattern, lambda folder: len(folder) % 2 == 0)
+    assert folder + rest == pattern
 
 
 def test_overlapping_sources_list_each_object_once(tmp_path: Path) -> None:

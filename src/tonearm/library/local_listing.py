@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import posixpath
-import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from fsspec.utils import glob_translate
-
 from tonearm.errors import SourceError
 from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, is_hidden
+from tonearm.library.globs import glob_matcher, part_matches, split_glob
 from tonearm.library.track_ref import TrackRef, from_nanoseconds, make_ref
-from tonearm.library.uris import WILDCARDS, local_uri
+from tonearm.library.uris import local_uri
 
 UNREADABLE, NOT_A_FILE = "(unreadable folder)", "(not a file)"
 
@@ -53,36 +50,19 @@ def list_glob(pattern: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     Args:
         pattern: an absolute path with ``*``, ``?``, ``[...]`` or ``**``.
     """
-    parts = pattern.split("/")
-    first = next(number for number, part in enumerate(parts) if WILDCARDS.search(part))
-    base = "/".join(parts[:first]) or "/"
-    matches = glob_matcher(pattern)
+    folder, below = split_glob(pattern, os.path.isdir)
+    parts = below.split("/")
+    matches = glob_matcher(below)
     recursive = next((number for number, part in enumerate(parts) if "**" in part), len(parts))
 
     def may_hold(path: str) -> bool:
-        below = path.split("/")
-        pairs = zip(below[first:recursive], parts[first:recursive], strict=False)
-        return all(fnmatch.fnmatchcase(name, wanted) for name, wanted in pairs)
+        pairs = zip(path[len(folder) :].split("/"), parts[:recursive], strict=False)
+        return all(part_matches(name, part) for name, part in pairs)
 
-    if not os.path.isdir(base):
+    if not os.path.isdir(folder or "/"):
         return iter(())
-    return _tracks((path for path in _walk(base, skipped, may_hold) if matches(path)), skipped)
-
-
-def glob_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether a path matches ``pattern``, or lies below one that does."""
-    # The translation ends in \Z; what lies below a match is let through before it.
-    whole = re.compile(glob_translate(pattern.rstrip("/")))
-
-    def matches(path: str) -> bool:
-        if whole.match(path):
-            return True
-        while path := posixpath.dirname(path).rstrip("/"):
-            if whole.match(path):
-                return True
-        return False
-
-    return matches
+    top = folder.rstrip("/") or "/"
+    return _tracks((path for path in _walk(top, skipped, may_hold) if matches(path[len(folder) :])), skipped)
 
 
 def _tracks(paths: Iterator[str], skipped: Counter[str]) -> Iterator[TrackRef]:

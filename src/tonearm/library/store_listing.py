@@ -13,7 +13,7 @@ from tonearm.errors import SourceError
 from tonearm.library import stores
 from tonearm.library.failures import diagnose
 from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, has_hidden
-from tonearm.library.local_listing import glob_matcher
+from tonearm.library.globs import glob_matcher, split_glob
 from tonearm.library.track_ref import TrackRef, make_ref
 from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket
 
@@ -39,15 +39,20 @@ def list_s3(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     entries, is_empty = _peek(_s3_objects(bucket, folder))
     if not is_empty:
         return _below(f"s3://{bucket}/", folder, entries, skipped)
-    wild = WILDCARDS.search(key)
-    if wild is None:
+    if not WILDCARDS.search(key):
         raise SourceError(
             f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
         )
-    literal = key[: wild.start()]
-    matches = glob_matcher(key)
-    found = (entry for entry in _s3_objects(bucket, literal) if matches(entry[0]))
-    return _below(f"s3://{bucket}/", literal.rpartition("/")[0], found, skipped)
+
+    def is_folder(path: str) -> bool:
+        return next(_s3_objects(bucket, path.rstrip("/") + "/", max_keys=1), None) is not None
+
+    folder, pattern = split_glob(key, is_folder)
+    wild = WILDCARDS.search(pattern)
+    begin = pattern if wild is None else pattern[: wild.start()]
+    matches = glob_matcher(pattern)
+    found = (entry for entry in _s3_objects(bucket, folder + begin) if matches(entry[0][len(folder) :]))
+    return _below(f"s3://{bucket}/", folder, found, skipped)
 
 
 def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[Entry]:
@@ -76,18 +81,19 @@ def list_other(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     try:
         if filesystem.isfile(path):
             return iter([_ref(place, _entry(filesystem.info(path)))])
+        base, pattern = path, ""
+        if WILDCARDS.search(path) and not filesystem.isdir(path):
+            base, pattern = split_glob(path, filesystem.isdir)
     except stores.store_errors(scheme(source)) as error:
         raise unlisted(shown(source), error) from None
-    wild = WILDCARDS.search(path)
-    base = path if wild is None or filesystem.isdir(path) else path[: wild.start()].rpartition("/")[0]
-    entries, is_empty = _peek(_walk(source, filesystem, base))
+    entries, is_empty = _peek(_walk(source, filesystem, base.rstrip("/")))
     if is_empty:
         raise SourceError(
             f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
         )
-    if base != path:
-        matches = glob_matcher(path)
-        entries = (entry for entry in entries if matches(entry[0]))
+    if pattern:
+        matches = glob_matcher(pattern)
+        entries = (entry for entry in entries if matches(entry[0][len(base) :]))
     return _below(place, base, entries, skipped)
 
 
