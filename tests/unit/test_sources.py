@@ -50,11 +50,33 @@ def test_folder_lists_audio_sorted_and_counts_the_rest(tmp_path: Path) -> None:
     assert (counts.num_tracks, counts.num_bytes) == (4, sum(ref.size_bytes or 0 for ref in refs))
 
 
-def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
-    make(tmp_path, "a.mp3", ".git/b.mp3", "._a.mp3", ".DS_Store", "@eaDir/a.mp3/c.mp3", "__MACOSX/a.mp3")
+SYSTEM_FILES = [".git/b.mp3", "._a.mp3", ".DS_Store", "@eaDir/a.mp3/c.mp3", "__MACOSX/a.mp3", ".Trash-1000/files/a.mp3"]
+DOTTED = [
+    "...And Justice for All/01 Blackened.flac",
+    "...Baby One More Time.mp3",
+    ".45.mp3",
+    ".38 Special/a.mp3",
+    "..mp3.mp3",
+]
+
+
+def test_what_systems_write_is_counted_and_not_taken(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3", *SYSTEM_FILES)
     counts = ListingCounts()
     assert names(list(list_tracks([str(tmp_path)], counts=counts)), tmp_path) == ["a.mp3"]
-    assert not counts.skipped
+    assert counts.skipped == Counter({"(written by a system)": len(SYSTEM_FILES)})
+
+
+def test_names_that_begin_with_dots_are_music(tmp_path: Path) -> None:
+    make(tmp_path, *DOTTED)
+    assert sorted(names(listed(tmp_path), tmp_path)) == sorted(DOTTED)
+    store = fsspec.filesystem("memory")
+    for name in (*DOTTED, *SYSTEM_FILES):
+        store.pipe_file(f"/{tmp_path.name}/{name}", b"x")
+    counts = ListingCounts()
+    refs = list(list_tracks([f"memory://{tmp_path.name}"], counts=counts))
+    assert sorted(ref.uri.partition(f"{tmp_path.name}/")[2] for ref in refs) == sorted(DOTTED)
+    assert counts.skipped == Counter({"(written by a system)": len(SYSTEM_FILES)})
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
@@ -234,14 +256,14 @@ def test_stores_of_missing_packages_name_the_extra(source: str, extra: str) -> N
 
 def test_other_fsspec_stores(tmp_path: Path) -> None:
     store = fsspec.filesystem("memory")
-    for name in ("lib/a.mp3", "lib/sub/b b#.flac", "lib/x.txt", "lib/.hidden/c.mp3", "library/d.mp3"):
+    for name in ("lib/a.mp3", "lib/sub/b b#.flac", "lib/x.txt", "lib/.git/c.mp3", "library/d.mp3"):
         store.pipe_file(f"/{tmp_path.name}/{name}", name.encode())
     root = f"memory://{tmp_path.name}"
     counts = ListingCounts()
     refs = list(list_tracks([f"{root}/lib"], counts=counts))
     assert [ref.uri.removeprefix(root) for ref in refs] == ["/lib/a.mp3", "/lib/sub/b b#.flac"]
     assert [READER.read(ref) for ref in refs] == [b"lib/a.mp3", b"lib/sub/b b#.flac"]
-    assert counts.skipped == Counter({".txt": 1})
+    assert counts.skipped == Counter({".txt": 1, "(written by a system)": 1})
     assert len(listed(f"{root}/lib*")) == 3
     assert listed(f"{root}/lib/a.mp3") == refs[:1]
     with pytest.raises(SourceError, match="nothing at"):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from tonearm.errors import SourceError
-from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, is_hidden
+from tonearm.library.formats import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_system
 from tonearm.library.globs import glob_matcher, part_matches, split_glob
 from tonearm.library.track_ref import TrackRef, from_nanoseconds, make_ref
 from tonearm.library.uris import local_uri
@@ -93,7 +93,7 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
             if (found.st_dev, found.st_ino) in seen:
                 continue
             seen.add((found.st_dev, found.st_ino))
-            names, below, linked = _scan(folder)
+            names, below, linked = _scan(folder, skipped)
         except OSError:
             skipped[UNREADABLE] += 1
             continue
@@ -102,12 +102,13 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
         links.extend(path for path in linked if may_hold(path))
 
 
-def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
+def _scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the names of files, and the paths of folders and of links to folders, each sorted."""
     names, below, linked = list[str](), list[str](), list[str]()
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_hidden(entry.name):
+            if is_system(entry.name):
+                skipped[SYSTEM] += 1
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)

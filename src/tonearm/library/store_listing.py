@@ -12,7 +12,7 @@ from typing import Any
 from tonearm.errors import SourceError
 from tonearm.library import stores
 from tonearm.library.failures import diagnose
-from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, has_hidden
+from tonearm.library.formats import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
 from tonearm.library.globs import glob_matcher, split_glob
 from tonearm.library.track_ref import TrackRef, make_ref
 from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket
@@ -167,7 +167,10 @@ def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[s
     start = len(folder)
     for entry in entries:
         key = entry[0]
-        if key.endswith("/") or has_hidden(key[start:].split("/")):  # a folder's zero-byte marker, .DS_Store
+        if key.endswith("/"):  # a folder's zero-byte marker
+            continue
+        if is_below_system(key[start:].split("/")):
+            skipped[SYSTEM] += 1
             continue
         extension = extension_of(key)
         if extension in AUDIO_EXTENSIONS:
