@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import fsspec
 import hypothesis
 import hypothesis.strategies as st
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,6 +21,7 @@ from tonearm.errors import FetchError, SourceError, UsageError
 from tonearm.library import globs
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import ListingCounts, TrackRef, list_tracks, track_key
+from tonearm.library.track_ref import from_nanoseconds, from_seconds, to_utc
 from tonearm.library.uris import local_path, resolve, scrubbed, shown
 from tonearm.settings import FetchSettings
 
@@ -77,6 +81,26 @@ def test_names_that_begin_with_dots_are_music(tmp_path: Path) -> None:
     refs = list(list_tracks([f"memory://{tmp_path.name}"], counts=counts))
     assert sorted(ref.uri.partition(f"{tmp_path.name}/")[2] for ref in refs) == sorted(DOTTED)
     assert counts.skipped == Counter({"(written by a system)": len(SYSTEM_FILES)})
+
+
+@pytest.mark.parametrize("time_s", [253402300800, 2**40, -(2**40)])
+def test_a_file_time_that_is_no_date_is_not_known(time_s: int) -> None:
+    # Linux's memory file systems keep every time; ext4 ends in 2446.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
+        folder = make(Path(place), "a.mp3", "b.mp3")
+        os.utime(folder / "a.mp3", ns=(0, time_s * 10**9))
+        if (folder / "a.mp3").stat().st_mtime_ns != time_s * 10**9:
+            pytest.skip("this file system does not keep such a time")
+        refs = listed(folder)
+        assert [ref.modified is None for ref in refs] == [True, False]
+        assert READER.read(refs[0]) == b"a.mp3"
+
+
+def test_times_without_a_date() -> None:
+    assert from_nanoseconds(10**30) is from_nanoseconds(-(10**30)) is from_seconds(float("inf")) is None
+    assert from_seconds(float("nan")) is from_seconds(1e30) is None
+    assert to_utc(datetime.datetime.fromisoformat("9999-12-31T23:59:59-01:00")) is None
+    assert to_utc(datetime.datetime.fromisoformat("0001-01-01T00:00:00+01:00")) is None
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
@@ -305,9 +329,39 @@ def test_table_of_uris(tmp_path: Path, suffix: str) -> None:
     assert (web.uri, web.size_bytes) == ("https://host/x?sig=1", None)
 
 
+@pytest.mark.parametrize("size", ["12.0", "12", " 12 ", "1.2e1", "nan", "NaN", "<NA>", "None", ""])
+@pytest.mark.parametrize("modified", ["1700000000", "1700000000.0", "1700000000000", "1.7e18", "2023-11-14T22:13:20Z"])
+def test_a_csv_as_data_frames_write_it(tmp_path: Path, size: str, modified: str) -> None:
+    (tmp_path / "a.csv").write_text(f"uri,size,modified\ns3://b/k,{size},{modified}\ns3://b/l,,nan\n")
+    first, second = listed(tmp_path / "a.csv")
+    assert first.size_bytes == (12 if "1" in size else None)
+    assert first.modified is not None and first.modified.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert (second.size_bytes, second.modified) == (None, None)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_in_parquet(tmp_path: Path, unit: str) -> None:
+    times = pa.array([1_700_000_000, None, 9_000_000_000 if unit == "ns" else 300_000_000_000], "int64")
+    scale = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    table = {
+        "uri": ["s3://b/1", "s3://b/2", "s3://b/3"],
+        "modified": pc.multiply(times, scale).cast(pa.timestamp(unit)),
+    }
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    first, second, third = listed(tmp_path / "a.parquet")
+    assert first.modified is not None and first.modified.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert second.modified is None
+    assert (third.modified is None) is (unit != "ns")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
+        ("a.csv", b"uri,size\ns3://b/k,12.5\n", "row 1: got '12.5' as size"),
+        ("a.csv", b"uri,size\ns3://b/k,inf\n", "row 1: got 'inf' as size"),
+        ("a.csv", b"uri,size\ns3://b/k,99999999999999999999\n", "row 1: got '99999999999999999999' as size"),
+        ("a.jsonl", b'{"uri": "s3://b/k", "size": 1e999}\n', "row 1: got inf as size"),
+        ("a.jsonl", b'{"uri": "s3://b/k", "modified": true}\n', "row 1: got True as modified"),
         ("a.csv", b"place,size\nx.mp3,1\n", "has the columns place, size; expected one named uri"),
         ("a.csv", b"uri,size\nx.mp3,\ny.mp3,\n,3\n", "row 3: got '' as uri"),
         ("a.csv", b"uri,size\ns3://b/k,many\n", "row 1: got 'many' as size"),

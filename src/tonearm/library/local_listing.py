@@ -30,6 +30,14 @@ def local_ref(path: str) -> TrackRef:
     return make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
 
 
+def any_ref(path: str) -> TrackRef:
+    """Return ``local_ref``, or the name alone of what cannot be looked at: reading it says what is wrong."""
+    try:
+        return local_ref(path)
+    except (OSError, ValueError):
+        return make_ref(local_uri(path))
+
+
 def list_folder(folder: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     """Yield the audio files below ``folder``, links followed, each real folder once.
 

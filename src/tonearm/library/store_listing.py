@@ -14,8 +14,8 @@ from tonearm.library import stores
 from tonearm.library.failures import diagnose
 from tonearm.library.formats import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
 from tonearm.library.globs import glob_matcher, split_glob
-from tonearm.library.track_ref import TrackRef, make_ref
-from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket
+from tonearm.library.track_ref import TrackRef, from_seconds, make_ref, to_utc
+from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket, to_unicode
 
 Entry = tuple[str, int | None, str | None, datetime.datetime | None]
 
@@ -67,6 +67,10 @@ def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[E
             yield entry["Key"], entry["Size"], (entry.get("ETag") or "").strip('"') or None, entry.get("LastModified")
         if not page.get("IsTruncated"):
             return
+        if not page.get("NextContinuationToken"):
+            raise SourceError(
+                f"the listing of s3://{bucket} breaks off: the store says that there is more, and not where"
+            )
         request["ContinuationToken"] = page["NextContinuationToken"]
 
 
@@ -109,9 +113,12 @@ def _entry(info: dict[str, Any]) -> Entry:
     times = (info.get(name) for name in ("mtime", "updated", "last_modified", "LastModified", "created"))
     modified: Any = next((time for time in times if time), None)
     if isinstance(modified, str):
-        modified = datetime.datetime.fromisoformat(modified)
+        try:
+            modified = datetime.datetime.fromisoformat(modified)
+        except ValueError:
+            modified = None
     elif isinstance(modified, int | float):
-        modified = datetime.datetime.fromtimestamp(modified, datetime.UTC)
+        modified = from_seconds(modified)
     etag = info.get("etag") or info.get("ETag") or info.get("md5Hash")
     return info["name"].strip("/"), info.get("size"), str(etag).strip('"') if etag else None, modified
 
@@ -181,6 +188,4 @@ def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[s
 
 def _ref(place: str, entry: Entry) -> TrackRef:
     key, size_bytes, etag, modified = entry
-    if modified is not None:
-        modified = modified.astimezone(datetime.UTC) if modified.tzinfo else modified.replace(tzinfo=datetime.UTC)
-    return make_ref(f"{place}{key}", size_bytes, etag, modified)
+    return make_ref(to_unicode(f"{place}{key}"), size_bytes, etag, None if modified is None else to_utc(modified))
