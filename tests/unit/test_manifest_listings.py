@@ -387,7 +387,7 @@ def test_small_parts_are_joined(library: Library) -> None:
 def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     from tonearm.library import store_listing
 
-    monkeypatch.setattr(store_listing, "head", lambda url: track_ref.make_ref(url, 3))
+    monkeypatch.setattr(store_listing, "web_object", lambda url: track_ref.make_ref(url, 3))
     for address in (
         "a.mp3?X-Amz-Signature=s3cret&X-Amz-Date=1",
         "a.mp3?X-Amz-Signature=other&X-Amz-Date=2",

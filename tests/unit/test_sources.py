@@ -354,6 +354,34 @@ def test_times_in_parquet(tmp_path: Path, unit: str) -> None:
     assert (third.modified is None) is (unit != "ns")
 
 
+def test_a_row_that_names_nothing_is_a_track_that_fails(tmp_path: Path) -> None:
+    uris = [
+        "http://[::1/x.mp3",
+        " https://127.0.0.1:9/a ",
+        "a\0b.mp3",
+        "file:///a%00",
+        "~\0/a",
+        "s3://",
+        "http://h/\udcff",
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in uris))
+    refs = listed(tmp_path / "a.jsonl")
+    assert len(refs) == len(uris)
+    assert refs[1].uri == "https://127.0.0.1:9/a"
+    pa.array([ref.uri for ref in refs])
+    for ref in (refs[0], *refs[2:5]):
+        with pytest.raises(FetchError) as caught:
+            READER.read(ref)
+        assert caught.value.code == "not_found"
+
+
+@pytest.mark.parametrize("source", ["http://[::1/x.mp3", "http://a..b/x.mp3", "http://h:abc/x.csv", "http://]/"])
+def test_a_malformed_source_is_one_line(source: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        listed(source)
+    assert source in caught.value.message and "\n" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

@@ -219,7 +219,7 @@ def _opened(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     if _is_table(source):
         return table_source.list_table(source)
     if kind in ("http", "https"):
-        return iter([store_listing.head(source)])
+        return iter([store_listing.web_object(source)])
     if kind == "s3":
         return store_listing.list_s3(source, skipped)
     if kind in stores.EXTRAS or kind == "memory":

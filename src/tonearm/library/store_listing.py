@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tonearm.errors import SourceError
+from tonearm.errors import FetchError, SourceError
 from tonearm.library import stores
-from tonearm.library.failures import diagnose
+from tonearm.library.failures import diagnose, http_failure
 from tonearm.library.formats import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
 from tonearm.library.globs import glob_matcher, split_glob
 from tonearm.library.track_ref import TrackRef, from_seconds, make_ref, to_utc
@@ -123,26 +123,40 @@ def _entry(info: dict[str, Any]) -> Entry:
     return info["name"].strip("/"), info.get("size"), str(etag).strip('"') if etag else None, modified
 
 
-def head(url: str) -> TrackRef:
-    """Return the ref of one ``https://`` object by a HEAD request; of a server without HEAD, the address alone.
+def web_object(url: str) -> TrackRef:
+    """Return the ref of one ``https://`` object, by the headers of a GET.
+
+    Where the server refuses it, or fails now but may not later, the ref is the address alone: reading it says why.
 
     Raises:
-        SourceError: the server has no such object, refuses it or cannot be reached.
+        SourceError: it is no web address, the server has no such object or cannot be reached.
     """
-    from tonearm.library.http_objects import request_head
+    from tonearm.library import http_objects
 
+    url = to_unicode(url)
     try:
-        status, headers = request_head(url, timeout_s=stores.READ_TIMEOUT_S)
+        status, headers = http_objects.get_headers(url, timeout_s=stores.READ_TIMEOUT_S)
+    except FetchError as error:
+        if error.code == "not_found":
+            raise SourceError(f"{error.message}; check the address") from None
+        return make_ref(url)
     except stores.store_errors("https") as error:
         raise unlisted(shown(url), error) from None
-    if status in (403, 405, 501):  # addresses signed for GET, and servers that know no HEAD
-        return make_ref(url)
-    if status >= 400:
+    failure = http_failure(status)
+    if status >= 400 and not failure.is_transient and failure.kind != "access_denied":
         raise SourceError(f"{shown(url)} answers HTTP {status}, expected an audio file; check the address")
-    length, date = headers.get("Content-Length"), headers.get("Last-Modified")
-    modified = email.utils.parsedate_to_datetime(date) if date else None
-    etag = headers.get("ETag", "").removeprefix("W/").strip('"') or None
-    return make_ref(url, int(length) if length else None, etag, modified)
+    if status not in http_objects.WHOLE:
+        return make_ref(url)
+    modified = http_time(headers.get("Last-Modified", ""))
+    return make_ref(url, http_objects.size_bytes(headers), http_objects.etag(headers), modified)
+
+
+def http_time(text: str) -> datetime.datetime | None:
+    """Return an HTTP date as UTC, None for what is no date: servers send ``0``, ``never`` and years of six digits."""
+    try:
+        return to_utc(email.utils.parsedate_to_datetime(text))
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def unlisted(place: str, error: BaseException) -> SourceError:
