@@ -44,6 +44,10 @@ KEPT_BYTES, KEPT_STEP = 64 * 2**20, 2**20
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20)}
 
 HEADER = struct.Struct("<Q")
+# An answer is a few numbers and texts for each track; a child whose heap is broken may announce anything.
+MAX_MESSAGE_BYTES = 256 * 2**20
+# How long a child that has closed its connection may take to end by itself.
+END_S = 5.0
 T = TypeVar("T")
 
 
@@ -65,11 +69,18 @@ def receive_message(connection: socket.socket, deadline: float | None = None) ->
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other side is gone, or what it sends is no message.
         TimeoutError: ``deadline``, on the monotonic clock, has passed.
     """
     (length,) = HEADER.unpack(_receive(connection, HEADER.size, deadline))
-    message: dict[str, Any] = json.loads(_receive(connection, length, deadline))
+    if length > MAX_MESSAGE_BYTES:
+        raise EOFError
+    try:
+        message = json.loads(_receive(connection, length, deadline))
+    except (ValueError, RecursionError):
+        raise EOFError from None
+    if not isinstance(message, dict):
+        raise EOFError
     return message
 
 
@@ -139,7 +150,7 @@ class DecodeSandbox:
                 except (EOFError, ConnectionError):
                     # An earlier track may have left its heap broken, and SIGKILL comes from outside (a person, a
                     # system without memory): a track is only to blame when a fresh child dies of it too.
-                    if not child.num_tracks and child.process.wait() != -signal.SIGKILL:
+                    if not child.num_tracks and child.ended() != -signal.SIGKILL:
                         raise
                     self._discard()
                     child = self._ready_child()
@@ -177,14 +188,14 @@ class DecodeSandbox:
         return child
 
     def _crashed(self, child: _Child) -> DecodeError:
-        child.process.wait()
-        status = child.process.returncode
+        status = child.ended()
         last = child.last_words()
         self._discard()
         if "MemoryError" in last or "bad_alloc" in last:
             return _memory_error(self.settings)
         if status < 0:
-            name = signal.Signals(-status).name
+            # A signal of real time has no name there.
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
             return DecodeError(
                 f"the native decoder died of {name} on this file{last and ': ' + last}", code="decode_crashed"
             )
@@ -273,13 +284,24 @@ class _Child:
             self.num_tracks += 1
             if self.source_bytes > KEPT_BYTES:
                 self._resize(0)
-            if "code" in reply:
-                if reply["code"] == "decode_memory":
-                    raise _memory_error(self.settings)
-                raise DecodeError(reply["message"], code=reply["code"])
-            return read(reply, target)
+            if reply.get("code") == "decode_memory":
+                raise _memory_error(self.settings)
+            try:
+                if "code" in reply:
+                    raise DecodeError(reply["message"], code=reply["code"])
+                return read(reply, target)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise EOFError from None  # what a broken child says is as good as nothing
         finally:
             os.close(target)
+
+    def ended(self) -> int:
+        """Return the status that the child ended with; one that only closed its connection is killed."""
+        try:
+            return self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
     def last_words(self) -> str:
         self.stderr.seek(0)
