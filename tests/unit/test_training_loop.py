@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
 from tests.checkpoints import AST, save_small
 from tests.labelled import loop_of, prepared, train_settings, write_folders
 from tonearm.errors import SettingsError, TrainingError
-from tonearm.training.loop import BEST, STATE, Alone, Loop
+from tonearm.training.loop import BEST, MOST_WAITING, STATE, Alone, Loop, _by_length
 from tonearm.training.metrics import read_predictions
 from tonearm.training.prepare import Prepared
 from tonearm.training.recipe import Schedule, choose_precision
@@ -129,6 +130,36 @@ def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Pa
         for number, run in enumerate(runs)
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+@pytest.mark.processes
+def test_what_a_clip_scores_does_not_depend_on_its_batch(cache: Path, tmp_path: Path) -> None:
+    """Of clips of many lengths none is padded: a checkpoint without a mask would score the padding too."""
+    start = save_small(tmp_path / "start", "hubert", num_labels=2)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        place = tmp_path / "sounds" / f"label {number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{number}.wav", 0.1 * rng.normal(size=int(16000 * rng.uniform(0.3, 2.6))), 16000)
+    found = []
+    for batch_size in (1, 8):
+        settings = train_settings(start, cache, batch_size=batch_size, new_head=False)
+        run = prepared(tmp_path / "sounds", settings)
+        found.append(loop_of(run, tmp_path / str(batch_size)).predict(run.job.train))
+    np.testing.assert_array_equal(found[0].start_s, found[1].start_s)
+    np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)
+
+
+def test_few_windows_wait_for_others_of_their_length() -> None:
+    """However many lengths there are, only so many windows are held at a time."""
+    lengths = [1, *range(100, 120), 1, 1]
+    windows = [((number, 0.0), np.zeros(length, np.float32)) for number, length in enumerate(lengths)]
+    taken, seen = [], []
+    for batch in _by_length((taken.append(window) or window for window in windows), 2):
+        assert len({len(waveform) for _, waveform in batch}) == 1
+        seen += [number for (number, _), _ in batch]
+        assert len(taken) - len(seen) < 2 * MOST_WAITING
+    assert sorted(seen) == list(range(len(lengths)))
 
 
 @pytest.mark.processes

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,11 @@ from tonearm.training.recipe import Job, Schedule, autocast_type, choose_precisi
 from tonearm.training.step import Stepper, seed_step
 
 STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
+# Batches of windows that wait for others of their length: with 8 windows of 30 s each, 120 MB.
+MOST_WAITING = 8
+
+# A window's example and start in seconds, and its waveform, float32 [samples].
+Window = tuple[tuple[int, float], NDArray[np.float32]]
 
 
 class World(Protocol):
@@ -37,6 +43,7 @@ class World(Protocol):
     device: str
 
     def wrap(self, model: nn.Module) -> nn.Module: ...
+    def align(self, model: nn.Module) -> None: ...
     def mean(self, value: float) -> float: ...
     def gather(self, value: Any) -> list[Any]: ...
     def save(self, facts: dict[str, Any], folder: Path | None) -> None: ...
@@ -56,6 +63,9 @@ class Alone:
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the model on the device."""
         return model.to(self.device)
+
+    def align(self, model: nn.Module) -> None:
+        """Leave the only model as it is."""
 
     def mean(self, value: float) -> float:
         """Return the value."""
@@ -219,23 +229,19 @@ class Loop:
         return patience is not None and self.progress.without_better >= patience
 
     def predict(self, side: Sequence[Example]) -> metrics.Predictions:
-        """Return the scores of every window of ``side``, the work shared between the workers, all of them told."""
+        """Return the scores of every window of ``side``, the work shared between the workers, all of them told.
+
+        They are those of ``tonearm evaluate``: windows of one length share a pass, since padding a window to another's
+        length changes what most families say of it (tests/parity/test_training_scores.py).
+        """
         own = range(self.world.rank, len(side), self.world.size)
-        places: list[tuple[int, float]] = []
-        logits: list[NDArray[np.float32]] = []
-        batch: list[NDArray[np.float32]] = []
+        self.world.align(self.bare)
         self.bare.eval()
-        for number in own:
-            for start_s, waveform in self.cache.clip(side[number].clip).windows(self.job.plan):
-                if len(batch) == self.job.settings.batch_size:
-                    logits.append(self._score(batch))
-                    batch = []
-                places.append((number, start_s))
-                batch.append(waveform)
-        if batch:
-            logits.append(self._score(batch))
+        scored: list[tuple[tuple[int, float], NDArray[np.float32]]] = []
+        for batch in _by_length(self._windows(side, own), self.job.settings.batch_size):
+            logits = self._score([waveform for _, waveform in batch])
+            scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
-        scored = list(zip(places, np.concatenate(logits), strict=True)) if places else []
         rows = sorted((row for part in self.world.gather(scored) for row in part), key=lambda row: row[0])
         return metrics.Predictions(
             np.stack([scores for _, scores in rows]),
@@ -244,6 +250,11 @@ class Loop:
             np.array([example.target for example in side], np.float32),
             np.array([example.clip for example in side]),
         )
+
+    def _windows(self, side: Sequence[Example], numbers: Iterable[int]) -> Iterator[Window]:
+        for number in numbers:
+            for start_s, waveform in self.cache.clip(side[number].clip).windows(self.job.plan):
+                yield (number, start_s), waveform
 
     def _score(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return logits [B, L]."""
@@ -308,6 +319,19 @@ class Loop:
         if "model" in state:
             self.bare.load_state_dict(state["model"])
             self.stepper.load_state(state)
+
+
+def _by_length(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    """Yield batches of at most ``size`` windows of one length, holding ``MOST_WAITING`` batches' worth at most."""
+    waiting: dict[int, list[Window]] = defaultdict(list)
+    for window in windows:
+        batch = waiting[len(window[1])]
+        batch.append(window)
+        if len(batch) == size:
+            yield waiting.pop(len(window[1]))
+        elif sum(map(len, waiting.values())) >= MOST_WAITING * size:
+            yield waiting.pop(max(waiting, key=lambda length: len(waiting[length])))
+    yield from waiting.values()
 
 
 def _freeze(model: nn.Module) -> None:
