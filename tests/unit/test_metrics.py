@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from tonearm.settings import TrainSettings
 from tonearm.training import metrics
 from tonearm.training.calibration import fit, fit_temperature, threshold_for
 from tonearm.training.evaluation import cross_fitted_scores
+from tonearm.training.json_text import json_text
 from tonearm.training.metrics import Predictions
 from tonearm.training.recipe import Job
 
@@ -242,3 +245,22 @@ def test_confidence_is_of_what_was_said() -> None:
     confidence, is_right = metrics.confidence_of(scores, np.array([[1, 1], [0, 1], [1, 1]], np.float32), is_multi=True)
     assert confidence.tolist() == pytest.approx([0.7, 0.4, 0.8]), "the second tag is always there"
     assert is_right.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(("scores", "auc"), [([0.1, 0.9], 0.0), ([0.9, 0.1], 1.0)])
+def test_an_auc_of_0_or_1_has_a_finite_d_prime(scores: list[float], auc: float) -> None:
+    figures = metrics.figures_of(
+        np.array(scores, np.float32)[:, None], np.array([[1.0], [0.0]], np.float32), LABELS[:1], is_multi=True
+    )
+    assert figures["mean_auc"] == auc
+    assert figures["d_prime"] == pytest.approx(8.482 * (2 * auc - 1), abs=0.001)
+
+
+def test_figures_are_written_as_json_whatever_they_come_to() -> None:
+    values = {"loss": math.nan, "curve": [(1, math.inf), (2, 0.5)], "settings": {"max_scored_s": -math.inf, "n": 3}}
+    text = json_text(values)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "loss": None,
+        "curve": [[1, None], [2, 0.5]],
+        "settings": {"max_scored_s": None, "n": 3},
+    }

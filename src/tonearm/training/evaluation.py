@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tonearm.library import stores
 from tonearm.models.calibration import Calibration
 from tonearm.training import calibration, metrics
+from tonearm.training.json_text import json_text
 from tonearm.training.metrics import Predictions
 from tonearm.training.pictures import write_confusion, write_reliability
 
@@ -98,7 +98,7 @@ def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="tonearm-evaluation-") as name:
         folder = Path(name)
         with stores.writing(name):
-            (folder / "evaluation.json").write_text(json.dumps(_facts(evaluation), indent=1) + "\n")
+            (folder / "evaluation.json").write_text(json_text(_facts(evaluation)))
             (folder / "predictions.csv").write_text(_table(evaluation))
             track = evaluation.figures["track"]
             if not evaluation.is_multi:

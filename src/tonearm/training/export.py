@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tonearm.library.uris import shown
 from tonearm.models.calibration import Companion, write_companion
 from tonearm.training.card import Comparison, describe_split, main_side, source_share, write_card
 from tonearm.training.initial import load_start
+from tonearm.training.json_text import json_text
 from tonearm.training.pictures import write_confusion, write_curves
 from tonearm.training.prepare import Prepared
 from tonearm.training.result import Result
@@ -53,7 +53,7 @@ def _write(
     write_companion(folder, Companion(window_s=job.plan.window_samples / job.plan.sample_rate))
     figures = result.figures(prepared)
     facts = _facts(prepared, result, figures, source, comparisons)
-    (folder / METRICS).write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / METRICS).write_text(json_text(facts))
     progress = result.progress
     write_curves(folder / "curves.png", progress.losses, progress.evaluations)
     side = main_side(figures)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 NUM_BINS = 15
+SURE = 1e-9
 CONFIDENCE = 0.95
 
 
@@ -162,8 +163,8 @@ def _multi(scores: Floats, targets: Floats) -> dict[str, float]:
         "macro_map": float(average_precision_score(truth[:, varied], scores[:, varied], average="macro")),
         "micro_map": float(average_precision_score(truth[:, varied], scores[:, varied], average="micro")),
         "mean_auc": auc,
-        # Of the mean AUC, as AudioSet's papers give it (arXiv:1609.09430).
-        "d_prime": float(np.sqrt(2.0) * norm.ppf(min(auc, 1 - 1e-9))),
+        # Of the mean AUC, as AudioSet's papers give it (arXiv:1609.09430); an AUC of 0 or 1 would make it infinite.
+        "d_prime": float(np.sqrt(2.0) * norm.ppf(np.clip(auc, SURE, 1 - SURE))),
         "num_labels": int(varied.sum()),
     }
 
