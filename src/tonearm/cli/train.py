@@ -69,7 +69,7 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
     else:
         print(
             f"{facts['steps']:,} steps, {facts['epochs']} epochs in {clock(time.monotonic() - started)}; kept: "
-            f"epoch {facts['best_epoch']}"
+            f"epoch {facts['kept_epoch']}"
         )
     figures = facts["evaluation"]
     side = main_side(figures)

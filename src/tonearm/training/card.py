@@ -195,7 +195,7 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
             f"It was judged on {count} tracks. That is few: the interval above says how far another draw of as many "
             "could be off."
         )
-    if side == "validation":
+    if side == "validation" and prepared.job.settings.keep == "best":
         lines.append(
             "The same clips chose the best epoch, so the figure flatters the model a little; `--test-on` keeps some "
             "apart."

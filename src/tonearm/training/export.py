@@ -92,6 +92,7 @@ def _facts(
         "steps": progress.step,
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
+        "kept_epoch": progress.kept_epoch,
         "evaluation": figures,
         "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
         "curves": {"loss": progress.losses, "evaluations": progress.evaluations},

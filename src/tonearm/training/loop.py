@@ -6,10 +6,11 @@ Who runs it is told by a ``World``: one process, or one of Ray Train's workers.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,17 +93,45 @@ class Alone:
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; part of every checkpoint."""
+    """Where a run stands; part of every checkpoint.
+
+    Attributes:
+        best, best_loss, best_epoch: of the best evaluation so far.
+        kept_epoch: whose weights are kept, which with ``keep = "last"`` are not the best's.
+        without_better: evaluations since the best.
+    """
 
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
     best: float | None = None
+    best_loss: float = math.inf
     best_epoch: int = 0
+    kept_epoch: int = 0
     without_better: int = 0
     is_done: bool = False
     losses: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Progress:
+        """Return what a checkpoint says, also one of 0.1.0, whose kept epoch was its best."""
+        progress = cls(**{"kept_epoch": values["best_epoch"], **values})
+        progress.losses = [(int(step), float(loss)) for step, loss in progress.losses]
+        return progress
+
+    def judge(self, value: float, loss: float) -> bool:
+        """Take in the evaluation of the present epoch; return whether it is the best so far.
+
+        Of two as good the one of lower loss is better, and one that is no number is never better.
+        """
+        is_better = math.isfinite(value) and math.isfinite(loss)
+        if is_better and self.best is not None:
+            is_better = (value, -loss) > (self.best, -self.best_loss)
+        self.without_better = 0 if is_better else self.without_better + 1
+        if is_better:
+            self.best, self.best_loss, self.best_epoch = value, loss, self.epoch
+        return is_better
 
 
 class Loop:
@@ -133,7 +162,7 @@ class Loop:
         """Train to the end, or go on to it from the last checkpoint.
 
         Raises:
-            TrainingError: the loss is no number any more.
+            TrainingError: the loss is no number any more, or was none at any evaluation.
         """
         self._resume()
         self.world.tell(
@@ -214,14 +243,13 @@ class Loop:
             found = self.predict(side)
             figures = metrics.quick(found, job)
             progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})
-            value = -figures["loss"] if job.metric == "loss" else figures[job.metric]
+            loss = figures["loss"]
+            value = -loss if job.metric == "loss" else figures[job.metric]
             self.world.tell({"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, **figures})
         else:
-            value = float(progress.epoch)  # nothing to choose by: the last is kept
-        is_better = progress.best is None or value > progress.best
-        progress.without_better = 0 if is_better else progress.without_better + 1
-        if is_better or job.settings.keep == "last":
-            progress.best, progress.best_epoch = value, progress.epoch
+            value, loss = float(progress.epoch), 0.0  # nothing to choose by: the last is kept
+        if progress.judge(value, loss) or job.settings.keep == "last":
+            progress.kept_epoch = progress.epoch
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in self.bare.state_dict().items()}
 
     def _is_enough(self) -> bool:
@@ -268,8 +296,10 @@ class Loop:
     def _finish(self) -> None:
         """Judge the weights that are kept on every side, and say so in the last checkpoint."""
         if self.best_weights is None:
-            self._evaluate()
-        assert self.best_weights is not None
+            raise TrainingError(
+                f"at none of {len(self.progress.evaluations)} evaluations was the loss on the validation clips a "
+                "number, so no weights can be kept; lower --learning-rate or give --precision fp32"
+            )
         self.bare.load_state_dict(self.best_weights)
         found = {
             name: self.predict(side)
@@ -310,8 +340,7 @@ class Loop:
                 f"the run to go on with took {state['step_size']} clips a step, this one takes {self.step_size} on "
                 f"{self.world.size} workers; give --workers {workers}, or --overwrite to begin anew"
             )
-        self.progress = Progress(**state["progress"])
-        self.progress.losses = [(int(step), float(loss)) for step, loss in self.progress.losses]
+        self.progress = Progress.of(state["progress"])
         if (folder / BEST).is_file():
             from safetensors.torch import load_file
 

@@ -6,6 +6,7 @@ Letters in shapes: W windows, T tracks, L labels.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,11 +79,17 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
 
 
 def quick(found: Predictions, job: Job) -> dict[str, float]:
-    """Return the figures that an epoch's end needs, at track level; the loss at window level."""
+    """Return the figures that an epoch's end needs, at track level; the loss at window level.
+
+    Where a score is not a number, neither is any figure.
+    """
     import torch
 
     from tonearm.training.step import clip_losses
 
+    if not np.isfinite(found.logits).all():
+        names = ("macro_map", "micro_map") if job.is_multi else ("accuracy", "macro_f1")
+        return dict.fromkeys(("loss", *names), math.nan)
     logits = torch.from_numpy(np.ascontiguousarray(found.logits, np.float32))
     targets = torch.from_numpy(found.targets[found.owner])
     figures = {"loss": float(clip_losses(logits, targets, job).mean())}

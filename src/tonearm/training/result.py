@@ -42,4 +42,4 @@ def read_result(folder: Path, run: dict[str, Any]) -> Result:
 
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     predictions = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {}
-    return Result(Progress(**state["progress"]), load_file(folder / BEST), predictions, run)
+    return Result(Progress.of(state["progress"]), load_file(folder / BEST), predictions, run)
