@@ -36,6 +36,7 @@ class Evaluation:
         failed: ``uri -> reason`` of those that could not be scored.
         calibration: fitted on all of them, or None where none was wanted.
         calibrated: figures after a calibration fitted on the other half of the tracks, so not on those it is judged by.
+        unlabelled: clips that were left out for want of a label.
     """
 
     model: str
@@ -48,6 +49,15 @@ class Evaluation:
     figures: dict[str, Any]
     calibration: Calibration | None
     calibrated: dict[str, Any] | None
+    unlabelled: int = 0
+
+    @property
+    def is_calibration_kept(self) -> bool:
+        """Whether the calibration makes scores truer (a lower ECE) on tracks that it was not fitted on."""
+        if self.calibration is None or self.calibrated is None:
+            return False
+        after, before = self.calibrated["track"]["ece"], self.figures["track"]["ece"]
+        return bool(after < before)
 
 
 def judge(
@@ -125,7 +135,8 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
         "is_multi": evaluation.is_multi,
         **evaluation.figures,
         "failed": dict(evaluation.failed),
-        "calibration": None if fitted is None else dataclasses.asdict(fitted),
+        "unlabelled": evaluation.unlabelled,
+        "calibration": dataclasses.asdict(fitted) if fitted is not None and evaluation.is_calibration_kept else None,
         "calibrated": evaluation.calibrated,
     }
 
