@@ -12,6 +12,7 @@ from tonearm.library import stores
 from tonearm.library.uris import shown
 from tonearm.models.calibration import Companion, write_companion
 from tonearm.training.card import Comparison, describe_split, main_side, source_share, write_card
+from tonearm.training.duplicates import count_by_side
 from tonearm.training.initial import load_start
 from tonearm.training.json_text import json_text
 from tonearm.training.pictures import write_confusion, write_curves
@@ -82,9 +83,11 @@ def _facts(
         "split": {
             "by": describe_split(prepared),
             **{name: len(numbers) for name, numbers in prepared.split.sides().items()},
-            "left_out": prepared.split.left_out,
-            "twins": len(prepared.twins),
-            "broken": len(prepared.broken),
+            "left_out": dict(prepared.omitted.no_side),
+            "unlabelled": prepared.omitted.unlabelled,
+            "twins": sum(exact + alike for exact, alike in count_by_side(prepared.twins).values()),
+            "copies_taken_out": prepared.omitted.copies,
+            "broken": prepared.omitted.broken,
         },
         "source_alone": None if confounded is None else {"accuracy": confounded[0], "most_frequent": confounded[1]},
         "notes": list(prepared.notes),
