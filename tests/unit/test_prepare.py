@@ -14,7 +14,7 @@ import soundfile
 
 from tests.checkpoints import AST, save_full_size, save_small
 from tests.labelled import prepared, train_settings, write_folders, write_gtzan
-from tonearm.errors import CheckpointError, DestinationError, SourceError, TooManyFailures
+from tonearm.errors import CheckpointError, DestinationError, SourceError, Stopped, TooManyFailures
 from tonearm.settings import TrainSettings
 from tonearm.training import prepare as prepare_module
 from tonearm.training.initial import load_start, read_start
@@ -252,6 +252,23 @@ def test_a_side_of_which_nothing_decodes_is_refused(start: Path, cache: Path, tm
     settings = train_settings(start, cache, max_error_rate=0.5, labels={"split_by": "split"})
     with pytest.raises(SourceError, match="none of the 2 clips of validation can be decoded"):
         prepared(table, settings)
+
+
+@pytest.mark.processes
+def test_a_clip_that_a_worker_cannot_read_ends_the_run_resumably(start: Path, cache: Path, tmp_path: Path) -> None:
+    """On a machine with a cache of its own; what the split does without is not asked for again."""
+    rows = [(f"c{number}.wav", "ab"[number % 2], "train" if number < 10 else "val") for number in range(12)]
+    table = write_table(tmp_path / "sounds", rows)
+    (tmp_path / "sounds" / "c9.wav").write_bytes(b"RIFF")
+    run = prepared(table, train_settings(start, cache, labels={"split_by": "split"}))
+    settings = dataclasses.replace(run.job.settings, cache=str(tmp_path / "elsewhere"))
+    elsewhere = dataclasses.replace(run, job=dataclasses.replace(run.job, settings=settings))
+    place = tmp_path / "sounds" / "c0.wav"
+    place.rename(tmp_path / "away.wav")
+    with pytest.raises(Stopped, match=r"1 of 11 clips cannot be read any more.* \(the first: .*c0\.wav"):
+        elsewhere.open_cache(1)
+    (tmp_path / "away.wav").rename(place)
+    assert sorted(elsewhere.open_cache(1).errors) == [9]
 
 
 @pytest.mark.processes

@@ -11,11 +11,12 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.errors import DestinationError, SourceError, TooManyFailures
+from tonearm.errors import DestinationError, SourceError, Stopped, TooManyFailures
 from tonearm.library.copies import cache_folder
 from tonearm.library.labelled import Collection, LabelledTrack, list_labelled
 from tonearm.library.track_ref import TrackRef
@@ -69,8 +70,22 @@ class Prepared:
     fingerprint: str
 
     def open_cache(self, num_threads: int, progress: Callable[[int], None] = lambda done: None) -> ClipCache:
-        """Return the decoded clips, on this machine; made if they are not there."""
-        return cache_of(self.job.settings, self.refs, self.job.plan, num_threads, progress)
+        """Return the decoded clips, on this machine; made if they are not there.
+
+        Raises:
+            Stopped: a clip of the split, which could be read when the run was prepared, cannot be read here and now.
+        """
+        job = self.job
+        needed = {example.clip for side in (job.train, job.validation, job.test) for example in side}
+        cache = cache_of(job.settings, self.refs, job.plan, num_threads, progress, again=needed)
+        failed = sorted(needed & cache.errors.keys())
+        if failed:
+            track, error = self.collection.tracks[failed[0]], cache.errors[failed[0]]
+            raise Stopped(
+                f"{len(failed)} of {len(needed)} clips cannot be read any more, or not from this machine (the first: "
+                f"{_place(track)}: {error.message}); the same command goes on once they can"
+            )
+        return cache
 
 
 def cache_of(
@@ -79,6 +94,7 @@ def cache_of(
     plan: WindowPlan,
     num_threads: int,
     progress: Callable[[int], None] = lambda done: None,
+    again: AbstractSet[int] | None = None,
 ) -> ClipCache:
     """Return the cache of ``refs`` in the folder that the settings name; see ``open_cache``."""
     base = Path(settings.cache) if settings.cache is not None else cache_folder() / "clips"
@@ -90,6 +106,7 @@ def cache_of(
         decode=settings.decode,
         num_threads=num_threads,
         progress=progress,
+        again=again,
     )
 
 
