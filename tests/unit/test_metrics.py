@@ -161,6 +161,16 @@ def test_a_calibration_is_kept_only_where_it_helps(
     assert any(kept) and not all(kept), "both are tried"
 
 
+def test_tracks_without_a_score_that_is_a_number_are_told_apart() -> None:
+    found = predictions(is_multi=True, num_tracks=30)
+    found.logits[np.flatnonzero(found.owner == 7)[-1], 2] = np.nan
+    found.logits[found.owner == 9] = np.inf
+    scored = found.scored()
+    assert sorted(set(range(30)) - set(scored.tolist())) == [7, 9]
+    figures = metrics.evaluate(found.only(scored), LABELS, is_multi=True)
+    assert figures["num_tracks"] == 28 and 0 <= figures["track"]["macro_map"] <= 1
+
+
 def test_a_threshold_gives_the_wanted_precision_with_the_most_recall() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     truth = np.array([True, True, False, True, True, False])

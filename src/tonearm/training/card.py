@@ -190,7 +190,9 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
     if side is None:
         lines.append("Hold clips out with `--validation-share` or `--test-on` to learn how well the model does.")
         return lines + prepared.omitted.lines(labels.split_by)
-    count = figures[side]["num_tracks"]
+    count, num_failed = figures[side]["num_tracks"], figures[side].get("num_failed")
+    if num_failed:
+        lines.append(f"For {num_failed} other tracks the model gave no score that is a number; the figures lack them.")
     if count < FEW_CLIPS:
         lines.append(
             f"It was judged on {count} tracks. That is few: the interval above says how far another draw of as many "

@@ -81,22 +81,9 @@ def cross_fitted_scores(found: Predictions, *, is_multi: bool) -> NDArray[np.flo
     order = np.random.default_rng(HALVES_SEED).permutation(len(found.targets))
     scores = np.empty_like(found.targets)
     for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        temperature = calibration.fit_temperature(_only(found, other), is_multi=is_multi)
+        temperature = calibration.fit_temperature(found.only(other), is_multi=is_multi)
         scores[half] = found.track_scores(is_multi=is_multi, temperature=temperature)[half]
     return scores
-
-
-def _only(found: Predictions, tracks: NDArray[np.int64]) -> Predictions:
-    places = np.full(len(found.targets), -1)
-    places[tracks] = np.arange(len(tracks))
-    kept = places[found.owner] >= 0
-    return Predictions(
-        found.logits[kept],
-        places[found.owner[kept]],
-        found.start_s[kept],
-        found.targets[tracks],
-        found.clips[tracks],
-    )
 
 
 def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:

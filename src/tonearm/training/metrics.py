@@ -52,6 +52,24 @@ class Predictions:
         """Return probabilities [T, L]: the mean over a track's windows, as tagging pools them."""
         return pool(self.window_scores(is_multi=is_multi, temperature=temperature), self.owner, len(self.targets))
 
+    def only(self, tracks: NDArray[np.int64]) -> Predictions:
+        """Return those of some of the tracks, by their numbers here."""
+        places = np.full(len(self.targets), -1)
+        places[tracks] = np.arange(len(tracks))
+        kept = places[self.owner] >= 0
+        return Predictions(
+            self.logits[kept],
+            places[self.owner[kept]],
+            self.start_s[kept],
+            self.targets[tracks],
+            self.clips[tracks],
+        )
+
+    def scored(self) -> NDArray[np.int64]:
+        """Return the numbers of the tracks whose every score is a number."""
+        failed = np.unique(self.owner[~np.isfinite(self.logits).all(axis=1)])
+        return np.setdiff1d(np.arange(len(self.targets)), failed)
+
 
 def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
     """Return the mean [T, L] of each track's windows [W, L]."""

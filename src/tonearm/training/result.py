@@ -27,12 +27,17 @@ class Result:
     run: dict[str, Any]
 
     def figures(self, prepared: Prepared) -> dict[str, Any]:
-        """Return every figure of each side that was held out."""
-        job = prepared.job
-        return {
-            side: evaluate(found, job.labels, is_multi=job.is_multi)
-            for side, found in sorted(self.predictions.items(), reverse=True)
-        }
+        """Return every figure of each side that was held out.
+
+        Clips without a score that is a number are counted apart, as ``tonearm evaluate`` has them.
+        """
+        job, figures = prepared.job, {}
+        for side, found in sorted(self.predictions.items(), reverse=True):
+            scored = found.scored()
+            if len(scored):
+                judged = evaluate(found.only(scored), job.labels, is_multi=job.is_multi)
+                figures[side] = judged | {"num_failed": len(found.targets) - len(scored)}
+        return figures
 
 
 def read_result(folder: Path, run: dict[str, Any]) -> Result:
