@@ -31,7 +31,7 @@ TOLERANCE = 1e-5
 WAYS = ((1, 1), (1, 3), (1, 8), (1, 32), (2, 1), (2, 5), (2, 32))
 NUM_LABELS, WINDOW_S = 3, 1.0
 # Shorter than a window, one, several, and more than the windows that are kept of a clip to learn from.
-LENGTHS_S = (0.31, 0.5, 0.77, 0.99, 1.0, 1.01, 1.4, 2.0, 2.6, 3.3, 4.9, 0.5)
+LENGTHS_S = (0.31, 0.5, 0.77, 0.99, 1.0, 1.01, 1.4, 2.0, 2.6, 3.3, 11.6, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +79,11 @@ def trained_on(run: Prepared, folder: Path, num_workers: int) -> NDArray[np.floa
     """Return each clip's scores [T, L] as the training loop has them, on so many workers."""
     parts: list[Any] = [None] * num_workers
     barrier = threading.Barrier(num_workers)
-    side = sorted((*run.job.train, *run.job.validation), key=lambda example: example.clip)
     loops = [
         Loop(run.job, run.start, run.open_cache(1), Worker(folder, rank, parts, barrier)) for rank in range(num_workers)
     ]
     with ThreadPoolExecutor(num_workers) as pool:
-        found = list(pool.map(lambda loop: loop.predict(side), loops))
+        found = list(pool.map(lambda loop: loop.predict(run.job.validation), loops))
     for other in found[1:]:
         np.testing.assert_array_equal(other.logits, found[0].logits)
     return found[0].track_scores(is_multi=False)
@@ -105,7 +104,9 @@ def test_training_evaluates_as_evaluate_does(family: str, sounds: Path, cache: P
     cells = []
     for num_workers, batch_size in WAYS:
         settings = dataclasses.replace(run.job.settings, batch_size=batch_size)
-        other = dataclasses.replace(run, job=dataclasses.replace(run.job, settings=settings))
+        every = sorted((*run.job.train, *run.job.validation), key=lambda example: example.clip)
+        job = dataclasses.replace(run.job, settings=settings, validation=tuple(every))
+        other = dataclasses.replace(run, job=job)
         cells.append(float(np.abs(trained_on(other, tmp_path, num_workers) - expected).max()))
     if family == next(iter(SMALL)):
         heads = [f"{workers} × {size}" for workers, size in WAYS]

@@ -155,6 +155,21 @@ def test_what_a_clip_scores_does_not_depend_on_its_batch(cache: Path, tmp_path: 
     np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)
 
 
+@pytest.mark.processes
+def test_held_out_clips_are_scored_whole(start: Path, cache: Path, tmp_path: Path) -> None:
+    """As `tonearm evaluate` does, however few windows are kept to learn from."""
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        place = tmp_path / "sounds" / f"label {number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{number}.wav", 0.1 * rng.normal(size=16000 * 5 + 4000), 16000)
+    run = prepared(tmp_path / "sounds", train_settings(start, cache, max_windows=2, labels={"validation_share": 0.25}))
+    loop = loop_of(run, tmp_path / "work")
+    found = loop.predict(run.job.validation)
+    assert found.start_s.tolist() == [0, 1, 2, 3, 4, 4.25] * 2
+    assert len(loop.predict(run.job.train).start_s) == 2 * 6
+
+
 def test_few_windows_wait_for_others_of_their_length() -> None:
     """However many lengths there are, only so many windows are held at a time."""
     lengths = [1, *range(100, 120), 1, 1]

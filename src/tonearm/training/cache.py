@@ -45,6 +45,7 @@ class Clip:
         spans: the kept ``[start, stop)`` in samples of the track, ascending.
         num_samples: of the whole track at the cache's rate.
         digest: SHA-256 over the kept samples.
+        whole: the windows of a clip that is scored whole, whatever others are kept by; see ``ClipCache.add_whole``.
     """
 
     pcm: Samples
@@ -53,6 +54,7 @@ class Clip:
     num_samples: int
     duration_s: float
     digest: str
+    whole: WindowPlan | None = None
 
     def window(self, offset: int, length: int) -> NDArray[np.float32]:
         """Return float32 [<= length] from the kept sample ``offset``."""
@@ -60,6 +62,7 @@ class Clip:
 
     def windows(self, plan: WindowPlan) -> list[tuple[float, NDArray[np.float32]]]:
         """Return the windows that tagging would score, as ``(start in seconds, float32 [samples])``."""
+        plan = self.whole or plan
         found, offset = [], 0
         starts = [int(start) for start in plan.starts(self.num_samples)]
         for first, last in self.spans:
@@ -79,14 +82,23 @@ class ClipCache:
         self.errors: dict[int, TrackError] = {}
         self._entries: list[dict[str, Any]] = []
         self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._whole: dict[int, tuple[ClipCache, int]] = {}
         for shard in range(num_shards(num_tracks)):
             self._entries += json.loads(_index(folder, shard).read_text())["tracks"]
         for number, entry in enumerate(self._entries):
             if "error" in entry:
                 self.errors[number] = TrackError(entry["error"]["message"], code=entry["error"]["code"])
 
+    def add_whole(self, numbers: Sequence[int], other: ClipCache) -> None:
+        """Take these tracks from ``other``, a cache of them alone that keeps more of each."""
+        self._whole |= {number: (other, place) for place, number in enumerate(numbers)}
+        self.errors |= {numbers[place]: error for place, error in other.errors.items()}
+
     def clip(self, number: int) -> Clip:
         """Return a track that decoded."""
+        if number in self._whole:
+            other, place = self._whole[number]
+            return dataclasses.replace(other.clip(place), whole=other.plan)
         entry, shard = self._entries[number], number // TRACKS_PER_SHARD
         if shard not in self._maps:
             self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")

@@ -11,18 +11,17 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError, SourceError, Stopped, TooManyFailures
-from tonearm.library.copies import cache_folder
 from tonearm.library.labelled import Collection, LabelledTrack, list_labelled
 from tonearm.library.track_ref import TrackRef
 from tonearm.library.uris import shown
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.cache import ClipCache, open_cache
+from tonearm.training.cache import ClipCache
+from tonearm.training.clips import add_whole, cache_of
 from tonearm.training.duplicates import Twin, describe_twins, find_twins
 from tonearm.training.examples import Example
 from tonearm.training.initial import Start, load_start, read_start
@@ -76,8 +75,10 @@ class Prepared:
             Stopped: a clip of the split, which could be read when the run was prepared, cannot be read here and now.
         """
         job = self.job
-        needed = {example.clip for side in (job.train, job.validation, job.test) for example in side}
+        held_out = {example.clip for side in (job.validation, job.test) for example in side}
+        needed = held_out | {example.clip for example in job.train}
         cache = cache_of(job.settings, self.refs, job.plan, num_threads, progress, again=needed)
+        add_whole(cache, job.settings, self.refs, held_out, num_threads)
         failed = sorted(needed & cache.errors.keys())
         if failed:
             track, error = self.collection.tracks[failed[0]], cache.errors[failed[0]]
@@ -86,28 +87,6 @@ class Prepared:
                 f"{_place(track)}: {error.message}); the same command goes on once they can"
             )
         return cache
-
-
-def cache_of(
-    settings: TrainSettings,
-    refs: Sequence[TrackRef],
-    plan: WindowPlan,
-    num_threads: int,
-    progress: Callable[[int], None] = lambda done: None,
-    again: AbstractSet[int] | None = None,
-) -> ClipCache:
-    """Return the cache of ``refs`` in the folder that the settings name; see ``open_cache``."""
-    base = Path(settings.cache) if settings.cache is not None else cache_folder() / "clips"
-    return open_cache(
-        base,
-        refs,
-        plan,
-        fetch=settings.fetch,
-        decode=settings.decode,
-        num_threads=num_threads,
-        progress=progress,
-        again=again,
-    )
 
 
 def prepare(
