@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tonearm.audio.packets import MOST_BYTES, InDoubt, Packets, Wanted
 from tonearm.audio.pcm import joined, mix
+from tonearm.audio.tags import AS_BYTES
 from tonearm.errors import DecodeError
 
 # Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts.
@@ -56,7 +57,8 @@ class AudioInfo:
 class Source:
     """An opened file.
 
-    ``blocks`` yields ``(mono float32 [samples], sample_rate)``; ``num_errors`` counts what it had to leave out so far.
+    ``blocks`` yields ``(mono float32 [samples], sample_rate)``; ``num_errors`` counts what it had to leave out so far;
+    ``metadata`` holds every byte as a character, see ``tags.decoded``.
     """
 
     codec: str
@@ -110,7 +112,7 @@ class _WavSource(Source):
                 channels=file.channels,
                 declared_s=file.frames / file.samplerate,
                 is_exact=True,
-                metadata=file.copy_metadata(),
+                metadata=_wav_metadata(data),
                 data=data,
             )
 
@@ -251,9 +253,28 @@ def _file(data: bytes | memoryview) -> io.BytesIO | _View:
     return io.BytesIO(data) if isinstance(data, bytes) else _View(data)
 
 
+def _wav_metadata(data: bytes | memoryview) -> Mapping[str, str]:
+    """Return what a WAV's INFO and ID3 chunks say, as FFmpeg reads them; libsndfile knows only the first."""
+    if not any(kind in (b"LIST", b"id3 ", b"ID3 ") for kind in _chunks(data)):
+        return {}
+    try:
+        with _container(data) as container:
+            return dict(container.metadata)
+    except DecodeError:
+        return {}
+
+
+def _chunks(data: bytes | memoryview) -> Iterator[bytes]:
+    start = 12
+    while start + 8 <= len(data):
+        yield bytes(data[start : start + 4])
+        size = int.from_bytes(data[start + 4 : start + 8], "little")
+        start += 8 + size + size % 2
+
+
 def _container(data: bytes | memoryview) -> Any:
     try:
-        return av.open(_file(data), metadata_errors="replace", options=dict(OPTIONS), buffer_size=2**20)
+        return av.open(_file(data), metadata_encoding=AS_BYTES, options=dict(OPTIONS), buffer_size=2**20)
     except MemoryError:
         raise
     except av.error.FFmpegError as error:

@@ -14,6 +14,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from tonearm.audio import tags
 from tonearm.audio.container import AudioInfo, Source, open_source
 from tonearm.audio.streams import Allocate, PcmStream, Spans, keep, ordinary
 from tonearm.audio.windows import WindowPlan
@@ -298,10 +299,10 @@ def _select(blocks: list[NDArray[np.float32]], spans: Spans) -> list[NDArray[np.
 
 
 def _info(source: Source, duration_s: float) -> AudioInfo:
-    tags = {key.casefold(): value for key, value in source.metadata.items()}
+    fields = tags.decoded(source.metadata)
 
     def text(name: str) -> str | None:
-        value = tags.get(name, "").replace("\x00", "").strip()
+        value = fields.get(name, "").replace("\x00", "").strip()
         return value or None
 
     artist = text("artist") or text("album_artist")

@@ -1,0 +1,77 @@
+"""Titles and artists as players show them, whatever they were written in.
+
+ID3v1 and RIFF's INFO do not say how their text is encoded, and of ID3v2 many files say Latin-1 and hold something
+else. FFmpeg passes on what it finds; what is no UTF-8 is told here from all fields of a file together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# FFmpeg's dictionaries as PyAV gives them with this encoding: every byte a character, so that none is lost.
+AS_BYTES = "latin-1"
+FALLBACK = "cp1252"
+# Where two are as probable, the one that comes first.
+CODE_PAGES = (
+    *("cp1252", "cp1251", "koi8_r", "cp932", "gb18030", "cp949", "big5"),
+    *("cp1250", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257"),
+)
+# Of the letters, so many are beyond ASCII in Greek, Cyrillic, Hebrew, Arabic or CJK, and far fewer in Latin scripts.
+OTHER_SCRIPT = 0.5
+# Below this coherence (charset-normalizer's, of 0 to 1) text in a Latin script is taken for cp1252.
+CONFIDENT, TIE = 0.5, 0.05
+# What is told of a script takes this many letters; and charset-normalizer wants some hundred bytes.
+LEAST_LETTERS, LEAST_BYTES = 4, 300
+
+
+def decoded(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return fields as text, their names in lower case.
+
+    Args:
+        fields: names and values as ``AS_BYTES`` gives them.
+    """
+    raw = {name.casefold(): value.encode(AS_BYTES, errors="replace") for name, value in fields.items()}
+    texts: dict[str, str] = {}
+    for name, value in raw.items():
+        try:
+            texts[name] = value.decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+    told = [value for name, value in raw.items() if name not in texts]
+    # Said to be Latin-1, and hardly a letter of it is ASCII: the bytes are those of another script.
+    wrong = {name: text.encode(AS_BYTES) for name, text in texts.items() if not text.isascii() and max(text) <= "\xff"}
+    is_other = _is_other_script(b"\n".join(wrong.values()))
+    if is_other:
+        told += wrong.values()
+    if not told:
+        return texts
+    encoding = _encoding(b"\n".join(told))
+    undecided = [*(set(raw) - set(texts)), *(wrong if is_other else ())]
+    for name in undecided:
+        texts[name] = wrong.get(name, raw[name]).decode(encoding, errors="replace")
+    return {name: texts[name] for name in raw}
+
+
+def _encoding(text: bytes) -> str:
+    """Return what the text is most probably encoded in."""
+    from charset_normalizer import from_bytes  # a tenth of a second, and most files need none of it
+
+    enough = (text + b"\n") * (1 + LEAST_BYTES // (len(text) + 1))
+    matches = list(from_bytes(enough, cp_isolation=list(CODE_PAGES), threshold=0.4))
+    if not matches:
+        return FALLBACK
+    likely = [
+        match for match in matches if match.chaos == matches[0].chaos and match.coherence > matches[0].coherence - TIE
+    ]
+    found = min(likely, key=lambda match: CODE_PAGES.index(match.encoding))
+    if _is_other_script(text):
+        return found.encoding
+    # Where cp1252 would say the same, it is among those that the text could be from.
+    is_sure = found.coherence >= CONFIDENT and FALLBACK not in found.could_be_from_charset
+    return found.encoding if is_sure else FALLBACK
+
+
+def _is_other_script(text: bytes) -> bool:
+    beyond = sum(byte >= 0x80 for byte in text)
+    letters = beyond + sum(byte < 0x80 and chr(byte).isalpha() for byte in text)
+    return beyond >= LEAST_LETTERS and beyond >= OTHER_SCRIPT * letters
