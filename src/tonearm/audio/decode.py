@@ -65,7 +65,9 @@ class DecodeRequest:
         return tuple(plans)
 
 
-def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Allocate | None = None) -> DecodedTrack:
+def decode(
+    data: bytes | memoryview, request: DecodeRequest, name: str = "", *, allocate: Allocate | None = None
+) -> DecodedTrack:
     """Decode a track in this process.
 
     One native decode feeds every rate. Where ``max_windows`` wants little of a track, only that is decoded, as long as
@@ -75,13 +77,14 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
 
     Args:
         data: the encoded file.
+        name: of the file, for the few formats that nothing else tells.
         allocate: gives the room to hold the result; ordinary memory by default.
 
     Raises:
         DecodeError: see ``tonearm.errors``.
     """
     allocate = allocate or ordinary
-    source = open_source(data)
+    source = open_source(data, name)
     plans = request.limited()
     rates = sorted({plan.sample_rate for plan in plans})
     if (sampled := _sampled(source, plans, allocate)) is not None:
@@ -94,9 +97,7 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
         )
     share = _decoded_share(source, duration_s)
     if share < 1 and source.num_errors and duration_s < LEAST_PARTIAL_S:
-        raise DecodeError(
-            f"only {duration_s:.2f} s of {source.declared_s:.2f} s of this {source.codec} stream decode", code="corrupt"
-        )
+        raise DecodeError(f"only {duration_s:.2f} s ({share:.0%}) of this {source.codec} stream decode", code="corrupt")
     for plan in plans:
         if lengths[plan.sample_rate] < plan.min_samples:
             got = f"{lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz"
@@ -312,7 +313,9 @@ def _info(source: Source, duration_s: float) -> AudioInfo:
 
 
 def _decoded_share(source: Source, duration_s: float) -> float:
-    if not source.declared_s or not (source.is_exact or source.num_errors):
-        return 1.0
-    share = duration_s / source.declared_s
+    share = source.shown_share
+    if source.declared_s and duration_s < SHARE_TOLERANCE * source.declared_s and source.is_declared():
+        share = min(share, duration_s / source.declared_s)
+    elif source.lost_s:
+        share = min(share, duration_s / (duration_s + source.lost_s))
     return share if share < SHARE_TOLERANCE else 1.0
