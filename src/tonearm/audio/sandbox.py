@@ -37,6 +37,8 @@ from tonearm.settings import DecodeSettings
 TRACKS_PER_CHILD = 500
 
 # A file of encoded bytes up to this size is used again: fresh pages cost more than the copy.
+# The end of a name is what may tell a format.
+NAME_CHARACTERS = 64
 KEPT_BYTES, KEPT_STEP = 64 * 2**20, 2**20
 
 # glibc's allocator gives memory back after each track and faults it in again for the next: a tenth of the time that a
@@ -123,15 +125,15 @@ class DecodeSandbox:
         """The process that decodes now, or None before the first track and after a crash."""
         return self._child.process.pid if self._child is not None else None
 
-    def decode(self, data: bytes | memoryview, request: DecodeRequest) -> DecodedTrack:
-        """Return ``decode(data, request)`` as a child computes it.
+    def decode(self, data: bytes | memoryview, request: DecodeRequest, name: str = "") -> DecodedTrack:
+        """Return ``decode(data, request, name)`` as a child computes it.
 
         Raises:
             DecodeError: as ``decode`` does, or decode_timeout, decode_crashed, decode_memory.
         """
         if not len(data):
             raise DecodeError("got a file of 0 bytes, expected encoded audio", code="empty_file")
-        return self._ask(len(data), lambda child: child.decode(data, request, self.settings.timeout_s))
+        return self._ask(len(data), lambda child: child.decode(data, request, name, self.settings.timeout_s))
 
     def describe(self, head: bytes, tail: bytes, num_bytes: int) -> AudioInfo:
         """Return ``read_header`` of a file of ``num_bytes`` of which only the two ends are at hand.
@@ -248,11 +250,13 @@ class _Child:
             theirs.close()
             os.close(lifeline)
 
-    def decode(self, data: bytes | memoryview, request: DecodeRequest, timeout_s: float) -> DecodedTrack:
+    def decode(self, data: bytes | memoryview, request: DecodeRequest, name: str, timeout_s: float) -> DecodedTrack:
         if len(data) > self.source_bytes:
             self._resize(-(-len(data) // KEPT_STEP) * KEPT_STEP)
         self._write(0, data)
-        message = {"task": "decode", "num_bytes": len(data)} | dataclasses.asdict(request)
+        message = {"task": "decode", "num_bytes": len(data), "name": name[-NAME_CHARACTERS:]} | dataclasses.asdict(
+            request
+        )
         return self._ask(message, timeout_s, _track)
 
     def describe(self, head: bytes, tail: bytes, num_bytes: int, timeout_s: float) -> AudioInfo:

@@ -58,7 +58,10 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
                 return {"info": dataclasses.asdict(read_header(file))}
         plans = tuple(WindowPlan(**plan) for plan in message["plans"])
         track = decode(
-            source.view(message["num_bytes"]), DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate
+            source.view(message["num_bytes"]),
+            DecodeRequest(plans, message["max_scored_s"]),
+            message["name"],
+            allocate=pool.allocate,
         )
     except MemoryError:
         return {"code": "decode_memory", "message": ""}

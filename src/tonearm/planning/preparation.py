@@ -150,6 +150,6 @@ def _decoded(heads: Heads, settings: TagSettings, tracks: Iterable[TrackRef]) ->
     with DecodeSandbox(settings.decode) as sandbox:
         for ref in tracks:
             try:
-                yield sandbox.decode(reader.read(ref), request)
+                yield sandbox.decode(reader.read(ref), request, ref.uri)
             except TrackError:
                 continue  # the run itself tells what is wrong with it

@@ -184,7 +184,7 @@ class _Sandboxes:
     def decode(self, reader: ObjectReader, ref: TrackRef, request: DecodeRequest) -> DecodedTrack | TrackError:
         sandbox = self._free.pop()
         try:
-            return sandbox.decode(reader.read(ref), request)
+            return sandbox.decode(reader.read(ref), request, ref.uri)
         except TrackError as error:
             return error
         finally:
