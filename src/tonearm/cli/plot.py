@@ -71,6 +71,6 @@ def _timeline(
     # A row keeps the best few tags of a window; a picture has room for more.
     models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags)
     tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    result = tag_bytes(data, sandbox, tagger, max_scored_s=settings.decode.max_scored_s)
+    result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
     tags = [tag.label for tag in result.tags.tags] if result.tags is not None else []
     return [window_row(entry) for entry in result.timeline], tags

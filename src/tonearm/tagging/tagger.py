@@ -218,13 +218,18 @@ class Tagger(Heads):
         return results
 
 
-def tag_bytes(data: bytes, sandbox: DecodeSandbox, tagger: Tagger, *, max_scored_s: float = 4 * 3600.0) -> TrackResult:
+def tag_bytes(
+    data: bytes, sandbox: DecodeSandbox, tagger: Tagger, name: str = "", *, max_scored_s: float = 4 * 3600.0
+) -> TrackResult:
     """Decode and score one track.
+
+    Args:
+        name: of the file, for the few formats that nothing else tells.
 
     Raises:
         TrackError: the track cannot be decoded or scored.
     """
-    decoded = sandbox.decode(data, decode_request(tagger.plans, max_scored_s))
+    decoded = sandbox.decode(data, decode_request(tagger.plans, max_scored_s), name)
     (outcome,) = tagger.score([decoded])
     if isinstance(outcome, TrackError):
         raise outcome
