@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tonearm.library import table
+from tonearm.library.export_output import SILENT
 from tonearm.library.failures import NO_CODE
 
 # A tag counts as present from here on; sigmoid scores of two independent labels may both pass it.
@@ -32,6 +33,7 @@ COLUMNS = [
     "error_code",
     "error_message",
     "coverage",
+    "silent",
     "sample_rate",
     "channels",
     "codec",
@@ -132,14 +134,15 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
         figures.num_bytes += pc.sum(rows["size_bytes"]).as_py() or 0
         is_ok = pc.equal(rows["status"], "ok")
         _add_failures(figures, rows.filter(pc.invert(is_ok)))
-        rows = rows.filter(is_ok)
+        rows = _called_silent(rows.filter(is_ok))
         _add_ok(figures, rows)
         _add_tags(figures.tags, rows["tags"])
         durations.append(_float32(rows["duration_s"]))
         scores.append(_float32(rows["genre_score"]))
         shown = rows.select(SHOWN)
         first.add(shown)
-        doubtful.add(shown.filter(pc.is_valid(shown["genre_score"])))
+        # A silent one's genre is no matter of doubt.
+        doubtful.add(shown.filter(pc.and_(pc.is_valid(shown["genre_score"]), pc.not_equal(shown["genre"], SILENT))))
     figures.durations_s = np.concatenate(durations or [figures.durations_s])
     figures.genre_scores = np.concatenate(scores or [figures.genre_scores])
     figures.first, figures.least_confident = first.rows(), doubtful.rows()
@@ -162,6 +165,13 @@ class _Best:
 
     def rows(self) -> list[dict[str, Any]]:
         return [] if self.table is None else self.table.sort_by(self.sort_keys).to_pylist()
+
+
+def _called_silent(rows: pa.Table) -> pa.Table:
+    """Return rows of which the silent ones that have a genre are called silent instead."""
+    is_silent = pc.and_(pc.fill_null(rows["silent"], False), pc.is_valid(rows["genre"]))
+    place = rows.schema.get_field_index("genre")
+    return rows.set_column(place, "genre", pc.if_else(is_silent, SILENT, rows["genre"]))
 
 
 def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
