@@ -19,8 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 # For tests that share the cores. Ray gives its workers a niceness of 15: beside a busy process they get a thirtieth of
-# a core. OpenMP's threads spin while they wait for each other: a third of the processor time of a small training.
-SIDE_BY_SIDE = {"RAY_worker_niceness": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+# a core. OpenMP's threads spin while they wait for each other: a third of the processor time of a small training. Of
+# the workers that each node starts beforehand a short run needs half.
+SIDE_BY_SIDE = {
+    "RAY_worker_niceness": "0",
+    "RAY_prestart_worker_first_driver": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 # What differs between two runs over the same tracks, by its nature.
 VOLATILE = ("run_id", "term")
 

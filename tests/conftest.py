@@ -46,9 +46,9 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine short synthesized songs in several codecs, a folder an artist; read only."""
     from tonearm.demo.library import write_library
 
-    folder = tmp_path_factory.mktemp("songs")
-    write_library(folder, num_tracks=9, seed=3, min_s=12, max_s=16)
-    return folder
+    return made_once(
+        tmp_path_factory, "songs", lambda folder: write_library(folder, num_tracks=9, seed=3, min_s=12, max_s=16)
+    )
 
 
 @pytest.fixture(scope="session")

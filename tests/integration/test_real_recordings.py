@@ -53,9 +53,8 @@ def test_full_size_models_from_a_bucket_to_a_bucket(
     """Full-size DistilHuBERT and AST, from bucket to bucket, no process above 2 GiB."""
     genre, tags = (save_full_size(tmp_path / kind, shared_facts, kind) for kind in ("genre", "tags"))
     # From three seconds to three quarters of a minute: every window of each is scored by both models.
-    files = sorted((shared_audio / "librosa").rglob("*.hq.ogg"), key=lambda path: path.stat().st_size)[
-        : 2 * NUM_FULL_SIZE : 2
-    ]
+    by_size = sorted((shared_audio / "librosa").rglob("*.hq.ogg"), key=lambda path: path.stat().st_size)
+    files = by_size[: 2 * NUM_FULL_SIZE : 2]
     bucket = s3.bucket()
     for path in files:
         s3.fs.put_file(str(path), f"{bucket}/music/{path.name}")

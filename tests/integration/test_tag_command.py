@@ -257,6 +257,7 @@ def test_what_a_machine_lacks_is_one_line(arguments: list[str], says: str, songs
     extra = {"HF_HOME": str(tmp_path / "hub"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     run = commands.tonearm("tag", *arguments, "--out", "out", cwd=tmp_path, **extra)
     assert_one_line(run, says)
+    assert not list((tmp_path / "out").rglob("*.parquet")) or "--workers" in arguments
 
 
 def assert_one_line(run: subprocess.CompletedProcess[str], says: str) -> None:

@@ -19,6 +19,7 @@ from tests.checkpoints import AST, save_small
 from tests.commands import read_tracks
 from tests.labelled import write_folders, write_gtzan
 from tests.one_process import tonearm
+from tonearm.models.runtimes import count_gpus
 
 STILL = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
 RECIPE = ("--new-head", "--window-s", "1", "--epochs", "8", "--learning-rate", "2e-3", "--set", "log_steps=1")
@@ -67,7 +68,7 @@ def test_a_person_is_told_what_is_done_and_what_came_out(
     out, run = trained
     assert "left out, cannot be decoded" in run.stderr
     assert "1-99-0.wav" in run.stderr
-    assert "on cpu in" in run.stderr
+    assert f"on {'cuda:0' if count_gpus() else 'cpu'} in" in run.stderr
     assert "epoch 8 of 8: validation loss" in run.stderr
     assert f"use it: tonearm tag SOURCE --genre-model {out}" in run.stdout
     accuracy = metrics_of(out)["evaluation"]["test"]["track"]["accuracy"]

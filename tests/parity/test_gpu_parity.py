@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import AST, FIVE, SMALL, clips
-from tonearm.models.classifier import Classifier
+from tonearm.models.classifier import Classifier, WindowScores
 from tonearm.models.runtimes import count_gpus
 
 pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device that torch can use")
 
-# Of the largest logit. cuDNN convolves fp32 in TF32.
-TOLERANCE = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 1e-1}
+# Of the largest value. Where a half precision costs more than this on the processor, it may on the card: the small
+# checkpoints' classifiers tell clips apart by differences that rounding reaches.
+TOLERANCE = {"fp32": 2e-4, "fp16": 1e-2, "bf16": 5e-2}
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -27,10 +28,39 @@ def test_scores_are_the_processors(family: str, precision: str, checkpoints: dic
     # Full batches and odd ends; a shape is captured when it comes again, so each of them is eager once.
     windows = [clip for length_s in (2.0, 5.0, 2.0) for clip in clips(5, num_clips=7, length_s=length_s)]
     wanted = exact.score(windows)
+    allowed = [TOLERANCE[precision]] * 2
+    if precision != "fp32":
+        rounded = _on_processor(source, precision).score(windows)
+        allowed = [max(cost, 2 * other) for cost, other in zip(allowed, _differences(rounded, wanted), strict=True)]
     for _ in range(3):
-        found = card.score(windows)
-        for values, others in ((found.logits, wanted.logits), (found.embedding, wanted.embedding)):
-            assert np.abs(values - others).max() <= TOLERANCE[precision] * np.abs(others).max()
+        found = _differences(card.score(windows), wanted)
+        assert found[0] <= allowed[0] and found[1] <= allowed[1]
+
+
+def _on_processor(source: str, precision: str) -> Classifier:
+    """Return the classifier with its weights and inputs in half precision on the processor, as the card has them."""
+    import torch
+
+    classifier = Classifier.load(source, runtime="torch", precision="fp32", device="cpu")
+    runtime = classifier._runtime
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+    def run(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            inputs = runtime.features(torch.from_numpy(windows))
+            half = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+            logits, embedding = runtime.model(**half)
+        return logits.float().numpy(), embedding.float().numpy()
+
+    runtime.model.to(dtype)
+    runtime.run = run
+    return classifier
+
+
+def _differences(found: WindowScores, wanted: WindowScores) -> list[float]:
+    """Return the largest difference of the logits and of the embeddings, each of its own largest value."""
+    pairs = ((found.logits, wanted.logits), (found.embedding, wanted.embedding))
+    return [float(np.abs(values - others).max() / np.abs(others).max()) for values, others in pairs]
 
 
 @pytest.mark.parametrize("family", FIVE)

@@ -40,6 +40,7 @@ name = gold
 default = yes
 """
 
+# No workers: with one a parent looks after it, and both take a twentieth of a core though there is nothing to do.
 DEFAULTS = """\
 [DEFAULT]
 swift_dir = {etc}
@@ -50,7 +51,7 @@ bind_ip = 127.0.0.1
 bind_port = {port}
 log_address =
 log_level = {log_level}
-workers = 1
+workers = 0
 """
 
 STORAGE = """\
@@ -176,7 +177,7 @@ def stop(folder: Path) -> None:
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, sent)  # each server leads its own group: itself and the worker it forks
+                os.killpg(pid, sent)  # each server leads its own group
         ends = time.monotonic() + 5
         while any(_is_alive(pid) for pid in pids) and time.monotonic() < ends:
             time.sleep(0.05)

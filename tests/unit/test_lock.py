@@ -803,3 +803,20 @@ def test_a_full_disk_is_no_file_that_is_there(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(DestinationError, match="no space left"):
         stores.create_bytes(str(tmp_path / "a"), b"x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_this_process_whose_end_could_not_be_written(
+    place: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk takes no mark of the end, and the next run of a notebook must not wait for its own process."""
+    first = lock.acquire(lock.lock_url(place), place.url)
+
+    def is_full(url: str, holder: Holder) -> None:
+        raise DestinationError(f"{url} cannot be written: no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_file, "write", is_full)
+        first.release()
+    second = lock.acquire(lock.lock_url(place), place.url)
+    assert second.term == first.term + 1
+    second.release()

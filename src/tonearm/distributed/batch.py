@@ -356,7 +356,7 @@ def scored(
 
     from tonearm.distributed.stages import decode_tracks
 
-    return listed.map_batches(
+    decoded = listed.map_batches(
         decode_tracks,
         fn_kwargs={
             "request": plan.decode_request(),
@@ -369,7 +369,9 @@ def scored(
         batch_format="pyarrow",
         zero_copy_batch=True,
         num_cpus=1,
-    ).map_batches(
+    )
+    # Blocks as they come, on a GPU too: map_batches demands a number of rows there, and would wait for as many.
+    return decoded.map_batches_internal(
         scorer,
         fn_constructor_kwargs={
             "plan": plan,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tonearm.distributed import cluster
-from tonearm.distributed.journal import Journal
+from tonearm.distributed.journal import start_journal
 from tonearm.distributed.training_worker import train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
 from tonearm.library import lock, stores
@@ -222,7 +222,7 @@ def _fit(
     settings = prepared.job.settings
     os.environ.setdefault(*HEALTH_CHECK)
     storage, path = stores.arrow_filesystem(f"{out.rstrip('/')}/{WORK}")
-    journal: Any = ray.remote(Journal).options(num_cpus=0, max_concurrency=4).remote()
+    journal = start_journal()
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"prepared": ray.put(prepared), "journal": journal, "threads": layout.threads},

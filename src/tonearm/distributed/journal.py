@@ -30,3 +30,14 @@ class Journal:
     def fatal(self) -> TonearmError | None:
         """Return why the run cannot go on, if it cannot."""
         return self.error
+
+
+def start_journal() -> Any:
+    """Return a handle of the actor.
+
+    One call at a time: with several, two events of one worker may change places, and a tracker whose step goes back
+    takes it for another run's.
+    """
+    import ray
+
+    return ray.remote(Journal).options(num_cpus=0, max_concurrency=1).remote()

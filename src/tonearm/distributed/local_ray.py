@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 
 import psutil
 
-# Ray's own limit for a node to come up, and how often it is tried.
+# Ray gives its node half a minute, which no setting changes. On a busy machine, or the first time after an
+# installation, that may be too short, so it is tried so often.
 RAY_STARTS_IN_S, STARTS = 30, 2
 
 
@@ -27,38 +26,30 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
     # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
     store = int(max(100 * 2**20, min(2 * 2**30, memory * 0.25, shared * 0.8)))
-    begin = functools.partial(
-        ray.init,
-        address="local",
-        num_cpus=num_cpus,
-        object_store_memory=store,
-        include_dashboard=False,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        configure_logging=True,
-    )
     for _ in range(STARTS):
-        with _in_time():
-            begin()
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                object_store_memory=store,
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                configure_logging=True,
+            )
             return
+        except Exception as error:  # Ray has no class of its own for a start that took too long
+            if "timed out during startup" not in str(error):
+                raise
+            _end_all_but(before)
     raise TimeoutError(f"it did not come up within {RAY_STARTS_IN_S} s, {STARTS} times; the machine has too much to do")
 
 
-@contextlib.contextmanager
-def _in_time() -> Iterator[None]:
-    """Pass over a start of Ray that took too long, and end what it left running.
-
-    Ray gives its node half a minute, which no setting changes; on a busy machine, or the first time after an
-    installation, that may be too short.
-    """
-    before = set(psutil.Process().children(recursive=True))
-    try:
-        yield
-    except Exception as error:  # Ray has no class of its own for it
-        if "timed out during startup" not in str(error):
-            raise
-        left = [child for child in psutil.Process().children(recursive=True) if child not in before]
-        for child in left:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-        psutil.wait_procs(left, timeout=10)
+def _end_all_but(before: set[psutil.Process]) -> None:
+    """End the processes below this one that were not there before."""
+    left = [child for child in psutil.Process().children(recursive=True) if child not in before]
+    for child in left:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(left, timeout=10)

@@ -133,6 +133,7 @@ class Hold:
 
     def release(self) -> None:
         """Delete the lock, if it is still this one's; where the store refuses that, write that it is released."""
+        lock_file.LET_GO.add(self.token)
         with self._mutex, contextlib.suppress(DestinationError, Stopped):
             self._callbacks.clear()
             is_ours = self.is_ours()

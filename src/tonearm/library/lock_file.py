@@ -34,6 +34,9 @@ MAX_TERM = 10**12 - 2
 TERMS = "terms"
 CLAIM = re.compile(r"^(\d{12})\.(json|closed)$")
 SINCE = "%Y-%m-%d %H:%M:%S"
+# Tokens of this process's runs that are over. That one has ended may not be written where a disk is full, and a process
+# that goes on, a notebook's say, would wait for itself.
+LET_GO: set[str] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,9 +144,11 @@ class Holder:
         return bool(self.boot_id) and machine == Machine(self.host, self.boot_id, self.pid_namespace)
 
     def is_dead(self, machine: Machine | None = None) -> bool:
-        """Return whether this was a process of this machine that is gone."""
+        """Return whether this was a process of this machine that is gone, or a run of this process that is over."""
         if not self.is_here(machine):
             return False
+        if self.pid == os.getpid() and self.token in LET_GO:
+            return True
         try:
             process = psutil.Process(self.pid)
             return process.create_time() != self.process_started or process.status() == psutil.STATUS_ZOMBIE

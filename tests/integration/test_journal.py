@@ -1,0 +1,28 @@
+"""What a training worker tells arrives in the order in which it was told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.commands import environment
+
+# In a process of its own: a Ray that this one had joined would be every later test's too.
+TELLING = """
+import ray
+from tonearm.distributed import local_ray
+from tonearm.distributed.journal import start_journal
+
+local_ray.start(1)
+journal = start_journal()
+for step in range(4000):
+    journal.tell.remote({"step": step})
+told = [event["step"] for event in ray.get(journal.take.remote())]
+assert told == list(range(4000)), next(pair for pair in enumerate(told) if pair[0] != pair[1])
+"""
+
+
+def test_events_keep_their_order() -> None:
+    """On a busy machine two of them had changed places, and TensorBoard had taken the second for another run's."""
+    run = subprocess.run([sys.executable, "-c", TELLING], env=environment(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
