@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
+import struct
 from collections.abc import Callable, Mapping
 
 import av
@@ -11,6 +13,7 @@ import numpy as np
 import soundfile
 
 LENGTH_S = 8
+RATES, HEADER_BYTES = (8000, 16000, 44100, 48000), 1024
 JUNK_BYTES, DAMAGED_BYTES, DAMAGED_AT = 3000, 300, 0.6
 
 
@@ -19,27 +22,28 @@ class Kind:
     """A kind of file.
 
     Args:
+        write: gives one of so many seconds.
         tells: whether what is left of a file tells how long the whole was.
         unit_s: what a damaged or missing byte takes with it.
     """
 
     title: str
-    write: Callable[[], bytes]
+    write: Callable[[float], bytes]
     tells: bool = True
     unit_s: float = 0.1
     extension: str = ""
 
 
-def _noise(rate: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    return np.random.default_rng(0).normal(0, 0.1, rate * LENGTH_S).astype(np.float32)
+def _noise(rate: int, length_s: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.random.default_rng(0).normal(0, 0.1, round(rate * length_s)).astype(np.float32)
 
 
-def _by_ffmpeg(container: str, codec: str, rate: int, options: Mapping[str, str]) -> bytes:
+def _by_ffmpeg(container: str, codec: str, rate: int, options: Mapping[str, str], length_s: float) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=dict(options)) as output:
         stream = output.add_stream(codec, rate=rate, layout="mono")
         resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 1024)
-        frame = av.AudioFrame.from_ndarray(_noise(rate)[None], format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(_noise(rate, length_s)[None], format="fltp", layout="mono")
         frame.sample_rate = rate
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             output.mux(stream.encode(piece))
@@ -47,9 +51,9 @@ def _by_ffmpeg(container: str, codec: str, rate: int, options: Mapping[str, str]
     return file.getvalue()
 
 
-def _by_sndfile(container: str, subtype: str, rate: int, endian: str) -> bytes:
+def _by_sndfile(container: str, subtype: str, rate: int, endian: str, length_s: float) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, _noise(rate), rate, format=container, subtype=subtype, endian=endian)
+    soundfile.write(file, _noise(rate, length_s), rate, format=container, subtype=subtype, endian=endian)
     return file.getvalue()
 
 
@@ -57,14 +61,14 @@ def ffmpeg(
     container: str, codec: str, rate: int = 48000, *, tells: bool = True, unit_s: float = 0.1, **options: str
 ) -> Kind:
     title = " ".join([container, codec, *(f"{name}={value}" for name, value in options.items())])
-    return Kind(title, lambda: _by_ffmpeg(container, codec, rate, options), tells, unit_s, container)
+    return Kind(title, lambda length_s: _by_ffmpeg(container, codec, rate, options, length_s), tells, unit_s, container)
 
 
 def sndfile(
     container: str, subtype: str, rate: int = 16000, *, endian: str = "FILE", tells: bool = True, unit_s: float = 0.3
 ) -> Kind:
     title = f"{container} {subtype}" + (" big-endian" if endian == "BIG" else "")
-    return Kind(title, lambda: _by_sndfile(container, subtype, rate, endian), tells, unit_s)
+    return Kind(title, lambda length_s: _by_sndfile(container, subtype, rate, endian, length_s), tells, unit_s)
 
 
 KINDS = (
@@ -145,6 +149,29 @@ def after_junk(data: bytes) -> bytes:
     return np.random.default_rng(1).integers(0, 256, JUNK_BYTES, dtype=np.uint8).tobytes() + data
 
 
+def declared_twice(data: bytes) -> bytes:
+    """Return the file with the first length that its header tells doubled; as it is where none is found.
+
+    A length is the number of samples or of bytes of the audio, or one that stands behind a name.
+    """
+    for name, size, number in ((b"Xing", 12, ">I"), (b"Info", 12, ">I"), (b"\x44\x89\x88", 3, ">d")):
+        at = data.find(name, 0, HEADER_BYTES)
+        if at >= 0:
+            at += size - struct.calcsize(number) if number == ">I" else size
+            (value,) = struct.unpack_from(number, data, at)
+            return data[:at] + struct.pack(number, 2 * value) + data[at + struct.calcsize(number) :]
+    for value in sorted({rate * LENGTH_S * width for rate in RATES for width in (1, 2, 3, 4)}, reverse=True):
+        for more, size, order in itertools.product((0, 4, 24), (8, 4), ("little", "big")):
+            told = (value + more).to_bytes(size, order)
+            at = data.find(told, 0, HEADER_BYTES)
+            if at >= 0:
+                return data[:at] + (2 * value + more).to_bytes(size, order) + data[at + size :]
+        at = data.find(f" {value}\n".encode(), 0, HEADER_BYTES)
+        if at >= 0:
+            return data.replace(f" {value}\n".encode(), f" {2 * value}\n".encode(), 1)
+    return data
+
+
 CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "whole": lambda data: data,
     "cut at 75%": cut(0.75),
@@ -152,4 +179,5 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "cut at 25%": cut(0.25),
     "damaged": damaged,
     "after junk": after_junk,
+    "declared twice as long": declared_twice,
 }

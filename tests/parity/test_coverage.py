@@ -31,7 +31,7 @@ was, so that what decodes is all that can be known; a code where the track is a 
 
 def outcome(kind: Kind, change: str) -> tuple[float, float] | str:
     try:
-        track = decode(CHANGES[change](kind.write()), REQUEST, f"song.{kind.extension}")
+        track = decode(CHANGES[change](kind.write(LENGTH_S)), REQUEST, f"song.{kind.extension}")
     except DecodeError as error:
         return error.code
     return track.info.duration_s, track.decoded_share

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import soxr
@@ -50,10 +50,25 @@ class DecodedTrack:
 
 @dataclasses.dataclass(frozen=True)
 class DecodeRequest:
-    """What to keep of a track: the windows of ``plans``, at most ``max_scored_s`` seconds of each."""
+    """What to keep of a track: the windows of ``plans``, at most ``max_scored_s`` seconds of each.
+
+    A track of more than ``max_duration_s`` is refused as soon as that is known.
+    """
 
     plans: tuple[WindowPlan, ...]
     max_scored_s: float
+    max_duration_s: float | None = None
+
+    def check_length(self, seconds: float) -> None:
+        """Refuse what is too long.
+
+        Raises:
+            DecodeError: too_long.
+        """
+        if self.max_duration_s is not None and seconds > self.max_duration_s:
+            raise DecodeError(
+                f"got {seconds:,.0f} s of audio or more, expected at most {self.max_duration_s:g}", code="too_long"
+            )
 
     def limited(self) -> tuple[WindowPlan, ...]:
         """Return the plans with ``max_windows`` low enough to hold ``max_scored_s``."""
@@ -87,10 +102,13 @@ def decode(
     source = open_source(data, name)
     plans = request.limited()
     rates = sorted({plan.sample_rate for plan in plans})
+    if request.max_duration_s is not None and source.declared_s is not None and source.is_declared():
+        request.check_length(source.declared_s)
     if (sampled := _sampled(source, plans, allocate)) is not None:
+        request.check_length(sampled.info.duration_s)
         return sampled
     budgets = {rate: int(request.max_scored_s * rate) for rate in rates}
-    kept, lengths, duration_s = _read_all(source, rates, budgets)
+    kept, lengths, duration_s = _read_all(source, rates, budgets, request.check_length)
     if not duration_s:
         raise DecodeError(
             f"{source.codec} stream without a sample that decodes ({source.num_errors} damaged packets)", code="corrupt"
@@ -249,7 +267,7 @@ def _resampled(source: Source, rates: list[int]) -> Iterator[tuple[int, NDArray[
 
 
 def _read_all(
-    source: Source, rates: list[int], budgets: dict[int, int]
+    source: Source, rates: list[int], budgets: dict[int, int], check: Callable[[float], None] = lambda seconds: None
 ) -> tuple[dict[int, list[NDArray[np.float32]] | None], dict[int, int], float]:
     kept: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
     lengths = dict.fromkeys(rates, 0)
@@ -257,6 +275,7 @@ def _read_all(
     for rate, block, read_s in _resampled(source, rates):
         lengths[rate] += len(block)
         duration_s = read_s
+        check(duration_s)
         if lengths[rate] > budgets[rate]:
             kept[rate] = None
         blocks = kept[rate]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tonearm.audio.packets import MOST_BYTES, InDoubt, Packets, Wanted
 from tonearm.audio.pcm import joined
-from tonearm.audio.source import BLOCK_S, Source, as_file
+from tonearm.audio.source import Source, as_file, block_length
 from tonearm.audio.tags import AS_BYTES
 from tonearm.errors import DecodeError
 
@@ -75,7 +75,7 @@ class FFmpegSource(Source):
             num_samples = 0
             for frame in self._frames(container, audio_stream(container)):
                 now = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
-                if gathered and shape is not None and (now != shape or num_samples >= BLOCK_S * shape[0]):
+                if gathered and shape is not None and (now != shape or num_samples >= block_length(*shape[:2])):
                     yield joined(gathered, shape), shape[0]
                     gathered, num_samples = [], 0
                 shape = now

@@ -59,7 +59,7 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
         plans = tuple(WindowPlan(**plan) for plan in message["plans"])
         track = decode(
             source.view(message["num_bytes"]),
-            DecodeRequest(plans, message["max_scored_s"]),
+            DecodeRequest(plans, message["max_scored_s"], message["max_duration_s"]),
             message["name"],
             allocate=pool.allocate,
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tonearm.audio.packets import Wanted
 from tonearm.audio.pcm import mix
-from tonearm.audio.source import BLOCK_S, Source, as_file
+from tonearm.audio.source import Source, as_file, block_length
 
 PCM_CODECS = {
     "PCM_U8": "pcm_u8",
@@ -85,7 +85,7 @@ class SndfileSource(Source):
         """Yield the audio from the start."""
         self.num_errors = 0
         with as_file(self.data) as encoded, soundfile.SoundFile(encoded) as file:
-            size = max(1, int(BLOCK_S * file.samplerate))
+            size = block_length(file.samplerate, file.channels)
             # As it is stored, where that is the cheapest to read.
             kind = "int16" if file.subtype == "PCM_16" else "float32"
             while True:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tonearm.audio.packets import Wanted
 
-# Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts.
-BLOCK_S = 4.0
+# Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts; but no more than
+# so many values of all channels, which rates and channels without bounds would exceed.
+BLOCK_S, BLOCK_VALUES = 4.0, 2**22
 
 
 @dataclasses.dataclass
@@ -49,6 +50,11 @@ class Source:
         None where anything about the file leaves doubt that the parts are those of the whole: then read the whole.
         """
         return None
+
+
+def block_length(sample_rate: int, channels: int) -> int:
+    """Return how many samples of each channel are read at once."""
+    return max(1, min(int(BLOCK_S * sample_rate), BLOCK_VALUES // max(1, channels)))
 
 
 class View(io.RawIOBase):
