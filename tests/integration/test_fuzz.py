@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import random
@@ -142,6 +143,7 @@ def wave(rate: int, channels: int, frames: int, *, declared: int | None = None) 
     return b"RIFF" + struct.pack("<I", len(body) + 4 & 0xFFFFFFFF) + b"WAVE" + body
 
 
+@functools.cache
 def silence(length_s: int) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="flac") as output:
@@ -172,10 +174,13 @@ def atoms(depth: int) -> bytes:
 BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     "1 Hz": (lambda: wave(1, 1, 16_000), {"ok"}),
     "4 GHz": (lambda: wave(2**32 - 1, 1, 16_000), {"not_audio", "corrupt", "too_short"}),
-    "65,535 channels": (lambda: wave(16000, 65535, 40), {"ok", "not_audio", "too_short"}),
-    "65,535 channels of 4 GiB": (lambda: wave(16000, 65535, 4, declared=2**32 - 2), {"ok", "not_audio", "too_short"}),
+    "65,535 channels": (lambda: wave(16000, 65535, 40), {"not_audio", "corrupt", "too_short"}),
+    "65,535 channels of 4 GiB": (
+        lambda: wave(16000, 65535, 4, declared=2**32 - 2),
+        {"not_audio", "corrupt", "too_short"},
+    ),
     "no channel": (lambda: wave(16000, 0, 0), {"not_audio", "corrupt"}),
-    "a day of silence in a few hundred KB": (lambda: silence(24 * 3600), {"ok"}),
+    "five hours of silence in 100 KB": (lambda: silence(5 * 3600), {"ok"}),
     "pages without a packet": (lambda: empty_pages(20_000), {"not_audio", "corrupt"}),
     "atoms in atoms": (lambda: atoms(5000), {"not_audio", "no_audio"}),
     "a tag of 256 MB": (lambda: b"ID3\4\0\0\x7f\x7f\x7f\x7f" + bytes(1000), {"not_audio", "corrupt"}),
@@ -194,7 +199,7 @@ def test_bombs(name: str) -> None:
         assert sandbox.child_pid is not None and peak_bytes(sandbox.child_pid) < SETTINGS.max_memory_bytes
 
 
-@pytest.mark.parametrize("name", ["1 Hz", "a day of silence in a few hundred KB"])
+@pytest.mark.parametrize("name", ["1 Hz", "five hours of silence in 100 KB"])
 def test_what_is_too_long_is_refused_before_it_is_decoded(name: str) -> None:
     """A limit of the length holds in the child, as soon as the header tells."""
     data = BOMBS[name][0]()
@@ -210,7 +215,7 @@ def test_what_is_too_long_is_refused_before_it_is_decoded(name: str) -> None:
 
 def test_what_outgrows_the_limit_is_refused_on_the_way() -> None:
     """Where the header tells no length, decoding ends once there is more than allowed."""
-    data = silence(24 * 3600)
+    data = silence(5 * 3600)
     at = data.index(b"fLaC") + 4 + 4 + 14
     untold = data[: at - 1] + bytes([data[at - 1] & 0xF0]) + bytes(4) + data[at + 4 :]
     request = DecodeRequest((PLAN,), 3600.0, max_duration_s=3600.0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 UNKNOWN_FROM = 0x7FFF0000
 VOC_AUDIO = (1, 2, 9)
 RIFF_START, W64_START, W64_HEADER = 12, 40, 24
+WVE_HEADER, MPC2K_HEADER, MAT5_START = 32, 42, 128
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
@@ -107,6 +108,24 @@ def _sox(data: bytes | memoryview) -> tuple[int, int] | None:
     return None if not samples else (start, 4 * samples)
 
 
+def _wve(data: bytes | memoryview) -> tuple[int, int] | None:
+    return WVE_HEADER, int.from_bytes(data[18:22], "big")
+
+
+def _mpc2k(data: bytes | memoryview) -> tuple[int, int] | None:
+    channels = 1 + int.from_bytes(data[21:22], "little")
+    return MPC2K_HEADER, 2 * channels * int.from_bytes(data[30:34], "little")
+
+
+def _mat5(data: bytes | memoryview) -> tuple[int, int] | None:
+    order = "big" if bytes(data[126:128]) == b"MI" else "little"
+    start, size = MAT5_START, 0
+    while start + 8 <= len(data):  # the audio is the last variable
+        size = int.from_bytes(data[start + 4 : start + 8], order)  # type: ignore[arg-type]
+        start += 8 + size
+    return start - size, size
+
+
 Find = Callable[[bytes | memoryview], tuple[int, int] | None]
 FINDERS: dict[bytes, Find] = {
     **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"), _riff),
@@ -116,4 +135,7 @@ FINDERS: dict[bytes, Find] = {
     b"caff": _caf,
     b"MMMD": _whole,
     b"Creative Voice File": _voc,
+    b"ALawSoundFile**": _wve,
+    b"\x01\x04": _mpc2k,
+    b"MATLAB 5": _mat5,
 }

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_ADDED = 64
+# Floats from here on are damage, as infinities are: what is computed from them overflows.
+LARGEST = np.float32(1e20)
 
 
 def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:
@@ -48,6 +50,7 @@ def mix(samples: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _finite(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(waveform).all():
-        waveform = np.nan_to_num(waveform, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
-    return waveform
+    # Both are NaN where any sample is.
+    if not len(waveform) or (waveform.max() < LARGEST and waveform.min() > -LARGEST):
+        return waveform
+    return np.where(np.abs(waveform) < LARGEST, waveform, np.float32(0))
