@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import brotli
 import hypothesis
 import pytest
 
@@ -19,6 +20,7 @@ from tests.uris import uris
 from tonearm.distributed import blocks
 from tonearm.errors import FetchError, SourceError
 from tonearm.library.allowed_uris import AllowedUris
+from tonearm.library.failures import http_failure
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import TrackRef, list_tracks, make_ref
 from tonearm.settings import FetchSettings
@@ -191,6 +193,28 @@ def test_a_packed_answer_is_unpacked(server: FaultyServer, coding: str) -> None:
     ref = listed(url)
     assert (ref.etag, ref.size_bytes) in (("1", None), ("1", len(DATA)))
     assert outcome(ref) == outcome(make_ref(url)) == outcome(make_ref(url, len(DATA))) == DATA
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip"])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_packed_answer_that_ends_early_fails(server: FaultyServer, coding: str, is_told: bool) -> None:
+    whole = brotli.compress(DATA) if coding == "br" else packed(DATA, coding)
+    length = (("Content-Length", str(len(whole) - 20)),) if is_told else (("Connection", "close"),)
+    server.answers["/early.wav"] = [Answer(200, whole[:-20], (("Content-Encoding", coding), *length))]
+    assert code_of(f"{server.url}/early.wav") == "fetch_failed"
+    server.answers["/whole.wav"] = [Answer(200, whole, (("Content-Encoding", coding),))]
+    assert outcome(make_ref(f"{server.url}/whole.wav")) == DATA
+
+
+def test_codings_in_two_lines_are_both_undone(server: FaultyServer) -> None:
+    lines = (("Content-Encoding", "gzip"), ("Content-Encoding", "gzip"))
+    server.answers["/twice.wav"] = [Answer(200, packed(DATA, "gzip, gzip"), lines)]
+    assert outcome(make_ref(f"{server.url}/twice.wav")) == DATA
+
+
+def test_what_a_server_says_cannot_steer_a_terminal(server: FaultyServer) -> None:
+    said = http_failure(404, "\x1b[2J\x1b[31mHELLO" + "A" * 6000).reason
+    assert said.isprintable() and len(said) < 300
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "gzip, gzip", "deflate, gzip"])

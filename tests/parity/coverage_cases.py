@@ -178,11 +178,12 @@ def declared_twice(data: bytes) -> bytes:
     return data
 
 
-# A bit rate, the fact beside the size of the data, a matrix's shape beside its size, the end of a loop.
+# A bit rate, the fact beside the size of the data, a matrix's shape beside its size, the end of a loop, the longest
+# stream beside each one's length.
 NOT_THE_LENGTH = frozenset(
     {
         *("avi mp2", "rm ac3", "wav pcm_mulaw", "WAV NMS_ADPCM_16", "ast pcm_s16be_planar"),
-        *("CAF ALAC_16", "MAT5 FLOAT", "MPC2K PCM_16"),
+        *("CAF ALAC_16", "MAT5 FLOAT", "MPC2K PCM_16", "matroska aac", "webm libopus"),
     }
 )
 DECLARED_TWICE = "declared twice as long"

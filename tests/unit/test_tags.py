@@ -59,7 +59,7 @@ def test_utf_8_is_taken_at_its_word(texts: tuple[str, ...]) -> None:
 def test_what_is_said_to_be_latin_1_and_is_cyrillic() -> None:
     said = {name: text.encode("cp1251").decode("latin-1") for name, text in (("a", "Группа крови"), ("b", "Кино"))}
     fields = {name: as_bytes(text, "utf-8") for name, text in said.items()} | {"c": "1988"}
-    assert tags.decoded(fields) == {"a": "Группа крови", "b": "Кино", "c": "1988"}
+    assert tags.decoded(fields, may_be_wrong=True) == {"a": "Группа крови", "b": "Кино", "c": "1988"}
 
 
 def test_bytes_that_are_no_text_are_no_error() -> None:
@@ -128,3 +128,37 @@ def id3v1(title: bytes, artist: bytes) -> bytes:
 def test_files(data: object, title: str | None, artist: str | None) -> None:
     _, found = decode_waveform(data())  # type: ignore[operator]
     assert (found.title, found.artist) == (title, artist)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("Öö", "Ääni"), ("¿Qué?", "¡Olé!"), ("ÉTÉ", "Zaz", "ÉTÉ"), ("Þú", "Þú", "Þú"), ("½ & ½", "÷"), ("°C",), ("Áður",)],
+    ids="/".join,
+)
+def test_what_states_its_encoding_and_few_letters_stay(texts: tuple[str, ...]) -> None:
+    stated = {str(number): as_bytes(text, "utf-8") for number, text in enumerate(texts)}
+    assert tuple(tags.decoded(stated).values()) == texts
+    assert tuple(tags.decoded(stated, may_be_wrong=True).values()) == texts
+    western = {str(number): as_bytes(text, "cp1252") for number, text in enumerate(texts)}
+    assert tuple(tags.decoded(western).values()) == texts
+
+
+@pytest.mark.parametrize(
+    ("encoding", "texts"),
+    [
+        ("cp932", ("夜に駆ける", "YOASOBI", "THE BOOK")),
+        ("cp932", ("宇多田ヒカル", "First Love", "宇多田ヒカル")),
+        ("cp949", ("강남스타일", "싸이", "싸이6甲")),
+        ("cp949", ("좋은 날", "아이유", "Real")),
+    ],
+)
+def test_japanese_is_told_from_korean(encoding: str, texts: tuple[str, ...]) -> None:
+    fields = {str(number): as_bytes(text, encoding) for number, text in enumerate(texts)}
+    assert tuple(tags.decoded(fields).values()) == texts
+
+
+def test_only_a_tag_that_says_latin_1_throughout_is_doubted() -> None:
+    latin, unicode = id3v2(TIT2="Größe".encode("latin-1")), b"TPE1" + struct.pack(">IH", 3, 0) + b"\x03\xc3\xb6"
+    assert tags.says_latin_1(latin)
+    assert not tags.says_latin_1(latin + unicode) and not tags.says_latin_1(b"")
+    assert tags.says_latin_1(b"ID3\2\0\0\0\0\0\x0fTT2\0\0\4\0abc")

@@ -9,16 +9,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from tonearm.audio import declared, ogg
+from tonearm.audio import declared, ogg, tags
 from tonearm.audio.ffmpeg import OPTIONS as OPTIONS
-from tonearm.audio.ffmpeg import FFmpegSource, container_of
+from tonearm.audio.ffmpeg import FFmpegSource, container_of, without_id3
 from tonearm.audio.ffmpeg import audio_stream as audio_stream
+from tonearm.audio.ffmpeg import format_of as format_of
 from tonearm.audio.sndfile import SndfileSource
 from tonearm.audio.source import Source as Source
 from tonearm.errors import DecodeError
 
-ID3_HEADER = 10
+# Of an ID3 tag, which may hold megabytes of pictures.
+ID3_LOOKED_AT = 2**16
 WAVES = (b"RIFF", b"RIFX")
+UNTAGGED = (*WAVES, ogg.MAGIC, b"FORM", b"wvpk", b"\x1aE\xdf\xa3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ def open_source(data: bytes | memoryview, name: str = "") -> Source:
     audio = _after_id3(data)
     source = _opened(audio, data, name)
     source.shown_share = declared.shown_share(audio)
+    source.says_latin_1 = tags.says_latin_1(_id3(data, audio))
     return source
 
 
@@ -55,10 +59,10 @@ def _opened(audio: bytes | memoryview, data: bytes | memoryview, name: str) -> S
     found = SndfileSource.better(audio, _wave_metadata(data, audio))
     if found is not None:
         return found
-    if len(starts := ogg.links(data)) > 1:
-        return ogg.ChainedSource.of(data, starts)
+    if len(starts := ogg.links(audio)) > 1:
+        return ogg.ChainedSource.of(audio, starts)
     try:
-        return FFmpegSource.open(data, name)
+        return FFmpegSource.open(data if bytes(audio[:4]) in WAVES else audio, name)
     except DecodeError as error:
         other = SndfileSource.alone(audio) if error.code == "not_audio" else None
         if other is None:
@@ -67,14 +71,20 @@ def _opened(audio: bytes | memoryview, data: bytes | memoryview, name: str) -> S
 
 
 def _after_id3(data: bytes | memoryview) -> bytes | memoryview:
-    """Return a WAV without the ID3 tag that stands before it, and anything else as it is."""
-    if bytes(data[:3]) != b"ID3" or len(data) < ID3_HEADER:
-        return data
-    size = 0
-    for byte in bytes(data[6:ID3_HEADER]):
-        size = size << 7 | byte & 0x7F
-    rest = data[ID3_HEADER + size :]
-    return rest if bytes(rest[:4]) in WAVES else data
+    """Return what FFmpeg does not look for behind an ID3 tag without that tag, and anything else as it is."""
+    rest = without_id3(data)
+    return rest if bytes(rest[:4]) in UNTAGGED else data
+
+
+def _id3(data: bytes | memoryview, audio: bytes | memoryview) -> bytes | memoryview:
+    """Return the beginning of the ID3v2 tag before the audio or in a chunk of it; nothing where there is none."""
+    if bytes(data[:3]) == b"ID3":
+        return data[: min(ID3_LOOKED_AT, len(data) - len(without_id3(data)))]
+    if bytes(audio[:4]) in WAVES:
+        for kind, start, size in declared.chunks(audio):
+            if kind in (b"id3 ", b"ID3 "):
+                return audio[start : start + min(ID3_LOOKED_AT, size)]
+    return b""
 
 
 def _wave_metadata(data: bytes | memoryview, audio: bytes | memoryview) -> Mapping[str, str]:

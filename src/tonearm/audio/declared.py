@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 
 # What writers put who cannot go back to the header: zero, the most that 32 bits hold, or sox's 0x7FFFF000 and the like.
 UNKNOWN_FROM = 0x7FFF0000
+MOST_SAMPLES = 2**48
 VOC_AUDIO = (1, 2, 9)
+# A file of millions of empty chunks is no file.
+MOST_CHUNKS = 10_000
 RIFF_START, W64_START, W64_HEADER = 12, 40, 24
 WVE_HEADER, MPC2K_HEADER, MAT5_START = 32, 42, 128
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -32,7 +35,9 @@ def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind, start and size of each chunk of RIFF, RIFX, RF64 and the like."""
     order = "big" if bytes(data[:4]) in (b"RIFX", b"FORM") else "little"
     start = RIFF_START
-    while start + 8 <= len(data):
+    for _ in range(MOST_CHUNKS):
+        if start + 8 > len(data):
+            return
         kind = bytes(data[start : start + 4])
         size = int.from_bytes(data[start + 4 : start + 8], order)  # type: ignore[arg-type]
         yield kind, start + 8, size
@@ -105,7 +110,7 @@ def _sox(data: bytes | memoryview) -> tuple[int, int] | None:
     order = "little" if bytes(data[:1]) == b"." else "big"
     start = 4 + int.from_bytes(data[4:8], order)  # type: ignore[arg-type]
     samples = int.from_bytes(data[8:16], order)  # type: ignore[arg-type]
-    return None if not samples else (start, 4 * samples)
+    return None if not 0 < samples < MOST_SAMPLES else (start, 4 * samples)
 
 
 def _wve(data: bytes | memoryview) -> tuple[int, int] | None:
@@ -113,6 +118,9 @@ def _wve(data: bytes | memoryview) -> tuple[int, int] | None:
 
 
 def _mpc2k(data: bytes | memoryview) -> tuple[int, int] | None:
+    name = bytes(data[2:19]).decode("latin-1")
+    if len(name) < 17 or not (name.isascii() and name.isprintable()):
+        return None
     channels = 1 + int.from_bytes(data[21:22], "little")
     return MPC2K_HEADER, 2 * channels * int.from_bytes(data[30:34], "little")
 

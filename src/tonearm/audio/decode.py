@@ -22,8 +22,9 @@ from tonearm.errors import DecodeError
 
 __all__ = ["AudioInfo", "DecodeRequest", "DecodedTrack", "PcmStream", "decode", "decode_waveform"]
 
-# A declared length within one per cent of the decoded one is the same: encoders pad, and headers round.
-SHARE_TOLERANCE = 0.99
+# A declared length within one per cent of the decoded one is the same, or within a frame or two: encoders pad, and
+# headers round.
+SHARE_TOLERANCE, PADDING_S = 0.99, 0.05
 
 # Decoding in parts pays where it is at most this share of the track; beside each part so much more is resampled.
 SAMPLED_SHARE, MARGIN_S = 0.5, 0.1
@@ -319,7 +320,7 @@ def _select(blocks: list[NDArray[np.float32]], spans: Spans) -> list[NDArray[np.
 
 
 def _info(source: Source, duration_s: float) -> AudioInfo:
-    fields = tags.decoded(source.metadata)
+    fields = tags.decoded(source.metadata, may_be_wrong=source.says_latin_1)
 
     def text(name: str) -> str | None:
         value = fields.get(name, "").replace("\x00", "").strip()
@@ -332,9 +333,12 @@ def _info(source: Source, duration_s: float) -> AudioInfo:
 
 
 def _decoded_share(source: Source, duration_s: float) -> float:
-    share = source.shown_share
-    if source.declared_s and duration_s < SHARE_TOLERANCE * source.declared_s and source.is_declared():
-        share = min(share, duration_s / source.declared_s)
+    share, missing_s = source.shown_share, 0.0
+    is_short = source.declared_s is not None and duration_s < SHARE_TOLERANCE * source.declared_s
+    if (is_short or source.lost_s) and source.is_declared():
+        missing_s = (source.declared_s or 0.0) - duration_s
     elif source.lost_s:
-        share = min(share, duration_s / (duration_s + source.lost_s))
+        missing_s = source.lost_s
+    if missing_s > PADDING_S:
+        share = min(share, duration_s / (duration_s + missing_s))
     return share if share < SHARE_TOLERANCE else 1.0

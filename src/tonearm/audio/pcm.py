@@ -12,6 +12,18 @@ MOST_ADDED = 64
 LARGEST = np.float32(1e20)
 
 
+def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
+    """Return a decoded frame's samples and FFmpeg's name of their format; of what numpy has no type for, as doubles."""
+    name = frame.format.name
+    if name.startswith("s64"):
+        import av
+
+        resampler = av.AudioResampler(format="dblp", layout=frame.layout, rate=frame.sample_rate)
+        (frame,) = resampler.resample(frame)
+        name = "dblp"
+    return frame.to_ndarray(), name
+
+
 def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:
     """Return decoded frames one after the other, as ``mix`` does.
 

@@ -36,9 +36,9 @@ from tonearm.settings import DecodeSettings
 # A child is replaced after so many tracks: native libraries leak, a little, for ever.
 TRACKS_PER_CHILD = 500
 
-# A file of encoded bytes up to this size is used again: fresh pages cost more than the copy.
 # The end of a name is what may tell a format.
 NAME_CHARACTERS = 64
+# A file of encoded bytes up to this size is used again: fresh pages cost more than the copy.
 KEPT_BYTES, KEPT_STEP = 64 * 2**20, 2**20
 
 # glibc's allocator gives memory back after each track and faults it in again for the next: a tenth of the time that a
@@ -135,13 +135,13 @@ class DecodeSandbox:
             raise DecodeError("got a file of 0 bytes, expected encoded audio", code="empty_file")
         return self._ask(len(data), lambda child: child.decode(data, request, name, self.settings.timeout_s))
 
-    def describe(self, head: bytes, tail: bytes, num_bytes: int) -> AudioInfo:
+    def describe(self, head: bytes, tail: bytes, num_bytes: int, name: str = "") -> AudioInfo:
         """Return ``read_header`` of a file of ``num_bytes`` of which only the two ends are at hand.
 
         Raises:
             DecodeError: as ``read_header`` does, or decode_timeout, decode_crashed, decode_memory.
         """
-        return self._ask(num_bytes, lambda child: child.describe(head, tail, num_bytes, self.settings.timeout_s))
+        return self._ask(num_bytes, lambda child: child.describe(head, tail, num_bytes, name, self.settings.timeout_s))
 
     def _ask(self, num_bytes: int, work: Callable[[_Child], T]) -> T:
         with self._lock:
@@ -259,12 +259,12 @@ class _Child:
         )
         return self._ask(message, timeout_s, _track)
 
-    def describe(self, head: bytes, tail: bytes, num_bytes: int, timeout_s: float) -> AudioInfo:
+    def describe(self, head: bytes, tail: bytes, num_bytes: int, name: str, timeout_s: float) -> AudioInfo:
         self._resize(0)  # so that what is between the ends reads as zeros
         self._resize(num_bytes)
         self._write(0, head)
         self._write(num_bytes - len(tail), tail)
-        message = {"task": "describe", "num_bytes": num_bytes}
+        message = {"task": "describe", "num_bytes": num_bytes, "name": name[-NAME_CHARACTERS:]}
         return self._ask(message, timeout_s, lambda reply, _: AudioInfo(**reply["info"]))
 
     def _write(self, offset: int, data: bytes | memoryview) -> None:

@@ -34,7 +34,7 @@ BETTER: dict[bytes, frozenset[str] | None] = {
 }
 # What FFmpeg does not know at all. Nothing else: libsndfile looks for MP3 in whatever else it is given.
 ALONE = (
-    *(b"MATLAB", b" paf", b"fap ", b"Extended Instrument:", b"ALawSoundFile**", b"\x01\x04"),
+    *(b"FORM", b"riff", b"MATLAB", b" paf", b"fap ", b"Extended Instrument:", b"ALawSoundFile**", b"\x01\x04"),
     *(b"\0\0\0\0\1\0\0\0\1\0\0\0", b"\0\0\3\xe8\0\0\0\1\0\0\0\1"),
 )
 HTK_HEADER = 12

@@ -24,7 +24,7 @@ class Source:
     ``blocks`` yields ``(mono float32 [samples], sample_rate)``. ``num_errors`` counts what it had to leave out so far,
     and ``lost_s`` how long that was, as far as it is known; ``shown_share`` is that of the audio's bytes that the file
     has of those that its header announces. ``metadata`` holds every byte as a character, see
-    ``tags.decoded``.
+    ``tags.decoded``; ``says_latin_1`` is that of the ID3 tag it comes from.
     """
 
     codec: str
@@ -35,6 +35,7 @@ class Source:
     num_errors: int = 0
     lost_s: float = 0.0
     shown_share: float = 1.0
+    says_latin_1: bool = False
 
     def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Yield the audio from the start; each call starts anew."""

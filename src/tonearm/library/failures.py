@@ -94,7 +94,7 @@ def _text(error: BaseException) -> str:
 
 def http_failure(status: int, phrase: str = "") -> Failure:
     """Return what an HTTP status of 400 or more means."""
-    said = f"HTTP {status} {phrase}".strip()
+    said = f"HTTP {status} {scrubbed(phrase)}".strip()
     if status in (404, 410):
         return Failure("not_found", said)
     if status in (401, 403, 407):

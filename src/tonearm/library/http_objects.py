@@ -41,7 +41,8 @@ def _filesystem(pid: int) -> Any:
 
     del pid  # a session does not survive a fork
     # identity: a length that is compared must be that of the object, not of its compressed copy.
-    client = {"trust_env": True, "headers": {"Accept-Encoding": "identity", "User-Agent": "tonearm"}}
+    headers = {"Accept-Encoding": "identity", "User-Agent": "tonearm"}
+    client = {"trust_env": True, "auto_decompress": False, "headers": headers}
     return fsspec.filesystem("https", skip_instance_cache=True, client_kwargs=client)
 
 
@@ -131,19 +132,19 @@ async def _follow(
                 location = response.headers.get("Location")
                 if response.status not in REDIRECTS or not location:
                     return await take(response)
-                address = _redirected(response.url, location)
+                address = _redirected(response.url, location, allowed)
             if allowed is not None:
                 trusted = session if allowed.check_redirect(str(address)) else public
     raise FetchError(f"redirected more than {MAX_REDIRECTS} times", code="fetch_failed")
 
 
-def _redirected(address: yarl.URL, location: str) -> yarl.URL:
+def _redirected(address: yarl.URL, location: str, allowed: AllowedUris | None) -> yarl.URL:
     try:
         quoted = urllib.parse.quote(to_bytes(location), safe=KEPT + "#")
         return _address(str(address.join(address.__class__(quoted, encoded=True))))
     except ValueError as error:
         said = f"redirected to {shown(location)[:SHOWN_CHARACTERS]}, which is no web address ({scrubbed(str(error))})"
-        raise FetchError(said, code="fetch_failed") from None
+        raise FetchError(said, code="fetch_failed" if allowed is None else "access_denied") from None
 
 
 def _public(
@@ -158,7 +159,7 @@ def _public(
     if allowed is None:
         return nullcontext(session)
     connector = aiohttp.TCPConnector(resolver=public_resolver())
-    return aiohttp.ClientSession(connector=connector, headers=session.headers)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=session.headers)
 
 
 def get_headers(url: str, *, timeout_s: float) -> tuple[int, Mapping[str, str]]:

@@ -241,9 +241,8 @@ def _read_http(ref: TrackRef, limit: int, timeout_s: float, allowed: AllowedUris
         etag = http_objects.etag(response.headers)
         if ref.etag and etag and etag != ref.etag:
             raise _changed(ref)
-        coding = response.headers.get("Content-Encoding", "")
-        # The length of what is sent; what aiohttp unpacks has another, and it compares the first one itself.
-        expected = None if content_coding.is_undone(coding) else response.content_length
+        coding = ",".join(response.headers.getall("Content-Encoding", []))
+        expected = response.content_length
         whole = dataclasses.replace(ref, size_bytes=None) if content_coding.codings(coding) else ref
         return await _collect(whole, response.content.iter_chunked(CHUNK_BYTES), expected, limit), coding
 

@@ -13,6 +13,7 @@ import csv
 import datetime
 import io
 import json
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -26,7 +27,6 @@ from tonearm.library.local_listing import any_ref
 from tonearm.library.track_ref import MAX_SIZE_BYTES, TrackRef, from_nanoseconds, from_seconds, make_ref, to_utc
 from tonearm.library.uris import (
     SCHEME,
-    SCHEMES,
     folder_of,
     is_local,
     local_path,
@@ -50,8 +50,10 @@ MISSING = frozenset({"", "nan", "nat", "<na>", "na", "n/a", "none", "null"})
 def list_table(source: str) -> Iterator[TrackRef]:
     """Yield a track for each row.
 
+    A row without a URI that can be read is a track all the same, which will not be found.
+
     Raises:
-        SourceError: the table is missing, unreadable or without a ``uri`` column, or a row cannot be understood.
+        SourceError: the table is missing, unreadable or without a ``uri`` column, or holds text in place of numbers.
     """
     for ref, _ in list_rows(source):
         yield ref
@@ -66,20 +68,24 @@ def list_rows(source: str, columns: Sequence[str] = ()) -> Iterator[tuple[TrackR
     folder = folder_of(source)
     for number, row in enumerate(_rows(source, columns), 1):
         try:
-            yield _ref(row, folder), row
+            yield _ref(row, folder) or _unnamed(source, number, folder), row
         except ValueError as error:
             raise SourceError(f"{shown(source)}, row {number}: {error}") from None
 
 
-def _ref(row: Row, folder: str) -> TrackRef:
+def _unnamed(source: str, number: int, folder: str) -> TrackRef:
+    """Return what stands for a row without a URI: a place that does not exist, and says which row it is."""
+    uri = resolve(f"{posixpath.basename(shown(source))}, row {number} without a uri", folder)
+    return any_ref(local_path(uri)) if is_local(uri) else make_ref(to_unicode(uri))
+
+
+def _ref(row: Row, folder: str) -> TrackRef | None:
     given = next((row[name] for name in URI if name in row), None)
     if not isinstance(given, str) or not given.strip():
-        raise ValueError(f"got {given!r} as uri, expected a path or a URL; fill it in or leave the row out")
+        return None
     if SCHEME.match(given.strip()):  # a name may begin with a space, and a URL never does
         given = given.strip()
     uri = resolve(given, folder)
-    if scheme(uri) not in SCHEMES:
-        raise ValueError(f"got {shown(uri)}, expected one of {stores.KNOWN}")
     if is_local(uri):
         return any_ref(local_path(uri))
     uri = to_unicode(uri)
@@ -109,10 +115,11 @@ def _size(value: Any) -> int | None:
     if _is_missing(value):
         return None
     size = _number(value)
-    # Columns with gaps are of floats, in pandas and so in the files that it writes.
-    if size is None or not 0 <= size <= MAX_SIZE_BYTES or size != int(size):
+    if size is None:
         raise ValueError(f"got {value!r} as size, expected a number of bytes")
-    return int(size)
+    # Columns with gaps are of floats, in pandas and so in the files that it writes. A number that is no size says that
+    # it is not known.
+    return int(size) if 0 <= size <= MAX_SIZE_BYTES and size == int(size) else None
 
 
 def _time(value: Any) -> datetime.datetime | None:

@@ -145,9 +145,10 @@ def shown(uri: str) -> str:
 
 
 def scrubbed(text: str) -> str:
-    """Return the first line of a foreign message, credentials left out."""
+    """Return the first line of a foreign message, credentials left out and without signs that steer a terminal."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     line = re.sub(r"://[^/\s@]+@", "://", line)
     line = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']*", r"\1", line)
+    line = _CREDENTIAL.sub(r"\1\2...", line)[:240]
     # A lone surrogate, of a name or a header that is not Unicode, would make the message one that cannot be stored.
-    return _CREDENTIAL.sub(r"\1\2...", line)[:240].encode("utf-8", "backslashreplace").decode()
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)

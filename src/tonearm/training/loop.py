@@ -117,6 +117,8 @@ class Progress:
     def of(cls, values: Mapping[str, Any]) -> Progress:
         """Return what a checkpoint says, also one of 0.1.0, whose kept epoch was its best."""
         progress = cls(**{"kept_epoch": values["best_epoch"], **values})
+        if progress.best is not None and not math.isfinite(progress.best):
+            progress.best = None
         progress.losses = [(int(step), float(loss)) for step, loss in progress.losses]
         return progress
 
