@@ -25,6 +25,8 @@ CONFIDENT, TIE = 0.5, 0.05
 LEAST_LETTERS, LEAST_BYTES = 5, 300
 # A frame of text in an ID3v2 tag, and how it says that its text is encoded; 0 is Latin-1.
 _FRAME = re.compile(rb"(?s)T[A-Z0-9]{3}[\0-\x0f].{5}([\0-\3])|T[A-Z0-9]{2}\0.{2}([\0-\3])")
+# Of cp1252; as bytes, since nothing else is known of them.
+SIGNS = "¿¡°¼½¾×÷«»·´®©‘’“”–—…™".encode(FALLBACK).decode(AS_BYTES)
 KANA, HALF_WIDTH_KANA = re.compile("[\u3041-\u30fa]"), re.compile("[\uff61-\uff9f]")
 
 
@@ -105,8 +107,8 @@ def _decodes(text: bytes, encoding: str) -> bool:
 
 
 def _is_other_script(values: Iterable[bytes]) -> bool:
-    """Return whether too many letters are beyond ASCII for a Latin script; words count once, and signs not at all."""
+    """Return whether too many letters are beyond ASCII for a Latin script; words count once, common signs not at all."""
     text = "".join(dict.fromkeys(word for value in values for word in value.decode(AS_BYTES).split()))
-    beyond = sum(sign >= "\x80" and (sign.isalpha() or sign < "\xa0") for sign in text)
+    beyond = sum(sign >= "\x80" and sign not in SIGNS for sign in text)
     letters = beyond + sum(sign < "\x80" and sign.isalpha() for sign in text)
     return beyond >= LEAST_LETTERS and beyond >= OTHER_SCRIPT * letters
