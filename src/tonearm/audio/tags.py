@@ -107,7 +107,7 @@ def _decodes(text: bytes, encoding: str) -> bool:
 
 
 def _is_other_script(values: Iterable[bytes]) -> bool:
-    """Return whether too many letters are beyond ASCII for a Latin script; words count once, common signs not at all."""
+    """Return whether more is beyond ASCII than in a Latin script; a word counts once, common signs not at all."""
     text = "".join(dict.fromkeys(word for value in values for word in value.decode(AS_BYTES).split()))
     beyond = sum(sign >= "\x80" and sign not in SIGNS for sign in text)
     letters = beyond + sum(sign < "\x80" and sign.isalpha() for sign in text)
