@@ -141,7 +141,8 @@ class TrackError(TonearmError):
     def __init__(self, message: str, *, code: str) -> None:
         if code not in TRACK_CODES:
             raise ValueError(f"got track error code {code!r}, expected one of {', '.join(TRACK_CODES)}")
-        super().__init__(message, code=code)
+        # It becomes a column, and a lone surrogate in it would cost every row that is written with it.
+        super().__init__(message.encode("utf-8", "backslashreplace").decode(), code=code)
 
     @property
     def http_status(self) -> int:  # type: ignore[override]

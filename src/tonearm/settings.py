@@ -182,7 +182,7 @@ class TrainSettings:
         from_scratch: begin with random weights of that architecture.
         new_head: replace the classifier even where the checkpoint knows some of the labels.
         window_s: seconds a clip; the checkpoint's own, or 30.
-        max_windows: of each track kept and evaluated, evenly over it.
+        max_windows: of each track kept to learn from, evenly over it; held-out tracks are scored whole.
         batch_size: clips a worker takes at once; a step has ``batch_size * accumulate * workers`` of them.
         keep: the ``best`` evaluation's weights, or the ``last``.
         metric: what is best; accuracy, or macro_map with several labels, unless named.

@@ -16,6 +16,8 @@ class Answer:
     Attributes:
         cut: announce all of ``body``, send only so many bytes of it and close the connection.
         hang: wait until the server ends before answering.
+        raw: send these bytes instead of all that, and close the connection.
+        head: what HEAD is answered; None for the same as GET, without a body.
     """
 
     status: int = 200
@@ -23,6 +25,8 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     cut: int | None = None
     hang: bool = False
+    raw: bytes | None = None
+    head: Answer | None = None
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -52,17 +56,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer = self.server.take(self.command, self.path)
+        if self.command == "HEAD":
+            answer = answer.head or answer
+        if answer.raw is not None:
+            self.close_connection = True
+            with contextlib.suppress(OSError):  # whoever has read enough is gone
+                self.wfile.write(answer.raw)
+            return
         if answer.hang:
             self.server.ended.wait()
             self.close_connection = True
             return
         self.send_response(answer.status)
-        self.send_header("Content-Length", str(len(answer.body)))
+        if not any(name in ("Content-Length", "Transfer-Encoding") for name, _ in answer.headers):
+            self.send_header("Content-Length", str(len(answer.body)))
         for name, value in answer.headers:
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(answer.body[: answer.cut])
+            with contextlib.suppress(OSError):
+                self.wfile.write(answer.body[: answer.cut])
             self.close_connection = answer.cut is not None
 
     do_HEAD = do_GET

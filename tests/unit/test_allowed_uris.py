@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 import pytest
 from aiohttp.resolver import ThreadedResolver
 
 from tonearm.errors import FetchError, RequestError, SettingsError
-from tonearm.library.allowed_uris import AllowedUris, public_resolver
+from tonearm.library.allowed_uris import AllowedUris, is_public, public_resolver
 
 ALLOWED = AllowedUris(["s3://music/flac/", "https://cdn.example.org/a/", "http://10.0.0.5:9000/open", "gs://all"])
 
@@ -23,6 +24,8 @@ ALLOWED = AllowedUris(["s3://music/flac/", "https://cdn.example.org/a/", "http:/
         "s3://music/flac/what? #1 100%.mp3",
         "https://cdn.example.org/a/b/c.mp3?signature=x/../y",
         "https://CDN.example.org:443/a/b.mp3",
+        "https://cdn.example.org:0443/a/b.mp3",
+        "https://cdn.example.org:/a/b.mp3",
         "http://10.0.0.5:9000/open/a.wav",
         "gs://all/of/it.ogg",
         "s3://music/flac/a..b.flac",
@@ -88,6 +91,17 @@ def test_what_is_under_a_prefix(uri: str) -> None:
         "https://cdn.example.org",
         "http://10.0.0.5:9000/ope",
         "http://10.0.0.5:9000/",
+        "http://10.0.0.5:9000:80/open/a.wav",
+        "http://10.0.0.5:9000:/open/a.wav",
+        "http://10.0.0.5:09000:9000/open/a.wav",
+        "http://10.0.0.5:900000/open/a.wav",
+        "http://10.0.0.5:\u0669000/open/a.wav",
+        "http://[10.0.0.5]:9000/open/a.wav",
+        "http://[x/a",
+        "http://[::1/x.mp3",
+        "http://]/",
+        "https://ex\u2100mple.org/a",
+        "https://cdn.example.org:abc/a/b.mp3",
     ],
 )
 def test_what_is_not(uri: str) -> None:
@@ -111,9 +125,22 @@ def test_dots_are_refused_however_a_server_may_decode_them(around: str, part: st
     assert ALLOWED.covers("https://cdn.example.org/a/" + around.format(escaped("b", times)))
 
 
-def test_dots_are_looked_for_in_two_decodings_and_are_a_name_in_a_third() -> None:
-    found = [ALLOWED.covers(f"s3://music/flac/{escaped('..', times)}/a.flac") for times in range(5)]
-    assert found == [False, False, False, True, True]
+def test_dots_are_refused_however_often_they_are_escaped() -> None:
+    assert not any(ALLOWED.covers(f"s3://music/flac/{escaped('..', times)}/a.flac") for times in range(40))
+
+
+@pytest.mark.parametrize("times", [7, 8, 40, 1000])
+def test_a_name_that_cannot_be_decoded_to_its_end_is_refused_at_once(times: int) -> None:
+    started = time.monotonic()
+    assert ALLOWED.covers(f"s3://music/flac/{escaped('b', times)}.flac") is (times < 8)
+    assert time.monotonic() - started < 0.1
+
+
+@pytest.mark.parametrize(
+    "part", ["..;", "..;a=b", ".;/", "%2e%2e;x", "..%3bx", "%c0%ae%c0%ae", "%C0%AE.", "%u002e%u002e"]
+)
+def test_dots_that_only_some_servers_see_are_refused(part: str) -> None:
+    assert not ALLOWED.covers(f"https://cdn.example.org/a/{part}/b.mp3")
 
 
 @pytest.mark.parametrize("nul", ["%00", "%2500", "\x00"])
@@ -230,6 +257,17 @@ def test_prefixes_that_are_none(prefix: str, shown: str) -> None:
         "http://10.0.0.5:9000/open/../a",
         "//cdn.example.org/a/b.mp3",
         "",
+        "http://[x/a",
+        "http://[::1/x.mp3",
+        "http://1.1.1.1:x/a",
+        "http://127.1/a",
+        "http://2130706433/a",
+        "http://0x7f.0.0.1/a",
+        "http://[64:ff9b::a00:5]/a",
+        "http://[2002:a00:5::]/a",
+        "http://[::10.0.0.5]/a",
+        "http://[::ffff:0:10.0.0.5]/a",
+        "http://224.0.0.1/a",
     ],
 )
 def test_redirects_that_are_not_followed(url: str) -> None:
@@ -248,6 +286,19 @@ def test_a_refused_redirect_shows_its_beginning_without_what_may_be_secret() -> 
     assert caught.value.message == "redirected to http://127.0.0.1/a, which is not read here"
 
 
+@pytest.mark.parametrize("begin", ["http://user:", "https://", "http://10.0.0.5/"])
+def test_a_refusal_hides_credentials_before_it_cuts(begin: str) -> None:
+    for num_characters in range(150, 260):
+        uri = f"{begin}{'pass' * (num_characters // 4)}@127.0.0.1/a?token=hidden"
+        with pytest.raises(RequestError) as refused:
+            ALLOWED.check(uri)
+        with pytest.raises(FetchError) as caught:
+            ALLOWED.check_redirect(uri)
+        for message in (refused.value.message, caught.value.message):
+            assert "hidden" not in message
+            assert "pass" not in message or begin == "http://10.0.0.5/"  # in a path it is no password
+
+
 @pytest.mark.parametrize(
     "url", ["http://10.0.0.5:9000/open/b.wav", "https://cdn.example.org/a/b.mp3?signature=x", "gs://all/a.ogg"]
 )
@@ -260,6 +311,21 @@ def test_redirects_to_where_the_operator_allows(url: str) -> None:
 )
 def test_redirects_that_are_followed_only_to_a_public_address(url: str) -> None:
     assert ALLOWED.check_redirect(url) is False
+
+
+@pytest.mark.parametrize(
+    ("address", "is_so"),
+    [
+        *((address, True) for address in ("1.1.1.1", "2606:4700::1111", "64:ff9b::101:101", "2002:101:101::1")),
+        *((address, False) for address in ("10.0.0.5", "::1", "fd00::1", "fe80::1%eth0", "224.0.0.1", "ff02::1")),
+        *((address, False) for address in ("64:ff9b::a00:5", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1")),
+        *((address, False) for address in ("2002:a00:5::", "2002:7f00:1::1", "2002:a9fe:a9fe::1", "2001:0:1::1")),
+        *((address, False) for address in ("::10.0.0.5", "::ffff:10.0.0.5", "::ffff:0:10.0.0.5", "fec0::1")),
+        *((address, False) for address in ("2606:4700::5efe:a00:5", "2606:4700::200:5efe:a00:5", "192.88.99.1")),
+    ],
+)
+def test_an_address_is_public_if_every_address_in_it_is(address: str, is_so: bool) -> None:
+    assert is_public(address) is is_so
 
 
 def test_only_public_addresses_of_a_name_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:

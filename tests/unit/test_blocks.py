@@ -62,3 +62,29 @@ def test_a_track_leaves_nothing_behind() -> None:
             if number == 9:
                 open_files = len(os.listdir("/proc/self/fd"))
         assert len(os.listdir("/proc/self/fd")) <= open_files + 2
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        *(
+            AudioInfo(1.5, 2**32 - 1, 2, "pcm"),
+            AudioInfo(1.5, 44100, 2**40, "pcm"),
+            AudioInfo(1.5, 44100, 2, "pcm\ud800"),
+        ),
+        AudioInfo(1.5, 44100, 2, "pcm", title="\udcff"),
+    ],
+)
+def test_figures_that_no_column_takes_cost_one_track(info: AudioInfo) -> None:
+    good = DecodedTrack(AudioInfo(1.5, 44100, 2, "flac"), (), 1.0)
+    refs = [make_ref(f"s3://b/{number}.wav") for number in range(3)]
+    tracks = [(refs[0], good), (refs[1], DecodedTrack(info, (), 1.0)), (refs[2], good)]
+    table = blocks.encode_tracks(tracks)
+    assert table["error_code"].to_pylist() == [None, "corrupt", None]
+    assert table["uri"].to_pylist() == [ref.uri for ref in refs]
+
+
+def test_a_message_that_is_not_unicode_can_be_stored() -> None:
+    error = DecodeError("no such tag \udcff", code="corrupt")
+    (message,) = blocks.encode_tracks([(make_ref("s3://b/k"), error)])["error_message"].to_pylist()
+    assert message == "no such tag \\udcff"

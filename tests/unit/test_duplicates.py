@@ -15,7 +15,7 @@ from tonearm.demo.songs import RATE, compose
 from tonearm.library.sources import list_tracks
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.training.cache import open_cache
-from tonearm.training.duplicates import Twin, find_twins
+from tonearm.training.duplicates import NUM_NEIGHBOURS, Twin, count_by_side, find_twins
 
 pytestmark = pytest.mark.processes
 
@@ -54,6 +54,23 @@ def test_copies_are_found_and_other_songs_are_not(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found["held same = rock 0"].is_exact
     assert not found["held lossy = jazz 1"].is_exact
+
+
+def test_every_copy_in_training_is_found(tmp_path: Path) -> None:
+    """Of one held-out clip: copies with its samples and levelled ones, more than are looked at in one go."""
+    original = song("rock", 0)[: 4 * RATE]
+    soundfile.write(tmp_path / "held rock.wav", original, RATE)
+    for number in range(3):
+        soundfile.write(tmp_path / f"same {number}.wav", original, RATE)
+    for number in range(NUM_NEIGHBOURS + 3):
+        soundfile.write(tmp_path / f"level {number}.wav", (0.9 - 0.05 * number) * original, RATE)
+    for seed in range(3):
+        soundfile.write(tmp_path / f"jazz {seed}.wav", song("jazz", seed)[: 4 * RATE], RATE)
+    found = twins_of(tmp_path)
+    wanted = [f"same {number}" for number in range(3)] + [f"level {number}" for number in range(NUM_NEIGHBOURS + 3)]
+    assert set(found) == {f"held rock = {name}" for name in wanted}
+    assert sum(twin.is_exact for twin in found.values()) == 3
+    assert count_by_side(list(found.values())) == {"test": (1, 0)}
 
 
 def test_silence_is_no_copy_of_silence(tmp_path: Path) -> None:

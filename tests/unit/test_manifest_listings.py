@@ -240,12 +240,12 @@ def test_what_a_limited_listing_covers_is_written_once(library: Library) -> None
 
 
 def test_a_table_may_name_what_a_folder_passes_over(library: Library) -> None:
-    library.make("a/1.mp3", "a/odd.dat", "a/.hidden/2.mp3", "a/gone.dat")
-    (library.root / "t.csv").write_text("uri\na/odd.dat\na/.hidden/2.mp3\na/gone.dat\n")
+    library.make("a/1.mp3", "a/odd.dat", "a/@eaDir/2.mp3", "a/gone.dat")
+    (library.root / "t.csv").write_text("uri\na/odd.dat\na/@eaDir/2.mp3\na/gone.dat\n")
     library.tag("t.csv")
     library.drop("a/gone.dat")
     library.tag("a")
-    assert library.names() == {"a/1.mp3", "a/odd.dat", "a/.hidden/2.mp3"}
+    assert library.names() == {"a/1.mp3", "a/odd.dat", "a/@eaDir/2.mp3"}
 
 
 def test_below_a_prefix_what_is_gone_goes_whoever_listed_it(library: Library) -> None:
@@ -254,7 +254,7 @@ def test_below_a_prefix_what_is_gone_goes_whoever_listed_it(library: Library) ->
             f"{name}\n"
             for name in (
                 "uri",
-                *(f"memory://gone/m/{x}" for x in ("1.mp3", "2.mp3", "odd.dat", ".h/3.mp3")),
+                *(f"memory://gone/m/{x}" for x in ("1.mp3", "2.mp3", "odd.dat", "@eaDir/3.mp3")),
                 "memory://gone/music.mp3",
             )
         )
@@ -265,7 +265,7 @@ def test_below_a_prefix_what_is_gone_goes_whoever_listed_it(library: Library) ->
     assert library.names() == {
         "memory://gone/m/1.mp3",
         "memory://gone/m/odd.dat",
-        "memory://gone/m/.h/3.mp3",
+        "memory://gone/m/@eaDir/3.mp3",
         "memory://gone/music.mp3",
     }
 
@@ -387,7 +387,7 @@ def test_small_parts_are_joined(library: Library) -> None:
 def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     from tonearm.library import store_listing
 
-    monkeypatch.setattr(store_listing, "head", lambda url: track_ref.make_ref(url, 3))
+    monkeypatch.setattr(store_listing, "web_object", lambda url: track_ref.make_ref(url, 3))
     for address in (
         "a.mp3?X-Amz-Signature=s3cret&X-Amz-Date=1",
         "a.mp3?X-Amz-Signature=other&X-Amz-Date=2",

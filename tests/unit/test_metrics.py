@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ import torch
 import torchmetrics
 
 from tonearm.audio.windows import WindowPlan
+from tonearm.cli.evaluate import _print_calibration
+from tonearm.distributed.evaluate import store_calibration
+from tonearm.models.calibration import Calibration, Companion, read_companion, write_companion
 from tonearm.models.pooling import sigmoid, softmax
 from tonearm.settings import TrainSettings
 from tonearm.training import metrics
 from tonearm.training.calibration import fit, fit_temperature, threshold_for
-from tonearm.training.evaluation import cross_fitted_scores
+from tonearm.training.evaluation import Evaluation, _facts, cross_fitted_scores, judge
+from tonearm.training.json_text import json_text
 from tonearm.training.metrics import Predictions
 from tonearm.training.recipe import Job
 
@@ -126,6 +132,43 @@ def test_each_half_is_calibrated_by_the_other() -> None:
     # One clip's change moves the temperature of the other half, but of none in its own.
     moved = np.abs(first - second).max(axis=1) > 1e-7
     assert 0 < moved[1:].sum() < len(moved) - 1
+
+
+def evaluated(found: Predictions, *, is_multi: bool) -> Evaluation:
+    figures, fitted, calibrated = judge(found, LABELS, is_multi=is_multi, precision=0.9)
+    uris = tuple(f"/{number}.wav" for number in range(len(found.targets)))
+    return Evaluation("m", "s", LABELS, is_multi, found, uris, {}, figures, fitted, calibrated)
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_a_calibration_is_kept_only_where_it_helps(
+    is_multi: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes ECE worse on the clips that it was not fitted on is not stored, and that is said."""
+    before = Calibration(1.5, {}, 0.8)
+    kept = []
+    for seed in range(12):
+        found = evaluated(predictions(is_multi=is_multi, num_tracks=24, seed=seed, sharpness=0.8), is_multi=is_multi)
+        assert found.calibration is not None and found.calibrated is not None
+        write_companion(tmp_path, Companion(calibration=before))
+        store_calibration(str(tmp_path), found)
+        _print_calibration(found, str(tmp_path), 0.9)
+        helps = found.calibrated["track"]["ece"] < found.figures["track"]["ece"]
+        assert read_companion(tmp_path).calibration == (found.calibration if helps else before)
+        assert ("not stored: it does not help" in capsys.readouterr().out) is not helps
+        assert (_facts(found)["calibration"] is not None) is helps
+        kept.append(helps)
+    assert any(kept) and not all(kept), "both are tried"
+
+
+def test_tracks_without_a_score_that_is_a_number_are_told_apart() -> None:
+    found = predictions(is_multi=True, num_tracks=30)
+    found.logits[np.flatnonzero(found.owner == 7)[-1], 2] = np.nan
+    found.logits[found.owner == 9] = np.inf
+    scored = found.scored()
+    assert sorted(set(range(30)) - set(scored.tolist())) == [7, 9]
+    figures = metrics.evaluate(found.only(scored), LABELS, is_multi=True)
+    assert figures["num_tracks"] == 28 and 0 <= figures["track"]["macro_map"] <= 1
 
 
 def test_a_threshold_gives_the_wanted_precision_with_the_most_recall() -> None:
@@ -242,3 +285,22 @@ def test_confidence_is_of_what_was_said() -> None:
     confidence, is_right = metrics.confidence_of(scores, np.array([[1, 1], [0, 1], [1, 1]], np.float32), is_multi=True)
     assert confidence.tolist() == pytest.approx([0.7, 0.4, 0.8]), "the second tag is always there"
     assert is_right.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(("scores", "auc"), [([0.1, 0.9], 0.0), ([0.9, 0.1], 1.0)])
+def test_an_auc_of_0_or_1_has_a_finite_d_prime(scores: list[float], auc: float) -> None:
+    figures = metrics.figures_of(
+        np.array(scores, np.float32)[:, None], np.array([[1.0], [0.0]], np.float32), LABELS[:1], is_multi=True
+    )
+    assert figures["mean_auc"] == auc
+    assert figures["d_prime"] == pytest.approx(8.482 * (2 * auc - 1), abs=0.001)
+
+
+def test_figures_are_written_as_json_whatever_they_come_to() -> None:
+    values = {"loss": math.nan, "curve": [(1, math.inf), (2, 0.5)], "settings": {"max_scored_s": -math.inf, "n": 3}}
+    text = json_text(values)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "loss": None,
+        "curve": [[1, None], [2, 0.5]],
+        "settings": {"max_scored_s": None, "n": 3},
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tonearm.models.checkpoint import describe_checkpoint, plan_windows
 from tonearm.settings import TrainSettings, build
 from tonearm.training.card import Comparison, dataset_name, source_share
 from tonearm.training.export import write_model
+from tonearm.training.omitted import Omitted
 from tonearm.training.prepare import Prepared
 from tonearm.training.result import Result, read_result
 from tonearm.training.trackers import check_trackers
@@ -217,3 +219,23 @@ def test_the_recipes_are_settings() -> None:
     assert len(recipes) == 4
     for path in recipes:
         assert from_command({}, path).from_scratch
+
+
+@pytest.mark.processes
+def test_what_is_left_out_is_in_the_card_and_the_metrics(
+    finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
+) -> None:
+    run, result = finished
+    run = dataclasses.replace(run, omitted=Omitted({"extra": 3}, 2, 1, 4))
+    progress = dataclasses.replace(
+        result.progress, evaluations=[{"epoch": 1, "step": 1, "loss": math.nan, "accuracy": 0.5}]
+    )
+    result = dataclasses.replace(result, progress=progress)
+    write_model(str(tmp_path), run, result, source=str(collection), comparisons=[])
+    text = card_of(tmp_path).text
+    for line in run.omitted.lines("stratified"):
+        assert f"- {line}" in text
+    facts = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    counts = [facts["split"][name] for name in ("left_out", "unlabelled", "copies_taken_out", "broken")]
+    assert counts == [{"extra": 3}, 2, 1, 4]
+    assert facts["curves"]["evaluations"][0]["loss"] is None

@@ -263,6 +263,11 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
     far = [[2.0, 1.0]] * 99 + [[2.5, 1.0]]  # sigmoid(2.5) - sigmoid(2.0) = 0.043
     assert judged(far, is_multi=False).refused is None
     assert "moves by 0.043" in str(judged(far, is_multi=True).refused)
+    # One verdict is kept for both readings of a checkpoint.
+    verdict = judged(far, is_multi=False)
+    assert verdict.refusal(is_multi=False) is None
+    assert "moves by 0.043" in str(verdict.refusal(is_multi=True))
+    assert Int8Verdict(8, 0, 1.0, 0.0).refusal(is_multi=True) is None
 
 
 @pytest.mark.processes

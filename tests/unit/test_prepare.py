@@ -14,10 +14,11 @@ import soundfile
 
 from tests.checkpoints import AST, save_full_size, save_small
 from tests.labelled import prepared, train_settings, write_folders, write_gtzan
-from tonearm.errors import CheckpointError, DestinationError, SourceError, TooManyFailures
+from tonearm.errors import CheckpointError, DestinationError, SourceError, Stopped, TooManyFailures
 from tonearm.settings import TrainSettings
 from tonearm.training import prepare as prepare_module
 from tonearm.training.initial import load_start, read_start
+from tonearm.training.omitted import Omitted
 from tonearm.training.prepare import check_space
 
 
@@ -187,6 +188,87 @@ def test_copies_across_the_split_are_said_and_dropped_on_request(start: Path, ca
     assert any("1 clip of test is in training too" in note and "--duplicates drop" in note for note in run.notes)
     dropped = prepared(folder, train_settings(start, cache, labels={**labels, "duplicates": "drop"}))
     assert len(dropped.job.train) == len(run.job.train) - 1
+
+
+def write_table(folder: Path, rows: list[tuple[str, str, str]]) -> Path:
+    """Write a clip of noise for each (name, label, split), and a table of them."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for name, _, _ in rows:
+        soundfile.write(folder / name, 0.2 * rng.normal(size=16000), 16000)
+    table = folder / "clips.csv"
+    table.write_text("\n".join(["uri,label,split", *(",".join(row) for row in rows)]))
+    return table
+
+
+@pytest.mark.processes
+def test_every_copy_is_dropped_and_counted(start: Path, cache: Path, tmp_path: Path) -> None:
+    rows = [(f"c{number}.wav", "ab"[number % 2], "test" if number < 2 else "train") for number in range(12)]
+    rows += [(f"copy{number}.wav", "b", "train") for number in range(3)]
+    table = write_table(tmp_path / "sounds", rows)
+    for number in range(3):
+        shutil.copy(tmp_path / "sounds" / "c0.wav", tmp_path / "sounds" / f"copy{number}.wav")
+    labels = {"split_by": "split", "duplicates": "drop", "validation_share": 0.0}
+    run = prepared(table, train_settings(start, cache, labels=labels))
+    names = [run.collection.tracks[number].name for number in run.split.train]
+    assert names == [f"c{number}.wav" for number in range(2, 12)]
+    assert run.omitted.copies == 3
+    assert any("1 clip of test is in training too" in note and "as 3 clips there" in note for note in run.notes)
+    assert "3 clips were taken out of training as copies of held-out clips." in run.notes
+
+
+@pytest.mark.processes
+def test_clips_on_no_side_and_without_a_label_are_counted_and_said(start: Path, cache: Path, tmp_path: Path) -> None:
+    sides = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2 + ["unused"] * 3 + ["", "Extra"]
+    rows = [(f"c{number}.wav", "ab"[number % 2], side) for number, side in enumerate(sides)]
+    table = write_table(tmp_path / "sounds", [*rows, ("bare.wav", "", "train")])
+    run = prepared(table, train_settings(start, cache, labels={"split_by": "split", "skip_unlabelled": True}))
+    assert {name: len(numbers) for name, numbers in run.split.sides().items()} == {
+        "train": 6, "validation": 2, "test": 2
+    }  # fmt: skip
+    assert run.omitted == Omitted({"unused": 3, "(none)": 1, "Extra": 1}, 1, 0, 0)
+    said = [
+        "5 clips were left out, since `split` puts them on no side of the split: unused (3), (none) (1), Extra (1).",
+        "1 clip was left out for want of a label.",
+    ]
+    assert run.omitted.lines("split") == said
+    assert [note for note in run.notes if "left out" in note] == said
+
+
+@pytest.mark.processes
+def test_a_split_field_that_names_training_alone_is_completed(start: Path, cache: Path, tmp_path: Path) -> None:
+    """As every data set on the Hub with the one split `train`."""
+    table = write_table(tmp_path / "sounds", [(f"c{number}.wav", "ab"[number % 2], "train") for number in range(20)])
+    run = prepared(table, train_settings(start, cache, labels={"split_by": "split", "validation_share": 0.2}))
+    assert (len(run.job.train), len(run.job.validation)) == (16, 4)
+
+
+@pytest.mark.processes
+def test_a_side_of_which_nothing_decodes_is_refused(start: Path, cache: Path, tmp_path: Path) -> None:
+    rows = [(f"c{number}.wav", "ab"[number % 2], "train" if number < 10 else "val") for number in range(12)]
+    table = write_table(tmp_path / "sounds", rows)
+    for number in (10, 11):
+        (tmp_path / "sounds" / f"c{number}.wav").write_bytes(b"RIFF")
+    settings = train_settings(start, cache, max_error_rate=0.5, labels={"split_by": "split"})
+    with pytest.raises(SourceError, match="none of the 2 clips of validation can be decoded"):
+        prepared(table, settings)
+
+
+@pytest.mark.processes
+def test_a_clip_that_a_worker_cannot_read_ends_the_run_resumably(start: Path, cache: Path, tmp_path: Path) -> None:
+    """On a machine with a cache of its own; what the split does without is not asked for again."""
+    rows = [(f"c{number}.wav", "ab"[number % 2], "train" if number < 10 else "val") for number in range(12)]
+    table = write_table(tmp_path / "sounds", rows)
+    (tmp_path / "sounds" / "c9.wav").write_bytes(b"RIFF")
+    run = prepared(table, train_settings(start, cache, labels={"split_by": "split"}))
+    settings = dataclasses.replace(run.job.settings, cache=str(tmp_path / "elsewhere"))
+    elsewhere = dataclasses.replace(run, job=dataclasses.replace(run.job, settings=settings))
+    place = tmp_path / "sounds" / "c0.wav"
+    place.rename(tmp_path / "away.wav")
+    with pytest.raises(Stopped, match=r"1 of 11 clips cannot be read any more.* \(the first: .*c0\.wav"):
+        elsewhere.open_cache(1)
+    (tmp_path / "away.wav").rename(place)
+    assert sorted(elsewhere.open_cache(1).errors) == [9]
 
 
 @pytest.mark.processes

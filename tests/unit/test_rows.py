@@ -73,6 +73,7 @@ def test_one_head_after_the_other_is_both_at_once(plan: TagPlan, first: str, sec
     half = row(result(plan, first, seconds=seconds), facts(first, term=6, run="earlier"), first)
     assert half[f"{first.removesuffix('s')}_settings"] == HASHES[first]
     assert half[f"{second.removesuffix('s')}_settings"] is None
+    assert half["silent"] is True, "its samples are zeros"
     assert row(result(plan, second, seconds=seconds), facts(second), second, old=half) == both
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import fsspec
+import hypothesis
+import hypothesis.strategies as st
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tonearm.errors import FetchError, SourceError, UsageError
+from tonearm.errors import FetchError, SourceError, TrackError, UsageError
+from tonearm.library import globs
 from tonearm.library.objects import ObjectReader
 from tonearm.library.sources import ListingCounts, TrackRef, list_tracks, track_key
+from tonearm.library.track_ref import from_nanoseconds, from_seconds, to_utc
 from tonearm.library.uris import local_path, resolve, scrubbed, shown
 from tonearm.settings import FetchSettings
 
@@ -47,11 +54,53 @@ def test_folder_lists_audio_sorted_and_counts_the_rest(tmp_path: Path) -> None:
     assert (counts.num_tracks, counts.num_bytes) == (4, sum(ref.size_bytes or 0 for ref in refs))
 
 
-def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
-    make(tmp_path, "a.mp3", ".git/b.mp3", "._a.mp3", ".DS_Store", "@eaDir/a.mp3/c.mp3", "__MACOSX/a.mp3")
+SYSTEM_FILES = [".git/b.mp3", "._a.mp3", ".DS_Store", "@eaDir/a.mp3/c.mp3", "__MACOSX/a.mp3", ".Trash-1000/files/a.mp3"]
+DOTTED = [
+    "...And Justice for All/01 Blackened.flac",
+    "...Baby One More Time.mp3",
+    ".45.mp3",
+    ".38 Special/a.mp3",
+    "..mp3.mp3",
+]
+
+
+def test_what_systems_write_is_counted_and_not_taken(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3", *SYSTEM_FILES)
     counts = ListingCounts()
     assert names(list(list_tracks([str(tmp_path)], counts=counts)), tmp_path) == ["a.mp3"]
-    assert not counts.skipped
+    assert counts.skipped == Counter({"(written by a system)": len(SYSTEM_FILES)})
+
+
+def test_names_that_begin_with_dots_are_music(tmp_path: Path) -> None:
+    make(tmp_path, *DOTTED)
+    assert sorted(names(listed(tmp_path), tmp_path)) == sorted(DOTTED)
+    store = fsspec.filesystem("memory")
+    for name in (*DOTTED, *SYSTEM_FILES):
+        store.pipe_file(f"/{tmp_path.name}/{name}", b"x")
+    counts = ListingCounts()
+    refs = list(list_tracks([f"memory://{tmp_path.name}"], counts=counts))
+    assert sorted(ref.uri.partition(f"{tmp_path.name}/")[2] for ref in refs) == sorted(DOTTED)
+    assert counts.skipped == Counter({"(written by a system)": len(SYSTEM_FILES)})
+
+
+@pytest.mark.parametrize("time_s", [253402300800, 2**40, -(2**40)])
+def test_a_file_time_that_is_no_date_is_not_known(time_s: int) -> None:
+    # Linux's memory file systems keep every time; ext4 ends in 2446.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
+        folder = make(Path(place), "a.mp3", "b.mp3")
+        os.utime(folder / "a.mp3", ns=(0, time_s * 10**9))
+        if (folder / "a.mp3").stat().st_mtime_ns != time_s * 10**9:
+            pytest.skip("this file system does not keep such a time")
+        refs = listed(folder)
+        assert [ref.modified is None for ref in refs] == [True, False]
+        assert READER.read(refs[0]) == b"a.mp3"
+
+
+def test_times_without_a_date() -> None:
+    assert from_nanoseconds(10**30) is from_nanoseconds(-(10**30)) is from_seconds(float("inf")) is None
+    assert from_seconds(float("nan")) is from_seconds(1e30) is None
+    assert to_utc(datetime.datetime.fromisoformat("9999-12-31T23:59:59-01:00")) is None
+    assert to_utc(datetime.datetime.fromisoformat("0001-01-01T00:00:00+01:00")) is None
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
@@ -131,6 +180,35 @@ def test_glob_matches_like_a_shell_and_takes_whole_folders(tmp_path: Path) -> No
         listed(tmp_path / "*.ogg")
 
 
+def test_a_folder_may_be_named_like_a_glob(tmp_path: Path) -> None:
+    make(tmp_path, "[2001] Album/01 a.mp3", "[2001] Album/[02] b.mp3", "1 Album/c.mp3", "[Live]/[2001] Album/d.mp3")
+    store = fsspec.filesystem("memory")
+    for path in tmp_path.rglob("*.mp3"):
+        store.pipe_file(str(path), b"x")
+    for place in (str(tmp_path), f"memory:/{tmp_path}"):
+
+        def of(pattern: str, place: str = place) -> list[str]:
+            return [ref.uri.partition(f"{tmp_path.name}/")[2] for ref in listed(f"{place}/{pattern}")]
+
+        assert of("[2001] Album/*.mp3") == ["[2001] Album/01 a.mp3", "[2001] Album/[02] b.mp3"]
+        # A name that is a pattern too is taken in both ways where it cannot be looked up.
+        assert of("[2001] Album/[02]*") == ["[2001] Album/01 a.mp3", "[2001] Album/[02] b.mp3"]
+        assert of("[0-9] Album/*.mp3") == ["1 Album/c.mp3"]
+        assert of("[Live]/[2001] Album/*") == ["[Live]/[2001] Album/d.mp3"]
+        assert of("*/[2001] Album/*") == ["[Live]/[2001] Album/d.mp3"]
+        assert of("[Live]") == ["[Live]/[2001] Album/d.mp3"]
+
+
+@hypothesis.given(
+    st.lists(st.text("[]!-*?az/.\\^", max_size=8), min_size=1, max_size=4), st.text("[]!-*?az/.", max_size=12)
+)
+def test_no_pattern_is_an_error(parts: list[str], path: str) -> None:
+    pattern = "/".join(parts)
+    globs.glob_matcher(pattern)(path)
+    folder, rest = globs.split_glob(pattern, lambda folder: len(folder) % 2 == 0)
+    assert folder + rest == pattern
+
+
 def test_overlapping_sources_list_each_object_once(tmp_path: Path) -> None:
     make(tmp_path, "a.mp3", "b.mp3", "sub/c.mp3")
     refs = listed(tmp_path / "sub", tmp_path, tmp_path / "a.mp3", tmp_path / "*.mp3")
@@ -202,14 +280,14 @@ def test_stores_of_missing_packages_name_the_extra(source: str, extra: str) -> N
 
 def test_other_fsspec_stores(tmp_path: Path) -> None:
     store = fsspec.filesystem("memory")
-    for name in ("lib/a.mp3", "lib/sub/b b#.flac", "lib/x.txt", "lib/.hidden/c.mp3", "library/d.mp3"):
+    for name in ("lib/a.mp3", "lib/sub/b b#.flac", "lib/x.txt", "lib/.git/c.mp3", "library/d.mp3"):
         store.pipe_file(f"/{tmp_path.name}/{name}", name.encode())
     root = f"memory://{tmp_path.name}"
     counts = ListingCounts()
     refs = list(list_tracks([f"{root}/lib"], counts=counts))
     assert [ref.uri.removeprefix(root) for ref in refs] == ["/lib/a.mp3", "/lib/sub/b b#.flac"]
     assert [READER.read(ref) for ref in refs] == [b"lib/a.mp3", b"lib/sub/b b#.flac"]
-    assert counts.skipped == Counter({".txt": 1})
+    assert counts.skipped == Counter({".txt": 1, "(written by a system)": 1})
     assert len(listed(f"{root}/lib*")) == 3
     assert listed(f"{root}/lib/a.mp3") == refs[:1]
     with pytest.raises(SourceError, match="nothing at"):
@@ -251,20 +329,71 @@ def test_table_of_uris(tmp_path: Path, suffix: str) -> None:
     assert (web.uri, web.size_bytes) == ("https://host/x?sig=1", None)
 
 
+@pytest.mark.parametrize("size", ["12.0", "12", " 12 ", "1.2e1", "nan", "NaN", "<NA>", "None", ""])
+@pytest.mark.parametrize("modified", ["1700000000", "1700000000.0", "1700000000000", "1.7e18", "2023-11-14T22:13:20Z"])
+def test_a_csv_as_data_frames_write_it(tmp_path: Path, size: str, modified: str) -> None:
+    (tmp_path / "a.csv").write_text(f"uri,size,modified\ns3://b/k,{size},{modified}\ns3://b/l,,nan\n")
+    first, second = listed(tmp_path / "a.csv")
+    assert first.size_bytes == (12 if "1" in size else None)
+    assert first.modified is not None and first.modified.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert (second.size_bytes, second.modified) == (None, None)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_in_parquet(tmp_path: Path, unit: str) -> None:
+    times = pa.array([1_700_000_000, None, 9_000_000_000 if unit == "ns" else 300_000_000_000], "int64")
+    scale = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    table = {
+        "uri": ["s3://b/1", "s3://b/2", "s3://b/3"],
+        "modified": pc.multiply(times, scale).cast(pa.timestamp(unit)),
+    }
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    first, second, third = listed(tmp_path / "a.parquet")
+    assert first.modified is not None and first.modified.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert second.modified is None
+    assert (third.modified is None) is (unit != "ns")
+
+
+def test_a_row_that_names_nothing_is_a_track_that_fails(tmp_path: Path) -> None:
+    uris = [
+        "http://[::1/x.mp3",
+        " https://127.0.0.1:9/a ",
+        "a\0b.mp3",
+        "file:///a%00",
+        "~\0/a",
+        "s3://",
+        "http://h/\udcff",
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in uris))
+    refs = listed(tmp_path / "a.jsonl")
+    assert len(refs) == len(uris)
+    assert refs[1].uri == "https://127.0.0.1:9/a"
+    pa.array([ref.uri for ref in refs])
+    for ref in (refs[0], *refs[2:5]):
+        with pytest.raises(FetchError) as caught:
+            READER.read(ref)
+        assert caught.value.code == "not_found"
+
+
+@pytest.mark.parametrize("source", ["http://[::1/x.mp3", "http://a..b/x.mp3", "http://h:abc/x.csv", "http://]/"])
+def test_a_malformed_source_is_one_line(source: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        listed(source)
+    assert source in caught.value.message and "\n" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
+        ("a.jsonl", b'{"uri": "s3://b/k", "modified": true}\n', "row 1: got True as modified"),
         ("a.csv", b"place,size\nx.mp3,1\n", "has the columns place, size; expected one named uri"),
-        ("a.csv", b"uri,size\nx.mp3,\ny.mp3,\n,3\n", "row 3: got '' as uri"),
         ("a.csv", b"uri,size\ns3://b/k,many\n", "row 1: got 'many' as size"),
         ("a.csv", b"uri,modified\ns3://b/k,soon\n", "row 1: got 'soon' as modified"),
-        ("a.csv", b"uri\nftp://h/k\n", "row 1: got ftp://h/k, expected one of s3://"),
         ("a.csv", "uri\ncafé.mp3\n".encode("latin-1"), "is not a readable table"),
         ("a.csv", b"", "has the columns none"),
         ("a.jsonl", b'{"place": 1}\n', "has the columns place"),
         ("a.jsonl", b'{"uri": "x"}\nnonsense\n', "is not a readable table"),
         ("a.jsonl", b"[1]\n", "expected an object"),
-        ("a.jsonl", b'{"uri": 7}\n', "row 1: got 7 as uri"),
         ("a.parquet", b"PAR1 but not really", "is not a readable table"),
     ],
 )
@@ -274,6 +403,29 @@ def test_malformed_tables_say_what_and_where(tmp_path: Path, name: str, content:
         listed(tmp_path / name)
     assert says in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("size", ["12.5", "-1", "inf", "99999999999999999999", "1e999"])
+def test_a_number_that_is_no_size_says_that_it_is_not_known(tmp_path: Path, size: str) -> None:
+    (tmp_path / "a.csv").write_text(f"uri,size\ns3://b/k,{size}\n")
+    assert [ref.size_bytes for ref in listed(tmp_path / "a.csv")] == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"uri,size\nx.mp3,\n,3\nftp://h/k,\ny.mp3,\n"),
+        ("a.jsonl", b'{"uri": "x.mp3"}\n{"uri": 7}\n{"uri": "ftp://h/k"}\n{"uri": "y.mp3"}\n'),
+    ],
+)
+def test_a_row_that_names_nothing_is_a_track_that_is_not_found(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    refs = listed(tmp_path / name)
+    assert [Path(ref.uri).name for ref in refs] == ["x.mp3", f"{name}, row 2 without a uri", "k", "y.mp3"]
+    for ref in refs[1:3]:
+        with pytest.raises(TrackError) as caught:
+            ObjectReader(FetchSettings()).read(ref)
+        assert caught.value.code == "not_found"
 
 
 def test_missing_table(tmp_path: Path) -> None:

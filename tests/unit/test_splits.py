@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tonearm.errors import SourceError
@@ -183,13 +184,89 @@ def test_without_a_share_nothing_is_held_out() -> None:
     assert (len(found.train), len(found.validation), len(found.test)) == (9, 0, 1)
 
 
-@pytest.mark.parametrize(("share", "held"), [(0.1, 3), (0.2, 6), (0.5, 15), (0.01, 3)])
-def test_the_share_is_held_out_but_of_each_class_one_at_least(share: float, held: int) -> None:
+@pytest.mark.parametrize(("share", "held"), [(0.1, 3), (0.2, 6), (0.5, 15), (0.01, 1), (0.9, 27)])
+def test_the_share_is_held_out_of_each_class_where_it_is_enough(share: float, held: int) -> None:
     collection = tracks({"a": 10, "b": 10, "c": 10})
     found = split_tracks(collection, LabelSettings(validation_share=share), 42)
     assert len(found.validation) == held
+    assert {(collection[number].labels or ("",))[0] for number in found.train} == {"a", "b", "c"}
+    if held < 3:
+        return
     assert list(found.validation) == sorted(found.validation) and list(found.train) == sorted(found.train)
     assert {(collection[number].labels or ("",))[0] for number in found.validation} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.1, 6), (0.3, 18), (0.6, 36), (0.65, 39)])
+def test_the_share_is_held_out_of_many_small_classes(share: float, held: int) -> None:
+    """Of 20 classes of two clips and one of twenty, which leaves less than one clip a class at 10%."""
+    collection = tracks({"a": 20, **{f"c{number}": 2 for number in range(20)}})
+    found = split_tracks(collection, LabelSettings(validation_share=share), 42)
+    assert len(found.validation) == held
+    assert len({collection[number].labels for number in found.train}) == 21
+
+
+def test_a_share_that_leaves_too_few_to_learn_from_is_refused_in_a_line() -> None:
+    collection = tracks({"a": 20, **{f"c{number}": 2 for number in range(20)}})
+    with pytest.raises(SourceError) as refusal:
+        split_tracks(collection, LabelSettings(validation_share=0.9), 42)
+    assert "share 0.9 of 60 clips, which leaves 6 to learn from, expected at least 21, one of each class" in str(
+        refusal.value
+    )
+    assert "give 0.65 or less" in str(refusal.value)
+
+
+@pytest.mark.parametrize("lone", [(), ("polka",)])
+def test_a_clip_that_shares_no_label_is_balanced_with_the_others(lone: tuple[str, ...]) -> None:
+    collection = labelled(*[(("rock", "guitar"), None)] * 10, *[(("jazz", "sax"), None)] * 10, (lone, None))
+    for seed in range(6):
+        found = split_tracks(collection, LabelSettings(), seed)
+        assert (len(found.train), len(found.validation)) == (19, 2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.4, 0.7, 0.9])
+@pytest.mark.parametrize("num_groups", [2, 3])
+def test_a_class_of_few_groups_does_not_change_the_share(num_groups: int, share: float) -> None:
+    collection = labelled(
+        *[(("rock",), f"artist {number // 2}") for number in range(200)],
+        *[(("polka",), f"p{number % num_groups}") for number in range(10)],
+    )
+    found = split_tracks(collection, LabelSettings(group_by="artist", validation_share=share), 42)
+    assert abs(len(found.validation) - share * 210) <= 2
+    assert not straddling_groups(collection, found)
+    assert {collection[number].labels for number in found.train} == {("rock",), ("polka",)}
+
+
+def test_groups_that_do_not_come_near_the_share_are_refused_in_a_line() -> None:
+    collection = labelled(
+        *[((label,), f"{label} {half}") for label in "abcdefgh" for half in (0, 1) for _ in range(5 if half else 6)]
+    )
+    with pytest.raises(SourceError, match=r"share 0\.9 of 88 clips in 16 groups, but whole groups that leave every"):
+        split_tracks(collection, LabelSettings(group_by="artist", validation_share=0.9), 42)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_split_holds_out_the_share_or_is_refused(seed: int) -> None:
+    """Of classes, groups and tags at random: within one clip, or where there are groups within the largest."""
+    rng = np.random.default_rng(seed)
+    share, grouped = float(rng.choice([0.01, 0.1, 0.3, 0.5, 0.75, 0.9])), bool(rng.integers(2))
+    clips: list[tuple[tuple[str, ...] | None, str | None]] = []
+    for label in range(rng.integers(1, 12)):
+        size = int(rng.choice([1, 2, 5]))
+        for number in range(rng.choice([4, 10, 30])):
+            tags = (f"t{rng.integers(20)}",) * int(seed % 3 == 0 and rng.random() < 0.4)
+            group = f"{label} {number // size}" if grouped and rng.random() < 0.95 else None
+            clips.append(((f"c{label}", *tags), group))
+    collection = labelled(*clips)
+    try:
+        found = split_tracks(collection, LabelSettings(group_by="g", validation_share=share), seed)
+    except SourceError as refusal:
+        assert share > 0.5 or "are of one group" in str(refusal)
+        assert "\n" not in str(refusal)
+        return
+    sizes = Counter(track.group for track in collection if track.group is not None)
+    assert abs(len(found.validation) - share * len(collection)) <= max(sizes.values(), default=1)
+    assert sorted(found.train + found.validation) == list(range(len(collection)))
+    assert found.train and found.validation and not straddling_groups(collection, found)
 
 
 def test_two_groups_of_a_class_are_enough() -> None:

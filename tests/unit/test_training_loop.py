@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
 from tests.checkpoints import AST, save_small
 from tests.labelled import loop_of, prepared, train_settings, write_folders
+from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError, TrainingError
-from tonearm.training.loop import BEST, STATE, Alone, Loop
+from tonearm.settings import TrainSettings
+from tonearm.training import metrics
+from tonearm.training.examples import Example
+from tonearm.training.loop import BEST, MOST_WAITING, STATE, Alone, Loop, Progress, _by_length
 from tonearm.training.metrics import read_predictions
 from tonearm.training.prepare import Prepared
-from tonearm.training.recipe import Schedule, choose_precision
+from tonearm.training.recipe import Job, Schedule, choose_precision
 from tonearm.training.result import read_result
 
 
@@ -132,12 +138,118 @@ def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Pa
 
 
 @pytest.mark.processes
+def test_what_a_clip_scores_does_not_depend_on_its_batch(cache: Path, tmp_path: Path) -> None:
+    """Of clips of many lengths none is padded: a checkpoint without a mask would score the padding too."""
+    start = save_small(tmp_path / "start", "hubert", num_labels=2)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        place = tmp_path / "sounds" / f"label {number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{number}.wav", 0.1 * rng.normal(size=int(16000 * rng.uniform(0.3, 2.6))), 16000)
+    found = []
+    for batch_size in (1, 8):
+        settings = train_settings(start, cache, batch_size=batch_size, new_head=False)
+        run = prepared(tmp_path / "sounds", settings)
+        found.append(loop_of(run, tmp_path / str(batch_size)).predict(run.job.train))
+    np.testing.assert_array_equal(found[0].start_s, found[1].start_s)
+    np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)
+
+
+@pytest.mark.processes
+def test_held_out_clips_are_scored_whole(start: Path, cache: Path, tmp_path: Path) -> None:
+    """As `tonearm evaluate` does, however few windows are kept to learn from."""
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        place = tmp_path / "sounds" / f"label {number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{number}.wav", 0.1 * rng.normal(size=16000 * 5 + 4000), 16000)
+    run = prepared(tmp_path / "sounds", train_settings(start, cache, max_windows=2, labels={"validation_share": 0.25}))
+    loop = loop_of(run, tmp_path / "work")
+    found = loop.predict(run.job.validation)
+    assert found.start_s.tolist() == [0, 1, 2, 3, 4, 4.25] * 2
+    assert len(loop.predict(run.job.train).start_s) == 2 * 6
+
+
+def test_few_windows_wait_for_others_of_their_length() -> None:
+    """However many lengths there are, only so many windows are held at a time."""
+    lengths = [1, *range(100, 120), 1, 1]
+    windows = [((number, 0.0), np.zeros(length, np.float32)) for number, length in enumerate(lengths)]
+    taken, seen = [], []
+    for batch in _by_length((taken.append(window) or window for window in windows), 2):
+        assert len({len(waveform) for _, waveform in batch}) == 1
+        seen += [number for (number, _), _ in batch]
+        assert len(taken) - len(seen) < 2 * MOST_WAITING
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+@pytest.mark.processes
 def test_early_stopping_counts_evaluations_without_a_better_one(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
     run = prepared(collection, train_settings(start, cache, epochs=9, learning_rate=1e-9, patience=2))
     progress = run_in(run, Alone(tmp_path)).progress
     assert progress.epoch == progress.best_epoch + 2 == 3
+
+
+def judged(evaluations: list[tuple[float, float]], *, keep: str = "best", patience: int | None = None) -> Progress:
+    """Return where a loop stands after these evaluations, each an accuracy and a loss, or as many as it takes."""
+    loop = Loop.__new__(Loop)
+    settings = TrainSettings(keep=keep, patience=patience)  # type: ignore[arg-type]
+    loop.job = Job(settings, ("a", "b"), False, WindowPlan(1, 1, 1, None, 1), (), (Example(0, (1.0, 0.0)),), ())
+    loop.progress, loop.world, loop.bare = Progress(), Alone(Path()), torch.nn.Linear(1, 1)
+    loop.predict = lambda side: None  # type: ignore[method-assign,assignment,return-value]
+    with pytest.MonkeyPatch.context() as patched:
+        for accuracy, loss in evaluations:
+            if loop._is_enough():
+                break
+            figures = {"accuracy": accuracy, "loss": loss}
+            patched.setattr(metrics, "quick", lambda found, job, figures=figures: figures)
+            loop.progress.epoch += 1
+            loop._evaluate()
+    return loop.progress
+
+
+def test_of_two_evaluations_as_good_the_one_of_lower_loss_is_best() -> None:
+    assert judged([(0.8, 0.6), (0.8, 0.4), (0.8, 0.5), (0.7, 0.1)]).best_epoch == 2
+
+
+def test_an_evaluation_that_is_no_number_is_never_best() -> None:
+    progress = judged([(0.2, math.nan), (math.nan, 0.1), (0.5, 0.7), (0.9, math.inf), (0.6, 0.7), (0.9, math.nan)])
+    assert (progress.best, progress.best_epoch, progress.kept_epoch) == (0.6, 5, 5)
+    progress = judged([(0.2, math.nan), (0.3, math.nan)])
+    assert (progress.best, progress.best_epoch, progress.without_better) == (None, 0, 2)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", 1), ("last", 4)])
+def test_patience_ends_a_run_whichever_weights_it_keeps(keep: str, kept: int) -> None:
+    progress = judged([(0.9, 0.1), (0.5, 0.2), (0.6, 0.2), (0.7, 0.2), (0.8, 0.2)], keep=keep, patience=3)
+    assert (progress.epoch, progress.best, progress.best_epoch, progress.kept_epoch) == (4, 0.9, 1, kept)
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_scores_that_are_no_numbers_give_no_figures(is_multi: bool) -> None:
+    targets = np.eye(2, dtype=np.float32)
+    found = metrics.Predictions(
+        np.array([[1.0, 0.0], [math.nan, 0.0]], np.float32), np.arange(2), np.zeros(2), targets, np.arange(2)
+    )
+    job = Job(TrainSettings(), ("a", "b"), is_multi, WindowPlan(1, 1, 1, None, 1), (), (), ())
+    assert all(math.isnan(value) for value in metrics.quick(found, job).values())
+
+
+def test_a_checkpoint_of_0_1_0_is_gone_on_from() -> None:
+    values = dataclasses.asdict(Progress(epoch=3, best=0.5, best_epoch=2))
+    del values["kept_epoch"], values["best_loss"]
+    assert (Progress.of(values).kept_epoch, Progress.of(values).best_loss) == (2, math.inf)
+
+
+@pytest.mark.processes
+def test_a_run_without_an_evaluation_that_is_a_number_says_so(
+    collection: Path, start: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(collection, train_settings(start, cache, epochs=1))
+    monkeypatch.setattr(metrics, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
+    with pytest.raises(TrainingError, match="at none of 1 evaluations was the loss on the validation clips a number"):
+        run_in(run, Alone(tmp_path))
 
 
 @pytest.mark.processes

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from tonearm.audio import tags
 from tonearm.audio.container import AudioInfo, Source, open_source
 from tonearm.audio.streams import Allocate, PcmStream, Spans, keep, ordinary
 from tonearm.audio.windows import WindowPlan
@@ -21,8 +22,9 @@ from tonearm.errors import DecodeError
 
 __all__ = ["AudioInfo", "DecodeRequest", "DecodedTrack", "PcmStream", "decode", "decode_waveform"]
 
-# A declared length within one per cent of the decoded one is the same: encoders pad, and headers round.
-SHARE_TOLERANCE = 0.99
+# A declared length within one per cent of the decoded one is the same, or within a frame or two: encoders pad, and
+# headers round.
+SHARE_TOLERANCE, PADDING_S = 0.99, 0.05
 
 # Decoding in parts pays where it is at most this share of the track; beside each part so much more is resampled.
 SAMPLED_SHARE, MARGIN_S = 0.5, 0.1
@@ -49,10 +51,25 @@ class DecodedTrack:
 
 @dataclasses.dataclass(frozen=True)
 class DecodeRequest:
-    """What to keep of a track: the windows of ``plans``, at most ``max_scored_s`` seconds of each."""
+    """What to keep of a track: the windows of ``plans``, at most ``max_scored_s`` seconds of each.
+
+    A track of more than ``max_duration_s`` is refused as soon as that is known.
+    """
 
     plans: tuple[WindowPlan, ...]
     max_scored_s: float
+    max_duration_s: float | None = None
+
+    def check_length(self, seconds: float) -> None:
+        """Refuse what is too long.
+
+        Raises:
+            DecodeError: too_long.
+        """
+        if self.max_duration_s is not None and seconds > self.max_duration_s:
+            raise DecodeError(
+                f"got {seconds:,.0f} s of audio or more, expected at most {self.max_duration_s:g}", code="too_long"
+            )
 
     def limited(self) -> tuple[WindowPlan, ...]:
         """Return the plans with ``max_windows`` low enough to hold ``max_scored_s``."""
@@ -64,7 +81,9 @@ class DecodeRequest:
         return tuple(plans)
 
 
-def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Allocate | None = None) -> DecodedTrack:
+def decode(
+    data: bytes | memoryview, request: DecodeRequest, name: str = "", *, allocate: Allocate | None = None
+) -> DecodedTrack:
     """Decode a track in this process.
 
     One native decode feeds every rate. Where ``max_windows`` wants little of a track, only that is decoded, as long as
@@ -74,28 +93,30 @@ def decode(data: bytes | memoryview, request: DecodeRequest, *, allocate: Alloca
 
     Args:
         data: the encoded file.
+        name: of the file, for the few formats that nothing else tells.
         allocate: gives the room to hold the result; ordinary memory by default.
 
     Raises:
         DecodeError: see ``tonearm.errors``.
     """
     allocate = allocate or ordinary
-    source = open_source(data)
+    source = open_source(data, name)
     plans = request.limited()
     rates = sorted({plan.sample_rate for plan in plans})
+    if request.max_duration_s is not None and source.declared_s is not None and source.is_declared():
+        request.check_length(source.declared_s)
     if (sampled := _sampled(source, plans, allocate)) is not None:
+        request.check_length(sampled.info.duration_s)
         return sampled
     budgets = {rate: int(request.max_scored_s * rate) for rate in rates}
-    kept, lengths, duration_s = _read_all(source, rates, budgets)
+    kept, lengths, duration_s = _read_all(source, rates, budgets, request.check_length)
     if not duration_s:
         raise DecodeError(
             f"{source.codec} stream without a sample that decodes ({source.num_errors} damaged packets)", code="corrupt"
         )
     share = _decoded_share(source, duration_s)
     if share < 1 and source.num_errors and duration_s < LEAST_PARTIAL_S:
-        raise DecodeError(
-            f"only {duration_s:.2f} s of {source.declared_s:.2f} s of this {source.codec} stream decode", code="corrupt"
-        )
+        raise DecodeError(f"only {duration_s:.2f} s ({share:.0%}) of this {source.codec} stream decode", code="corrupt")
     for plan in plans:
         if lengths[plan.sample_rate] < plan.min_samples:
             got = f"{lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz"
@@ -247,7 +268,7 @@ def _resampled(source: Source, rates: list[int]) -> Iterator[tuple[int, NDArray[
 
 
 def _read_all(
-    source: Source, rates: list[int], budgets: dict[int, int]
+    source: Source, rates: list[int], budgets: dict[int, int], check: Callable[[float], None] = lambda seconds: None
 ) -> tuple[dict[int, list[NDArray[np.float32]] | None], dict[int, int], float]:
     kept: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
     lengths = dict.fromkeys(rates, 0)
@@ -255,6 +276,7 @@ def _read_all(
     for rate, block, read_s in _resampled(source, rates):
         lengths[rate] += len(block)
         duration_s = read_s
+        check(duration_s)
         if lengths[rate] > budgets[rate]:
             kept[rate] = None
         blocks = kept[rate]
@@ -298,10 +320,10 @@ def _select(blocks: list[NDArray[np.float32]], spans: Spans) -> list[NDArray[np.
 
 
 def _info(source: Source, duration_s: float) -> AudioInfo:
-    tags = {key.casefold(): value for key, value in source.metadata.items()}
+    fields = tags.decoded(source.metadata, may_be_wrong=source.says_latin_1)
 
     def text(name: str) -> str | None:
-        value = tags.get(name, "").replace("\x00", "").strip()
+        value = fields.get(name, "").replace("\x00", "").strip()
         return value or None
 
     artist = text("artist") or text("album_artist")
@@ -311,7 +333,12 @@ def _info(source: Source, duration_s: float) -> AudioInfo:
 
 
 def _decoded_share(source: Source, duration_s: float) -> float:
-    if not source.declared_s or not (source.is_exact or source.num_errors):
-        return 1.0
-    share = duration_s / source.declared_s
+    share, missing_s = source.shown_share, 0.0
+    is_short = source.declared_s is not None and duration_s < SHARE_TOLERANCE * source.declared_s
+    if (is_short or source.lost_s) and source.is_declared():
+        missing_s = (source.declared_s or 0.0) - duration_s
+    elif source.lost_s:
+        missing_s = source.lost_s
+    if missing_s > PADDING_S:
+        share = min(share, duration_s / (duration_s + missing_s))
     return share if share < SHARE_TOLERANCE else 1.0

@@ -7,7 +7,8 @@ from typing import Any, BinaryIO
 import av
 import av.error
 
-from tonearm.audio.container import OPTIONS, AudioInfo, audio_stream
+from tonearm.audio.container import OPTIONS, AudioInfo, audio_stream, format_of
+from tonearm.audio.ffmpeg import duration_of
 from tonearm.errors import DecodeError
 
 # FFmpeg looks at the start for the format, and in Ogg at the last 64 KiB for the length; the index of an MP4 stands at
@@ -15,17 +16,18 @@ from tonearm.errors import DecodeError
 HEAD_BYTES, TAIL_BYTES = 256 * 1024, 128 * 1024
 
 
-def read_header(file: BinaryIO) -> AudioInfo:
+def read_header(file: BinaryIO, name: str = "") -> AudioInfo:
     """Return what the header of an open file says; nothing is decoded, and the duration is the declared one.
 
     Args:
         file: seekable, of the size of the whole file; the bytes between head and tail may be zeros.
+        name: of the file, for the few formats that nothing else tells.
 
     Raises:
         DecodeError: not_audio or no_audio; corrupt where the header does not tell a duration.
     """
     try:
-        container: Any = av.open(file, metadata_errors="replace", options=dict(OPTIONS))
+        container: Any = av.open(file, format=format_of(name), metadata_errors="replace", options=dict(OPTIONS))
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
@@ -33,10 +35,7 @@ def read_header(file: BinaryIO) -> AudioInfo:
     with container:
         stream = audio_stream(container)
         context = stream.codec_context
-        if stream.duration and stream.time_base:
-            duration_s = float(stream.duration * stream.time_base)
-        elif container.duration and container.duration > 0:
-            duration_s = container.duration / 1_000_000
-        else:
+        duration_s = duration_of(container, stream)
+        if duration_s is None:
             raise DecodeError("the header tells no duration", code="corrupt")
         return AudioInfo(duration_s, context.sample_rate or 0, context.channels, context.codec.canonical_name)

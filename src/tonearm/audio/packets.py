@@ -10,7 +10,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.audio.pcm import joined
+from tonearm.audio.pcm import joined, samples_of
 
 # From a length in samples, ``[start, stop)`` in samples, ascending.
 Wanted = Callable[[int], Sequence[tuple[int, int]]]
@@ -104,8 +104,8 @@ class Packets:
     def _placed(self, frame: Any) -> tuple[int, NDArray[np.float32]]:
         if frame.pts is None or frame.sample_rate != self.rate:
             raise InDoubt
-        shape = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
-        return self._sample(frame.pts), joined([frame.to_ndarray()], shape)
+        samples, name = samples_of(frame)
+        return self._sample(frame.pts), joined([samples], (frame.sample_rate, frame.layout.nb_channels, name))
 
     def _sample(self, pts: int) -> int:
         return round(pts * self.time_base * self.rate)

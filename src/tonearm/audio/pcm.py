@@ -7,6 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_ADDED = 64
+# Floats from here on are damage, as infinities are: what is computed from them overflows.
+LARGEST = np.float32(1e20)
+
+
+def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
+    """Return a decoded frame's samples and FFmpeg's name of their format; of what numpy has no type for, as doubles."""
+    name = frame.format.name
+    if name.startswith("s64"):
+        import av
+
+        resampler = av.AudioResampler(format="dblp", layout=frame.layout, rate=frame.sample_rate)
+        (frame,) = resampler.resample(frame)
+        name = "dblp"
+    return frame.to_ndarray(), name
+
 
 def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:
     """Return decoded frames one after the other, as ``mix`` does.
@@ -28,12 +44,15 @@ def mix(samples: NDArray[Any]) -> NDArray[np.float32]:
     Args:
         samples: [channels, samples] of any PCM type.
     """
-    # Channel by channel: numpy's mean over an axis of two is thirty times slower than one addition.
+    # Channel by channel: numpy's sum over an axis of two is thirty times slower than one addition.
     kind = samples.dtype
     wide = np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64
-    total = samples[0].astype(wide)
-    for channel in samples[1:]:
-        total += channel
+    if len(samples) <= MOST_ADDED:
+        total = samples[0].astype(wide)
+        for channel in samples[1:]:
+            total += channel
+    else:
+        total = samples.sum(axis=0, dtype=wide)
     if kind == np.uint8:
         total -= wide(128 * len(samples))
     full_scale = {"u": 128, "i": 2 ** (8 * kind.itemsize - 1)}.get(kind.kind, 1)
@@ -43,6 +62,7 @@ def mix(samples: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _finite(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(waveform).all():
-        waveform = np.nan_to_num(waveform, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
-    return waveform
+    # Both are NaN where any sample is.
+    if not len(waveform) or (waveform.max() < LARGEST and waveform.min() > -LARGEST):
+        return waveform
+    return np.where(np.abs(waveform) < LARGEST, waveform, np.float32(0))

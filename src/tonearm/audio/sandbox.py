@@ -36,6 +36,8 @@ from tonearm.settings import DecodeSettings
 # A child is replaced after so many tracks: native libraries leak, a little, for ever.
 TRACKS_PER_CHILD = 500
 
+# The end of a name is what may tell a format.
+NAME_CHARACTERS = 64
 # A file of encoded bytes up to this size is used again: fresh pages cost more than the copy.
 KEPT_BYTES, KEPT_STEP = 64 * 2**20, 2**20
 
@@ -44,6 +46,10 @@ KEPT_BYTES, KEPT_STEP = 64 * 2**20, 2**20
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20)}
 
 HEADER = struct.Struct("<Q")
+# An answer is a few numbers and texts for each track; a child whose heap is broken may announce anything.
+MAX_MESSAGE_BYTES = 256 * 2**20
+# How long a child that has closed its connection may take to end by itself.
+END_S = 5.0
 T = TypeVar("T")
 
 
@@ -65,11 +71,18 @@ def receive_message(connection: socket.socket, deadline: float | None = None) ->
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other side is gone, or what it sends is no message.
         TimeoutError: ``deadline``, on the monotonic clock, has passed.
     """
     (length,) = HEADER.unpack(_receive(connection, HEADER.size, deadline))
-    message: dict[str, Any] = json.loads(_receive(connection, length, deadline))
+    if length > MAX_MESSAGE_BYTES:
+        raise EOFError
+    try:
+        message = json.loads(_receive(connection, length, deadline))
+    except (ValueError, RecursionError):
+        raise EOFError from None
+    if not isinstance(message, dict):
+        raise EOFError
     return message
 
 
@@ -112,23 +125,23 @@ class DecodeSandbox:
         """The process that decodes now, or None before the first track and after a crash."""
         return self._child.process.pid if self._child is not None else None
 
-    def decode(self, data: bytes | memoryview, request: DecodeRequest) -> DecodedTrack:
-        """Return ``decode(data, request)`` as a child computes it.
+    def decode(self, data: bytes | memoryview, request: DecodeRequest, name: str = "") -> DecodedTrack:
+        """Return ``decode(data, request, name)`` as a child computes it.
 
         Raises:
             DecodeError: as ``decode`` does, or decode_timeout, decode_crashed, decode_memory.
         """
         if not len(data):
             raise DecodeError("got a file of 0 bytes, expected encoded audio", code="empty_file")
-        return self._ask(len(data), lambda child: child.decode(data, request, self.settings.timeout_s))
+        return self._ask(len(data), lambda child: child.decode(data, request, name, self.settings.timeout_s))
 
-    def describe(self, head: bytes, tail: bytes, num_bytes: int) -> AudioInfo:
+    def describe(self, head: bytes, tail: bytes, num_bytes: int, name: str = "") -> AudioInfo:
         """Return ``read_header`` of a file of ``num_bytes`` of which only the two ends are at hand.
 
         Raises:
             DecodeError: as ``read_header`` does, or decode_timeout, decode_crashed, decode_memory.
         """
-        return self._ask(num_bytes, lambda child: child.describe(head, tail, num_bytes, self.settings.timeout_s))
+        return self._ask(num_bytes, lambda child: child.describe(head, tail, num_bytes, name, self.settings.timeout_s))
 
     def _ask(self, num_bytes: int, work: Callable[[_Child], T]) -> T:
         with self._lock:
@@ -139,7 +152,7 @@ class DecodeSandbox:
                 except (EOFError, ConnectionError):
                     # An earlier track may have left its heap broken, and SIGKILL comes from outside (a person, a
                     # system without memory): a track is only to blame when a fresh child dies of it too.
-                    if not child.num_tracks and child.process.wait() != -signal.SIGKILL:
+                    if not child.num_tracks and child.ended() != -signal.SIGKILL:
                         raise
                     self._discard()
                     child = self._ready_child()
@@ -177,14 +190,14 @@ class DecodeSandbox:
         return child
 
     def _crashed(self, child: _Child) -> DecodeError:
-        child.process.wait()
-        status = child.process.returncode
+        status = child.ended()
         last = child.last_words()
         self._discard()
         if "MemoryError" in last or "bad_alloc" in last:
             return _memory_error(self.settings)
         if status < 0:
-            name = signal.Signals(-status).name
+            # A signal of real time has no name there.
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
             return DecodeError(
                 f"the native decoder died of {name} on this file{last and ': ' + last}", code="decode_crashed"
             )
@@ -237,19 +250,21 @@ class _Child:
             theirs.close()
             os.close(lifeline)
 
-    def decode(self, data: bytes | memoryview, request: DecodeRequest, timeout_s: float) -> DecodedTrack:
+    def decode(self, data: bytes | memoryview, request: DecodeRequest, name: str, timeout_s: float) -> DecodedTrack:
         if len(data) > self.source_bytes:
             self._resize(-(-len(data) // KEPT_STEP) * KEPT_STEP)
         self._write(0, data)
-        message = {"task": "decode", "num_bytes": len(data)} | dataclasses.asdict(request)
+        message = {"task": "decode", "num_bytes": len(data), "name": name[-NAME_CHARACTERS:]} | dataclasses.asdict(
+            request
+        )
         return self._ask(message, timeout_s, _track)
 
-    def describe(self, head: bytes, tail: bytes, num_bytes: int, timeout_s: float) -> AudioInfo:
+    def describe(self, head: bytes, tail: bytes, num_bytes: int, name: str, timeout_s: float) -> AudioInfo:
         self._resize(0)  # so that what is between the ends reads as zeros
         self._resize(num_bytes)
         self._write(0, head)
         self._write(num_bytes - len(tail), tail)
-        message = {"task": "describe", "num_bytes": num_bytes}
+        message = {"task": "describe", "num_bytes": num_bytes, "name": name[-NAME_CHARACTERS:]}
         return self._ask(message, timeout_s, lambda reply, _: AudioInfo(**reply["info"]))
 
     def _write(self, offset: int, data: bytes | memoryview) -> None:
@@ -273,13 +288,24 @@ class _Child:
             self.num_tracks += 1
             if self.source_bytes > KEPT_BYTES:
                 self._resize(0)
-            if "code" in reply:
-                if reply["code"] == "decode_memory":
-                    raise _memory_error(self.settings)
-                raise DecodeError(reply["message"], code=reply["code"])
-            return read(reply, target)
+            if reply.get("code") == "decode_memory":
+                raise _memory_error(self.settings)
+            try:
+                if "code" in reply:
+                    raise DecodeError(reply["message"], code=reply["code"])
+                return read(reply, target)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise EOFError from None  # what a broken child says is as good as nothing
         finally:
             os.close(target)
+
+    def ended(self) -> int:
+        """Return the status that the child ended with; one that only closed its connection is killed."""
+        try:
+            return self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
     def last_words(self) -> str:
         self.stderr.seek(0)

@@ -55,10 +55,13 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
         if message["task"] == "describe":
             with open(source.descriptor, "rb", closefd=False) as file:
                 file.seek(0)
-                return {"info": dataclasses.asdict(read_header(file))}
+                return {"info": dataclasses.asdict(read_header(file, message["name"]))}
         plans = tuple(WindowPlan(**plan) for plan in message["plans"])
         track = decode(
-            source.view(message["num_bytes"]), DecodeRequest(plans, message["max_scored_s"]), allocate=pool.allocate
+            source.view(message["num_bytes"]),
+            DecodeRequest(plans, message["max_scored_s"], message["max_duration_s"]),
+            message["name"],
+            allocate=pool.allocate,
         )
     except MemoryError:
         return {"code": "decode_memory", "message": ""}
@@ -68,6 +71,10 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
         return {"code": "decode_memory", "message": ""}
     except DecodeError as error:
         return {"code": error.code, "message": error.message}
+    except (ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        # What a library says of a file that none of us has seen: no reason for a new child.
+        said = str(error).encode("unicode_escape").decode()[:200]
+        return {"code": "corrupt", "message": f"it cannot be decoded ({type(error).__name__}: {said})"}
     return {
         "info": dataclasses.asdict(track.info),
         "decoded_share": track.decoded_share,

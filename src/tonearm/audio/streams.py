@@ -39,6 +39,11 @@ class PcmStream:
     scale: float
     spans: Spans
 
+    @property
+    def peak(self) -> float:
+        """The largest deviation from zero of what is kept, 1.0 at full scale."""
+        return max(float(self.pcm.max(initial=0)), -float(self.pcm.min(initial=0))) * self.scale
+
     def window(self, start: int, length: int) -> NDArray[np.float32]:
         """Return float32 [<= length] from sample ``start`` of the track.
 

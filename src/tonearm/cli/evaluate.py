@@ -54,6 +54,8 @@ def evaluate(
         print(f"left out, {reason} ({uri})")
     if len(found.failed) > NUM_NAMED:
         print(f"... and {len(found.failed) - NUM_NAMED} more")
+    if found.unlabelled:
+        print(f"left out, no label: {found.unlabelled:,} clips")
     _print_figures(found)
     if calibrate:
         verb.store_calibration(model, found)
@@ -112,6 +114,9 @@ def _print_calibration(found: Any, model: str, precision: float) -> None:
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "
         "the other half's)"
     )
+    if not found.is_calibration_kept:
+        print(f"not stored: it does not help on clips that it was not fitted on; {model} stays as it is")
+        return
     if fitted.thresholds:
         kept = [label for label, value in fitted.thresholds.items() if value is not None]
         print(f"{len(kept)} of {len(fitted.thresholds)} tags reach a precision of {precision:g} from some score on")

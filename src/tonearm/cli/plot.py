@@ -33,7 +33,7 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
     data = ObjectReader(settings.fetch).read(ref)
     stem = file_name(track_name(ref.uri))
     with DecodeSandbox(settings.decode) as sandbox:
-        excerpt = _excerpt(data, sandbox)
+        excerpt = _excerpt(data, ref.uri, sandbox)
         info, stream = excerpt.info, excerpt.streams[0]
         start, stop = stream.spans[0][0], stream.spans[-1][1]
         name = " – ".join(part for part in (info.artist, info.title) if part) or stem
@@ -46,7 +46,7 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
                 waveform, stream.sample_rate, out, stem, title=title, start_s=start / stream.sample_rate
             )
             if timeline:
-                windows, tags = _timeline(data, sandbox, settings)
+                windows, tags = _timeline(data, ref.uri, sandbox, settings)
                 paths.append(plots.write_timeline(windows, tags, out, stem, title=title))
         except OSError as error:
             raise DestinationError(f"{out} cannot be written ({error.strerror or error}); give another --out") from None
@@ -55,20 +55,22 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
     return 0
 
 
-def _excerpt(data: bytes, sandbox: DecodeSandbox) -> DecodedTrack:
+def _excerpt(data: bytes, uri: str, sandbox: DecodeSandbox) -> DecodedTrack:
     """Return the track, or its middle, at its own rate."""
     short = WindowPlan(16000, 16000, 16000, 1, 1)
-    native = sandbox.decode(data, DecodeRequest((short,), 1.0)).info.sample_rate
+    native = sandbox.decode(data, DecodeRequest((short,), 1.0), uri).info.sample_rate
     plan = WindowPlan(native, int(MAX_SHOWN_S * native), int(MAX_SHOWN_S * native), 1, 1)
-    return sandbox.decode(data, DecodeRequest((plan,), MAX_SHOWN_S))
+    return sandbox.decode(data, DecodeRequest((plan,), MAX_SHOWN_S), uri)
 
 
-def _timeline(data: bytes, sandbox: DecodeSandbox, settings: TagSettings) -> tuple[list[dict[str, Any]], list[str]]:
+def _timeline(
+    data: bytes, uri: str, sandbox: DecodeSandbox, settings: TagSettings
+) -> tuple[list[dict[str, Any]], list[str]]:
     from tonearm.tagging import Tagger, tag_bytes, window_row
 
     # A row keeps the best few tags of a window; a picture has room for more.
     models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags)
     tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    result = tag_bytes(data, sandbox, tagger, max_scored_s=settings.decode.max_scored_s)
+    result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
     tags = [tag.label for tag in result.tags.tags] if result.tags is not None else []
     return [window_row(entry) for entry in result.timeline], tags

@@ -69,12 +69,14 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
     else:
         print(
             f"{facts['steps']:,} steps, {facts['epochs']} epochs in {clock(time.monotonic() - started)}; kept: "
-            f"epoch {facts['best_epoch']}"
+            f"epoch {facts['kept_epoch']}"
         )
     figures = facts["evaluation"]
     side = main_side(figures)
     if side is not None:
         print(f"{side}: {headline(figures[side], is_multi=facts['is_multi'])}")
+        if figures[side].get("num_failed"):
+            print(f"left out, no score that is a number: {figures[side]['num_failed']:,} tracks of {side}")
     for comparison in facts["comparisons"]:
         print(f"{comparison['split']}: {headline(comparison['figures'], is_multi=facts['is_multi'])}")
     print(f"model: {out}")

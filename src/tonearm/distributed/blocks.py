@@ -15,6 +15,7 @@ from tonearm.audio.decode import AudioInfo, DecodedTrack, PcmStream
 from tonearm.errors import DecodeError, TrackError
 from tonearm.library import schema
 from tonearm.library.sources import TrackRef
+from tonearm.library.uris import scrubbed
 
 STREAM = pa.struct(
     [
@@ -39,11 +40,26 @@ DECODED = pa.schema(
     ]
 )
 
+# A sample rate of 2**32 - 1, a title that is not Unicode.
+NO_COLUMN_TAKES = (pa.ArrowException, ValueError, TypeError, OverflowError)
 INFO = ("duration_s", "sample_rate", "channels", "codec", "title", "artist", "album")
 
 
 def encode_tracks(tracks: Sequence[tuple[TrackRef, DecodedTrack | TrackError]]) -> pa.Table:
-    """Return rows of ``DECODED``, in order."""
+    """Return rows of ``DECODED``, in order; a track with figures that no column takes becomes one that failed."""
+    try:
+        return _encoded(tracks)
+    except NO_COLUMN_TAKES as error:
+        if len(tracks) > 1:
+            return pa.concat_tables(encode_tracks([track]) for track in tracks)
+        (ref, outcome), why = tracks[0], f"{type(error).__name__}: {scrubbed(str(error))}"
+        if isinstance(outcome, TrackError):
+            raise
+        failure = DecodeError(f"the file says of itself what no row can hold ({why})", code="corrupt")
+        return _encoded([(ref, failure)])
+
+
+def _encoded(tracks: Sequence[tuple[TrackRef, DecodedTrack | TrackError]]) -> pa.Table:
     rows = [_plain_columns(ref, outcome) for ref, outcome in tracks]
     arrays = [
         pa.array([row.get(field.name) for row in rows], field.type) for field in DECODED if field.name != "streams"

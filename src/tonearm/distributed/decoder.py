@@ -19,7 +19,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.distributed.head import Chunk
 from tonearm.distributed.replicas import ask, gives_errors
-from tonearm.errors import DecodeError, ScoreError
+from tonearm.errors import ScoreError
 from tonearm.library.allowed_uris import AllowedUris
 from tonearm.library.objects import ObjectReader
 from tonearm.library.track_ref import make_ref
@@ -107,17 +107,12 @@ class Decoder:
         return decode_request(heads.plans, self.settings.decode.max_scored_s)
 
     async def _decode(self, data: bytes, request: DecodeRequest) -> DecodedTrack:
+        request = dataclasses.replace(request, max_duration_s=self.settings.max_duration_s)
         async with self._sandbox() as sandbox:
             work = asyncio.get_running_loop().run_in_executor(self.decoding, sandbox.decode, data, request)
             # A client that goes away leaves the child at work: its sandbox is free again only when that has ended.
             track = await uninterrupted(work)
         metrics().audio_seconds.inc(track.info.duration_s)
-        if track.info.duration_s > self.settings.max_duration_s:
-            raise DecodeError(
-                f"got {track.info.duration_s:.0f} s of audio, expected at most "
-                f"{self.settings.max_duration_s:g} (serve.max_duration_s)",
-                code="too_long",
-            )
         return track
 
     @asynccontextmanager

@@ -52,6 +52,7 @@ def evaluate(
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
     tracks = [track for track in collection.tracks if not on or (track.split or "").casefold() in wanted]
+    num_named = len(tracks)
     tracks = list(only_labelled(source, tracks, collection.label_by, labels))
     if not tracks:
         values = ", ".join(sorted({track.split or "(none)" for track in collection.tracks})[:8])
@@ -63,17 +64,7 @@ def evaluate(
     by_key = _score(tracks, settings, plan, watcher)
     rows = [by_key[track.ref.track_key] for track in tracks]
     good = [number for number, row in enumerate(rows) if row["error_code"] is None]
-    failed = {
-        track.ref.uri: f"{row['error_code']}: {row['error_message']}"
-        for track, row in zip(tracks, rows, strict=True)
-        if row["error_code"] is not None
-    }
-    if len(failed) > settings.max_error_rate * len(tracks):
-        uri, why = next(iter(failed.items()))
-        raise TooManyFailures(
-            f"{len(failed)} of {len(tracks)} clips failed (the first: {shown(uri)}: {why}), more than --max-error-rate "
-            f"{settings.max_error_rate:g} allows"
-        )
+    failed = _failed(tracks, rows, settings.max_error_rate)
     kept = [rows[number] for number in good]
     counts = [len(row["start_s"]) for row in kept]
     found = Predictions(
@@ -95,15 +86,34 @@ def evaluate(
         figures,
         fitted,
         calibrated,
+        num_named - len(tracks),
     )
 
 
+def _failed(tracks: Sequence[LabelledTrack], rows: Sequence[Any], max_error_rate: float) -> dict[str, str]:
+    """Return why tracks could not be scored, by URI; too many of them are refused."""
+    failed = {
+        track.ref.uri: f"{row['error_code']}: {row['error_message']}"
+        for track, row in zip(tracks, rows, strict=True)
+        if row["error_code"] is not None
+    }
+    if len(failed) > max_error_rate * len(tracks):
+        uri, why = next(iter(failed.items()))
+        raise TooManyFailures(
+            f"{len(failed)} of {len(tracks)} clips failed (the first: {shown(uri)}: {why}), more than --max-error-rate "
+            f"{max_error_rate:g} allows"
+        )
+    return failed
+
+
 def store_calibration(model: str, evaluation: Evaluation) -> None:
-    """Keep the fitted calibration in the model's folder.
+    """Keep the fitted calibration in the model's folder, if it helps; else leave the folder as it is.
 
     Raises:
         CheckpointError: the model is no local folder.
     """
+    if not evaluation.is_calibration_kept:
+        return
     folder = Path(model)
     if not folder.is_dir():
         raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")

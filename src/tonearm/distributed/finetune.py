@@ -104,6 +104,8 @@ def _train(source: str, out: str, prepared: Prepared, watcher: Watcher, hold: lo
         if again is not None:
             split = again.job.settings.labels.split_by
             watcher.note(f"once more on the split {split}, for its figures alone")
+            for line in again.notes:
+                watcher.note(f"{split}: {line}")
             figures = _fit(out, again, layout, watcher, hold, name=f"{Path(out).name}-{split}").figures(again)
             side = main_side(figures)
             if side is not None:

@@ -100,7 +100,7 @@ def decode_tracks(
             else:
                 num_bytes = len(data)
                 try:
-                    outcome = sandbox.decode(data, request)
+                    outcome = sandbox.decode(data, request, ref.uri)
                 except TrackError as error:
                     outcome = error
                 del data

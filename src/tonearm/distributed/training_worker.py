@@ -57,6 +57,18 @@ class _RayWorld:
         wrapped: nn.Module = prepare_model(model, parallel_strategy_kwargs={"find_unused_parameters": True})
         return wrapped
 
+    def align(self, model: nn.Module) -> None:
+        """Give every worker the first's running statistics, which its own batches have moved since the last step.
+
+        Gradients are shared, these are not, and the first worker's are what is saved: a conformer's batch norms.
+        """
+        if self.size == 1:
+            return
+        import torch
+
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
     def mean(self, value: float) -> float:
         """Return the mean over the workers."""
         if self.size == 1:

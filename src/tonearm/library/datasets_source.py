@@ -19,9 +19,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from tonearm.errors import FetchError, SourceError
-from tonearm.library.local_listing import local_ref
+from tonearm.library.local_listing import any_ref
 from tonearm.library.track_ref import TrackRef, make_ref
-from tonearm.library.uris import SCHEME, local_path, scrubbed, shown
+from tonearm.library.uris import SCHEME, local_path, scrubbed, shown, to_unicode
 
 SAVED, HUB = "arrow+file://", "hf://datasets/"
 PATH = "(path)"  # no column's name
@@ -122,9 +122,9 @@ def _place(source: str) -> str:
 def _ref(place: str, row: str, fingerprint: str, length: int | None, path: str | None) -> TrackRef:
     if length is None and path:
         if SCHEME.match(path):
-            return make_ref(path)
+            return make_ref(to_unicode(path))
         if place.startswith(SAVED):
-            return local_ref(os.path.normpath(posixpath.join(local_path(place), path)))
+            return any_ref(os.path.normpath(posixpath.join(local_path(place), path)))
     return make_ref(f"{place}#{row}", length, fingerprint)
 
 
@@ -144,6 +144,8 @@ def read_row(ref: TrackRef) -> bytes:
         if ref.etag is not None and ref.etag != dataset._fingerprint:
             raise FetchError(f"{shown(ref.uri)} was written anew since it was listed; run again", code="changed")
         audio = dataset[int(number)][column]
+        if audio is None:
+            raise FetchError(f"{shown(ref.uri)} is a row without audio", code="not_found")
         if audio["bytes"] is None and audio["path"]:
             return Path(audio["path"]).read_bytes()
         return bytes(audio["bytes"] or b"")

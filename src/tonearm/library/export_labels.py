@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from tonearm.library import table
-from tonearm.library.export_output import ExportRequest, write_texts
+from tonearm.library.export_output import SILENT, ExportRequest, write_texts
 from tonearm.library.names import file_name, track_name
 
 TAG_SCORE = 0.5
@@ -40,13 +40,17 @@ def write_labels(request: ExportRequest) -> tuple[int, int]:
     """
     doubled = _doubled_names(request)
     threshold, num_files = request.threshold(TAG_SCORE), 0
-    columns = ["track_key", "uri", "windows"]
+    columns = ["track_key", "uri", "windows", "silent", "duration_s"]
     for batch in table.scan(request.destination, columns, OK, rows=request.rows, batch_rows=BATCH_ROWS):
         texts = {}
         names = [_name(uri) for uri in batch["uri"].to_pylist()]
         clashes = np.isin(_digests(names), doubled)
         for name, clash, row in zip(names, clashes, batch.to_pylist(), strict=True):
-            if labels := track_labels(row["windows"] or (), threshold):
+            if row["silent"]:
+                labels = [Label(0.0, row["duration_s"] or 0.0, SILENT)]
+            else:
+                labels = track_labels(row["windows"] or (), threshold)
+            if labels:
                 lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
                 suffix = f" [{row['track_key'] & (2**64 - 1):016x}]" if clash else ""
                 texts[f"{name}{suffix}.txt"] = "".join(lines)

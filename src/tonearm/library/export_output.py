@@ -15,6 +15,8 @@ from tonearm.library import stores
 from tonearm.library.table import ListedRows
 
 By = Literal["genre", "tag"]
+# What a track is called in which there is nothing to hear, instead of a genre.
+SILENT = "silent"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from tonearm.library import stores, table
 from tonearm.library.export_labels import OK, TAG_SCORE
-from tonearm.library.export_output import ExportRequest, whole_file
+from tonearm.library.export_output import SILENT, ExportRequest, whole_file
 from tonearm.library.names import file_name, track_name
 
 # Entries held before they are sorted and written down: some 20 MB.
@@ -25,7 +25,7 @@ RUN_ENTRIES = 50_000
 
 def write_playlists(request: ExportRequest) -> tuple[int, int]:
     """Write the playlists below ``request.output``; return the number of tracks listed and of playlists."""
-    columns = ["uri", "title", "artist", "duration_s", "genre", "genre_score", "tags"]
+    columns = ["uri", "title", "artist", "duration_s", "genre", "genre_score", "tags", "silent"]
     num_tracks = 0
     with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, stores.writing(folder):
         runs = _Runs(Path(folder))
@@ -80,6 +80,8 @@ class _Runs:
 
 
 def _labels(row: dict[str, Any], request: ExportRequest) -> list[str]:
+    if row["silent"]:
+        return [SILENT]
     if request.by == "genre":
         return [row["genre"]] if row["genre"] and (row["genre_score"] or 0.0) >= request.threshold(0.0) else []
     threshold = request.threshold(TAG_SCORE)

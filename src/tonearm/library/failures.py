@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import sys
-import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from tonearm.library.uris import scrubbed
+from tonearm.library.uris import scheme, scrubbed, split_url
 
 Kind = Literal[
     "no_bucket", "not_found", "access_denied", "no_credentials", "changed", "timeout", "unreachable", "other"
@@ -32,6 +31,10 @@ STORE_CODES = frozenset({"access_denied", "fetch_failed", "fetch_timeout"})
 READ_CODES = STORE_CODES | {"not_found", "changed"}
 # What failed rows without a code are counted as.
 NO_CODE = "unknown"
+# What says that this process is broken, not a track: it must not make a failed row of every track that it is given.
+BROKEN = (MemoryError, ImportError)
+# What libraries raise for what they do not understand; the same again would end the same.
+_NOT_UNDERSTOOD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 DENIED = {"AccessDenied", "Forbidden"}
 # The credentials, not the object: a token may be renewed and a new key take a moment to be known everywhere.
 UNRECOGNIZED = {
@@ -44,7 +47,7 @@ UNRECOGNIZED = {
     "RequestExpired",
     "RequestTimeTooSkewed",
 }
-MISSING = {"NoSuchKey", "NoSuchVersion", "NotFound", "404"}
+MISSING = {"NoSuchKey", "NoSuchVersion", "NotFound", "404", "KeyTooLongError", "InvalidURI"}
 GONE_ERRNO = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
@@ -77,12 +80,21 @@ def diagnose(error: BaseException) -> Failure:
         found = _by_type(cause)
         if found is not None:
             return found
-    return Failure("other", f"{type(error).__name__}: {scrubbed(str(error))}".rstrip(": "), is_transient=True)
+    said = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
+    return Failure("other", said, is_transient=not isinstance(error, _NOT_UNDERSTOOD))
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says; an error of a foreign library may fail even at that."""
+    try:
+        return scrubbed(str(error))
+    except Exception:  # noqa: BLE001  a message is never worth a run
+        return ""
 
 
 def http_failure(status: int, phrase: str = "") -> Failure:
     """Return what an HTTP status of 400 or more means."""
-    said = f"HTTP {status} {phrase}".strip()
+    said = f"HTTP {status} {scrubbed(phrase)}".strip()
     if status in (404, 410):
         return Failure("not_found", said)
     if status in (401, 403, 407):
@@ -104,9 +116,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _s3_answer(response: dict[str, Any]) -> Failure:
     answer = response.get("Error", {})
-    code, status = str(answer.get("Code", "")), int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    code, status = str(answer.get("Code", "")), response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
     said = scrubbed(f"{code}: {answer.get('Message') or ''}").rstrip(": ")
-    if code == "NoSuchBucket":
+    if code in ("NoSuchBucket", "InvalidBucketName"):
         return Failure("no_bucket", said)
     if code in MISSING:
         return Failure("not_found", said)
@@ -129,29 +141,32 @@ def _by_type(error: BaseException) -> Failure | None:
         return _botocore(error, name)
     if module == "httpx" and isinstance(error, sys.modules["httpx"].TransportError):
         kind: Kind = "timeout" if "Timeout" in name else "unreachable"
-        return Failure(
-            kind, scrubbed(str(error)) or name, is_transient=name not in ("UnsupportedProtocol", "ProxyError")
-        )
+        return Failure(kind, _text(error) or name, is_transient=name not in ("UnsupportedProtocol", "ProxyError"))
     if module == "aiohttp" and isinstance(error, sys.modules["aiohttp"].ClientError):
-        return Failure("unreachable", f"{name}: {scrubbed(str(error))}".rstrip(": "), is_transient=True)
+        is_lasting = isinstance(error, ValueError)  # an InvalidURL
+        said = f"{name}: {_text(error)}".rstrip(": ")
+        return Failure("not_found" if is_lasting else "unreachable", said, is_transient=not is_lasting)
     if isinstance(error, ConnectionError):
-        return Failure("unreachable", scrubbed(str(error)) or name, is_transient=True)
+        return Failure("unreachable", _text(error) or name, is_transient=True)
     return None
 
 
 def _botocore(error: BaseException, name: str) -> Failure | None:
     exceptions = sys.modules["botocore.exceptions"]
+    if name == "ParamValidationError":  # a bucket that no store can have, or no key
+        return Failure("no_bucket", _text(error))
     credentials = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
     if name in credentials or "Token" in name or "SSO" in name:
-        return Failure("no_credentials", scrubbed(str(error)))
+        return Failure("no_credentials", _text(error))
     if isinstance(error, exceptions.ReadTimeoutError | exceptions.ConnectTimeoutError):
         return Failure("timeout", "no answer in time", is_transient=True)
     if isinstance(error, exceptions.ConnectionError):  # its text holds the whole signed address
-        address = urllib.parse.urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
-        host = f"{address.scheme}://{address.netloc.rpartition('@')[2]}" if address.netloc else "the endpoint"
+        address = str(getattr(error, "kwargs", {}).get("endpoint_url", ""))
+        place = split_url(address).place.rpartition("@")[2]
+        host = f"{scheme(address)}://{place}" if place else "the endpoint"
         return Failure("unreachable", f"no connection to {host}", is_transient=True)
     if isinstance(
         error, exceptions.HTTPClientError | exceptions.IncompleteReadError | exceptions.FlexibleChecksumError
     ):
         return Failure("unreachable", f"the connection broke ({name})", is_transient=True)
-    return Failure("other", f"{name}: {scrubbed(str(error))}")
+    return Failure("other", f"{name}: {_text(error)}")

@@ -3,7 +3,8 @@
 Below a folder, a prefix or a glob only names with a known audio extension are tracks; the others are counted by
 extension, and so is a name without one. What a person names singly (a file, an object, a row of a table) is a track
 whatever its name, unless its extension says that it is something else, such as the cover that a shell's ``*`` brings
-along. Hidden names, and what operating systems and file servers leave behind, are passed over in silence.
+along. A dot in front hides nothing: `...Baby One More Time.mp3` is music. What operating systems, file servers and
+version control write for themselves is counted and not looked into.
 """
 
 from __future__ import annotations
@@ -25,9 +26,58 @@ _OTHER = """
 AUDIO_EXTENSIONS = frozenset(f".{name}" for name in _AUDIO.split())
 OTHER_EXTENSIONS = frozenset(f".{name}" for name in _OTHER.split())
 TABLE_EXTENSIONS = (".parquet", ".csv", ".jsonl")
-SYSTEM_FOLDERS = frozenset(
-    {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "#recycle", "System Volume Information", "lost+found"}
+_SYSTEM_NAMES = (
+    # Synology, macOS' zip, Windows, Linux; QNAP, NetApp and ZFS
+    *("@eaDir", "#recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN", "RECYCLER", "System Volume Information"),
+    *("lost+found", "@Recycle", "@Recently-Snapshot", ".@__thumb", ".@__qini", ".snapshot", ".snapshots", ".zfs"),
+    # macOS, netatalk
+    *(
+        ".DS_Store",
+        ".Trashes",
+        ".Trash",
+        ".Spotlight-V100",
+        ".fseventsd",
+        ".TemporaryItems",
+        ".apdisk",
+        ".VolumeIcon.icns",
+    ),
+    *(
+        ".DocumentRevisions-V100",
+        ".MobileBackups",
+        ".AppleDouble",
+        ".AppleDB",
+        ".AppleDesktop",
+        ".com.apple.timemachine.donotpresent",
+    ),
+    # desktops, version control, programs that keep folders the same
+    *(
+        ".thumbnails",
+        ".directory",
+        ".cache",
+        ".git",
+        ".hg",
+        ".svn",
+        ".bzr",
+        ".dvc",
+        ".ipynb_checkpoints",
+        "__pycache__",
+    ),
+    *(
+        ".stfolder",
+        ".stversions",
+        ".dropbox",
+        ".dropbox.cache",
+        ".sync",
+        ".SyncArchive",
+        ".rsync-partial",
+        ".owncloudsync",
+    ),
 )
+SYSTEM_NAMES = frozenset(name.casefold() for name in _SYSTEM_NAMES)
+# macOS keeps what other file systems cannot in `._NAME` beside each file, the trash of user 1000 is `.Trash-1000`, and
+# NFS renames what is deleted while it is open.
+SYSTEM_BEGINNINGS = ("._", ".trash-", ".nfs0", ".fuse_hidden")
+SYSTEM = "(written by a system)"
 
 
 def extension_of(name: str) -> str:
@@ -40,11 +90,12 @@ def is_table(name: str) -> bool:
     return extension_of(name) in TABLE_EXTENSIONS
 
 
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is passed over: ``.git``, ``._a.mp3``, ``@eaDir``."""
-    return name.startswith(".") or name in SYSTEM_FOLDERS
+def is_system(name: str) -> bool:
+    """Return whether a system has written a file or folder of this name: ``._a.mp3``, ``.DS_Store``, ``@eaDir``."""
+    folded = name.casefold()
+    return folded in SYSTEM_NAMES or folded.startswith(SYSTEM_BEGINNINGS)
 
 
-def has_hidden(parts: Sequence[str]) -> bool:
-    """Return whether any part of a path is hidden."""
-    return any(is_hidden(part) for part in parts)
+def is_below_system(parts: Sequence[str]) -> bool:
+    """Return whether a system has written any part of a path."""
+    return any(is_system(part) for part in parts)

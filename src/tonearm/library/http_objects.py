@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
+import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tonearm.errors import FetchError
-from tonearm.library.allowed_uris import AllowedUris, public_resolver
+from tonearm.library import content_coding
+from tonearm.library.allowed_uris import SHOWN_CHARACTERS, AllowedUris, public_resolver
+from tonearm.library.uris import scheme, scrubbed, shown, split_url, to_bytes
 
 if TYPE_CHECKING:
     import aiohttp
@@ -22,8 +27,12 @@ T = TypeVar("T")
 KEPT = "%/:=&?~+!$,;'@()*[]"
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 5, 60
 GRACE_S = 5.0
+# A name as DNS takes it; underscores are used, though they should not be.
+HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+# The statuses whose body is the object; 206 is a part that was not asked for, and 202 a promise.
+WHOLE = (200, 203, 204)
 REDIRECTS = (301, 302, 303, 307, 308)
-MAX_REDIRECTS = 5
+MAX_REDIRECTS = 10
 
 
 @cache
@@ -32,7 +41,8 @@ def _filesystem(pid: int) -> Any:
 
     del pid  # a session does not survive a fork
     # identity: a length that is compared must be that of the object, not of its compressed copy.
-    client = {"trust_env": True, "headers": {"Accept-Encoding": "identity", "User-Agent": "tonearm"}}
+    headers = {"Accept-Encoding": "identity", "User-Agent": "tonearm"}
+    client = {"trust_env": True, "auto_decompress": False, "headers": headers}
     return fsspec.filesystem("https", skip_instance_cache=True, client_kwargs=client)
 
 
@@ -56,16 +66,14 @@ def wait_for(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[T]], 
         future.cancel()
 
 
-def request(
-    method: str,
+def get(
     url: str,
     take: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     *,
     timeout_s: float,
     allowed: AllowedUris | None = None,
-    **headers: str,
 ) -> T:
-    """Send one request, redirects followed, and return what ``take`` makes of the answer, whatever its status.
+    """Send a GET, follow redirects, and return what ``take`` makes of the answer, whatever its status.
 
     Args:
         allowed: redirects lead only to what it covers or to public addresses; None for anywhere.
@@ -73,60 +81,111 @@ def request(
     Raises:
         TimeoutError: it took longer than ``timeout_s``.
         aiohttp.ClientError: no answer, or one that breaks off.
-        FetchError: a redirect that is not followed.
+        FetchError: what is no web address (not_found), or a redirect that is not followed.
     """
-    import aiohttp
-    import yarl
-
+    try:
+        address = _address(url)
+    except ValueError as error:
+        raise FetchError(f"{shown(url)} is no web address ({scrubbed(str(error))})", code="not_found") from None
     filesystem = _filesystem(os.getpid())
-    address = yarl.URL(urllib.parse.quote(urllib.parse.urldefrag(url).url, safe=KEPT), encoded=True)
-    limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S)
-    options: dict[str, Any] = {"timeout": limits, "headers": headers}
 
     async def send() -> T:
-        session = await filesystem.set_session()
-        if allowed is None:
-            async with session.request(method, address, allow_redirects=True, **options) as response:
-                return await take(response)
-        return await _follow(session, method, address, take, allowed, options)
+        return await _follow(await filesystem.set_session(), address, take, allowed)
 
     return wait_for(filesystem.loop, send, timeout_s=timeout_s)
 
 
+def _address(url: str) -> yarl.URL:
+    """Return the address that is asked for; its host is checked before a resolver is.
+
+    Raises:
+        ValueError: it is no web address.
+    """
+    import yarl
+
+    parts = split_url(url)
+    host = yarl.URL(f"{scheme(url)}://{parts.place}/")  # writes an international name as DNS has it
+    if host.scheme not in ("http", "https") or not host.raw_host:
+        raise ValueError("expected http:// or https:// and a host")
+    if "[" in parts.place:
+        ipaddress.IPv6Address(host.raw_host.partition("%")[0])
+    elif not HOST.fullmatch(host.raw_host):
+        raise ValueError(f"{host.raw_host[:80]} is no name of a host")
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    quoted = urllib.parse.quote(to_bytes(path or "/"), safe=KEPT)
+    return yarl.URL(f"{host.scheme}://{host.raw_authority}{quoted}", encoded=True)
+
+
 async def _follow(
     session: aiohttp.ClientSession,
-    method: str,
     address: yarl.URL,
     take: Callable[[aiohttp.ClientResponse], Awaitable[T]],
-    allowed: AllowedUris,
-    options: dict[str, Any],
+    allowed: AllowedUris | None,
 ) -> T:
     import aiohttp
 
-    # A session of its own: it takes no proxy from the environment, which would resolve names in our place.
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=public_resolver()), headers=session.headers
-    ) as public:
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S)
+    async with _public(session, allowed) as public:
         trusted = session
         for _ in range(MAX_REDIRECTS + 1):
-            async with trusted.request(method, address, allow_redirects=False, **options) as response:
+            async with trusted.get(address, allow_redirects=False, timeout=limits) as response:
                 location = response.headers.get("Location")
                 if response.status not in REDIRECTS or not location:
                     return await take(response)
-                address = response.url.join(address.__class__(location, encoded=True))
-            trusted = session if allowed.check_redirect(str(address)) else public
+                address = _redirected(response.url, location, allowed)
+            if allowed is not None:
+                trusted = session if allowed.check_redirect(str(address)) else public
     raise FetchError(f"redirected more than {MAX_REDIRECTS} times", code="fetch_failed")
 
 
-def request_head(url: str, *, timeout_s: float) -> tuple[int, Mapping[str, str]]:
-    """Return the status and the headers that ``url`` answers to HEAD.
+def _redirected(address: yarl.URL, location: str, allowed: AllowedUris | None) -> yarl.URL:
+    try:
+        quoted = urllib.parse.quote(to_bytes(location), safe=KEPT + "#")
+        return _address(str(address.join(address.__class__(quoted, encoded=True))))
+    except ValueError as error:
+        said = f"redirected to {shown(location)[:SHOWN_CHARACTERS]}, which is no web address ({scrubbed(str(error))})"
+        raise FetchError(said, code="fetch_failed" if allowed is None else "access_denied") from None
+
+
+def _public(
+    session: aiohttp.ClientSession, allowed: AllowedUris | None
+) -> AbstractAsyncContextManager[aiohttp.ClientSession]:
+    """Return the session for redirects to what is not allowed by name.
+
+    It is one of its own: it takes no proxy from the environment, which would resolve names in our place.
+    """
+    import aiohttp
+
+    if allowed is None:
+        return nullcontext(session)
+    connector = aiohttp.TCPConnector(resolver=public_resolver())
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=session.headers)
+
+
+def get_headers(url: str, *, timeout_s: float) -> tuple[int, Mapping[str, str]]:
+    """Return the status and the headers of a GET that reads no further: what a HEAD says need not be true of a GET.
 
     Raises:
         TimeoutError: it took longer than ``timeout_s``.
         aiohttp.ClientError: no answer.
+        FetchError: as ``get``.
     """
 
     async def take(response: aiohttp.ClientResponse) -> tuple[int, Mapping[str, str]]:
         return response.status, response.headers
 
-    return request("HEAD", url, take, timeout_s=timeout_s)
+    return get(url, take, timeout_s=timeout_s)
+
+
+def etag(headers: Mapping[str, str]) -> str | None:
+    """Return an answer's ETag as it is written down: without quotes, weak or not."""
+    text = headers.get("ETag", "").removeprefix("W/").strip('"')
+    return text.encode("utf-8", "backslashreplace").decode() or None
+
+
+def size_bytes(headers: Mapping[str, str]) -> int | None:
+    """Return how long an answer says that the object is; of one that is packed nobody knows it."""
+    length = headers.get("Content-Length", "")
+    if content_coding.codings(headers.get("Content-Encoding", "")) or not re.fullmatch("[0-9]{1,18}", length):
+        return None
+    return int(length)

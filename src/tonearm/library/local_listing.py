@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import posixpath
-import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from fsspec.utils import glob_translate
-
 from tonearm.errors import SourceError
-from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, is_hidden
+from tonearm.library.formats import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_system
+from tonearm.library.globs import glob_matcher, part_matches, split_glob
 from tonearm.library.track_ref import TrackRef, from_nanoseconds, make_ref
-from tonearm.library.uris import WILDCARDS, local_uri
+from tonearm.library.uris import local_uri
 
 UNREADABLE, NOT_A_FILE = "(unreadable folder)", "(not a file)"
 
@@ -31,6 +28,14 @@ def local_ref(path: str) -> TrackRef:
     except FileNotFoundError:
         return make_ref(local_uri(path))
     return make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+
+
+def any_ref(path: str) -> TrackRef:
+    """Return ``local_ref``, or the name alone of what cannot be looked at: reading it says what is wrong."""
+    try:
+        return local_ref(path)
+    except (OSError, ValueError):
+        return make_ref(local_uri(path))
 
 
 def list_folder(folder: str, skipped: Counter[str]) -> Iterator[TrackRef]:
@@ -53,36 +58,19 @@ def list_glob(pattern: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     Args:
         pattern: an absolute path with ``*``, ``?``, ``[...]`` or ``**``.
     """
-    parts = pattern.split("/")
-    first = next(number for number, part in enumerate(parts) if WILDCARDS.search(part))
-    base = "/".join(parts[:first]) or "/"
-    matches = glob_matcher(pattern)
+    folder, below = split_glob(pattern, os.path.isdir)
+    parts = below.split("/")
+    matches = glob_matcher(below)
     recursive = next((number for number, part in enumerate(parts) if "**" in part), len(parts))
 
     def may_hold(path: str) -> bool:
-        below = path.split("/")
-        pairs = zip(below[first:recursive], parts[first:recursive], strict=False)
-        return all(fnmatch.fnmatchcase(name, wanted) for name, wanted in pairs)
+        pairs = zip(path[len(folder) :].split("/"), parts[:recursive], strict=False)
+        return all(part_matches(name, part) for name, part in pairs)
 
-    if not os.path.isdir(base):
+    if not os.path.isdir(folder or "/"):
         return iter(())
-    return _tracks((path for path in _walk(base, skipped, may_hold) if matches(path)), skipped)
-
-
-def glob_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether a path matches ``pattern``, or lies below one that does."""
-    # The translation ends in \Z; what lies below a match is let through before it.
-    whole = re.compile(glob_translate(pattern.rstrip("/")))
-
-    def matches(path: str) -> bool:
-        if whole.match(path):
-            return True
-        while path := posixpath.dirname(path).rstrip("/"):
-            if whole.match(path):
-                return True
-        return False
-
-    return matches
+    top = folder.rstrip("/") or "/"
+    return _tracks((path for path in _walk(top, skipped, may_hold) if matches(path[len(folder) :])), skipped)
 
 
 def _tracks(paths: Iterator[str], skipped: Counter[str]) -> Iterator[TrackRef]:
@@ -113,7 +101,7 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
             if (found.st_dev, found.st_ino) in seen:
                 continue
             seen.add((found.st_dev, found.st_ino))
-            names, below, linked = _scan(folder)
+            names, below, linked = _scan(folder, skipped)
         except OSError:
             skipped[UNREADABLE] += 1
             continue
@@ -122,12 +110,13 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
         links.extend(path for path in linked if may_hold(path))
 
 
-def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
+def _scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the names of files, and the paths of folders and of links to folders, each sorted."""
     names, below, linked = list[str](), list[str](), list[str]()
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_hidden(entry.name):
+            if is_system(entry.name):
+                skipped[SYSTEM] += 1
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)

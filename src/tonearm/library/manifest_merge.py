@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tonearm.errors import SourceError
-from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, has_hidden
+from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, is_below_system
 from tonearm.library.manifest_marker import UNKNOWN, Listing
 from tonearm.library.manifest_parts import (
     KEY,
@@ -297,4 +297,4 @@ def _is_gone(uri: str, prefix: str) -> bool:
         except OSError:
             return False
         return False
-    return extension_of(uri) in AUDIO_EXTENSIONS and not has_hidden(uri[len(prefix) :].split("/"))
+    return extension_of(uri) in AUDIO_EXTENSIONS and not is_below_system(uri[len(prefix) :].split("/"))

@@ -6,6 +6,8 @@ import posixpath
 import re
 import urllib.parse
 
+from tonearm.library.uris import split_url
+
 # 255 bytes is the usual limit of a file name; the rest is left for a key and an extension.
 MAX_NAME_BYTES = 200
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\u2028\u2029]')
@@ -17,7 +19,7 @@ def track_name(uri: str) -> str:
     """Return the last part of a URI without its extension: ``01 Blue`` of ``s3://records/x/01 Blue.flac``."""
     path = uri
     if uri.startswith(("http://", "https://", "file://")):
-        path = urllib.parse.unquote(urllib.parse.urlsplit(uri).path)
+        path = urllib.parse.unquote(split_url(uri).path)
     base = posixpath.basename(path.rstrip("/")) or path
     stem, extension = posixpath.splitext(base)
     # `Symphony No. 5` has no extension.

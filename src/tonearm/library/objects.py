@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import io
+import math
 import os
 import stat
 import time
@@ -11,13 +15,12 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from tonearm.errors import FetchError, SourceError
-from tonearm.library import datasets_source, stores
+from tonearm.errors import FetchError, SourceError, TrackError
+from tonearm.library import content_coding, datasets_source, http_objects, stores
 from tonearm.library.allowed_uris import AllowedUris
-from tonearm.library.failures import Failure, diagnose, http_failure
-from tonearm.library.http_objects import request, wait_for
+from tonearm.library.failures import BROKEN, Failure, diagnose, http_failure
 from tonearm.library.track_ref import TrackRef, from_nanoseconds
-from tonearm.library.uris import local_path, scheme, shown, split_bucket
+from tonearm.library.uris import SCHEMES, local_path, scheme, shown, split_bucket, to_unicode
 
 if TYPE_CHECKING:
     import aiohttp
@@ -53,7 +56,8 @@ class ObjectReader:
         Raises:
             FetchError: not_found, access_denied (after ``num_attempts`` where the credentials were not recognized),
                 too_large, changed, fetch_timeout (all attempts together took longer than ``timeout_s``), or
-                fetch_failed after ``num_attempts``.
+                fetch_failed, after ``num_attempts`` where another one could have helped. Nothing else is raised,
+                whatever a URI, a store or a file does, but ``failures.BROKEN``.
         """
         settings = self.settings
         _check_size(ref, ref.size_bytes, settings.max_bytes)
@@ -90,19 +94,18 @@ class ObjectReader:
             return None
         if datasets_source.is_row(ref.uri):
             return None
-        found, path = stores.filesystem(ref.uri)
-        try:
+        with _boundary(ref):
+            _check_uri(ref)
+            found, path = stores.filesystem(ref.uri)
             return found.cat_file(path, start=0, end=head_bytes), found.cat_file(path, start=size - tail_bytes)
-        except stores.store_errors(kind) as error:
-            failure = diagnose(error)
-            raise FetchError(f"{shown(ref.uri)} cannot be read ({failure.reason})", code=failure.fetch_code) from None
 
     def _attempt(self, ref: TrackRef, deadline: float) -> bytes:
         left = deadline - time.monotonic()
         kind, limit = scheme(ref.uri), self.settings.max_bytes
-        try:
+        with _boundary(ref, self.settings.timeout_s, deadline, retry=True):
             if left <= 0:
                 raise TimeoutError
+            _check_uri(ref)
             if datasets_source.is_row(ref.uri):
                 data = datasets_source.read_row(ref)
             elif kind == "file":
@@ -113,16 +116,46 @@ class ObjectReader:
                 data = _read_http(ref, limit, left, self.allowed)
             else:
                 data = _read_other(ref, limit, deadline)
-        except SourceError as error:
-            raise FetchError(error.message, code="fetch_failed") from None
-        except stores.store_errors(kind if kind in ("file", "s3", "http", "https") else "file") as error:
-            if time.monotonic() >= deadline:
-                raise _late(ref, self.settings.timeout_s, "still reading") from None
-            raise _failed(ref, diagnose(error)) from None
         _check_size(ref, len(data), limit)
         if ref.size_bytes is not None and len(data) != ref.size_bytes:
             raise _changed(ref)
         return data
+
+
+@contextlib.contextmanager
+def _boundary(
+    ref: TrackRef, timeout_s: float = 0.0, deadline: float = math.inf, *, retry: bool = False
+) -> Iterator[None]:
+    """Turn whatever reading a track raises into the track's error: what one track does must not end a run.
+
+    Raises:
+        FetchError: it cannot be read.
+        _Retry: with ``retry``, where another attempt may help.
+    """
+    try:
+        yield
+    except (TrackError, _Retry, *BROKEN):
+        raise
+    except SourceError as error:
+        raise FetchError(error.message, code="fetch_failed") from None
+    except Exception as error:  # noqa: BLE001  the row boundary
+        if time.monotonic() >= deadline:
+            raise _late(ref, timeout_s, "still reading") from None
+        failure = diagnose(error)
+        raise _failed(ref, failure if retry else dataclasses.replace(failure, is_transient=False)) from None
+
+
+def _check_uri(ref: TrackRef) -> None:
+    """Refuse what no store can have before one is asked.
+
+    Raises:
+        FetchError: not_found.
+    """
+    kind = scheme(ref.uri)
+    if kind not in SCHEMES or (kind in ("hf", "arrow+file") and not datasets_source.is_row(ref.uri)):
+        raise FetchError(f"{shown(ref.uri)} is no object; expected {stores.KNOWN}", code="not_found")
+    if kind != "file" and to_unicode(ref.uri) != ref.uri:
+        raise FetchError(f"{shown(ref.uri)} is not Unicode, as every URL is", code="not_found")
 
 
 def _failed(ref: TrackRef, failure: Failure) -> Exception:
@@ -150,9 +183,18 @@ def _check_size(ref: TrackRef, num_bytes: int | None, limit: int) -> None:
 
 
 def _read_local(ref: TrackRef, limit: int, deadline: float) -> bytes:
-    # O_NONBLOCK: a named pipe must not hold the worker up.
-    descriptor = os.open(local_path(ref.uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
+        # O_NONBLOCK: a named pipe must not hold the worker up.
+        descriptor = os.open(local_path(ref.uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:
+        raise FetchError(
+            f"{shown(ref.uri)} is no path, which has neither zero bytes nor surrogates", code="not_found"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket, a device that is gone
+            raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found") from None
+        raise
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found")
@@ -160,10 +202,12 @@ def _read_local(ref: TrackRef, limit: int, deadline: float) -> bytes:
         if ref.modified is not None and from_nanoseconds(found.st_mtime_ns) != ref.modified:
             raise _changed(ref)
         buffer = io.BytesIO()
-        while chunk := file.read(16 * CHUNK_BYTES):
+        while chunk := os.read(descriptor, 16 * CHUNK_BYTES):
             _append(ref, buffer, chunk, limit)
             if time.monotonic() >= deadline:
                 raise TimeoutError
+    finally:
+        os.close(descriptor)
     return buffer.getvalue()
 
 
@@ -187,19 +231,23 @@ def _read_s3(ref: TrackRef, limit: int, timeout_s: float, stall_s: float) -> byt
                 raise _changed(ref)
             return await _collect(ref, body.iter_chunks(CHUNK_BYTES), expected, limit)
 
-    return wait_for(filesystem.loop, get, timeout_s=timeout_s)
+    return http_objects.wait_for(filesystem.loop, get, timeout_s=timeout_s)
 
 
 def _read_http(ref: TrackRef, limit: int, timeout_s: float, allowed: AllowedUris | None) -> bytes:
-    async def take(response: aiohttp.ClientResponse) -> bytes:
-        if response.status >= 400:
+    async def take(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
+        if response.status not in http_objects.WHOLE:
             raise _failed(ref, http_failure(response.status, response.reason or ""))
-        etag = response.headers.get("ETag", "").removeprefix("W/").strip('"')
+        etag = http_objects.etag(response.headers)
         if ref.etag and etag and etag != ref.etag:
             raise _changed(ref)
-        return await _collect(ref, response.content.iter_chunked(CHUNK_BYTES), response.content_length, limit)
+        coding = ",".join(response.headers.getall("Content-Encoding", []))
+        expected = response.content_length
+        whole = dataclasses.replace(ref, size_bytes=None) if content_coding.codings(coding) else ref
+        return await _collect(whole, response.content.iter_chunked(CHUNK_BYTES), expected, limit), coding
 
-    return request("GET", ref.uri, take, timeout_s=timeout_s, allowed=allowed)
+    data, coding = http_objects.get(ref.uri, take, timeout_s=timeout_s, allowed=allowed)
+    return content_coding.unpacked(data, coding, limit + 1)
 
 
 async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: int) -> bytes:
@@ -217,18 +265,13 @@ async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: i
 
 def _read_other(ref: TrackRef, limit: int, deadline: float) -> bytes:
     filesystem, path = stores.filesystem(ref.uri)
-    try:
-        with filesystem.open(path, "rb", block_size=16 * CHUNK_BYTES) as file:
-            buffer = io.BytesIO()
-            for chunk in _chunks(file):
-                _append(ref, buffer, chunk, limit)
-                if time.monotonic() >= deadline:
-                    raise TimeoutError
-        return buffer.getvalue()
-    except FetchError:
-        raise
-    except stores.store_errors(scheme(ref.uri)) as error:
-        raise _failed(ref, diagnose(error)) from None
+    with filesystem.open(path, "rb", block_size=16 * CHUNK_BYTES) as file:
+        buffer = io.BytesIO()
+        for chunk in _chunks(file):
+            _append(ref, buffer, chunk, limit)
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+    return buffer.getvalue()
 
 
 def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tonearm.library import report_text as text
 from tonearm.library import stores, uris
+from tonearm.library.export_output import SILENT
 from tonearm.library.names import track_name
 from tonearm.library.report_figures import NUM_EXAMPLES, STRONG_SCORE, GroupFigures, LibraryFigures, gather
 from tonearm.library.report_pictures import duration_histogram, score_histogram
@@ -107,7 +108,7 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
 def _headline(figures: LibraryFigures, run: RunSummary) -> list[dict[str, Any]]:
     scored = text.share(figures.scored_s, figures.audio_s)
     entries = [
-        _figure("Tracks labelled", text.number(figures.num_ok), f"of {text.number(figures.num_tracks)} in the library"),
+        _figure("Tracks labelled", text.number(figures.num_ok), _of_all(figures)),
         _figure("Audio", text.amount(figures.audio_s), f"{scored} of it scored"),
     ]
     if figures.genres:
@@ -127,6 +128,11 @@ def _headline(figures: LibraryFigures, run: RunSummary) -> list[dict[str, Any]]:
         note = f"{run.speed.tracks_per_s:.3g} tracks a second"
         entries.append(_figure("Speed", f"{text.number(run.speed.audio_hours_per_hour)}×", f"real time, {note}"))
     return entries
+
+
+def _of_all(figures: LibraryFigures) -> str:
+    silent = f", {text.number(figures.silent.num_tracks)} of them silent" if figures.silent.num_tracks else ""
+    return f"of {text.number(figures.num_tracks)} in the library{silent}"
 
 
 def _figure(name: str, value: str, note: str, *, is_bad: bool = False) -> dict[str, Any]:
@@ -152,6 +158,7 @@ def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
     shown, rest, num_rest = _split(figures.genres, NUM_GENRES)
     entries = [(name, group, False) for name, group in shown]
     entries += [(f"{num_rest} other genres", rest, True)] if rest else []
+    entries += [(SILENT, figures.silent, True)] if figures.silent.num_tracks else []
     most_tracks = max((group.num_tracks for _, group, _ in entries), default=0) or 1
     most_audio_s = max((group.audio_s for _, group, _ in entries), default=0) or 1
     return [
@@ -162,7 +169,7 @@ def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
             "tracks_bar": group.num_tracks / most_tracks,
             "audio": text.amount(group.audio_s),
             "audio_bar": group.audio_s / most_audio_s,
-            "mean_score": group.mean_score,
+            "mean_score": "–" if group is figures.silent else f"{group.mean_score:.2f}",
         }
         for name, group, is_rest in entries
     ]

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tonearm.library import table
+from tonearm.library.export_output import SILENT
 from tonearm.library.failures import NO_CODE
 
 # A tag counts as present from here on; sigmoid scores of two independent labels may both pass it.
@@ -32,6 +33,7 @@ COLUMNS = [
     "error_code",
     "error_message",
     "coverage",
+    "silent",
     "sample_rate",
     "channels",
     "codec",
@@ -77,11 +79,12 @@ class LibraryFigures:
         num_unlisted: tracks that are no longer listed, which nothing else here counts.
         num_outranked: rows that a later one of the same track replaces, which nothing else here counts either.
         num_partial: ok tracks with a ``coverage`` under 0.999.
+        silent: ok tracks in which nothing can be heard; those that follow leave them out.
         genres: by genre; empty when the genre head was off.
         tags: by label; empty when the tag head was off.
-        formats: by (codec, sample rate in Hz, channels).
+        formats: by (codec, sample rate in Hz, channels), of all ok tracks.
         failures: by error code.
-        durations_s: float32 [ok tracks with a duration].
+        durations_s: float32 [all ok tracks with a duration].
         genre_scores: float32 [ok tracks with a genre].
         first: the first rows by URI, at most 200, as mappings of ``SHOWN``.
         least_confident: the rows with the lowest genre score, at most 20.
@@ -95,6 +98,7 @@ class LibraryFigures:
     num_bytes: int = 0
     audio_s: float = 0.0
     scored_s: float = 0.0
+    silent: GroupFigures = dataclasses.field(default_factory=GroupFigures)
     genres: dict[str, GroupFigures] = dataclasses.field(default_factory=dict)
     tags: dict[str, GroupFigures] = dataclasses.field(default_factory=dict)
     formats: dict[tuple[str, int, int], GroupFigures] = dataclasses.field(default_factory=dict)
@@ -134,12 +138,16 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
         _add_failures(figures, rows.filter(pc.invert(is_ok)))
         rows = rows.filter(is_ok)
         _add_ok(figures, rows)
-        _add_tags(figures.tags, rows["tags"])
         durations.append(_float32(rows["duration_s"]))
-        scores.append(_float32(rows["genre_score"]))
-        shown = rows.select(SHOWN)
-        first.add(shown)
-        doubtful.add(shown.filter(pc.is_valid(shown["genre_score"])))
+        is_silent = pc.fill_null(rows["silent"], False)
+        first.add(_called_silent(rows, is_silent).select(SHOWN))
+        figures.silent.num_tracks += pc.sum(is_silent).as_py() or 0
+        figures.silent.audio_s += pc.sum(rows["duration_s"].filter(is_silent)).as_py() or 0.0
+        heard = rows.filter(pc.invert(is_silent))
+        _add_genres(figures.genres, heard)
+        _add_tags(figures.tags, heard["tags"])
+        scores.append(_float32(heard["genre_score"]))
+        doubtful.add(heard.filter(pc.is_valid(heard["genre_score"])).select(SHOWN))
     figures.durations_s = np.concatenate(durations or [figures.durations_s])
     figures.genre_scores = np.concatenate(scores or [figures.genre_scores])
     figures.first, figures.least_confident = first.rows(), doubtful.rows()
@@ -164,6 +172,13 @@ class _Best:
         return [] if self.table is None else self.table.sort_by(self.sort_keys).to_pylist()
 
 
+def _called_silent(rows: pa.Table, is_silent: pa.ChunkedArray) -> pa.Table:
+    """Return rows of which the silent ones that have a genre are called silent instead."""
+    is_named = pc.and_(is_silent, pc.is_valid(rows["genre"]))
+    place = rows.schema.get_field_index("genre")
+    return rows.set_column(place, "genre", pc.if_else(is_named, SILENT, rows["genre"]))
+
+
 def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return column.drop_null().to_numpy().astype(np.float32)
 
@@ -186,19 +201,22 @@ def _add_ok(figures: LibraryFigures, rows: pa.Table) -> None:
     scored_s = pc.multiply(rows["duration_s"], rows["coverage"].cast(pa.float64()))
     figures.scored_s += pc.sum(scored_s).as_py() or 0.0
     figures.num_partial += pc.sum(pc.less(rows["coverage"], FULL_COVERAGE)).as_py() or 0
-    scored = rows.filter(pc.is_valid(rows["genre"]))
-    sums = [("genre", "count"), ("duration_s", "sum"), ("genre_score", "sum")]
-    for group in scored.group_by("genre").aggregate(sums).to_pylist():
-        genre = figures.genres.setdefault(group["genre"], GroupFigures())
-        genre.num_tracks += group["genre_count"]
-        genre.audio_s += group["duration_s_sum"] or 0.0
-        genre.sum_score += group["genre_score_sum"] or 0.0
     by = ["codec", "sample_rate", "channels"]
     for group in rows.group_by(by).aggregate([("uri", "count"), ("duration_s", "sum")]).to_pylist():
         key = (group["codec"] or "unknown", group["sample_rate"] or 0, group["channels"] or 0)
         form = figures.formats.setdefault(key, GroupFigures())
         form.num_tracks += group["uri_count"]
         form.audio_s += group["duration_s_sum"] or 0.0
+
+
+def _add_genres(genres: dict[str, GroupFigures], rows: pa.Table) -> None:
+    scored = rows.filter(pc.is_valid(rows["genre"]))
+    sums = [("genre", "count"), ("duration_s", "sum"), ("genre_score", "sum")]
+    for group in scored.group_by("genre").aggregate(sums).to_pylist():
+        genre = genres.setdefault(group["genre"], GroupFigures())
+        genre.num_tracks += group["genre_count"]
+        genre.audio_s += group["duration_s_sum"] or 0.0
+        genre.sum_score += group["genre_score_sum"] or 0.0
 
 
 def _add_tags(tags: dict[str, GroupFigures], column: pa.ChunkedArray) -> None:

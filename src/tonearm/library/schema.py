@@ -76,6 +76,8 @@ TRACKS = pa.schema(
         pa.field("read_settings", pa.string()),
         pa.field("genre_settings", pa.string()),
         pa.field("tag_settings", pa.string()),
+        # Nothing of it is louder than -60 dB of full scale; null in rows from before there was the column.
+        pa.field("silent", pa.bool_()),
     ],
     metadata={"tonearm.schema": "tracks", "tonearm.schema_version": SCHEMA_VERSION},
 )

@@ -23,7 +23,7 @@ from tonearm.library.local_listing import list_folder, list_glob, local_ref
 from tonearm.library.track_ref import TrackRef as TrackRef
 from tonearm.library.track_ref import make_ref as make_ref
 from tonearm.library.track_ref import track_key as track_key
-from tonearm.library.uris import WILDCARDS, is_local, local_path, local_uri, scheme, shown
+from tonearm.library.uris import WILDCARDS, is_local, local_path, local_uri, scheme, shown, split_url
 
 NUM_NAMED = 5
 # The name that objects given one by one share: a shell's *.mp3 is a thousand sources.
@@ -198,8 +198,8 @@ def source_name(source: str) -> str:
     kind, rest = scheme(source), source.partition("://")[2]
     query = ""
     if kind in ("http", "https"):
-        parts = urllib.parse.urlsplit(source)
-        rest = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        parts = split_url(source)
+        rest = f"{parts.place.rpartition('@')[2]}{parts.path}"
         said = [pair for pair in urllib.parse.parse_qsl(parts.query, True) if not _SIGNING.match(pair[0])]
         query = f"?{hashlib.sha256(repr(said).encode()).hexdigest()[:16]}" if said else ""
     else:
@@ -219,7 +219,7 @@ def _opened(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     if _is_table(source):
         return table_source.list_table(source)
     if kind in ("http", "https"):
-        return iter([store_listing.head(source)])
+        return iter([store_listing.web_object(source)])
     if kind == "s3":
         return store_listing.list_s3(source, skipped)
     if kind in stores.EXTRAS or kind == "memory":
@@ -228,7 +228,7 @@ def _opened(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
 
 
 def _is_table(source: str) -> bool:
-    return is_table(urllib.parse.urlsplit(source).path if scheme(source) in ("http", "https") else source)
+    return is_table(split_url(source).path if scheme(source) in ("http", "https") else source)
 
 
 def _local(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:

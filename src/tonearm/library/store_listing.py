@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tonearm.errors import SourceError
+from tonearm.errors import FetchError, SourceError
 from tonearm.library import stores
-from tonearm.library.failures import diagnose
-from tonearm.library.formats import AUDIO_EXTENSIONS, extension_of, has_hidden
-from tonearm.library.local_listing import glob_matcher
-from tonearm.library.track_ref import TrackRef, make_ref
-from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket
+from tonearm.library.failures import diagnose, http_failure
+from tonearm.library.formats import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
+from tonearm.library.globs import glob_matcher, split_glob
+from tonearm.library.track_ref import TrackRef, from_seconds, make_ref, to_utc
+from tonearm.library.uris import WILDCARDS, scheme, shown, split_bucket, to_unicode
 
 Entry = tuple[str, int | None, str | None, datetime.datetime | None]
 
@@ -39,15 +39,20 @@ def list_s3(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     entries, is_empty = _peek(_s3_objects(bucket, folder))
     if not is_empty:
         return _below(f"s3://{bucket}/", folder, entries, skipped)
-    wild = WILDCARDS.search(key)
-    if wild is None:
+    if not WILDCARDS.search(key):
         raise SourceError(
             f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
         )
-    literal = key[: wild.start()]
-    matches = glob_matcher(key)
-    found = (entry for entry in _s3_objects(bucket, literal) if matches(entry[0]))
-    return _below(f"s3://{bucket}/", literal.rpartition("/")[0], found, skipped)
+
+    def is_folder(path: str) -> bool:
+        return next(_s3_objects(bucket, path.rstrip("/") + "/", max_keys=1), None) is not None
+
+    folder, pattern = split_glob(key, is_folder)
+    wild = WILDCARDS.search(pattern)
+    begin = pattern if wild is None else pattern[: wild.start()]
+    matches = glob_matcher(pattern)
+    found = (entry for entry in _s3_objects(bucket, folder + begin) if matches(entry[0][len(folder) :]))
+    return _below(f"s3://{bucket}/", folder, found, skipped)
 
 
 def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[Entry]:
@@ -62,6 +67,10 @@ def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[E
             yield entry["Key"], entry["Size"], (entry.get("ETag") or "").strip('"') or None, entry.get("LastModified")
         if not page.get("IsTruncated"):
             return
+        if not page.get("NextContinuationToken"):
+            raise SourceError(
+                f"the listing of s3://{bucket} breaks off: the store says that there is more, and not where"
+            )
         request["ContinuationToken"] = page["NextContinuationToken"]
 
 
@@ -76,18 +85,19 @@ def list_other(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     try:
         if filesystem.isfile(path):
             return iter([_ref(place, _entry(filesystem.info(path)))])
+        base, pattern = path, ""
+        if WILDCARDS.search(path) and not filesystem.isdir(path):
+            base, pattern = split_glob(path, filesystem.isdir)
     except stores.store_errors(scheme(source)) as error:
         raise unlisted(shown(source), error) from None
-    wild = WILDCARDS.search(path)
-    base = path if wild is None or filesystem.isdir(path) else path[: wild.start()].rpartition("/")[0]
-    entries, is_empty = _peek(_walk(source, filesystem, base))
+    entries, is_empty = _peek(_walk(source, filesystem, base.rstrip("/")))
     if is_empty:
         raise SourceError(
             f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
         )
-    if base != path:
-        matches = glob_matcher(path)
-        entries = (entry for entry in entries if matches(entry[0]))
+    if pattern:
+        matches = glob_matcher(pattern)
+        entries = (entry for entry in entries if matches(entry[0][len(base) :]))
     return _below(place, base, entries, skipped)
 
 
@@ -103,33 +113,50 @@ def _entry(info: dict[str, Any]) -> Entry:
     times = (info.get(name) for name in ("mtime", "updated", "last_modified", "LastModified", "created"))
     modified: Any = next((time for time in times if time), None)
     if isinstance(modified, str):
-        modified = datetime.datetime.fromisoformat(modified)
+        try:
+            modified = datetime.datetime.fromisoformat(modified)
+        except ValueError:
+            modified = None
     elif isinstance(modified, int | float):
-        modified = datetime.datetime.fromtimestamp(modified, datetime.UTC)
+        modified = from_seconds(modified)
     etag = info.get("etag") or info.get("ETag") or info.get("md5Hash")
     return info["name"].strip("/"), info.get("size"), str(etag).strip('"') if etag else None, modified
 
 
-def head(url: str) -> TrackRef:
-    """Return the ref of one ``https://`` object by a HEAD request; of a server without HEAD, the address alone.
+def web_object(url: str) -> TrackRef:
+    """Return the ref of one ``https://`` object, by the headers of a GET.
+
+    Where the server refuses it, or fails now but may not later, the ref is the address alone: reading it says why.
 
     Raises:
-        SourceError: the server has no such object, refuses it or cannot be reached.
+        SourceError: it is no web address, the server has no such object or cannot be reached.
     """
-    from tonearm.library.http_objects import request_head
+    from tonearm.library import http_objects
 
+    url = to_unicode(url)
     try:
-        status, headers = request_head(url, timeout_s=stores.READ_TIMEOUT_S)
+        status, headers = http_objects.get_headers(url, timeout_s=stores.READ_TIMEOUT_S)
+    except FetchError as error:
+        if error.code == "not_found":
+            raise SourceError(f"{error.message}; check the address") from None
+        return make_ref(url)
     except stores.store_errors("https") as error:
         raise unlisted(shown(url), error) from None
-    if status in (403, 405, 501):  # addresses signed for GET, and servers that know no HEAD
-        return make_ref(url)
-    if status >= 400:
+    failure = http_failure(status)
+    if status >= 400 and not failure.is_transient and failure.kind != "access_denied":
         raise SourceError(f"{shown(url)} answers HTTP {status}, expected an audio file; check the address")
-    length, date = headers.get("Content-Length"), headers.get("Last-Modified")
-    modified = email.utils.parsedate_to_datetime(date) if date else None
-    etag = headers.get("ETag", "").removeprefix("W/").strip('"') or None
-    return make_ref(url, int(length) if length else None, etag, modified)
+    if status not in http_objects.WHOLE:
+        return make_ref(url)
+    modified = http_time(headers.get("Last-Modified", ""))
+    return make_ref(url, http_objects.size_bytes(headers), http_objects.etag(headers), modified)
+
+
+def http_time(text: str) -> datetime.datetime | None:
+    """Return an HTTP date as UTC, None for what is no date: servers send ``0``, ``never`` and years of six digits."""
+    try:
+        return to_utc(email.utils.parsedate_to_datetime(text))
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def unlisted(place: str, error: BaseException) -> SourceError:
@@ -161,7 +188,10 @@ def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[s
     start = len(folder)
     for entry in entries:
         key = entry[0]
-        if key.endswith("/") or has_hidden(key[start:].split("/")):  # a folder's zero-byte marker, .DS_Store
+        if key.endswith("/"):  # a folder's zero-byte marker
+            continue
+        if is_below_system(key[start:].split("/")):
+            skipped[SYSTEM] += 1
             continue
         extension = extension_of(key)
         if extension in AUDIO_EXTENSIONS:
@@ -172,6 +202,4 @@ def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[s
 
 def _ref(place: str, entry: Entry) -> TrackRef:
     key, size_bytes, etag, modified = entry
-    if modified is not None:
-        modified = modified.astimezone(datetime.UTC) if modified.tzinfo else modified.replace(tzinfo=datetime.UTC)
-    return make_ref(f"{place}{key}", size_bytes, etag, modified)
+    return make_ref(to_unicode(f"{place}{key}"), size_bytes, etag, None if modified is None else to_utc(modified))

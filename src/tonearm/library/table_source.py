@@ -13,6 +13,7 @@ import csv
 import datetime
 import io
 import json
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -22,22 +23,37 @@ from tonearm.errors import SourceError
 from tonearm.library import stores
 from tonearm.library.failures import diagnose
 from tonearm.library.formats import extension_of
-from tonearm.library.local_listing import local_ref
-from tonearm.library.track_ref import TrackRef, make_ref
-from tonearm.library.uris import folder_of, is_local, local_path, local_uri, resolve, scheme, shown
+from tonearm.library.local_listing import any_ref
+from tonearm.library.track_ref import MAX_SIZE_BYTES, TrackRef, from_nanoseconds, from_seconds, make_ref, to_utc
+from tonearm.library.uris import (
+    SCHEME,
+    folder_of,
+    is_local,
+    local_path,
+    resolve,
+    scheme,
+    scrubbed,
+    shown,
+    to_unicode,
+)
 
 Row = Mapping[str, Any]
 URI, SIZE = ("uri", "file_name", "file", "path"), ("size_bytes", "size")
 ETAG, MODIFIED = ("etag",), ("modified", "last_modified")
-KNOWN_SCHEMES = {"file", "s3", "http", "https", "hf", "arrow+file", "memory", *stores.EXTRAS}
 BATCH_ROWS = 10_000
+# Times since 1970 are in seconds, or in the smaller units that pandas and JavaScript write: as seconds, those would be
+# past the year 5138.
+MAX_SECONDS = 10**11
+MISSING = frozenset({"", "nan", "nat", "<na>", "na", "n/a", "none", "null"})
 
 
 def list_table(source: str) -> Iterator[TrackRef]:
     """Yield a track for each row.
 
+    A row without a URI that can be read is a track all the same, which will not be found.
+
     Raises:
-        SourceError: the table is missing, unreadable or without a ``uri`` column, or a row cannot be understood.
+        SourceError: the table is missing, unreadable or without a ``uri`` column, or holds text in place of numbers.
     """
     for ref, _ in list_rows(source):
         yield ref
@@ -52,28 +68,27 @@ def list_rows(source: str, columns: Sequence[str] = ()) -> Iterator[tuple[TrackR
     folder = folder_of(source)
     for number, row in enumerate(_rows(source, columns), 1):
         try:
-            yield _ref(row, folder), row
+            yield _ref(row, folder) or _unnamed(source, number, folder), row
         except ValueError as error:
             raise SourceError(f"{shown(source)}, row {number}: {error}") from None
 
 
-def _ref(row: Row, folder: str) -> TrackRef:
+def _unnamed(source: str, number: int, folder: str) -> TrackRef:
+    """Return what stands for a row without a URI: a place that does not exist, and says which row it is."""
+    uri = resolve(f"{posixpath.basename(shown(source))}, row {number} without a uri", folder)
+    return any_ref(local_path(uri)) if is_local(uri) else make_ref(to_unicode(uri))
+
+
+def _ref(row: Row, folder: str) -> TrackRef | None:
     given = next((row[name] for name in URI if name in row), None)
     if not isinstance(given, str) or not given.strip():
-        raise ValueError(f"got {given!r} as uri, expected a path or a URL; fill it in or leave the row out")
+        return None
+    if SCHEME.match(given.strip()):  # a name may begin with a space, and a URL never does
+        given = given.strip()
     uri = resolve(given, folder)
-    if scheme(uri) not in KNOWN_SCHEMES:
-        raise ValueError(f"got {shown(uri)}, expected one of {stores.KNOWN}")
     if is_local(uri):
-        path = local_path(uri)
-        try:
-            return local_ref(path)
-        except OSError:
-            return make_ref(local_uri(path))  # reading it says what is wrong
-    try:
-        uri.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"the uri {shown(uri)} is not Unicode; save the table as UTF-8") from None
+        return any_ref(local_path(uri))
+    uri = to_unicode(uri)
     etag = _first(row, ETAG)
     return make_ref(uri, _size(_first(row, SIZE)), str(etag).strip('"') if etag else None, _time(_first(row, MODIFIED)))
 
@@ -82,32 +97,55 @@ def _first(row: Row, names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
-def _size(value: Any) -> int | None:
-    if value is None or value != value:  # nan is how data frames write a missing number
+def _number(value: Any) -> float | int | None:
+    """Return a number, also one that is written as text, as CSV has all of them; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        size = int(value)
-    except (TypeError, ValueError):
-        size = -1
-    if size < 0:
+        return int(value) if isinstance(value, int | str) else value
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _size(value: Any) -> int | None:
+    if _is_missing(value):
+        return None
+    size = _number(value)
+    if size is None:
         raise ValueError(f"got {value!r} as size, expected a number of bytes")
-    return size
+    # Columns with gaps are of floats, in pandas and so in the files that it writes. A number that is no size says that
+    # it is not known.
+    return int(size) if 0 <= size <= MAX_SIZE_BYTES and size == int(size) else None
 
 
 def _time(value: Any) -> datetime.datetime | None:
-    if value is None or value != value:
+    if _is_missing(value):
         return None
     try:
         if isinstance(value, str):
-            value = datetime.datetime.fromisoformat(value)
-        elif isinstance(value, int | float):
-            value = datetime.datetime.fromtimestamp(value, datetime.UTC)
-        if not isinstance(value, datetime.datetime):
-            raise ValueError
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"got {value!r} as modified, expected a time such as 2026-01-31T12:00:00Z") from None
-    # A time without a zone is UTC, here as in Parquet.
-    return value.astimezone(datetime.UTC) if value.tzinfo else value.replace(tzinfo=datetime.UTC)
+            value = datetime.datetime.fromisoformat(value.strip())
+    except ValueError:
+        pass
+    if isinstance(value, datetime.datetime):
+        return to_utc(value)
+    number = _number(value)
+    if number is None:
+        raise ValueError(f"got {value!r} as modified, expected a time such as 2026-01-31T12:00:00Z")
+    if abs(number) < MAX_SECONDS:
+        return from_seconds(number)
+    for unit in (10**3, 10**6, 10**9):
+        if abs(number) < MAX_SECONDS * unit:
+            return from_nanoseconds(int(number * (10**9 // unit)))
+    return None
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value is how data frames write that there is none."""
+    return value is None or value != value or (isinstance(value, str) and value.strip().lower() in MISSING)
 
 
 def _rows(source: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -116,7 +154,7 @@ def _rows(source: str, columns: Sequence[str]) -> Iterator[Row]:
     try:
         with _open(source) as file:
             yield from read(source, file, columns)
-    except (pa.ArrowInvalid, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, csv.Error, ValueError, OverflowError) as error:
         raise SourceError(
             f"{shown(source)} is not a readable table ({stores.reason(error)}); save it as UTF-8 again"
         ) from None
@@ -151,7 +189,21 @@ def _parquet(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Ro
     wanted = [name for name in dict.fromkeys([*URI, *SIZE, *ETAG, *MODIFIED, *columns]) if name in names]
     wanted = names if "*" in columns else wanted
     for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+        for name in set(MODIFIED) & set(wanted):
+            batch = batch.set_column(wanted.index(name), name, _readable(batch[name]))
         yield from batch.to_pylist()
+
+
+def _readable(column: pa.Array) -> pa.Array:
+    """Return a column of times without those that Python does not have, such as the year 10000."""
+    if not pa.types.is_timestamp(column.type):
+        return column
+    unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
+    times = [
+        None if value is None else from_nanoseconds(value * (10**9 // unit))
+        for value in column.cast("int64").to_pylist()
+    ]
+    return pa.array(times, pa.timestamp("us", "UTC"))
 
 
 def _csv(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
@@ -166,7 +218,9 @@ def _jsonl(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]
             continue
         row = json.loads(line)
         if not isinstance(row, dict):
-            raise SourceError(f"{shown(source)}, line {number}: got {line.strip()[:40]}, expected an object with a uri")
+            raise SourceError(
+                f"{shown(source)}, line {number}: got {scrubbed(line)[:40]}, expected an object with a uri"
+            )
         if number == 1:
             _check(source, list(row), columns)
         yield row

@@ -7,14 +7,23 @@ path that is not UTF-8 is a ``file://`` URI with those bytes quoted. A key of an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
 import urllib.parse
+from typing import NamedTuple
 
 SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 WILDCARDS = re.compile(r"[*?\[]")
 ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+# The schemes whose objects can be read; further ones of fsspec would take code, other hosts or this machine's files.
+SCHEMES = frozenset({"file", "s3", "gs", "az", "http", "https", "hf", "arrow+file", "memory"})
+# RFC 3986, appendix B. It matches whatever there is, while urllib.parse.urlsplit raises on http://[::1/a.
+_PARTS = re.compile(r"(?s)(?:[^:/?#]+:)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?")
+_PORT = re.compile(r"[^:]*(:[0-9]*)?|.*\](:[0-9]*)?")
+# A web address that is written so that it counts as a path: behind a space, or with one slash.
+_IN_PATH = re.compile(r"(?is)(https?:/+)(?:[^/@?#]*@)?([^?#]*).*")
 _CREDENTIAL = re.compile(
     r"(?i)(key(?:[_-]?id)?|token|secret|signature|credential|password|authorization)(\s*[=:]\s*)\S+"
 )
@@ -29,6 +38,35 @@ def scheme(url: str) -> str:
     return ALIASES.get(found, found)
 
 
+class UrlParts(NamedTuple):
+    """The parts of a URL as they are written; ``place`` is the host with user and port."""
+
+    place: str
+    path: str
+    query: str
+
+
+def split_url(url: str) -> UrlParts:
+    """Return the parts of a URL, whatever is in them: nothing is judged, and a fragment is left out."""
+    place, path, query = _PARTS.match(url).groups()  # type: ignore[union-attr]  # it matches every string
+    return UrlParts(place or "", path, query or "")
+
+
+def to_bytes(text: str) -> bytes:
+    """Return the bytes of a name; a lone surrogate is the byte that it stands for, or as UTF-8 would write it."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def to_unicode(url: str) -> str:
+    """Return ``url`` with what is not Unicode as percent escapes, so that every file and database takes it."""
+    if url.isascii() or not re.search("[\ud800-\udfff]", url):
+        return url
+    return "".join(urllib.parse.quote(to_bytes(sign)) if "\ud800" <= sign <= "\udfff" else sign for sign in url)
+
+
 def is_local(url: str) -> bool:
     """Return whether ``url`` is a path of this machine."""
     return scheme(url) == "file"
@@ -37,9 +75,11 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> str:
     """Return the absolute path of a plain path (``~`` resolved) or a ``file://`` URI."""
     if SCHEME.match(url):
-        quoted = urllib.parse.urlsplit(url.replace("?", "%3F").replace("#", "%23")).path
-        return os.path.abspath(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)))
-    return os.path.abspath(os.path.expanduser(url))
+        _, slash, quoted = url.partition("://")[2].partition("/")
+        return os.path.abspath(os.fsdecode(urllib.parse.unquote_to_bytes(to_bytes(slash + quoted))))
+    with contextlib.suppress(ValueError):  # no user has a name like that
+        url = os.path.expanduser(url)
+    return os.path.abspath(url)
 
 
 def local_uri(path: str) -> str:
@@ -47,7 +87,7 @@ def local_uri(path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError:  # surrogates: bytes that are not UTF-8
-        return "file://" + urllib.parse.quote(os.fsencode(path))
+        return "file://" + urllib.parse.quote(to_bytes(path))
     return path
 
 
@@ -87,15 +127,28 @@ def resolve(uri: str, folder: str) -> str:
 
 def shown(uri: str) -> str:
     """Return ``uri`` for a message: without user, password and query, which may be credentials, and on one line."""
-    if scheme(uri) in ("http", "https"):
-        parts = urllib.parse.urlsplit(uri)
-        uri = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    kind = scheme(uri)
+    if kind in ("http", "https"):
+        place, path, _ = split_url(uri)
+        if "@" not in place and not _PORT.fullmatch(place):  # a password with a slash or a question mark in it
+            place, path = uri.partition("://")[2].rpartition("@")[2], ""
+            place = re.split(r"[?#]", place, maxsplit=1)[0]
+        uri = f"{kind}://{place.rpartition('@')[2]}{path}"
+    elif kind == "file":
+        uri = _IN_PATH.sub(r"\1\2", uri)
+    else:
+        place, slash, key = uri.partition("://")[2].partition("/")
+        user, at, bucket = place.rpartition("@")
+        if at and ":" in user:  # abfs://CONTAINER@ACCOUNT is no credential
+            uri = f"{uri.partition('://')[0]}://{bucket}{slash}{key}"
     return uri.encode("unicode_escape").decode() if not uri.isprintable() else uri
 
 
 def scrubbed(text: str) -> str:
-    """Return the first line of a foreign message, credentials left out."""
+    """Return the first line of a foreign message, credentials left out and without signs that steer a terminal."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     line = re.sub(r"://[^/\s@]+@", "://", line)
     line = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']*", r"\1", line)
-    return _CREDENTIAL.sub(r"\1\2...", line)[:240]
+    line = _CREDENTIAL.sub(r"\1\2...", line)[:240]
+    # A lone surrogate, of a name or a header that is not Unicode, would make the message one that cannot be stored.
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)

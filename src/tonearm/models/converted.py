@@ -40,14 +40,18 @@ BESIDE = "openvino"
 WORTHWHILE_PARAMETERS = 10_000_000
 
 
+LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
+
+
 @dataclasses.dataclass(frozen=True)
 class Int8Verdict:
     """How int8 did beside fp32 on windows that it was not calibrated on.
 
     Attributes:
         top1_agreement: share of windows with the same first label.
-        largest_move: of any label's sigmoid score; only judged where labels are independent.
-        refused: why int8 is not to be used, or None.
+        largest_move: of any label's sigmoid score.
+        refused: why int8 was not to be used when it was tried, or None; another head may read the same checkpoint
+            otherwise, see ``refusal``.
     """
 
     num_calibrated: int
@@ -55,6 +59,24 @@ class Int8Verdict:
     top1_agreement: float
     largest_move: float
     refused: str | None = None
+
+    def refusal(self, *, is_multi: bool) -> str | None:
+        """Return why int8 is not to be used, or None.
+
+        Args:
+            is_multi: whether the labels are read independently, so that each one's score counts and not only which is
+                first. The head decides that: many checkpoints of tags have no ``problem_type`` in their config.
+        """
+        if not self.num_checked:
+            return None
+        if self.top1_agreement < LEAST_AGREEMENT:
+            return (
+                f"the first label is the same in {self.top1_agreement:.1%} of {self.num_checked} windows, expected at "
+                "least 99%"
+            )
+        if is_multi and self.largest_move > MOST_MOVE:
+            return f"a score moves by {self.largest_move:.3f}, expected at most {MOST_MOVE}"
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +185,7 @@ def quantize(
     Args:
         windows: float32 [windows, samples] of real audio; some of them calibrate, the others check.
         is_guarded: whether to check at all, which says something only of a checkpoint that was trained.
+        is_multi: see ``Int8Verdict.refusal``.
 
     Raises:
         CheckpointError: it cannot be quantized.

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What was asked for; ``runtime`` is ``auto`` where torch will do as well."""
+    """What was asked for; ``runtime`` is ``auto`` where torch will do as well.
+
+    ``is_multi``: the head reads labels independently, whatever the checkpoint's config says.
+    """
 
     source: str
     revision: str | None
@@ -25,6 +28,7 @@ class Wanted:
     runtime: str
     precision: str
     num_threads: int
+    is_multi: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +115,9 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
                 f"got --precision int8 for {info.name}, which was not calibrated on this machine yet; run "
                 "`tonearm tag LIBRARY --out DEST --precision int8` with the same model once"
             )
-        if verdict.refused is not None:
-            precision, note = next_best, f"not int8: {verdict.refused}"
+        refusal = verdict.refusal(is_multi=wanted.is_multi or info.multi_label)
+        if refusal is not None:
+            precision, note = next_best, f"not int8: {refusal}"
     num_streams = 1
     if bulk_samples is not None and (info.num_parameters or 0) >= store.WORTHWHILE_PARAMETERS:
         num_streams = store.fastest_streams(found, precision, bulk_samples, wanted.num_threads)

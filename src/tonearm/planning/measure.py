@@ -66,7 +66,7 @@ def measure(
         try:
             data = reader.read(each.ref)
             started = time.perf_counter()
-            track = sandbox.decode(data, request)
+            track = sandbox.decode(data, request, each.ref.uri)
         except TrackError as error:
             whole.append(Look(each.ref, None, error.code))
             continue
@@ -82,9 +82,10 @@ def measure(
     timed = tracks[1:] or tracks
     if decode is None:
         if not tracks[1:]:
-            data = reader.read(next(each.ref for each in whole if each.info is not None))
+            ref = next(each.ref for each in whole if each.info is not None)
+            data = reader.read(ref)
             started = time.perf_counter()
-            sandbox.decode(data, request)
+            sandbox.decode(data, request, ref.uri)
             decode_s = time.perf_counter() - started
         decode = sum(track.info.duration_s for track in timed) / max(decode_s, 1e-6)
     if forward is None:

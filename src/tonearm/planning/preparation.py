@@ -82,8 +82,8 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
         verdict = found.settled_verdict(is_guarded=is_guarded)
         if verdict is None:
             todo[head] = (found, is_guarded)
-        elif is_guarded and verdict.refused:
-            heads[head] = _instead(each, f"not int8: {verdict.refused}")
+        elif is_guarded and (refusal := verdict.refusal(is_multi=_is_multi(head, each))):
+            heads[head] = _instead(each, f"not int8: {refusal}")
     if not todo:
         return dataclasses.replace(plan, heads=heads)
     windows = _windows(plan.only(list(todo)), settings, tracks)
@@ -102,17 +102,23 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
                 windows[head],
                 num_calibrated=NUM_CALIBRATED,
                 is_guarded=is_guarded,
-                is_multi=each.checkpoint.multi_label,
+                is_multi=_is_multi(head, each),
                 num_threads=threads,
             )
         except CheckpointError as error:
             say(f"{error.message}: bf16 instead")
             heads[head] = _instead(each, f"not int8: {error.message}")
             continue
-        if is_guarded and verdict.refused:
-            say(f"int8 is not good enough for {each.checkpoint.name} ({verdict.refused}): bf16 instead")
-            heads[head] = _instead(each, f"not int8: {verdict.refused}")
+        refusal = verdict.refusal(is_multi=_is_multi(head, each))
+        if is_guarded and refusal:
+            say(f"int8 is not good enough for {each.checkpoint.name} ({refusal}): bf16 instead")
+            heads[head] = _instead(each, f"not int8: {refusal}")
     return dataclasses.replace(plan, heads=heads)
+
+
+def _is_multi(head: str, plan: HeadPlan) -> bool:
+    """Return whether a head reads labels independently: tags always do, others where their checkpoint says so."""
+    return head == "tags" or plan.checkpoint.multi_label
 
 
 def _instead(plan: HeadPlan, note: str) -> HeadPlan:
@@ -144,6 +150,6 @@ def _decoded(heads: Heads, settings: TagSettings, tracks: Iterable[TrackRef]) ->
     with DecodeSandbox(settings.decode) as sandbox:
         for ref in tracks:
             try:
-                yield sandbox.decode(reader.read(ref), request)
+                yield sandbox.decode(reader.read(ref), request, ref.uri)
             except TrackError:
                 continue  # the run itself tells what is wrong with it

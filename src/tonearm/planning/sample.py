@@ -126,12 +126,12 @@ def _look(
     try:
         if found is not None:
             try:
-                return Look(ref, sandbox.describe(*found, ref.size_bytes or 0))
+                return Look(ref, sandbox.describe(*found, ref.size_bytes or 0, ref.uri))
             except TrackError:
                 pass  # the whole file has the last word
         data = reader.read(ref)
         try:
-            return Look(ref, sandbox.describe(data, b"", len(data)))
+            return Look(ref, sandbox.describe(data, b"", len(data), ref.uri))
         except TrackError as error:
             return Look(ref, None, "empty_file" if not data else error.code)
     except TrackError as error:

@@ -193,6 +193,7 @@ def load_head(
         allow_pickle=models.allow_pickle,
         num_threads=num_threads,
         is_bulk=is_bulk,
+        is_multi=head == "tags",
     )
     if classifier.info.revision != plan.checkpoint.revision:
         raise CheckpointError(

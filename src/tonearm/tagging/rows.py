@@ -75,6 +75,7 @@ def _extended(
     new |= {name: row[name] for name in ("tonearm_version", "run_id", "term")}
     # Every head has scored what the one that scored least has.
     new["coverage"] = row["coverage"] if old["coverage"] is None else min(old["coverage"], row["coverage"])
+    new["silent"] = row["silent"]
     others = [head for head in COLUMNS if head not in heads and old[COLUMNS[head][-1]] is not None]
     new["windows"] = row["windows"]
     if others:
@@ -100,7 +101,7 @@ def _spans(entries: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
 
 def result_columns(outcome: TrackResult) -> dict[str, Any]:
     """Return the columns of ``schema.TRACKS`` that a track's result fills."""
-    row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage}
+    row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage, "silent": outcome.silent}
     if (genre := outcome.genre) is not None:
         row |= {
             "genre": genre.label,

@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 BATCHES_AT_ONCE = 8
 
 
+# 60 dB below full scale.
+SILENT_PEAK = 1e-3
+
+
 @dataclasses.dataclass(frozen=True)
 class TrackResult:
     """What tonearm says about one track.
 
-    ``coverage`` is the share of the track's duration that every head has scored.
+    ``coverage`` is the share of the track's duration that every head has scored; ``silent`` says that nothing that was
+    decoded for it is louder than ``SILENT_PEAK``.
     """
 
     info: AudioInfo
@@ -42,6 +47,7 @@ class TrackResult:
     tags: pooling.TagResult | None
     timeline: tuple[pooling.TimelineRow, ...]
     num_windows: int
+    silent: bool = False
 
 
 class Heads:
@@ -100,7 +106,8 @@ class Heads:
             top_k=self.models.top_window_tags,
         )
         num_windows = sum(len(values) for values in starts_s.values())
-        return TrackResult(track.info, covered * track.decoded_share, genre, tags, timeline, num_windows)
+        silent = all(stream.peak < SILENT_PEAK for stream in track.streams)
+        return TrackResult(track.info, covered * track.decoded_share, genre, tags, timeline, num_windows, silent)
 
     def _calibration(self, head: str) -> Calibration | None:
         return self.plans[head].checkpoint.companion.calibration if self.models.calibrated else None
@@ -218,13 +225,18 @@ class Tagger(Heads):
         return results
 
 
-def tag_bytes(data: bytes, sandbox: DecodeSandbox, tagger: Tagger, *, max_scored_s: float = 4 * 3600.0) -> TrackResult:
+def tag_bytes(
+    data: bytes, sandbox: DecodeSandbox, tagger: Tagger, name: str = "", *, max_scored_s: float = 4 * 3600.0
+) -> TrackResult:
     """Decode and score one track.
+
+    Args:
+        name: of the file, for the few formats that nothing else tells.
 
     Raises:
         TrackError: the track cannot be decoded or scored.
     """
-    decoded = sandbox.decode(data, decode_request(tagger.plans, max_scored_s))
+    decoded = sandbox.decode(data, decode_request(tagger.plans, max_scored_s), name)
     (outcome,) = tagger.score([decoded])
     if isinstance(outcome, TrackError):
         raise outcome

@@ -3,7 +3,8 @@
 ::
 
     FOLDER/KEY/00000.i16    the samples of up to 256 tracks, one after the other
-    FOLDER/KEY/00000.json   where each track lies in it, written last: a shard without it is decoded again
+    FOLDER/KEY/00000.json   where each track lies in it, written last: a shard without it is decoded again, and so is
+                            at the next opening a track that could not be read
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class Clip:
         spans: the kept ``[start, stop)`` in samples of the track, ascending.
         num_samples: of the whole track at the cache's rate.
         digest: SHA-256 over the kept samples.
+        whole: the windows of a clip that is scored whole, whatever others are kept by; see ``ClipCache.add_whole``.
     """
 
     pcm: Samples
@@ -52,6 +54,7 @@ class Clip:
     num_samples: int
     duration_s: float
     digest: str
+    whole: WindowPlan | None = None
 
     def window(self, offset: int, length: int) -> NDArray[np.float32]:
         """Return float32 [<= length] from the kept sample ``offset``."""
@@ -59,6 +62,7 @@ class Clip:
 
     def windows(self, plan: WindowPlan) -> list[tuple[float, NDArray[np.float32]]]:
         """Return the windows that tagging would score, as ``(start in seconds, float32 [samples])``."""
+        plan = self.whole or plan
         found, offset = [], 0
         starts = [int(start) for start in plan.starts(self.num_samples)]
         for first, last in self.spans:
@@ -78,14 +82,23 @@ class ClipCache:
         self.errors: dict[int, TrackError] = {}
         self._entries: list[dict[str, Any]] = []
         self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._whole: dict[int, tuple[ClipCache, int]] = {}
         for shard in range(num_shards(num_tracks)):
             self._entries += json.loads(_index(folder, shard).read_text())["tracks"]
         for number, entry in enumerate(self._entries):
             if "error" in entry:
                 self.errors[number] = TrackError(entry["error"]["message"], code=entry["error"]["code"])
 
+    def add_whole(self, numbers: Sequence[int], other: ClipCache) -> None:
+        """Take these tracks from ``other``, a cache of them alone that keeps more of each."""
+        self._whole |= {number: (other, place) for place, number in enumerate(numbers)}
+        self.errors |= {numbers[place]: error for place, error in other.errors.items()}
+
     def clip(self, number: int) -> Clip:
         """Return a track that decoded."""
+        if number in self._whole:
+            other, place = self._whole[number]
+            return dataclasses.replace(other.clip(place), whole=other.plan)
         entry, shard = self._entries[number], number // TRACKS_PER_SHARD
         if shard not in self._maps:
             self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")
@@ -116,10 +129,16 @@ def open_cache(
     decode: DecodeSettings,
     num_threads: int,
     progress: Callable[[int], None] = lambda done: None,
+    again: Collection[int] | None = None,
 ) -> ClipCache:
     """Return the cache of these tracks, decoding those that are not in it yet.
 
+    What failed before is tried again: the store may be well, or the file repaired, or more memory allowed.
+
     Safe to call from several processes at once: one decodes, the others wait.
+
+    Args:
+        again: the numbers of those that are tried again if they failed; all by default.
 
     Raises:
         DestinationError: no space left, or a folder that cannot be written.
@@ -143,8 +162,14 @@ def open_cache(
                             tracks = pool.map(lambda ref: local.decode(reader, ref, request), part)
                             _write_shard(folder, shard, tracks, lambda done, first=first: progress(first + done))  # type: ignore[misc]
                             _check_space(folder, shard, num_shards(len(refs)))
-                        else:
-                            progress(first + len(part))
+                            continue
+                        failed = _failed(folder, shard)
+                        if again is not None:
+                            failed = [number for number in failed if first + number in again]
+                        if failed:
+                            tracks = pool.map(lambda ref: local.decode(reader, ref, request), [part[n] for n in failed])
+                            _mend_shard(folder, shard, dict(zip(failed, tracks, strict=True)))
+                        progress(first + len(part))
             finally:
                 local.close()
     return ClipCache(folder, plan, len(refs))
@@ -159,7 +184,7 @@ class _Sandboxes:
     def decode(self, reader: ObjectReader, ref: TrackRef, request: DecodeRequest) -> DecodedTrack | TrackError:
         sandbox = self._free.pop()
         try:
-            return sandbox.decode(reader.read(ref), request)
+            return sandbox.decode(reader.read(ref), request, ref.uri)
         except TrackError as error:
             return error
         finally:
@@ -174,28 +199,46 @@ def _write_shard(
     folder: Path, shard: int, tracks: Iterator[DecodedTrack | TrackError], progress: Callable[[int], None]
 ) -> None:
     entries: list[dict[str, Any]] = []
-    offset = 0
     with _samples(folder, shard).open("wb") as file:
         for track in tracks:
-            if isinstance(track, TrackError):
-                entries.append({"error": {"code": track.code, "message": track.message}})
-            else:
-                (stream,) = track.streams
-                digest = hashlib.sha256(stream.pcm.tobytes()).hexdigest()
-                stream.pcm.tofile(file)
-                entries.append(
-                    {
-                        "offset": offset,
-                        "dtype": stream.pcm.dtype.name,
-                        "scale": stream.scale,
-                        "spans": stream.spans,
-                        "num_samples": stream.num_samples,
-                        "duration_s": track.info.duration_s,
-                        "digest": digest,
-                    }
-                )
-                offset += stream.pcm.nbytes
+            entries.append(_write_track(file, track))
             progress(len(entries))
+    _write_index(folder, shard, entries)
+
+
+def _mend_shard(folder: Path, shard: int, tracks: Mapping[int, DecodedTrack | TrackError]) -> None:
+    """Put these tracks in the place of errors, their samples after the others'."""
+    entries = json.loads(_index(folder, shard).read_text())["tracks"]
+    with _samples(folder, shard).open("ab") as file:
+        for number, track in tracks.items():
+            entries[number] = _write_track(file, track)
+    _write_index(folder, shard, entries)
+
+
+def _failed(folder: Path, shard: int) -> list[int]:
+    entries = json.loads(_index(folder, shard).read_text())["tracks"]
+    return [number for number, entry in enumerate(entries) if "error" in entry]
+
+
+def _write_track(file: BinaryIO, track: DecodedTrack | TrackError) -> dict[str, Any]:
+    """Append a track's samples; return what the index says of it."""
+    if isinstance(track, TrackError):
+        return {"error": {"code": track.code, "message": track.message}}
+    (stream,) = track.streams
+    samples, offset = stream.pcm.tobytes(), file.tell()
+    file.write(samples)
+    return {
+        "offset": offset,
+        "dtype": stream.pcm.dtype.name,
+        "scale": stream.scale,
+        "spans": stream.spans,
+        "num_samples": stream.num_samples,
+        "duration_s": track.info.duration_s,
+        "digest": hashlib.sha256(samples).hexdigest(),
+    }
+
+
+def _write_index(folder: Path, shard: int, entries: list[dict[str, Any]]) -> None:
     partial = folder / f".{shard:05d}.partial"
     partial.write_text(json.dumps({"tracks": entries}))
     partial.replace(_index(folder, shard))

@@ -188,14 +188,17 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
     labels, note = prepared.job.settings.labels, prepared.job.settings.note
     lines = [note] if note else []
     if side is None:
-        return ["Hold clips out with `--validation-share` or `--test-on` to learn how well the model does."]
-    count = figures[side]["num_tracks"]
+        lines.append("Hold clips out with `--validation-share` or `--test-on` to learn how well the model does.")
+        return lines + prepared.omitted.lines(labels.split_by)
+    count, num_failed = figures[side]["num_tracks"], figures[side].get("num_failed")
+    if num_failed:
+        lines.append(f"For {num_failed} other tracks the model gave no score that is a number; the figures lack them.")
     if count < FEW_CLIPS:
         lines.append(
             f"It was judged on {count} tracks. That is few: the interval above says how far another draw of as many "
             "could be off."
         )
-    if side == "validation":
+    if side == "validation" and prepared.job.settings.keep == "best":
         lines.append(
             "The same clips chose the best epoch, so the figure flatters the model a little; `--test-on` keeps some "
             "apart."
@@ -224,15 +227,13 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
     counts = count_by_side(prepared.twins)
     if side in counts:
         same, alike = counts[side]
-        done = "They were taken out of training." if labels.duplicates == "drop" else "They are counted in the figures."
+        done = "" if labels.duplicates == "drop" else " They are counted in the figures."
         lines.append(
-            f"{same + alike} of the held-out clips are in the training collection too ({same} the same samples). {done}"
+            f"{same + alike} of the held-out clips are in the training collection too ({same} the same samples).{done}"
         )
     elif labels.duplicates != "ignore":
         lines.append("No held-out clip was found in training, neither the same samples nor another copy of them.")
-    if prepared.broken:
-        lines.append(f"{len(prepared.broken)} clips could not be decoded and were left out.")
-    return lines
+    return lines + prepared.omitted.lines(labels.split_by)
 
 
 def source_share(prepared: Prepared, side: str) -> tuple[float, float] | None:

@@ -29,6 +29,7 @@ FLOOR_DB = 50.0
 LEAST_OVERLAP_S = 0.5
 # Copies reach 0.65, whatever was done to them; other recordings 0.23, and loops of one drum machine 0.42.
 LEAST_ALIKE = 0.5
+NUM_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Twin:
 
 
 def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads: int = 1) -> list[Twin]:
-    """Return for each held-out clip its likest twin among those trained on, if it has one.
+    """Return for each held-out clip every one of those trained on that equals it, the likest first.
 
     Args:
         sides: numbers in the cache, by side; ``train`` is compared with each of the others.
@@ -57,9 +58,9 @@ def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads
     held = [(side, number) for side, number in held if number not in cache.errors]
     if not train or not held:
         return []
-    by_digest: dict[str, int] = {}
+    by_digest: dict[str, list[int]] = defaultdict(list)
     for number in train:
-        by_digest.setdefault(cache.clip(number).digest, number)
+        by_digest[cache.clip(number).digest].append(number)
 
     @functools.lru_cache(maxsize=FINGERPRINTS_KEPT)
     def made(number: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -68,24 +69,28 @@ def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads
     numbers = sorted({*train, *(number for _, number in held)})
     with ThreadPoolExecutor(num_threads, thread_name_prefix="fingerprints") as pool:
         vectors = dict(zip(numbers, pool.map(lambda number: made(number)[1], numbers), strict=True))
-    twins, rest = [], []
-    for side, number in held:
-        same = by_digest.get(cache.clip(number).digest)
-        if same is not None:
-            twins.append(Twin(side, number, same, 1.0))
-        else:
-            rest.append((side, number))
-    for side, number, neighbours in _neighbours(rest, train, vectors):
-        likeness, nearest = max((likeness_of(made(number)[0], made(other)[0]), other) for other in neighbours)
-        if likeness >= LEAST_ALIKE:
-            twins.append(Twin(side, number, nearest, min(likeness, 0.9999)))
+    twins = []
+    for side, number, neighbours in _neighbours(held, train, vectors):
+        same = by_digest.get(cache.clip(number).digest, [])
+        twins += [Twin(side, number, other, 1.0) for other in same]
+        is_same = set(same)
+        others = [other for other in neighbours if other not in is_same]
+        alike: list[tuple[float, int]] = []
+        for first in range(0, len(others), NUM_NEIGHBOURS):
+            nearest = others[first : first + NUM_NEIGHBOURS]
+            pairs = [(likeness_of(made(number)[0], made(other)[0]), other) for other in nearest]
+            copies = [pair for pair in pairs if pair[0] >= LEAST_ALIKE]
+            alike += copies
+            if not copies:  # copies are nearest: further on there are none
+                break
+        twins += [Twin(side, number, other, min(likeness, 0.9999)) for likeness, other in sorted(alike, reverse=True)]
     return twins
 
 
 def _neighbours(
     held: list[tuple[str, int]], train: list[int], vectors: Mapping[int, NDArray[np.float32]]
 ) -> Iterator[tuple[str, int, list[int]]]:
-    """Yield each held-out clip's nearest in training, by cosine once every dimension counts the same."""
+    """Yield each held-out clip with those trained on, nearest first by cosine once every dimension counts the same."""
     if not held:
         return
     known = np.stack([vectors[number] for number in train]).astype(np.float64)
@@ -93,7 +98,7 @@ def _neighbours(
     known = _unit((known - mean) / spread)
     for side, number in held:
         wanted = _unit((vectors[number].astype(np.float64) - mean) / spread)
-        order = np.argsort(-(known @ wanted), kind="stable")[:NUM_NEIGHBOURS]
+        order = np.argsort(-(known @ wanted), kind="stable")
         yield side, number, [train[index] for index in order]
 
 
@@ -141,8 +146,31 @@ def likeness_of(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
 
 
 def count_by_side(twins: Sequence[Twin]) -> dict[str, tuple[int, int]]:
-    """Return ``side -> (same samples, alike)``."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    """Return ``side -> (held-out clips with the same samples in training, others that are alike)``."""
+    exact: dict[str, dict[int, bool]] = defaultdict(dict)
     for twin in twins:
-        counts[twin.side][0 if twin.is_exact else 1] += 1
-    return {side: (exact, alike) for side, (exact, alike) in counts.items()}
+        exact[twin.side][twin.held_out] = exact[twin.side].get(twin.held_out, False) or twin.is_exact
+    return {side: (sum(clips.values()), len(clips) - sum(clips.values())) for side, clips in exact.items()}
+
+
+def describe_twins(twins: Sequence[Twin], names: Sequence[str], *, is_dropped: bool) -> list[str]:
+    """Return a line for each side with clips that are in training too.
+
+    Args:
+        names: of the clips, by their numbers in the cache.
+    """
+    lines = []
+    for side, (exact, alike) in count_by_side(twins).items():
+        pairs = [twin for twin in twins if twin.side == side]
+        found = list({twin.held_out: twin for twin in reversed(pairs)}.values())[::-1]  # the likest of each
+        copies = len({twin.trained_on for twin in pairs})
+        named = "; ".join(
+            f"{names[twin.held_out]} = {names[twin.trained_on]} ({twin.likeness:.2f})" for twin in found[:NUM_NAMED]
+        )
+        are = "clip of {} is" if exact + alike == 1 else "clips of {} are"
+        lines.append(
+            f"{exact + alike} {are.format(side)} in training too ({exact} with the same samples), as {copies} "
+            f"clip{'s' * (copies != 1)} there: {named}{' ...' if len(found) > NUM_NAMED else ''}"
+            + ("" if is_dropped else "; --duplicates drop takes them out of training")
+        )
+    return lines

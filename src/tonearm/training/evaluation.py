@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tonearm.library import stores
 from tonearm.models.calibration import Calibration
 from tonearm.training import calibration, metrics
+from tonearm.training.json_text import json_text
 from tonearm.training.metrics import Predictions
 from tonearm.training.pictures import write_confusion, write_reliability
 
@@ -36,6 +36,7 @@ class Evaluation:
         failed: ``uri -> reason`` of those that could not be scored.
         calibration: fitted on all of them, or None where none was wanted.
         calibrated: figures after a calibration fitted on the other half of the tracks, so not on those it is judged by.
+        unlabelled: clips that were left out for want of a label.
     """
 
     model: str
@@ -48,6 +49,15 @@ class Evaluation:
     figures: dict[str, Any]
     calibration: Calibration | None
     calibrated: dict[str, Any] | None
+    unlabelled: int = 0
+
+    @property
+    def is_calibration_kept(self) -> bool:
+        """Whether the calibration makes scores truer (a lower ECE) on tracks that it was not fitted on."""
+        if self.calibration is None or self.calibrated is None:
+            return False
+        after, before = self.calibrated["track"]["ece"], self.figures["track"]["ece"]
+        return bool(after < before)
 
 
 def judge(
@@ -71,22 +81,9 @@ def cross_fitted_scores(found: Predictions, *, is_multi: bool) -> NDArray[np.flo
     order = np.random.default_rng(HALVES_SEED).permutation(len(found.targets))
     scores = np.empty_like(found.targets)
     for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        temperature = calibration.fit_temperature(_only(found, other), is_multi=is_multi)
+        temperature = calibration.fit_temperature(found.only(other), is_multi=is_multi)
         scores[half] = found.track_scores(is_multi=is_multi, temperature=temperature)[half]
     return scores
-
-
-def _only(found: Predictions, tracks: NDArray[np.int64]) -> Predictions:
-    places = np.full(len(found.targets), -1)
-    places[tracks] = np.arange(len(tracks))
-    kept = places[found.owner] >= 0
-    return Predictions(
-        found.logits[kept],
-        places[found.owner[kept]],
-        found.start_s[kept],
-        found.targets[tracks],
-        found.clips[tracks],
-    )
 
 
 def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
@@ -98,7 +95,7 @@ def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="tonearm-evaluation-") as name:
         folder = Path(name)
         with stores.writing(name):
-            (folder / "evaluation.json").write_text(json.dumps(_facts(evaluation), indent=1) + "\n")
+            (folder / "evaluation.json").write_text(json_text(_facts(evaluation)))
             (folder / "predictions.csv").write_text(_table(evaluation))
             track = evaluation.figures["track"]
             if not evaluation.is_multi:
@@ -125,7 +122,8 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
         "is_multi": evaluation.is_multi,
         **evaluation.figures,
         "failed": dict(evaluation.failed),
-        "calibration": None if fitted is None else dataclasses.asdict(fitted),
+        "unlabelled": evaluation.unlabelled,
+        "calibration": dataclasses.asdict(fitted) if fitted is not None and evaluation.is_calibration_kept else None,
         "calibrated": evaluation.calibrated,
     }
 

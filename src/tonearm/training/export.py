@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from tonearm.library import stores
 from tonearm.library.uris import shown
 from tonearm.models.calibration import Companion, write_companion
 from tonearm.training.card import Comparison, describe_split, main_side, source_share, write_card
+from tonearm.training.duplicates import count_by_side
 from tonearm.training.initial import load_start
+from tonearm.training.json_text import json_text
 from tonearm.training.pictures import write_confusion, write_curves
 from tonearm.training.prepare import Prepared
 from tonearm.training.result import Result
@@ -53,7 +54,7 @@ def _write(
     write_companion(folder, Companion(window_s=job.plan.window_samples / job.plan.sample_rate))
     figures = result.figures(prepared)
     facts = _facts(prepared, result, figures, source, comparisons)
-    (folder / METRICS).write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / METRICS).write_text(json_text(facts))
     progress = result.progress
     write_curves(folder / "curves.png", progress.losses, progress.evaluations)
     side = main_side(figures)
@@ -82,9 +83,11 @@ def _facts(
         "split": {
             "by": describe_split(prepared),
             **{name: len(numbers) for name, numbers in prepared.split.sides().items()},
-            "left_out": prepared.split.left_out,
-            "twins": len(prepared.twins),
-            "broken": len(prepared.broken),
+            "left_out": dict(prepared.omitted.no_side),
+            "unlabelled": prepared.omitted.unlabelled,
+            "twins": sum(exact + alike for exact, alike in count_by_side(prepared.twins).values()),
+            "copies_taken_out": prepared.omitted.copies,
+            "broken": prepared.omitted.broken,
         },
         "source_alone": None if confounded is None else {"accuracy": confounded[0], "most_frequent": confounded[1]},
         "notes": list(prepared.notes),
@@ -92,6 +95,7 @@ def _facts(
         "steps": progress.step,
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
+        "kept_epoch": progress.kept_epoch,
         "evaluation": figures,
         "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
         "curves": {"loss": progress.losses, "evaluations": progress.evaluations},

@@ -6,9 +6,11 @@ Who runs it is told by a ``World``: one process, or one of Ray Train's workers.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +29,11 @@ from tonearm.training.recipe import Job, Schedule, autocast_type, choose_precisi
 from tonearm.training.step import Stepper, seed_step
 
 STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
+# Batches of windows that wait for others of their length: with 8 windows of 30 s each, 120 MB.
+MOST_WAITING = 8
+
+# A window's example and start in seconds, and its waveform, float32 [samples].
+Window = tuple[tuple[int, float], NDArray[np.float32]]
 
 
 class World(Protocol):
@@ -37,6 +44,7 @@ class World(Protocol):
     device: str
 
     def wrap(self, model: nn.Module) -> nn.Module: ...
+    def align(self, model: nn.Module) -> None: ...
     def mean(self, value: float) -> float: ...
     def gather(self, value: Any) -> list[Any]: ...
     def save(self, facts: dict[str, Any], folder: Path | None) -> None: ...
@@ -56,6 +64,9 @@ class Alone:
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the model on the device."""
         return model.to(self.device)
+
+    def align(self, model: nn.Module) -> None:
+        """Leave the only model as it is."""
 
     def mean(self, value: float) -> float:
         """Return the value."""
@@ -82,17 +93,47 @@ class Alone:
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; part of every checkpoint."""
+    """Where a run stands; part of every checkpoint.
+
+    Attributes:
+        best, best_loss, best_epoch: of the best evaluation so far.
+        kept_epoch: whose weights are kept, which with ``keep = "last"`` are not the best's.
+        without_better: evaluations since the best.
+    """
 
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
     best: float | None = None
+    best_loss: float = math.inf
     best_epoch: int = 0
+    kept_epoch: int = 0
     without_better: int = 0
     is_done: bool = False
     losses: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Progress:
+        """Return what a checkpoint says, also one of 0.1.0, whose kept epoch was its best."""
+        progress = cls(**{"kept_epoch": values["best_epoch"], **values})
+        if progress.best is not None and not math.isfinite(progress.best):
+            progress.best = None
+        progress.losses = [(int(step), float(loss)) for step, loss in progress.losses]
+        return progress
+
+    def judge(self, value: float, loss: float) -> bool:
+        """Take in the evaluation of the present epoch; return whether it is the best so far.
+
+        Of two as good the one of lower loss is better, and one that is no number is never better.
+        """
+        is_better = math.isfinite(value) and math.isfinite(loss)
+        if is_better and self.best is not None:
+            is_better = (value, -loss) > (self.best, -self.best_loss)
+        self.without_better = 0 if is_better else self.without_better + 1
+        if is_better:
+            self.best, self.best_loss, self.best_epoch = value, loss, self.epoch
+        return is_better
 
 
 class Loop:
@@ -123,7 +164,7 @@ class Loop:
         """Train to the end, or go on to it from the last checkpoint.
 
         Raises:
-            TrainingError: the loss is no number any more.
+            TrainingError: the loss is no number any more, or was none at any evaluation.
         """
         self._resume()
         self.world.tell(
@@ -204,14 +245,13 @@ class Loop:
             found = self.predict(side)
             figures = metrics.quick(found, job)
             progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})
-            value = -figures["loss"] if job.metric == "loss" else figures[job.metric]
+            loss = figures["loss"]
+            value = -loss if job.metric == "loss" else figures[job.metric]
             self.world.tell({"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, **figures})
         else:
-            value = float(progress.epoch)  # nothing to choose by: the last is kept
-        is_better = progress.best is None or value > progress.best
-        progress.without_better = 0 if is_better else progress.without_better + 1
-        if is_better or job.settings.keep == "last":
-            progress.best, progress.best_epoch = value, progress.epoch
+            value, loss = float(progress.epoch), 0.0  # nothing to choose by: the last is kept
+        if progress.judge(value, loss) or job.settings.keep == "last":
+            progress.kept_epoch = progress.epoch
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in self.bare.state_dict().items()}
 
     def _is_enough(self) -> bool:
@@ -219,23 +259,19 @@ class Loop:
         return patience is not None and self.progress.without_better >= patience
 
     def predict(self, side: Sequence[Example]) -> metrics.Predictions:
-        """Return the scores of every window of ``side``, the work shared between the workers, all of them told."""
+        """Return the scores of every window of ``side``, the work shared between the workers, all of them told.
+
+        They are those of ``tonearm evaluate``: windows of one length share a pass, since padding a window to another's
+        length changes what most families say of it (tests/parity/test_training_scores.py).
+        """
         own = range(self.world.rank, len(side), self.world.size)
-        places: list[tuple[int, float]] = []
-        logits: list[NDArray[np.float32]] = []
-        batch: list[NDArray[np.float32]] = []
+        self.world.align(self.bare)
         self.bare.eval()
-        for number in own:
-            for start_s, waveform in self.cache.clip(side[number].clip).windows(self.job.plan):
-                if len(batch) == self.job.settings.batch_size:
-                    logits.append(self._score(batch))
-                    batch = []
-                places.append((number, start_s))
-                batch.append(waveform)
-        if batch:
-            logits.append(self._score(batch))
+        scored: list[tuple[tuple[int, float], NDArray[np.float32]]] = []
+        for batch in _by_length(self._windows(side, own), self.job.settings.batch_size):
+            logits = self._score([waveform for _, waveform in batch])
+            scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
-        scored = list(zip(places, np.concatenate(logits), strict=True)) if places else []
         rows = sorted((row for part in self.world.gather(scored) for row in part), key=lambda row: row[0])
         return metrics.Predictions(
             np.stack([scores for _, scores in rows]),
@@ -244,6 +280,11 @@ class Loop:
             np.array([example.target for example in side], np.float32),
             np.array([example.clip for example in side]),
         )
+
+    def _windows(self, side: Sequence[Example], numbers: Iterable[int]) -> Iterator[Window]:
+        for number in numbers:
+            for start_s, waveform in self.cache.clip(side[number].clip).windows(self.job.plan):
+                yield (number, start_s), waveform
 
     def _score(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return logits [B, L]."""
@@ -257,8 +298,10 @@ class Loop:
     def _finish(self) -> None:
         """Judge the weights that are kept on every side, and say so in the last checkpoint."""
         if self.best_weights is None:
-            self._evaluate()
-        assert self.best_weights is not None
+            raise TrainingError(
+                f"at none of {len(self.progress.evaluations)} evaluations was the loss on the validation clips a "
+                "number, so no weights can be kept; lower --learning-rate or give --precision fp32"
+            )
         self.bare.load_state_dict(self.best_weights)
         found = {
             name: self.predict(side)
@@ -299,8 +342,7 @@ class Loop:
                 f"the run to go on with took {state['step_size']} clips a step, this one takes {self.step_size} on "
                 f"{self.world.size} workers; give --workers {workers}, or --overwrite to begin anew"
             )
-        self.progress = Progress(**state["progress"])
-        self.progress.losses = [(int(step), float(loss)) for step, loss in self.progress.losses]
+        self.progress = Progress.of(state["progress"])
         if (folder / BEST).is_file():
             from safetensors.torch import load_file
 
@@ -308,6 +350,19 @@ class Loop:
         if "model" in state:
             self.bare.load_state_dict(state["model"])
             self.stepper.load_state(state)
+
+
+def _by_length(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    """Yield batches of at most ``size`` windows of one length, holding ``MOST_WAITING`` batches' worth at most."""
+    waiting: dict[int, list[Window]] = defaultdict(list)
+    for window in windows:
+        batch = waiting[len(window[1])]
+        batch.append(window)
+        if len(batch) == size:
+            yield waiting.pop(len(window[1]))
+        elif sum(map(len, waiting.values())) >= MOST_WAITING * size:
+            yield waiting.pop(max(waiting, key=lambda length: len(waiting[length])))
+    yield from waiting.values()
 
 
 def _freeze(model: nn.Module) -> None:

@@ -6,6 +6,7 @@ Letters in shapes: W windows, T tracks, L labels.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 NUM_BINS = 15
+SURE = 1e-9
 CONFIDENCE = 0.95
 
 
@@ -50,6 +52,24 @@ class Predictions:
         """Return probabilities [T, L]: the mean over a track's windows, as tagging pools them."""
         return pool(self.window_scores(is_multi=is_multi, temperature=temperature), self.owner, len(self.targets))
 
+    def only(self, tracks: NDArray[np.int64]) -> Predictions:
+        """Return those of some of the tracks, by their numbers here."""
+        places = np.full(len(self.targets), -1)
+        places[tracks] = np.arange(len(tracks))
+        kept = places[self.owner] >= 0
+        return Predictions(
+            self.logits[kept],
+            places[self.owner[kept]],
+            self.start_s[kept],
+            self.targets[tracks],
+            self.clips[tracks],
+        )
+
+    def scored(self) -> NDArray[np.int64]:
+        """Return the numbers of the tracks whose every score is a number."""
+        failed = np.unique(self.owner[~np.isfinite(self.logits).all(axis=1)])
+        return np.setdiff1d(np.arange(len(self.targets)), failed)
+
 
 def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
     """Return the mean [T, L] of each track's windows [W, L]."""
@@ -77,11 +97,17 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
 
 
 def quick(found: Predictions, job: Job) -> dict[str, float]:
-    """Return the figures that an epoch's end needs, at track level; the loss at window level."""
+    """Return the figures that an epoch's end needs, at track level; the loss at window level.
+
+    Where a score is not a number, neither is any figure.
+    """
     import torch
 
     from tonearm.training.step import clip_losses
 
+    if not np.isfinite(found.logits).all():
+        names = ("macro_map", "micro_map") if job.is_multi else ("accuracy", "macro_f1")
+        return dict.fromkeys(("loss", *names), math.nan)
     logits = torch.from_numpy(np.ascontiguousarray(found.logits, np.float32))
     targets = torch.from_numpy(found.targets[found.owner])
     figures = {"loss": float(clip_losses(logits, targets, job).mean())}
@@ -162,8 +188,8 @@ def _multi(scores: Floats, targets: Floats) -> dict[str, float]:
         "macro_map": float(average_precision_score(truth[:, varied], scores[:, varied], average="macro")),
         "micro_map": float(average_precision_score(truth[:, varied], scores[:, varied], average="micro")),
         "mean_auc": auc,
-        # Of the mean AUC, as AudioSet's papers give it (arXiv:1609.09430).
-        "d_prime": float(np.sqrt(2.0) * norm.ppf(min(auc, 1 - 1e-9))),
+        # Of the mean AUC, as AudioSet's papers give it (arXiv:1609.09430); an AUC of 0 or 1 would make it infinite.
+        "d_prime": float(np.sqrt(2.0) * norm.ppf(np.clip(auc, SURE, 1 - SURE))),
         "num_labels": int(varied.sum()),
     }
 

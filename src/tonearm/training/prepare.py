@@ -15,23 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.errors import DestinationError, SourceError, TooManyFailures
-from tonearm.library.copies import cache_folder
+from tonearm.errors import DestinationError, SourceError, Stopped, TooManyFailures
 from tonearm.library.labelled import Collection, LabelledTrack, list_labelled
 from tonearm.library.track_ref import TrackRef
 from tonearm.library.uris import shown
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.cache import ClipCache, open_cache
-from tonearm.training.duplicates import Twin, find_twins
+from tonearm.training.cache import ClipCache
+from tonearm.training.clips import add_whole, cache_of
+from tonearm.training.duplicates import Twin, describe_twins, find_twins
 from tonearm.training.examples import Example
 from tonearm.training.initial import Start, load_start, read_start
+from tonearm.training.omitted import Omitted
 from tonearm.training.recipe import Job
 from tonearm.training.splits import (
     FAULT_FILTERED,
     STRATIFIED,
+    TRAIN,
     Split,
     fault_filtered,
     is_gtzan,
+    on_a_side,
     split_tracks,
     straddling_groups,
 )
@@ -48,6 +51,7 @@ class Prepared:
 
     Attributes:
         refs: the tracks of the cache, by the numbers that examples use.
+        twins: every pair of a held-out clip and its copy in training, also where the copies were taken out.
         notes: what a person should know before it starts, a line each.
         fingerprint: of all that decides the weights it will end with.
     """
@@ -59,27 +63,30 @@ class Prepared:
     split: Split
     twins: tuple[Twin, ...]
     broken: tuple[int, ...]
+    omitted: Omitted
     notes: tuple[str, ...]
     num_parameters: int
     fingerprint: str
 
     def open_cache(self, num_threads: int, progress: Callable[[int], None] = lambda done: None) -> ClipCache:
-        """Return the decoded clips, on this machine; made if they are not there."""
-        return cache_of(self.job.settings, self.refs, self.job.plan, num_threads, progress)
+        """Return the decoded clips, on this machine; made if they are not there.
 
-
-def cache_of(
-    settings: TrainSettings,
-    refs: Sequence[TrackRef],
-    plan: WindowPlan,
-    num_threads: int,
-    progress: Callable[[int], None] = lambda done: None,
-) -> ClipCache:
-    """Return the cache of ``refs`` in the folder that the settings name."""
-    base = Path(settings.cache) if settings.cache is not None else cache_folder() / "clips"
-    return open_cache(
-        base, refs, plan, fetch=settings.fetch, decode=settings.decode, num_threads=num_threads, progress=progress
-    )
+        Raises:
+            Stopped: a clip of the split, which could be read when the run was prepared, cannot be read here and now.
+        """
+        job = self.job
+        held_out = {example.clip for side in (job.validation, job.test) for example in side}
+        needed = held_out | {example.clip for example in job.train}
+        cache = cache_of(job.settings, self.refs, job.plan, num_threads, progress, again=needed)
+        add_whole(cache, job.settings, self.refs, held_out, num_threads)
+        failed = sorted(needed & cache.errors.keys())
+        if failed:
+            track, error = self.collection.tracks[failed[0]], cache.errors[failed[0]]
+            raise Stopped(
+                f"{len(failed)} of {len(needed)} clips cannot be read any more, or not from this machine (the first: "
+                f"{_place(track)}: {error.message}); the same command goes on once they can"
+            )
+        return cache
 
 
 def prepare(
@@ -98,7 +105,7 @@ def prepare(
         UsageError: what would make the run fail or its result worthless.
         TooManyFailures: more clips are broken than ``max_error_rate`` allows.
     """
-    collection = _labelled(source, settings.labels)
+    collection, no_side, unlabelled = _labelled(source, settings.labels)
     is_multi = settings.labels.multi_label if settings.labels.multi_label is not None else collection.is_multi
     labels = _labels(source, collection, is_multi)
     split = split_tracks(collection.tracks, settings.labels, settings.seed)
@@ -117,14 +124,14 @@ def prepare(
     notes += _check_broken(collection, cache, settings)
     num_parameters = _check_model(start, settings, labels, is_multi)
     twins = _twins(cache, split, settings, num_threads)
-    notes += describe_twins(twins, collection)
-    straddling = straddling_groups(collection.tracks, split)
-    if straddling:
-        notes.append(
-            f"{len(straddling)} groups by {settings.labels.group_by} stand on both sides of the given split "
-            f"({', '.join(straddling[:NUM_NAMED])}{' ...' if len(straddling) > NUM_NAMED else ''})"
-        )
-    split = _without(split, set(cache.errors), twins if settings.labels.duplicates == "drop" else ())
+    is_dropped = settings.labels.duplicates == "drop"
+    notes += describe_twins(twins, [track.name for track in collection.tracks], is_dropped=is_dropped)
+    notes += _describe_straddling(collection, split, settings.labels)
+    copies = {twin.trained_on for twin in twins} if is_dropped else set()
+    omitted = Omitted(no_side, unlabelled, len(copies), len(cache.errors))
+    # What is broken is named above, clip by clip.
+    notes += dataclasses.replace(omitted, broken=0).lines(settings.labels.split_by)
+    split = _without(split, set(cache.errors), copies)
     notes += _check_classes(collection, split, labels, is_multi)
     job = Job(
         settings,
@@ -144,20 +151,22 @@ def prepare(
         split,
         tuple(twins),
         tuple(sorted(cache.errors)),
+        omitted,
         tuple(notes),
         num_parameters,
         _fingerprint(job, start, refs),
     )
 
 
-def _labelled(source: str, settings: LabelSettings) -> Collection:
-    """Return the tracks that are on a side of the split: those on none say nothing of what there is to learn."""
+def _labelled(source: str, settings: LabelSettings) -> tuple[Collection, dict[str, int], int]:
+    """Return the labelled tracks on a side of the split, the numbers of those on none by value, and of the unlabelled.
+
+    What stands on no side says nothing of what there is to learn.
+    """
     collection = list_collection(source, settings)
-    tracks = collection.tracks
-    if settings.split_by != STRATIFIED and tracks:
-        sides = split_tracks(tracks, dataclasses.replace(settings, validation_share=0.0), 0)
-        tracks = tuple(tracks[number] for number in sorted(n for side in sides.sides().values() for n in side))
-    return dataclasses.replace(collection, tracks=only_labelled(source, tracks, collection.label_by, settings))
+    tracks, no_side = on_a_side(collection.tracks, settings)
+    labelled = only_labelled(source, tracks, collection.label_by, settings)
+    return dataclasses.replace(collection, tracks=labelled), no_side, len(tracks) - len(labelled)
 
 
 def list_collection(source: str, settings: LabelSettings) -> Collection:
@@ -290,27 +299,22 @@ def _twins(cache: ClipCache, split: Split, settings: TrainSettings, num_threads:
     return find_twins(cache, split.sides(), num_threads)
 
 
-def describe_twins(twins: Sequence[Twin], collection: Collection) -> list[str]:
-    """Return a line for each side with clips that are in training too."""
-    tracks, lines = collection.tracks, []
-    for side in dict.fromkeys(twin.side for twin in twins):
-        found = [twin for twin in twins if twin.side == side]
-        exact = sum(twin.is_exact for twin in found)
-        named = "; ".join(
-            f"{tracks[twin.held_out].name} = {tracks[twin.trained_on].name} ({twin.likeness:.2f})"
-            for twin in found[:NUM_NAMED]
-        )
-        are = "clip of {} is" if len(found) == 1 else "clips of {} are"
-        lines.append(
-            f"{len(found)} {are.format(side)} in training too ({exact} with the same samples): {named}"
-            f"{' ...' if len(found) > NUM_NAMED else ''}; --duplicates drop takes them out of training"
-        )
-    return lines
+def _describe_straddling(collection: Collection, split: Split, settings: LabelSettings) -> list[str]:
+    straddling = straddling_groups(collection.tracks, split)
+    if not straddling:
+        return []
+    named = ", ".join(straddling[:NUM_NAMED]) + (" ..." if len(straddling) > NUM_NAMED else "")
+    return [f"{len(straddling)} groups by {settings.group_by} stand on both sides of the given split ({named})"]
 
 
-def _without(split: Split, broken: set[int], twins: Sequence[Twin]) -> Split:
-    dropped = broken | {twin.trained_on for twin in twins}
-    return Split(_but(split.train, dropped), _but(split.validation, broken), _but(split.test, broken), split.left_out)
+def _without(split: Split, broken: set[int], copies: set[int]) -> Split:
+    rest = Split(_but(split.train, broken | copies), _but(split.validation, broken), _but(split.test, broken))
+    for name, numbers in split.sides().items():
+        if name != TRAIN and name not in rest.sides():
+            raise SourceError(
+                f"none of the {len(numbers)} clips of {name} can be decoded; repair them, or hold out others"
+            )
+    return rest
 
 
 def _but(numbers: Sequence[int], unwanted: set[int]) -> tuple[int, ...]:
@@ -326,7 +330,14 @@ def _check_classes(collection: Collection, split: Split, labels: Sequence[str], 
         raise SourceError(
             f"no clip to learn from has the label {', '.join(absent[:NUM_NAMED])}; add some, or change the split"
         )
-    return [f"no clip to learn from has the tag {', '.join(absent[:NUM_NAMED])}"] if absent else []
+    notes = [f"no clip to learn from has the tag {', '.join(absent[:NUM_NAMED])}"] if absent else []
+    for name, numbers in () if is_multi else split.sides().items():
+        seen = {label for number in numbers for label in collection.tracks[number].labels or ()}
+        absent = [label for label in labels if label not in seen]
+        if absent:
+            more = f" ... ({len(absent)} of {len(labels)} labels)" if len(absent) > NUM_NAMED else ""
+            notes.append(f"no clip of {name} has the label {', '.join(absent[:NUM_NAMED])}{more}")
+    return notes
 
 
 def _fingerprint(job: Job, start: Start, refs: Sequence[TrackRef]) -> str:

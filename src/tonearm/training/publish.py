@@ -13,6 +13,7 @@ from tonearm.errors import CheckpointError, DestinationError, SettingsError
 from tonearm.models.calibration import FILE as COMPANION
 from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, describe_checkpoint
 from tonearm.training.export import METRICS
+from tonearm.training.json_text import json_text
 
 CARD = "README.md"
 NAMES = (*CONFIG_FILES, METRICS, COMPANION, CARD)
@@ -91,7 +92,7 @@ def _public_metrics(path: Path) -> bytes:
         settings.pop(name, None)
     if Path(str(settings.get("model", ""))).is_absolute():
         settings["model"] = Path(settings["model"]).name
-    return (json.dumps(facts, indent=1) + "\n").encode()
+    return json_text(facts).encode()
 
 
 def publish(found: Package, *, private: bool = False, message: str | None = None) -> str:

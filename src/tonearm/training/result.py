@@ -27,12 +27,17 @@ class Result:
     run: dict[str, Any]
 
     def figures(self, prepared: Prepared) -> dict[str, Any]:
-        """Return every figure of each side that was held out."""
-        job = prepared.job
-        return {
-            side: evaluate(found, job.labels, is_multi=job.is_multi)
-            for side, found in sorted(self.predictions.items(), reverse=True)
-        }
+        """Return every figure of each side that was held out.
+
+        Clips without a score that is a number are counted apart, as ``tonearm evaluate`` has them.
+        """
+        job, figures = prepared.job, {}
+        for side, found in sorted(self.predictions.items(), reverse=True):
+            scored = found.scored()
+            if len(scored):
+                judged = evaluate(found.only(scored), job.labels, is_multi=job.is_multi)
+                figures[side] = judged | {"num_failed": len(found.targets) - len(scored)}
+        return figures
 
 
 def read_result(folder: Path, run: dict[str, Any]) -> Result:
@@ -42,4 +47,4 @@ def read_result(folder: Path, run: dict[str, Any]) -> Result:
 
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     predictions = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {}
-    return Result(Progress(**state["progress"]), load_file(folder / BEST), predictions, run)
+    return Result(Progress.of(state["progress"]), load_file(folder / BEST), predictions, run)

@@ -13,12 +13,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-import numpy as np
-
 from tonearm.errors import SourceError
 from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
 from tonearm.settings import LabelSettings
+from tonearm.training.holdout import hold_out, hold_out_groups
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 USUAL = {
@@ -69,6 +68,18 @@ def split_tracks(tracks: Sequence[LabelledTrack], settings: LabelSettings, seed:
             f"on; the values are {seen}; name those to evaluate on with --validation-on or --test-on"
         )
     return Split(train, validation, tuple(sides[TEST]), left_out)
+
+
+def on_a_side(tracks: Sequence[LabelledTrack], settings: LabelSettings) -> tuple[list[LabelledTrack], dict[str, int]]:
+    """Return the tracks that the split field puts on a side, and how many others there are, by what they say.
+
+    Raises:
+        SourceError: the settings name a value that no track has.
+    """
+    if settings.split_by == STRATIFIED or not tracks:
+        return list(tracks), {}
+    sides, left_out = _by_value(tracks, settings)
+    return [tracks[number] for number in sorted(number for side in sides.values() for number in side)], left_out
 
 
 def straddling_groups(tracks: Sequence[LabelledTrack], split: Split) -> list[str]:
@@ -152,26 +163,32 @@ def _divide(
         return tuple(indices), ()
     if len(indices) < 2:
         raise SourceError(f"got {len(indices)} clips, expected at least 2 to hold some out")
-    classes = _strata(tracks, indices)
+    is_multi = any(len(tracks[index].labels or ()) != 1 for index in indices)
+    classes = _rarest(tracks, indices) if is_multi else [(tracks[index].labels or ("",))[0] for index in indices]
     groups = [tracks[index].group for index in indices]
     if any(group is not None for group in groups):
-        held = _held_groups(tracks, indices, classes, groups, share, seed)
+        # A clip without a group is a group of its own.
+        names = [group if group is not None else f"\0{index}" for group, index in zip(groups, indices, strict=True)]
+        if not is_multi:
+            _check_groups(classes, names)
+        held = hold_out_groups(classes, names, share, seed, keep_each=not is_multi)
     else:
-        from sklearn.model_selection import train_test_split
+        if not is_multi:
+            _check_counts(tracks, indices, classes)
+        held = hold_out(classes, share, seed, keep_each=not is_multi)
+    numbers = range(len(indices))
+    return (
+        tuple(indices[number] for number in numbers if number not in held),
+        tuple(indices[number] for number in numbers if number in held),
+    )
 
-        _check_counts(tracks, indices, classes)
-        count = max(round(share * len(indices)), len(set(classes)))
-        _, held_list = train_test_split(indices, test_size=count, stratify=classes, random_state=seed)
-        held = set(held_list)
-    return tuple(index for index in indices if index not in held), tuple(sorted(held))
 
+def _rarest(tracks: Sequence[LabelledTrack], indices: list[int]) -> list[str]:
+    """Return of each clip's labels the rarest that another clip has too, to balance by.
 
-def _strata(tracks: Sequence[LabelledTrack], indices: list[int]) -> list[str]:
-    """Return what to balance: a clip's label; of several, the rarest that another clip has too."""
+    A clip that shares none counts as one of the commonest: alone it could stand on one side only.
+    """
     counts = Counter(label for index in indices for label in tracks[index].labels or ())
-    is_multi = any(len(tracks[index].labels or ()) != 1 for index in indices)
-    if not is_multi:
-        return [(tracks[index].labels or ("",))[0] for index in indices]
     rare = [
         min(
             (label for label in tracks[index].labels or () if counts[label] > 1),
@@ -181,13 +198,17 @@ def _strata(tracks: Sequence[LabelledTrack], indices: list[int]) -> list[str]:
         for index in indices
     ]
     repeated = Counter(rare)
-    return [label if repeated[label] > 1 else "" for label in rare]
+    classes = [label if repeated[label] > 1 else "" for label in rare]
+    if classes.count("") == 1:
+        commonest = Counter(classes).most_common(1)[0][0]
+        classes = [label or commonest for label in classes]
+    return classes
 
 
 def _check_counts(tracks: Sequence[LabelledTrack], indices: list[int], classes: list[str]) -> None:
     counts = Counter(classes)
     for label, count in sorted(counts.items(), key=lambda pair: pair[1]):
-        if count < 2 and label:
+        if count < 2:
             index = indices[classes.index(label)]
             raise SourceError(
                 f"the class {label} has 1 clip ({shown(tracks[index].ref.uri)}), expected at least 2: one to learn "
@@ -195,36 +216,13 @@ def _check_counts(tracks: Sequence[LabelledTrack], indices: list[int], classes: 
             )
 
 
-def _held_groups(
-    tracks: Sequence[LabelledTrack],
-    indices: list[int],
-    classes: list[str],
-    groups: list[str | None],
-    share: float,
-    seed: int,
-) -> set[int]:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    # A clip without a group is a group of its own.
-    names = [group if group is not None else f"\0{index}" for group, index in zip(groups, indices, strict=True)]
+def _check_groups(classes: list[str], groups: list[str]) -> None:
     of_class: dict[str, set[str]] = defaultdict(set)
-    for label, name in zip(classes, names, strict=True):
-        of_class[label].add(name)
+    for label, group in zip(classes, groups, strict=True):
+        of_class[label].add(group)
     for label, found in sorted(of_class.items()):
-        if len(found) < 2 and label:
+        if len(found) < 2:
             raise SourceError(
                 f"all clips of the class {label} are of one group ({next(iter(found))}), expected at least 2 groups so "
                 "that none stands on both sides; add clips of another, or leave --group-by out"
             )
-    folds = max(2, min(round(1 / share), min(len(found) for found in of_class.values())))
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    candidates = [set(np.asarray(indices)[held].tolist()) for _, held in splitter.split(indices, classes, names)]
-    every = set(classes)
-    position = {index: number for number, index in enumerate(indices)}
-
-    def cost(held: set[int]) -> tuple[int, float]:
-        left = {classes[position[index]] for index in indices if index not in held}
-        seen = {classes[position[index]] for index in held}
-        return len(every - left) * 1000 + len(every - seen), abs(len(held) / len(indices) - share)
-
-    return min(candidates, key=cost)

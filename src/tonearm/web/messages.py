@@ -64,6 +64,7 @@ class TrackResult(BaseModel):
 
     duration_s: float
     coverage: float = Field(description="The share of the duration that every head has scored.")
+    silent: bool = Field(default=False, description="Nothing of it is louder than -60 dB of full scale.")
     sample_rate: int
     channels: int
     codec: str

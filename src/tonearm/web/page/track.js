@@ -75,9 +75,11 @@ export class Track {
   }
 
   scores() {
-    const genres = (this.result.genre_scores || []).slice(0, NUM_GENRES);
+    const silent = this.result.silent;
+    const genres = silent ? [] : (this.result.genre_scores || []).slice(0, NUM_GENRES);
+    this.find(".silent").hidden = !silent;
     this.find(".genres").replaceChildren(...genres.map((entry) => row(entry.label, entry.score)));
-    const tags = (this.result.tags || []).slice(0, NUM_TAGS);
+    const tags = silent ? [] : (this.result.tags || []).slice(0, NUM_TAGS);
     this.find(".tags").replaceChildren(...tags.map((tag) => {
       const item = row(tag.label, tag.score);
       const button = document.createElement("button");
@@ -100,13 +102,14 @@ export class Track {
 
   timeline() {
     const windows = this.result.windows;
-    const names = [...new Set(windows.map((entry) => entry.genre || entry.tags[0]?.label || ""))];
+    const nameOf = (entry) => this.result.silent ? "silent" : entry.genre || entry.tags[0]?.label || "";
+    const names = [...new Set(windows.map(nameOf))];
     const place = this.find(".timeline");
     place.replaceChildren(...windows.map((entry, index) => {
       const block = document.createElement("button");
       const next = windows[index + 1];
       const end = next ? Math.min(entry.end_s, next.start_s) : entry.end_s;
-      const name = entry.genre || entry.tags[0]?.label || "";
+      const name = nameOf(entry);
       const tags = entry.tags.map((tag) => `${tag.label} ${percent(tag.score)}`).join(", ");
       block.type = "button";
       block.textContent = name;
@@ -198,7 +201,8 @@ export class Track {
     [...this.find(".timeline").children].forEach((block, place) => block.classList.toggle("now", place === index));
     const heard = windows[index];
     if (heard && !this.find(".play").disabled) {
-      this.find(".heard").textContent = [heard.genre, ...heard.tags.map((tag) => tag.label)].filter(Boolean).join(" · ");
+      const labels = [heard.genre, ...heard.tags.map((tag) => tag.label)].filter(Boolean);
+      this.find(".heard").textContent = this.result.silent ? "silent" : labels.join(" · ");
     }
     const wave = this.find(".wave");
     wave.setAttribute("aria-valuenow", Math.round(now));

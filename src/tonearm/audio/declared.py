@@ -1,0 +1,149 @@
+"""How many bytes of audio a header says there are.
+
+Readers trust the size of the file where the two differ, and then half a file looks whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+# What writers put who cannot go back to the header: zero, the most that 32 bits hold, or sox's 0x7FFFF000 and the like.
+UNKNOWN_FROM = 0x7FFF0000
+MOST_SAMPLES = 2**48
+VOC_AUDIO = (1, 2, 9)
+# A file of millions of empty chunks is no file.
+MOST_CHUNKS = 10_000
+RIFF_START, W64_START, W64_HEADER = 12, 40, 24
+WVE_HEADER, MPC2K_HEADER, MAT5_START = 32, 42, 128
+W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+
+
+def shown_share(data: bytes | memoryview) -> float:
+    """Return which share of the bytes of audio that its header announces a file has; 1.0 where that is not known."""
+    for magic, find in FINDERS.items():
+        if bytes(data[: len(magic)]) == magic:
+            found = find(data)
+            if found is None:
+                return 1.0
+            start, size = found
+            there = max(0, len(data) - start)
+            return there / size if 0 < there < size else 1.0
+    return 1.0
+
+
+def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, start and size of each chunk of RIFF, RIFX, RF64 and the like."""
+    order = "big" if bytes(data[:4]) in (b"RIFX", b"FORM") else "little"
+    start = RIFF_START
+    for _ in range(MOST_CHUNKS):
+        if start + 8 > len(data):
+            return
+        kind = bytes(data[start : start + 4])
+        size = int.from_bytes(data[start + 4 : start + 8], order)  # type: ignore[arg-type]
+        yield kind, start + 8, size
+        start += 8 + size + size % 2
+
+
+def _riff(data: bytes | memoryview) -> tuple[int, int] | None:
+    if bytes(data[8:12]) == b"AVI ":
+        return _whole(data)
+    size_64 = 0
+    for kind, start, size in chunks(data):
+        if kind == b"ds64":
+            size_64 = int.from_bytes(data[start + 8 : start + 16], "little")
+        if kind in (b"data", b"BODY"):
+            if size >= UNKNOWN_FROM and size_64:
+                return start, size_64
+            return None if not size or size >= UNKNOWN_FROM else (start, size)
+    return None
+
+
+def _whole(data: bytes | memoryview) -> tuple[int, int] | None:
+    order = "big" if bytes(data[:4]) == b"MMMD" else "little"
+    size = int.from_bytes(data[4:8], order)  # type: ignore[arg-type]
+    return None if not size or size >= UNKNOWN_FROM else (8, size)
+
+
+def _voc(data: bytes | memoryview) -> tuple[int, int] | None:
+    start = int.from_bytes(data[20:22], "little")
+    while start + 4 <= len(data):
+        kind, size = data[start], int.from_bytes(data[start + 1 : start + 4], "little")
+        if kind in VOC_AUDIO:
+            return start + 4, size
+        if not kind:
+            return None
+        start += 4 + size
+    return None
+
+
+def _w64(data: bytes | memoryview) -> tuple[int, int] | None:
+    start = W64_START
+    while start + W64_HEADER <= len(data):
+        size = int.from_bytes(data[start + 16 : start + 24], "little")
+        if size < W64_HEADER:
+            return None
+        if bytes(data[start : start + 16]) == W64_DATA:
+            return (start + W64_HEADER, size - W64_HEADER) if size - W64_HEADER < 2**62 else None
+        start += -(-size // 8) * 8
+    return None
+
+
+def _caf(data: bytes | memoryview) -> tuple[int, int] | None:
+    start = 8
+    while start + 12 <= len(data):
+        size = int.from_bytes(data[start + 4 : start + 12], "big", signed=True)
+        if bytes(data[start : start + 4]) == b"data":
+            return None if size <= 4 else (start + 16, size - 4)
+        if size < 0:
+            return None
+        start += 12 + size
+    return None
+
+
+def _au(data: bytes | memoryview) -> tuple[int, int] | None:
+    order = "big" if bytes(data[:1]) == b"." else "little"
+    start, size = (int.from_bytes(data[at : at + 4], order) for at in (4, 8))  # type: ignore[arg-type]
+    return None if not size or size >= UNKNOWN_FROM else (start, size)
+
+
+def _sox(data: bytes | memoryview) -> tuple[int, int] | None:
+    order = "little" if bytes(data[:1]) == b"." else "big"
+    start = 4 + int.from_bytes(data[4:8], order)  # type: ignore[arg-type]
+    samples = int.from_bytes(data[8:16], order)  # type: ignore[arg-type]
+    return None if not 0 < samples < MOST_SAMPLES else (start, 4 * samples)
+
+
+def _wve(data: bytes | memoryview) -> tuple[int, int] | None:
+    return WVE_HEADER, int.from_bytes(data[18:22], "big")
+
+
+def _mpc2k(data: bytes | memoryview) -> tuple[int, int] | None:
+    name = bytes(data[2:19]).decode("latin-1")
+    if len(name) < 17 or not (name.isascii() and name.isprintable()):
+        return None
+    channels = 1 + int.from_bytes(data[21:22], "little")
+    return MPC2K_HEADER, 2 * channels * int.from_bytes(data[30:34], "little")
+
+
+def _mat5(data: bytes | memoryview) -> tuple[int, int] | None:
+    order = "big" if bytes(data[126:128]) == b"MI" else "little"
+    start, size = MAT5_START, 0
+    while start + 8 <= len(data):  # the audio is the last variable
+        size = int.from_bytes(data[start + 4 : start + 8], order)  # type: ignore[arg-type]
+        start += 8 + size
+    return start - size, size
+
+
+Find = Callable[[bytes | memoryview], tuple[int, int] | None]
+FINDERS: dict[bytes, Find] = {
+    **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"), _riff),
+    **dict.fromkeys((b".snd", b"dns."), _au),
+    **dict.fromkeys((b".SoX", b"XoS."), _sox),
+    b"riff": _w64,
+    b"caff": _caf,
+    b"MMMD": _whole,
+    b"Creative Voice File": _voc,
+    b"ALawSoundFile**": _wve,
+    b"\x01\x04": _mpc2k,
+    b"MATLAB 5": _mat5,
+}

@@ -1,0 +1,23 @@
+"""Figures as JSON that every reader takes: a number that is not finite is null, since JSON has none (RFC 8259, 6)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def json_text(values: Any) -> str:
+    """Return ``values`` as indented JSON with a line's end; NaN and infinities become null."""
+    return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
