@@ -20,16 +20,12 @@ LEAN = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": F
 
 
 class Nodes:
-    """A head, by default without CPUs, and some workers of two each, as ``ray.cluster_utils`` starts them.
+    """A head, by default without CPUs, and some workers of two each, as ``ray.cluster_utils`` starts them."""
 
-    Args:
-        gpus_each: of a worker, by what it says of itself: Ray places by it, and torch finds no card there.
-    """
-
-    def __init__(self, folder: str, num_workers: int, head_cpus: int, gpus_each: int) -> None:
+    def __init__(self, folder: str, num_workers: int, head_cpus: int) -> None:
         from ray.cluster_utils import Cluster
 
-        self.folder, self.gpus_each = folder, gpus_each
+        self.folder = folder
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={
@@ -48,9 +44,7 @@ class Nodes:
 
     def add(self) -> Any:
         """Start one more worker."""
-        return self.cluster.add_node(
-            num_cpus=2, num_gpus=self.gpus_each, object_store_memory=STORE_BYTES, include_log_monitor=False
-        )
+        return self.cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES, include_log_monitor=False)
 
     def kill_node(self, node: Any) -> None:
         """Kill a node's raylet and all that runs on it, as a lost machine does."""
@@ -101,7 +95,7 @@ def kill_under(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def nodes(num_workers: int = 2, head_cpus: int = 0, gpus_each: int = 0, **environment: str) -> Iterator[Nodes]:
+def nodes(num_workers: int = 2, head_cpus: int = 0, **environment: str) -> Iterator[Nodes]:
     """Run a cluster until the block ends."""
     folder = tempfile.mkdtemp(prefix="tr-", dir="/tmp")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -113,7 +107,7 @@ def nodes(num_workers: int = 2, head_cpus: int = 0, gpus_each: int = 0, **enviro
     }
     try:
         with mock.patch.dict(os.environ, kept | SIDE_BY_SIDE | settings | environment, clear=True):
-            running = Nodes(folder, num_workers, head_cpus, gpus_each)
+            running = Nodes(folder, num_workers, head_cpus)
         yield running
     finally:
         kill_under(folder)

@@ -54,11 +54,8 @@ class Job:
 
 @pytest.fixture(scope="module")
 def shared_cluster() -> Iterator[Nodes]:
-    """One cluster for what leaves it as it was; the last of these takes a node away and adds another.
-
-    Its workers say that they have a GPU, by which scorers are placed and given their blocks otherwise than on CPUs.
-    """
-    with nodes(gpus_each=1) as running:
+    """One cluster for what leaves it as it was; the last of these takes a node away and adds another."""
+    with nodes() as running:
         yield running
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -29,6 +30,7 @@ tells no length that could be wrong. Made by `TONEARM_WRITE_TABLES=1 pytest test
 """
 
 
+@functools.cache
 def outcomes(kind: Kind) -> dict[str, tuple[float, float] | str]:
     whole = kind.write(LENGTH_S)
     found: dict[str, tuple[float, float] | str] = {}

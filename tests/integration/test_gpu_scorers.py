@@ -1,0 +1,59 @@
+"""Scorers that Ray places on GPUs, which a machine says that it has: torch looks for none here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.commands import environment
+
+SCORING = """
+import io
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import soundfile
+
+from tonearm import demo
+from tonearm.distributed.batch import scored
+from tonearm.distributed.cluster import Layout
+from tonearm.distributed.tally import start_tally
+from tonearm.library.schema import MANIFEST
+from tonearm.library.sources import make_ref
+from tonearm.settings import ModelSettings, TagSettings
+from tonearm.tagging import TagPlan, plan_heads
+
+
+class Clip:
+    def read(self, ref):
+        file = io.BytesIO()
+        soundfile.write(file, np.zeros(16000, np.float32), 16000, format="WAV")
+        return file.getvalue()
+
+
+class Counts:
+    def __init__(self, plan, facts, num_threads, tally):
+        self.gpus = ray.get_gpu_ids()
+
+    def __call__(self, block):
+        return pa.table({"rows": [block.num_rows], "gpus": [len(self.gpus)]})
+
+
+ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, configure_logging=False)
+refs = [make_ref(f"/m/{number}.wav") for number in range(7)]
+names = MANIFEST.names
+rows = pa.Table.from_pylist([{name: getattr(ref, name) for name in names} for ref in refs], MANIFEST)
+listed = ray.data.from_arrow([rows.slice(0, 3), rows.slice(3, 4)])
+models = ModelSettings(**demo.models())
+plan = TagPlan(plan_heads(models, max_windows=None, max_scored_s=60.0), models, 60.0)
+layout = Layout(num_scorers=1, scorer_cpus=1.0, scorer_gpus=1.0, scorer_threads=1, num_cpus=2.0, is_local=True)
+found = scored(listed, Counts, TagSettings(models=models), plan, None, layout, start_tally(), reader=Clip()).take_all()
+assert sorted((row["rows"], row["gpus"]) for row in found) == [(3, 1), (4, 1)], found
+"""
+
+
+def test_scorers_on_gpus_get_their_blocks_as_they_come() -> None:
+    """``map_batches`` refuses whole blocks there, and a run could not start."""
+    run = subprocess.run([sys.executable, "-c", SCORING], env=environment(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
