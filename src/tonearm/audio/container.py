@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tonearm.audio import declared, ogg, tags
-from tonearm.audio.ffmpeg import OPTIONS as OPTIONS
 from tonearm.audio.ffmpeg import FFmpegSource, container_of, without_id3
-from tonearm.audio.ffmpeg import audio_stream as audio_stream
-from tonearm.audio.ffmpeg import format_of as format_of
 from tonearm.audio.sndfile import SndfileSource
 from tonearm.audio.source import Source as Source
 from tonearm.errors import DecodeError

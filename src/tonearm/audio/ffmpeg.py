@@ -116,9 +116,7 @@ class FFmpegSource(Source):
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
-                return
-            except av.error.EOFError:
+            except (StopIteration, av.error.EOFError):
                 return
             except MemoryError:
                 raise
