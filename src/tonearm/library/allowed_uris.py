@@ -172,9 +172,8 @@ def _is_under(path: str, folder: str) -> bool:
 
 
 def _may_be_public(host: str) -> bool:
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # 127.1, 0x7f.1 and 2130706433, which the system takes for an address
+    # 127.1, 0x7f.1 and 2130706433, which the system takes for an address
+    with contextlib.suppress(OSError, ValueError):
         host = socket.inet_ntoa(socket.inet_aton(host))
     try:
         return is_public(host)
