@@ -250,11 +250,19 @@ class ServeSettings:
         api_key_file: a file of such lines.
         rate_limit: of requests a key (without keys, an address) and ingress replica, such as ``60/minute``.
         batch_windows: windows of one forward pass of a head at most, of any number of requests.
-        batch_wait_s: how long a window waits for others when the model is idle.
-        decoders: child processes a decoding replica.
+        batch_wait_s: how long a window waits for others when the model is idle; by default not at all on processors, and
+            5 ms on cards, where a pass over many costs hardly more than one over a few.
+        decoders: child processes that decode: one a core by default, and two in a replica of ``engine = "ray"``.
         threads: of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
         access_log: a file to append one JSON line a request to; standard output by default.
         drain_timeout_s: how long requests in hand may take to end when the server is stopped.
+        engine: ``process`` decodes (in child processes) and scores beside the listener, ``ray`` in deployments of Ray
+            Serve; ``auto`` takes ``ray`` on a cluster (RAY_ADDRESS) and where there are CUDA cards.
+        max_connections: at a time; beyond them those that have asked for nothing are closed, the oldest first.
+        max_head_bytes, max_head_fields: of a request's line and header fields.
+        head_timeout_s: for a whole head, from its first byte (the first one from the connection).
+        keep_alive_s: how long a connection may wait for its next request.
+        send_timeout_s: how long an answer may wait for a reader that takes nothing.
     """
 
     host: str = "127.0.0.1"
@@ -274,11 +282,18 @@ class ServeSettings:
     api_key_file: str | None = None
     rate_limit: str | None = None
     batch_windows: Positive = 16
-    batch_wait_s: NotNegative = 0.005
-    decoders: Positive = 2
+    batch_wait_s: NotNegative | None = None
+    decoders: Positive | None = None
     threads: Positive | None = None
     access_log: str | None = None
     drain_timeout_s: Seconds = 60.0
+    engine: Literal["auto", "process", "ray"] = "auto"
+    max_connections: Positive = 1024
+    max_head_bytes: Annotated[int, Ge(1024)] = 32 * 2**10
+    max_head_fields: Positive = 100
+    head_timeout_s: Seconds = 10.0
+    keep_alive_s: Seconds = 15.0
+    send_timeout_s: Seconds = 120.0
     verbose: bool = False
     models: ModelSettings = ModelSettings()
     fetch: FetchSettings = FetchSettings()

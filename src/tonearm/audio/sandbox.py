@@ -113,6 +113,7 @@ class DecodeSandbox:
         self.settings = settings
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._is_given_up = False
 
     def __enter__(self) -> DecodeSandbox:
         return self
@@ -145,6 +146,7 @@ class DecodeSandbox:
 
     def _ask(self, num_bytes: int, work: Callable[[_Child], T]) -> T:
         with self._lock:
+            self._is_given_up = False
             child = self._ready_child()
             try:
                 try:
@@ -152,7 +154,7 @@ class DecodeSandbox:
                 except (EOFError, ConnectionError):
                     # An earlier track may have left its heap broken, and SIGKILL comes from outside (a person, a
                     # system without memory): a track is only to blame when a fresh child dies of it too.
-                    if not child.num_tracks and child.ended() != -signal.SIGKILL:
+                    if self._is_given_up or (not child.num_tracks and child.ended() != -signal.SIGKILL):
                         raise
                     self._discard()
                     child = self._ready_child()
@@ -164,6 +166,9 @@ class DecodeSandbox:
                     code="decode_timeout",
                 ) from None
             except (EOFError, ConnectionError):
+                if self._is_given_up:
+                    self._discard()
+                    raise DecodeError("nobody waits for this track any more", code="decode_crashed") from None
                 raise self._crashed(child) from None
             except DecodeError as error:
                 if error.code == "decode_memory":
@@ -172,6 +177,13 @@ class DecodeSandbox:
             if child.num_tracks >= TRACKS_PER_CHILD:
                 self._discard()
             return answer
+
+    def give_up(self) -> None:
+        """End what another thread is decoding at this moment: its call raises ``DecodeError`` at once."""
+        child = self._child
+        if child is not None and self._lock.locked():
+            self._is_given_up = True
+            child.process.kill()
 
     def close(self) -> None:
         """End the child."""

@@ -227,6 +227,10 @@ def serve(
     new_key: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make an API key for NAME, print it and end.")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="process: decode and score on this machine; ray: in deployments of Ray Serve; auto chooses."),
+    ] = None,
     config: Config = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:
@@ -243,6 +247,7 @@ def serve(
         "api_key_file": api_key_file,
         "rate_limit": rate_limit,
         "access_log": access_log,
+        "engine": engine,
         "verbose": verbose or None,
         "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
     }

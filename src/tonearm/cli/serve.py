@@ -10,15 +10,24 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonearm import settings as settings_module
 from tonearm.cli.tag import choose_models, read_values, stop_like_ctrl_c
 from tonearm.errors import UsageError
 from tonearm.settings import ServeSettings
 
+if TYPE_CHECKING:
+    from tonearm.tagging import HeadPlan
+    from tonearm.web.engine import Engine
+    from tonearm.web.listener import Listener
+
+ENGINES = {
+    "process": "files are decoded in child processes and scored in this one; --engine ray has Ray Serve do it",
+    "ray": "files are decoded and scored in deployments of Ray Serve; --engine process does without it",
+}
 # Tables of the settings file that every verb shares.
 SHARED_TABLES = ("models", "fetch", "decode")
 
@@ -60,43 +69,76 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status.
 
     Raises:
-        UsageError: a port that is taken, an address without keys.
+        UsageError: a port that is taken, an address without keys, a package that is missing.
         CheckpointError, SettingsError: models that cannot be used.
     """
     from tonearm import demo
     from tonearm.models.runtimes import choose
-    from tonearm.web.keys import read_keys
 
     try:
-        from tonearm.distributed import serve as server
-        from tonearm.web.gate import is_loopback
+        from tonearm.web.app import build_app
+        from tonearm.web.gate import Gate, is_loopback
+        from tonearm.web.listener import listening
+        from tonearm.web.process_engine import prepared
     except ImportError as error:
         raise UsageError(
             f"a server needs packages that are not installed ({error}); pip install 'tonearm[serve]'"
         ) from None
     stop_like_ctrl_c()  # also before it serves
-    keys = read_keys(settings.api_keys, settings.api_key_file)
-    if not keys and not is_loopback(settings.host):
+    settings, plans = prepared(settings)
+    if not settings.api_keys and not is_loopback(settings.host):
         raise UsageError(
             f"got --host {settings.host} without API keys, expected keys for anything but this machine; make one with "
             "`tonearm serve --new-key NAME` and give --api-key-file"
         )
     _check_port(settings.host, settings.port)
     choose(settings.models.runtime, settings.models.precision, None)
+    kind = settings.engine if settings.engine != "auto" else _fitting_engine()
     with tempfile.TemporaryDirectory(prefix="tonearm-serve-") as folder, _standard_output() as output:
         if demo_models:
             print(demo.NOTICE, file=sys.stderr)
         with (
             _access_log(settings, Path(folder), output) as path,
-            server.running(dataclasses.replace(settings, access_log=path), Path(folder) / "metrics") as drain,
+            _engine(kind, settings, plans, Path(folder) / "metrics") as make_engine,
         ):
-            name = f"[{settings.host}]" if ":" in settings.host else settings.host
-            _say(output, f"serving at http://{name}:{settings.port}/ (API at /docs); Ctrl-C finishes what is in hand")
-            _wait_for_signal()
-            _say(output, "stopping: finishing what is in hand")
-            num_left = drain(settings.drain_timeout_s)
+            settings, gate = dataclasses.replace(settings, access_log=path), Gate(settings)
+            with listening(lambda: build_app(make_engine(), settings, gate), settings) as listener:
+                name = f"[{settings.host}]" if ":" in settings.host else settings.host
+                _say(
+                    output, f"serving at http://{name}:{settings.port}/ (API at /docs); Ctrl-C finishes what is in hand"
+                )
+                _say(output, ENGINES[kind])
+                _wait_for_signal(listener)
+                _say(output, "stopping: finishing what is in hand")
+                num_left = listener.call(gate.drain(settings.drain_timeout_s), settings.drain_timeout_s + 5.0)
         _say(output, f"stopped; {num_left} requests were cut off" if num_left else "stopped")
     return 0
+
+
+def _fitting_engine() -> str:
+    import torch
+
+    return "ray" if os.environ.get("RAY_ADDRESS") or torch.cuda.is_available() else "process"
+
+
+@contextlib.contextmanager
+def _engine(
+    kind: str, settings: ServeSettings, plans: dict[str, HeadPlan], metrics_folder: Path
+) -> Iterator[Callable[[], Engine]]:
+    """Yield what makes the engine in the listener's event loop."""
+    if kind == "ray":
+        from tonearm.distributed import serve as server
+
+        with server.engine(settings, plans, metrics_folder) as make:
+            yield make
+        return
+    from tonearm.web.process_engine import ProcessEngine
+
+    engine = ProcessEngine(settings, plans)
+    try:
+        yield lambda: engine
+    finally:
+        engine.close()
 
 
 def _check_port(host: str, port: int) -> None:
@@ -162,14 +204,14 @@ def _access_log(settings: ServeSettings, folder: Path, output: int) -> Iterator[
         os.close(pipe)
 
 
-def _wait_for_signal() -> None:
+def _wait_for_signal(listener: Listener) -> None:
     stopped = threading.Event()
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, lambda *_: stopped.set())
     try:
         # A wait without an end would not let Python see the signal on every platform.
-        while not stopped.wait(1.0):
+        while not stopped.wait(1.0) and listener.is_alive:
             pass
     finally:
         for number, handler in before.items():

@@ -1,20 +1,20 @@
-"""The server on Ray Serve.
+"""The server on Ray Serve: for clusters, and for machines with CUDA cards.
 
 ::
 
-    client ─► Ingress (HTTP, keys, limits) ─► Decoder (sandboxed children) ─► Genre, Tags (one forward pass for many)
-              any number of replicas           CPU replicas                     a replica a GPU, or some threads
+    client ─► listener (HTTP, keys, limits) ─► Decoder (sandboxed children) ─► Genre, Tags (one forward pass for many)
+              in the process of the command     CPU replicas                   a replica a GPU, or some threads
 
-Bytes go from the ingress to a decoder once; windows go on as int16 (see ``audio.streams``); what comes back is small.
-Every call between them gives its value or its error, since an exception raised in a batch would fail the whole batch.
+Under ``serve deploy`` there is no such process: an Ingress deployment takes the listener's place, behind Ray Serve's own
+proxy. Bytes go to a decoder once; windows go on as int16 (see ``audio.streams``); what comes back is small. Every call
+between them gives its value or its error, since an exception that crosses Ray loses its type and its brevity.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import functools
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,28 +29,25 @@ from ray.serve.handle import DeploymentHandle
 from tonearm.distributed import cluster
 from tonearm.distributed.decoder import Decoder
 from tonearm.distributed.head import Head
-from tonearm.distributed.replicas import REPLICA_ERRORS, ask
+from tonearm.distributed.replicas import ask
 from tonearm.errors import ClusterError, TonearmError
 from tonearm.library.allowed_uris import AllowedUris
 from tonearm.models.pooling import Scored
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import ServeSettings
 from tonearm.settings import build as build_settings
-from tonearm.tagging import HeadPlan, TrackResult, plan_heads
-from tonearm.web.gate import Gate, parse_rate
-from tonearm.web.keys import read_keys
+from tonearm.tagging import HeadPlan, TrackResult
+from tonearm.web.gate import Gate
 from tonearm.web.messages import View
+from tonearm.web.process_engine import CHECK_FRESH_S, CHECK_TIMEOUT_S, prepared
 from tonearm.web.telemetry import share
 
 APP_NAME = "tonearm"
-DRAIN_GRACE_S = 5.0
 HEAD_NAMES = {"genre": "Genre", "tags": "Tags"}
 INGRESS_REQUESTS = 1024
 DECODER_REQUESTS = 256
 # A head's queue beyond what it scores now: enough that the next batch is always full.
 HEAD_REQUESTS = 256
-CHECK_TIMEOUT_S = 20.0
-CHECK_FRESH_S = 10.0
 HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
 
 
@@ -68,23 +65,15 @@ class Ingress:
         share(metrics_folder)
         self.settings = settings
         self.gate = Gate(settings)
-        self.engine = ServeEngine(settings, plans, decoder, heads)
+        self.engine = RayEngine(settings, plans, decoder, heads)
 
     def __serve_build_asgi_app__(self) -> Any:
         from tonearm.web.app import build_app
 
         return build_app(self.engine, self.settings, self.gate)
 
-    async def drain(self, timeout_s: float) -> int:
-        """Take on nothing more and wait for what is in hand; return how many requests are left."""
-        self.gate.is_stopping = True
-        ends = asyncio.get_running_loop().time() + timeout_s
-        while self.gate.num_in_hand and asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(0.05)
-        return self.gate.num_in_hand
 
-
-class ServeEngine:
+class RayEngine:
     """An ``Engine`` that asks the other deployments."""
 
     def __init__(
@@ -157,10 +146,17 @@ def application(settings: ServeSettings) -> Application:
     Raises:
         TonearmError: settings or checkpoints that cannot be used.
     """
-    return _deployments(*check(settings), _metrics_folder(), num_gpus=0.0)
+    settings, plans = prepared(settings)
+    folder = _metrics_folder()
+    decoder, heads = _deployments(settings, plans, folder, num_gpus=0.0)
+    return serve.deployment(
+        name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, ray_actor_options={"num_cpus": 0}, **HEALTH
+    )(serve.ingress()(Ingress)).bind(settings, plans, decoder, heads, folder)
 
 
-def _deployments(settings: ServeSettings, plans: dict[str, HeadPlan], folder: Path, *, num_gpus: float) -> Application:
+def _deployments(
+    settings: ServeSettings, plans: dict[str, HeadPlan], folder: Path, *, num_gpus: float
+) -> tuple[Application, dict[str, Application]]:
     num_threads = settings.threads or usable_cores()
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
@@ -173,62 +169,43 @@ def _deployments(settings: ServeSettings, plans: dict[str, HeadPlan], folder: Pa
         )(Head).bind(head, plan, settings, num_threads, folder)
         for head, plan in plans.items()
     }
-    options = {"num_cpus": 0}
     decoder = serve.deployment(
-        name="Decoder", max_ongoing_requests=DECODER_REQUESTS, ray_actor_options=options, **HEALTH
+        name="Decoder", max_ongoing_requests=DECODER_REQUESTS, ray_actor_options={"num_cpus": 0}, **HEALTH
     )(Decoder).bind(settings, plans, heads, folder)
-    return serve.deployment(name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, ray_actor_options=options, **HEALTH)(
-        serve.ingress()(Ingress)
-    ).bind(settings, plans, decoder, heads, folder)
-
-
-def check(settings: ServeSettings) -> tuple[ServeSettings, dict[str, HeadPlan]]:
-    """Return the settings with all API keys read, and the heads; nothing is started.
-
-    Raises:
-        TonearmError: settings or checkpoints that cannot be used.
-    """
-    if settings.rate_limit:
-        parse_rate(settings.rate_limit)
-    AllowedUris(settings.allow_uris)
-    plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    return dataclasses.replace(settings, api_keys=read_keys(settings.api_keys, settings.api_key_file)), plans
+    return decoder, heads
 
 
 @contextlib.contextmanager
-def running(settings: ServeSettings, metrics_folder: Path) -> Iterator[Callable[[float], int]]:
-    """Start a server on the Ray that is there or a local one; end it with the block.
+def engine(
+    settings: ServeSettings, plans: dict[str, HeadPlan], metrics_folder: Path
+) -> Iterator[Callable[[], RayEngine]]:
+    """Start the deployments on the Ray that is there or a local one; end them with the block.
+
+    Args:
+        settings, plans: as ``process_engine.prepared`` gives them.
 
     Yields:
-        what stops taking requests and waits for those in hand, so many seconds at most; gives how many are left.
+        what makes the engine, to be called in the event loop that it is for.
 
     Raises:
-        TonearmError: settings or checkpoints that cannot be used.
         ClusterError: it does not start.
     """
-    settings, plans = check(settings)
+    share(metrics_folder)
     with cluster.serving_session(verbose=settings.verbose):
         gpus = ray.cluster_resources().get("GPU", 0.0)
-        app = _deployments(settings, plans, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
-        serve.start(http_options={"host": settings.host, "port": settings.port})
+        decoder, _ = _deployments(settings, plans, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
+        serve.start(proxy_location="Disabled")
         try:
-            handle = _run(app)
-            yield functools.partial(_drain, handle)
+            handle = _run(decoder)
+            heads = {head: serve.get_deployment_handle(HEAD_NAMES[head], APP_NAME) for head in plans}
+            yield lambda: RayEngine(settings, plans, handle, heads)
         finally:
             serve.shutdown()
 
 
-def _drain(handle: DeploymentHandle, timeout_s: float) -> int:
-    try:
-        num_left: int = handle.drain.remote(timeout_s).result(timeout_s=timeout_s + DRAIN_GRACE_S)
-    except (TimeoutError, *REPLICA_ERRORS):
-        return 0  # an ingress that does not answer has nothing in hand that could still be finished
-    return num_left
-
-
 def _run(app: Application) -> DeploymentHandle:
     try:
-        return serve.run(app, name=APP_NAME, route_prefix="/")
+        return serve.run(app, name=APP_NAME, route_prefix=None)
     except (RuntimeError, TimeoutError) as error:
         reason = str(error).strip().splitlines()
         raise ClusterError(
@@ -238,4 +215,4 @@ def _run(app: Application) -> DeploymentHandle:
 
 def _metrics_folder() -> Path:
     name = ray.get_runtime_context().gcs_address if ray.is_initialized() else "local"
-    return Path(tempfile.gettempdir()) / f"tonearm-metrics-{re.sub(r'[^0-9a-zA-Z]', '-', name)}"
+    return Path(tempfile.gettempdir()) / f"tonearm-metrics-{os.geteuid()}-{re.sub(r'[^0-9a-zA-Z]', '-', name)}"

@@ -61,6 +61,7 @@ class Classifier:
         device: str | None = None,
         num_threads: int | None = None,
         is_bulk: bool = False,
+        is_server: bool = False,
         is_multi: bool = False,
     ) -> Classifier:
         """Load a checkpoint's weights onto a runtime.
@@ -72,6 +73,8 @@ class Classifier:
             num_threads: of a forward pass on a processor; one a core by default.
             is_bulk: many windows will come at a time, so that several passes at a time are right where they were
                 faster; otherwise one window has all threads.
+            is_server: it stays loaded for long, and one window comes at a time as well as many: a small model too is
+                worth converting, and has its passes laid out for both.
             is_multi: the labels are read independently, whatever the checkpoint's config says.
 
         Raises:
@@ -85,7 +88,9 @@ class Classifier:
         threads, note = num_threads or runtimes.usable_cores(), ""
         on_cpu = max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
         if kind == "openvino":
-            wanted = openvino_form.Wanted(source, revision, allow_pickle, runtime, chosen, threads, is_multi)
+            wanted = openvino_form.Wanted(
+                source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server
+            )
             # Two passes over long windows at a time would take the memory that batches of them may not have.
             may_be_many = is_bulk and on_cpu >= threads
             form = openvino_form.choose(wanted, info, plan.window_samples if may_be_many else None)

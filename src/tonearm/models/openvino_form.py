@@ -20,6 +20,7 @@ class Wanted:
     """What was asked for; ``runtime`` is ``auto`` where torch will do as well.
 
     ``is_multi``: the head reads labels independently, whatever the checkpoint's config says.
+    ``is_server``: see ``Classifier.load``.
     """
 
     source: str
@@ -29,26 +30,35 @@ class Wanted:
     precision: str
     num_threads: int
     is_multi: bool = False
+    is_server: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
     """How OpenVINO runs a checkpoint, or, without ``converted``, that torch does.
 
-    ``note`` says why it is not what was asked for.
+    ``note`` says why it is not what was asked for. With ``is_for_one_too`` a window alone has all threads, however many
+    passes at a time there are.
     """
 
     converted: Converted | None
     precision: str
     note: str = ""
     num_streams: int = 1
+    is_for_one_too: bool = False
 
     def load(self, num_threads: int) -> OpenVinoRuntime:
         """Return the runtime."""
         from tonearm.models.openvino_runtime import OpenVinoRuntime
 
         assert self.converted is not None
-        return OpenVinoRuntime(self.converted, self.precision, num_threads=num_threads, num_streams=self.num_streams)
+        return OpenVinoRuntime(
+            self.converted,
+            self.precision,
+            num_threads=num_threads,
+            num_streams=self.num_streams,
+            is_for_one_too=self.is_for_one_too,
+        )
 
 
 def convert(
@@ -67,7 +77,7 @@ def convert(
     may_be_torch = wanted.runtime == "auto" and wanted.precision != "int8"
     if found is None:
         is_small = info.num_parameters is not None and info.num_parameters < store.WORTHWHILE_PARAMETERS
-        if may_be_torch and wanted.precision == "fp32" and is_small:
+        if may_be_torch and wanted.precision == "fp32" and is_small and not wanted.is_server:
             return None, ""
         if say is not None:
             say(f"converting {info.name} for this kind of processor, once: up to half a minute")
@@ -119,6 +129,8 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
         if refusal is not None:
             precision, note = next_best, f"not int8: {refusal}"
     num_streams = 1
+    if wanted.is_server and (info.num_parameters or store.WORTHWHILE_PARAMETERS) < store.WORTHWHILE_PARAMETERS:
+        return Form(found, precision, note, wanted.num_threads, is_for_one_too=True)
     if bulk_samples is not None and (info.num_parameters or 0) >= store.WORTHWHILE_PARAMETERS:
         num_streams = store.fastest_streams(found, precision, bulk_samples, wanted.num_threads)
     return Form(found, precision, note, num_streams)

@@ -50,11 +50,20 @@ class OpenVinoRuntime:
     Args:
         precision: fp32, bf16 or int8. int8 computes what it did not quantize in bf16 where the processor has that.
         num_streams: passes at a time, each with its share of the threads; one with all of them by default.
+        is_for_one_too: a window alone has all threads nevertheless, in a second copy of the network: for small ones.
     """
 
     name, device = "openvino", "cpu"
 
-    def __init__(self, converted: Converted, precision: str, *, num_threads: int, num_streams: int = 1) -> None:
+    def __init__(
+        self,
+        converted: Converted,
+        precision: str,
+        *,
+        num_threads: int,
+        num_streams: int = 1,
+        is_for_one_too: bool = False,
+    ) -> None:
         import torch
 
         from tonearm.models.features import load_features
@@ -67,8 +76,11 @@ class OpenVinoRuntime:
         self.weights = network.with_suffix(".bin")
         self.shape: tuple[int, ...] = ()
         self.compiled = compile_network(network, precision, num_threads=num_threads, num_streams=num_streams)
-        drop_pages(self.weights)
         self.requests = [self.compiled.create_infer_request() for _ in range(num_streams)]
+        self.alone = self.requests[0]
+        if is_for_one_too and num_streams > 1:
+            self.alone = compile_network(network, precision, num_threads=num_threads).create_infer_request()
+        drop_pages(self.weights)
 
     def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[Scores]:
         """Run batches in order."""
@@ -87,8 +99,8 @@ class OpenVinoRuntime:
 
     def _infer(self, inputs: NDArray[np.float32]) -> Scores:
         if self.num_streams == 1 or len(inputs) == 1:
-            self.requests[0].infer([inputs])
-            return _outputs(self.requests[0])
+            self.alone.infer([inputs])
+            return _outputs(self.alone)
         parts = [part for part in np.array_split(inputs, self.num_streams) if len(part)]
         requests = self.requests[: len(parts)]
         for request, part in zip(requests, parts, strict=True):

@@ -169,13 +169,19 @@ def decode_request(plans: Mapping[str, HeadPlan], max_scored_s: float) -> Decode
 
 
 def load_head(
-    head: str, plan: HeadPlan, models: ModelSettings, *, num_threads: int | None = None, is_bulk: bool = False
+    head: str,
+    plan: HeadPlan,
+    models: ModelSettings,
+    *,
+    num_threads: int | None = None,
+    is_bulk: bool = False,
+    is_server: bool = False,
 ) -> Classifier:
     """Load the weights of one head as its plan says.
 
     Args:
         head: what messages call it.
-        num_threads, is_bulk: see ``Classifier.load``.
+        num_threads, is_bulk, is_server: see ``Classifier.load``.
 
     Raises:
         CheckpointError: its checkpoint cannot be used, is another one here, or does not run here as planned.
@@ -193,6 +199,7 @@ def load_head(
         allow_pickle=models.allow_pickle,
         num_threads=num_threads,
         is_bulk=is_bulk,
+        is_server=is_server,
         is_multi=head == "tags",
     )
     if classifier.info.revision != plan.checkpoint.revision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 import time
@@ -105,6 +106,14 @@ class Gate:
                 code="busy",
                 retry_after_s=self.mean_s * self.num_in_hand / 2,
             )
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take on nothing more and wait for what is in hand; return how many requests are left."""
+        self.is_stopping = True
+        ends = time.monotonic() + timeout_s
+        while self.num_in_hand and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+        return self.num_in_hand
 
     @contextmanager
     def place(self) -> Iterator[None]:

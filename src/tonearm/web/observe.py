@@ -77,8 +77,7 @@ class Observe:
     def _note(self, scope: Scope, seen: dict[str, int], elapsed_s: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         status, state = seen["status"], scope["state"]
-        metrics().requests.labels(route, scope["method"], status).inc()
-        metrics().request_seconds.labels(route).observe(elapsed_s)
+        metrics().count(route, scope["method"], status, elapsed_s)
         client = scope.get("client")
         self.access_log.write(
             request_id=state["request_id"],

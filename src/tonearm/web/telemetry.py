@@ -1,14 +1,18 @@
 """What an operator sees: Prometheus metrics and one JSON line a request.
 
-Ingress, decoders and heads are processes of their own. They share their counters through files, as prometheus_client's
-multiprocess mode does it, so that /metrics of any ingress replica shows all of its machine.
+A server of one process keeps its counters to itself. On Ray Serve, decoders and heads are processes of their own. They
+share their counters through files, as prometheus_client's multiprocess mode does it, so that /metrics shows all of its
+machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -20,14 +24,38 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds: from a short clip on a GPU to hours of audio on a laptop.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+# What prometheus_client calls the files of one process, and more than the figures below ever take.
+FILES, FILE_BYTES = ("counter_{}.db", "histogram_{}.db", "gauge_livesum_{}.db"), 2**19
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 def share(folder: Path) -> None:
     """Have this process share its figures with the others of its machine through files in ``folder``.
 
-    To be called before the first use of ``metrics``: prometheus_client looks for the folder when it is imported.
+    Where there is no room for them, its figures stay its own. To be called before the first use of ``metrics``:
+    prometheus_client looks for the folder when it is imported.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name.format(os.getpid()) for name in FILES]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(f"{folder} is not a private folder of this user")
+        for path in paths:
+            # The files are mapped. Blocks that the disk had no room for would end the process when they are written.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                if os.fstat(descriptor).st_size < FILE_BYTES:
+                    os.posix_fallocate(descriptor, 0, FILE_BYTES)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            for path in paths:
+                path.unlink(missing_ok=True)
+        os.environ.pop(FOLDER_VARIABLE, None)
+        logging.getLogger("tonearm").warning("figures of process %d are not in /metrics: %s", os.getpid(), error)
+        return
     os.environ[FOLDER_VARIABLE] = str(folder)
 
 
@@ -63,12 +91,19 @@ class Metrics:
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
-        if FOLDER_VARIABLE not in os.environ:
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if folder is None or not Path(folder).is_dir():
             return generate_latest(self.registry)
-        _forget_dead(Path(os.environ[FOLDER_VARIABLE]))
+        _forget_dead(Path(folder))
         together = CollectorRegistry()
         MultiProcessCollector(together)
         return generate_latest(together)
+
+    def count(self, route: str, method: str, status: int, elapsed_s: float) -> None:
+        """Count a request that has been answered."""
+        # Anybody can make up methods: each would be a figure of its own for ever.
+        self.requests.labels(route, method if method in METHODS else "other", status).inc()
+        self.request_seconds.labels(route).observe(elapsed_s)
 
 
 def _forget_dead(folder: Path) -> None:
@@ -105,4 +140,5 @@ class AccessLog:
             else:
                 os.write(self.descriptor, line.encode() + b"\n")
         except OSError as error:
-            print(f"access log: {error}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # nor may a full disk behind standard error cost a request
+                print(f"access log: {error}", file=sys.stderr)

@@ -1,0 +1,331 @@
+"""The listener: uvicorn, with bounds on everything that a client can make it hold.
+
+uvicorn speaks HTTP and holds back readers and writers. What is added here: heads are bounded in size, in number of
+fields and in time, connections are bounded in number, an answer does not wait for ever for a client that reads
+nothing, and work ends when its client leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http
+import json
+import logging
+import resource
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tonearm.settings import ServeSettings
+from tonearm.web.telemetry import metrics
+
+logger = logging.getLogger("tonearm")
+BACKLOG = 2048
+# What a client may still send of a body that nobody reads, before its connection is closed under it.
+LINGER_S = 5.0
+# Descriptors that are not connections: models, children, logs.
+OTHER_FILES = 200
+REFUSALS = {
+    400: ("malformed", "send a request of HTTP/1.1"),
+    408: ("head_timeout", "send the request's head at once"),
+    431: ("head_too_large", "send fewer or shorter header fields"),
+    503: ("busy", "try again in a moment"),
+}
+
+
+class _Connection(h11.Connection):
+    """h11's, with bounds that hold however a head is cut into packets, and a memory of why one was refused."""
+
+    def __init__(self, max_bytes: int, max_fields: int) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=max_bytes)
+        self.max_bytes, self.max_fields = max_bytes, max_fields
+        self.refused: tuple[int, str] | None = None
+
+    def next_event(self) -> Any:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                self._check(event)
+        except h11.RemoteProtocolError as error:
+            status = 431 if error.error_status_hint == 431 else 400
+            said = f"{self.max_bytes:,} bytes at most" if status == 431 and not self.refused else str(error)
+            self.refused = self.refused or (status, f"{said[:1].lower()}{said[1:200]}")
+            raise
+        return event
+
+    def _check(self, head: h11.Request) -> None:
+        fields = head.headers.raw_items()
+        num_bytes = len(head.method) + len(head.target) + sum(len(name) + len(value) + 4 for name, value in fields)
+        if num_bytes > self.max_bytes:
+            self.refused = 431, f"got a head of {num_bytes:,} bytes, expected at most {self.max_bytes:,}"
+        elif len(fields) > self.max_fields:
+            self.refused = 431, f"got {len(fields):,} header fields, expected at most {self.max_fields:,}"
+        else:
+            return
+        raise h11.RemoteProtocolError(self.refused[1], error_status_hint=431)
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, settings: ServeSettings, max_connections: int, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.settings = settings
+        self.max_connections = max_connections
+        self.conn = _Connection(settings.max_head_bytes, settings.max_head_fields)
+        self.began = time.monotonic()
+        self.timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has asked for nothing that is not answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            idle = [other for other in self.connections if other.is_idle and other is not self]  # type: ignore[union-attr]
+            if not idle:
+                self._refuse(503, f"{len(self.connections):,} connections are open")
+                return
+            oldest = min(idle, key=lambda other: other.began)  # type: ignore[union-attr]
+            self.connections.discard(oldest)
+            oldest.transport.abort()  # type: ignore[union-attr]
+        self._start("head", self.settings.head_timeout_s, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for name in list(self.timers):
+            self._stop(name)
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_idle and "head" not in self.timers and "linger" not in self.timers:
+            self.began = time.monotonic()
+            self._start("head", self.settings.head_timeout_s, self._late)
+        super().data_received(data)
+        if not self.is_idle:
+            self._stop("head")
+
+    def on_response_complete(self) -> None:
+        if self.conn.their_state is h11.SEND_BODY:
+            self._start("linger", LINGER_S, self.transport.abort)
+        super().on_response_complete()
+        if self.is_idle and self.conn.trailing_data[0]:  # the beginning of the next head came with this request
+            self._start("head", self.settings.head_timeout_s, self._late)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start("send", self.settings.send_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop("send")
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(*(self.conn.refused or (400, msg)))
+
+    def _late(self) -> None:
+        if self.conn.trailing_data[0]:
+            self._refuse(408, f"got no whole head within serve.head_timeout_s = {self.settings.head_timeout_s:g}")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, said: str) -> None:
+        """Answer what never becomes a request, in the form of all errors, and close."""
+        if self.transport.is_closing():
+            return
+        code, hint = REFUSALS[status]
+        request_id = uuid.uuid4().hex
+        body = json.dumps({"error": said, "code": code, "hint": hint, "request_id": request_id}).encode()
+        phrase = http.HTTPStatus(status).phrase
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: {request_id}\r\nconnection: close\r\n"
+            + ("retry-after: 5\r\n" if status == 503 else "")
+            + "\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+        metrics().count("none", "other", status, time.monotonic() - self.began)
+
+    def _start(self, name: str, seconds: float, end: Callable[[], None]) -> None:
+        self._stop(name)
+        self.timers[name] = self.loop.call_later(seconds, end)
+
+    def _stop(self, name: str) -> None:
+        if (timer := self.timers.pop(name, None)) is not None:
+            timer.cancel()
+
+
+def most_connections(wanted: int) -> int:
+    """Return how many connections may be open: as many as are wanted, or as the system lets a process open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + OTHER_FILES:
+        soft = wanted + OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + OTHER_FILES, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(8, min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
+    return wanted
+
+
+class EndsWithClient:
+    """Cancels what ``app`` does for a client that has gone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection event of ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_body, is_gone, is_answered = asyncio.Event(), asyncio.Event(), False
+
+        async def receive_here() -> Message:
+            if has_body.is_set():
+                await is_gone.wait()
+                return {"type": "http.disconnect"}
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                is_gone.set()
+                has_body.set()
+            elif not message.get("more_body"):
+                has_body.set()
+            return message
+
+        async def send_here(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = is_answered or (message["type"] == "http.response.body" and not message.get("more_body"))
+            await send(message)
+
+        async def watch() -> None:
+            await has_body.wait()
+            while not is_gone.is_set():
+                if (await receive())["type"] == "http.disconnect":
+                    is_gone.set()
+            if not is_answered:
+                work.cancel()
+
+        work = asyncio.ensure_future(self.app(scope, receive_here, send_here))
+        watcher = asyncio.ensure_future(watch())
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not is_gone.is_set():
+                work.cancel()
+                raise
+        finally:
+            watcher.cancel()
+
+
+class Listener:
+    """A server on a port, in a thread with an event loop of its own.
+
+    Args:
+        build: makes the app, inside that loop.
+    """
+
+    def __init__(self, build: Callable[[], ASGIApp], settings: ServeSettings) -> None:
+        self.build = build
+        self.settings = settings
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.server: uvicorn.Server | None = None
+        self._socket: socket.socket | None = None
+        self._failure: BaseException | None = None
+        self._is_ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    def start(self) -> None:
+        """Return once it serves.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        kind, _, _, _, address = socket.getaddrinfo(
+            self.settings.host, self.settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        self._socket = socket.create_server(address[:2], family=kind, backlog=BACKLOG)
+        self._thread.start()
+        self._is_ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def call(self, work: Any, timeout_s: float) -> Any:
+        """Return what a coroutine gives in the listener's loop."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
+
+    def stop(self) -> None:
+        """Close every connection and end what is in hand."""
+        if self.server is not None and self.loop is not None:
+            self.server.should_exit = True
+            self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still serves."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001  it is told to whoever waits
+            self._failure = error
+        finally:
+            self._is_ready.set()
+
+    async def _serve(self) -> None:
+        settings = self.settings
+        self.loop = asyncio.get_running_loop()
+        most = most_connections(settings.max_connections)
+        protocol = functools.partial(BoundedProtocol, settings=settings, max_connections=most)
+        config = uvicorn.Config(
+            EndsWithClient(self.build()),
+            http=protocol,  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=1,
+            backlog=BACKLOG,
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        self.server = uvicorn.Server(config)
+        assert self._socket is not None
+        ready = asyncio.ensure_future(self._tell())
+        await self.server.serve(sockets=[self._socket])
+        await ready
+
+    async def _tell(self) -> None:
+        while self.server is None or not (self.server.started or self.server.should_exit):
+            await asyncio.sleep(0.01)
+        self._is_ready.set()
+
+
+@contextlib.contextmanager
+def listening(build: Callable[[], ASGIApp], settings: ServeSettings) -> Iterator[Listener]:
+    """Serve while the block runs.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    listener = Listener(build, settings)
+    listener.start()
+    try:
+        yield listener
+    finally:
+        listener.stop()

@@ -1,0 +1,243 @@
+"""From bytes to a result: decodes in sandboxed children, has the models score the windows, pools what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tonearm.audio.decode import DecodedTrack, DecodeRequest
+from tonearm.audio.overview import peaks, spectrograms
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import RequestError, ScoreError
+from tonearm.library.allowed_uris import AllowedUris
+from tonearm.library.objects import ObjectReader
+from tonearm.library.track_ref import make_ref
+from tonearm.models.classifier import WindowScores
+from tonearm.models.pooling import Scored, rank
+from tonearm.settings import ServeSettings
+from tonearm.tagging import HeadPlan, Heads, TrackResult, decode_request
+from tonearm.web.batching import Chunk
+from tonearm.web.messages import View
+from tonearm.web.telemetry import metrics
+
+T = TypeVar("T")
+Score = Callable[[Chunk], Awaitable[WindowScores]]
+# A long track's chunks wait in a head's queue two at a time, so that it shares the model with everybody else.
+CHUNKS_AHEAD = 2
+# What the page shows is what the models hear.
+VIEW_HZ = 16000
+# A child that is nearly done is worth more than a new one, which takes a moment to start.
+GIVE_UP_S = 0.5
+# Reads whose asker has gone and which no store has ended yet, for each that may be under way.
+MOST_LEFT = 8
+
+
+class Pipeline:
+    """What becomes of an upload. Belongs to one event loop.
+
+    Args:
+        scores: gives the scores of some windows, for each head.
+    """
+
+    def __init__(
+        self, settings: ServeSettings, plans: Mapping[str, HeadPlan], scores: Mapping[str, Score], num_decoders: int
+    ) -> None:
+        self.settings = settings
+        self.heads = Heads(dict(plans), settings.models)
+        self.scores = scores
+        # Small chunks: those that find no room in a batch go to the end of the queue, and large ones would starve.
+        self.chunk_windows = max(1, settings.batch_windows // 4)
+        fetch = dataclasses.replace(settings.fetch, max_bytes=min(settings.fetch.max_bytes, settings.max_body_bytes))
+        self.reader = ObjectReader(fetch, AllowedUris(settings.allow_uris))
+        self.reads = Reads(settings.bulk_concurrency)
+        self.sandboxes: asyncio.Queue[DecodeSandbox] = asyncio.Queue()
+        for _ in range(num_decoders):
+            self.sandboxes.put_nowait(DecodeSandbox(settings.decode))
+        self.decoding = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
+
+    async def tag(self, data: bytes, max_windows: int | None) -> TrackResult:
+        """Return what all heads say of a track."""
+        heads = self.heads.limited(max_windows)
+        track = await self._decode(data, self._request(heads))
+        return heads.pool(track, await self.score(heads, track))
+
+    async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
+        """Return what all heads say of the object at ``uri``, which the caller has found allowed."""
+        return await self.tag(await self.reads.run(self.reader.read, make_ref(uri)), max_windows)
+
+    async def classify(self, head: str, data: bytes, function: str, max_windows: int | None) -> tuple[Scored, ...]:
+        """Return every label of one head with the mean over windows of its score, descending."""
+        heads = self.heads.limited(max_windows, [head])
+        scores = await self.score(heads, await self._decode(data, self._request(heads)))
+        return rank(scores[head].logits, heads.plans[head].checkpoint.labels, function)
+
+    async def view(self, data: bytes) -> View:
+        """Return what the page draws of a track."""
+        samples = int(self.settings.max_duration_s * VIEW_HZ)
+        plan = WindowPlan(VIEW_HZ, samples, samples, 1, 1)
+        track = await self._decode(data, DecodeRequest((plan,), self.settings.max_duration_s))
+        stream, info = track.streams[0], track.info
+        spectrogram, mel = await asyncio.to_thread(spectrograms, stream)
+        return View(
+            duration_s=info.duration_s,
+            codec=info.codec,
+            sample_rate=info.sample_rate,
+            channels=info.channels,
+            title=info.title,
+            artist=info.artist,
+            peaks=peaks(stream),
+            spectrogram=spectrogram,
+            mel=mel,
+            max_hz=VIEW_HZ / 2,
+        )
+
+    async def score(self, heads: Heads, track: DecodedTrack) -> dict[str, WindowScores]:
+        """Return what each head says of each of its windows; where one fails, the others stop."""
+        found = await together([self._score_head(head, heads, track) for head in heads.plans])
+        return dict(zip(heads.plans, found, strict=True))
+
+    def close(self) -> None:
+        """End the children."""
+        while not self.sandboxes.empty():
+            self.sandboxes.get_nowait().close()
+        self.decoding.shutdown(wait=False)
+
+    def _request(self, heads: Heads) -> DecodeRequest:
+        return decode_request(heads.plans, self.settings.decode.max_scored_s)
+
+    async def _decode(self, data: bytes, request: DecodeRequest) -> DecodedTrack:
+        request = dataclasses.replace(request, max_duration_s=self.settings.max_duration_s)
+        async with self._sandbox() as sandbox:
+            work = asyncio.get_running_loop().run_in_executor(self.decoding, sandbox.decode, data, request)
+            track = await ended_with_asker(work, sandbox.give_up)
+        metrics().audio_seconds.inc(track.info.duration_s)
+        return track
+
+    @asynccontextmanager
+    async def _sandbox(self) -> AsyncIterator[DecodeSandbox]:
+        sandbox = await self.sandboxes.get()
+        try:
+            yield sandbox
+        finally:
+            self.sandboxes.put_nowait(sandbox)
+
+    async def _score_head(self, head: str, heads: Heads, track: DecodedTrack) -> WindowScores:
+        score = self.scores[head]
+        chunks = _chunks(heads.plans[head].windows, track, self.chunk_windows)
+        parts = [part async for part in ahead((score(chunk) for chunk in chunks), CHUNKS_AHEAD)]
+        logits = np.concatenate([part.logits for part in parts])
+        if not np.isfinite(logits).all():
+            raise ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed")
+        return WindowScores(logits, np.concatenate([part.embedding for part in parts]))
+
+
+class Reads:
+    """Reads under way at a time, each in a thread: whoever leaves gives the place up at once.
+
+    A store that is silent keeps its thread until it is given up; the places are the askers', not the threads'.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.places = asyncio.Semaphore(count)
+        self.num_left = 0
+
+    async def run(self, read: Callable[..., T], *arguments: Any) -> T:
+        """Return ``read(*arguments)``.
+
+        Raises:
+            RequestError: busy, with many reads left behind.
+        """
+        async with self.places:
+            if self.num_left >= MOST_LEFT * self.count:
+                raise RequestError(
+                    f"{self.num_left} reads of clients that left wait for their stores", code="busy", retry_after_s=30.0
+                )
+            loop = asyncio.get_running_loop()
+            answer: asyncio.Future[T] = loop.create_future()
+
+            def finish(value: T | None, error: BaseException | None) -> None:
+                if answer.done():
+                    self.num_left -= 1
+                elif error is not None:
+                    answer.set_exception(error)
+                else:
+                    answer.set_result(value)  # type: ignore[arg-type]
+
+            def work() -> None:
+                value, failure = None, None
+                try:
+                    value = read(*arguments)
+                except BaseException as error:  # noqa: BLE001  it is the asker's
+                    failure = error
+                try:
+                    loop.call_soon_threadsafe(finish, value, failure)
+                except RuntimeError:
+                    pass  # the server has ended
+
+            threading.Thread(target=work, name="fetch", daemon=True).start()
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                self.num_left += 1
+                answer.cancel()
+                raise
+
+
+def _chunks(plan: WindowPlan, track: DecodedTrack, size: int) -> Iterator[Chunk]:
+    stream = track.stream(plan.sample_rate)
+    starts = iter(plan.starts(stream.num_samples).tolist())
+    while part := list(itertools.islice(starts, size)):
+        yield Chunk(np.stack([stream.levels(start, plan.window_samples) for start in part]), stream.scale)
+
+
+async def ahead(works: Iterable[Any], count: int) -> AsyncIterator[Any]:
+    """Yield the results of coroutines in order, so many of them under way at a time; none is left when it ends."""
+    todo, tasks = iter(works), []
+    try:
+        for work in itertools.islice(todo, count):
+            tasks.append(asyncio.ensure_future(work))
+        while tasks:
+            result = await tasks[0]
+            tasks.pop(0)
+            tasks += [asyncio.ensure_future(work) for work in itertools.islice(todo, 1)]
+            yield result
+    finally:
+        await _end(tasks)
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of coroutines that run together; none is left under way when one fails."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await _end(tasks)
+
+
+async def _end(tasks: list[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ended_with_asker(work: asyncio.Future[T], give_up: Callable[[], None]) -> T:
+    """Return what ``work`` gives. Cancelled, it is given up unless it ends by itself in a moment, and has ended."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([work], timeout=GIVE_UP_S)
+        while not done:
+            give_up()
+            done, _ = await asyncio.wait([work], timeout=GIVE_UP_S)
+        work.exception()  # which nobody waits for
+        raise
