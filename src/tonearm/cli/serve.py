@@ -48,11 +48,11 @@ def serve_settings(
 
 def make_key(name: str) -> int:
     """Print a new API key and the line that lets it in; return the exit status."""
-    from tonearm.web.keys import new_key
+    from tonearm.web.keys import KEY_LABEL, LINE_LABEL, new_key
 
     key, line = new_key(name)
-    print(f"key, shown this once: {key}")
-    print(f"line for --api-key-file or TONEARM_API_KEYS: {line}")
+    print(f"{KEY_LABEL} {key}")
+    print(f"{LINE_LABEL} {line}")
     return 0
 
 

@@ -73,7 +73,7 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> Any:
         from tonearm.web.app import build_app
 
-        return build_app(self.engine, self.settings, self.gate)
+        return build_app(self.engine, self.settings, self.gate, sends_ids=False)
 
     async def drain(self, timeout_s: float) -> int:
         """Take on nothing more and wait for what is in hand; return how many requests are left."""

@@ -40,6 +40,16 @@ class ClassifyRequest(BaseModel):
     options: dict[str, object] | None = Field(default=None, description="Taken for compatibility, and ignored.")
 
 
+class FormFields(BaseModel):
+    """What a form may ask besides the file in it; other fields are ignored."""
+
+    top_k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="As in `parameters`, for /models alone."
+    )
+    function_to_apply: Function | None = Field(default=None, description="As in `parameters`, for /models alone.")
+    max_windows: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(default=None, description="As in the query.")
+
+
 class Tag(BaseModel):
     """One tag of a track."""
 
