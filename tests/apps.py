@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import httpx
+import uvicorn
 
+from tests.commands import wait_for
 from tonearm.errors import DecodeError
 from tonearm.models.pooling import Scored
 from tonearm.settings import ServeSettings
@@ -74,6 +79,22 @@ class App:
                 return await asking.request(method, path, headers=headers or None, **body)
 
         return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def listening(app: App, parser: Literal["auto", "h11", "httptools"] = "auto") -> Iterator[int]:
+    """Serve an app on a port of this machine while the block runs; yield the port."""
+    config = uvicorn.Config(app.asgi, http=parser, lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
+        thread.start()
+        wait_for(lambda: server.started, timeout_s=30, what="the server")
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:

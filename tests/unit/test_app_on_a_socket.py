@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
-from tests.apps import App
-from tests.commands import wait_for
+from tests.apps import App, listening
 
 pytestmark = pytest.mark.processes  # it listens on a port
 
 
 @pytest.fixture(scope="module", params=["h11", "httptools"])
 def address(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
-    config = uvicorn.Config(App().asgi, port=0, http=request.param, lifespan="off", log_level="critical")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
-        thread.start()
-        wait_for(lambda: server.started, timeout_s=30, what="the server")
-        yield listening.getsockname()
-        server.should_exit = True
-        thread.join(timeout=10)
+    with listening(App(), request.param) as port:
+        yield "127.0.0.1", port
 
 
 def talk(address: tuple[str, int], *sent: bytes) -> bytes:

@@ -35,7 +35,7 @@ class ClassifyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    inputs: str = Field(description="The file's bytes as base64; never a path or a URL.")
+    inputs: str = Field(description="The file's bytes as base64, or as a data URL; never a path or another URL.")
     parameters: Parameters | None = None
     options: dict[str, object] | None = Field(default=None, description="Taken for compatibility, and ignored.")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tonearm.web import messages
 
+PACKED = "It may be packed: `Content-Encoding: gzip` or `deflate`."
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -25,14 +26,14 @@ AUDIO_CONTENT: dict[str, Any] = {
 AUDIO_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A file's bytes, in any format that FFmpeg reads, or a form with a file.",
+        "description": f"A file's bytes, in any format that FFmpeg reads, or a form with a file. {PACKED}",
         "content": AUDIO_CONTENT,
     },
 }
 CLASSIFY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A file's bytes, in any format that FFmpeg reads, a form with a file, or base64 in JSON.",
+        "description": f"A file's bytes, in any format that FFmpeg reads, a form with a file, or JSON with base64. {PACKED}",
         "content": {
             **AUDIO_CONTENT,
             "application/json": {"schema": messages.ClassifyRequest.model_json_schema()},
@@ -42,6 +43,7 @@ CLASSIFY_BODY: dict[str, Any] = {
 BULK_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
+        "description": PACKED,
         "content": {"application/json": {"schema": messages.BulkRequest.model_json_schema()}},
     }
 }
