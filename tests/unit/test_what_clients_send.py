@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import zlib
-from functools import partial
 from typing import Any
 
 import brotli
@@ -19,9 +19,16 @@ INPUTS = base64.b64encode(DATA).decode()
 JSON = {"content-type": "application/json"}
 
 
+@functools.cache
+def app_of(**settings: int) -> App:
+    return App(**settings)
+
+
 @pytest.fixture
 def app() -> App:
-    return App(max_body_bytes=5000)
+    made = app_of(max_body_bytes=5000)
+    made.engine.calls.clear()
+    return made
 
 
 def classify(app: App, path: str = "/models/genre", **body: Any) -> tuple[Any, ...]:
@@ -125,7 +132,7 @@ def lines(text: str, width: int, end: str) -> str:
 @pytest.mark.parametrize("padding", [0, 100_000], ids=["short", "long"])
 def test_base64_in_any_dress(inputs: str, padding: int) -> None:
     """Long bodies are read piece by piece, with their escapes as they stand."""
-    app = App()
+    app = app_of()
     data, inputs = (DATA, inputs) if not padding else (DATA, inputs + " " * padding)
     body = json.dumps({"inputs": inputs}).replace("/", "\\/").replace("+", "\\u002b").encode()
     assert classify(app, content=body, headers=JSON)[0] == data
@@ -136,7 +143,7 @@ def test_long_base64_is_read_whole_wherever_it_is_cut(size: int) -> None:
     data = (DATA * (size // len(DATA) + 1))[:size]
     text = lines(base64.b64encode(data).decode(), 77, "\n")
     body = json.dumps({"parameters": {"top_k": 2}, "inputs": text, "options": {"a": "b"}}).encode()
-    assert classify(App(), content=body, headers=JSON) == (data, "softmax", None, 2)
+    assert classify(app_of(), content=body, headers=JSON) == (data, "softmax", None, 2)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +157,7 @@ def test_long_base64_is_read_whole_wherever_it_is_cut(size: int) -> None:
     ],
 )
 def test_inputs_that_are_not_base64(inputs: str, says: str) -> None:
-    answer = App().ask("POST", "/models/genre", json={"inputs": inputs})
+    answer = app_of().ask("POST", "/models/genre", json={"inputs": inputs})
     assert (refusal(answer), answer.json()["error"]) == ((400, "bad_base64"), says)
 
 
@@ -168,7 +175,7 @@ def test_inputs_that_are_not_base64(inputs: str, says: str) -> None:
 )
 def test_json_may_only_be_long_where_it_has_audio(body: bytes) -> None:
     """What is around it is parsed, and that takes ten times and more of its bytes."""
-    assert refusal(App().ask("POST", "/models/genre", content=body, headers=JSON)) == (400, "malformed")
+    assert refusal(app_of().ask("POST", "/models/genre", content=body, headers=JSON)) == (400, "malformed")
 
 
 def test_a_list_may_only_be_long_where_it_has_strings() -> None:
@@ -225,7 +232,7 @@ def packed(data: bytes, coding: str) -> bytes:
         "gzip": gzip.compress,
         "x-gzip": gzip.compress,
         "deflate": zlib.compress,
-        "br": partial(brotli.compress, quality=1),
+        "br": functools.partial(brotli.compress, quality=1),
     }
     return packers[coding.strip().lower()](data)
 
@@ -261,7 +268,7 @@ def test_an_unknown_coding_is_refused_with_those_that_are_known(app: App, coding
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
 @pytest.mark.parametrize("kind", ["audio/wav", "application/json", "multipart/form-data; boundary=x"])
 def test_a_bomb_is_refused_before_it_is_held(coding: str, kind: str) -> None:
-    app = App(max_body_bytes=100_000, max_buffered_bytes=200_000)
+    app = app_of(max_body_bytes=100_000, max_buffered_bytes=200_000)
     content = b"--x\r\n" + FILE.encode() + bytes(8 * 2**20) if "x" in kind else bytes(8 * 2**20)
     bomb = packed(content, coding)
     assert len(bomb) < 40_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -36,9 +37,14 @@ ROUTES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def app_with(keys: tuple[str, ...]) -> App:
+    return App(api_keys=keys)
+
+
+@pytest.fixture
 def app() -> App:
-    return App()
+    return app_with(())
 
 
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=list(FOREIGN))
@@ -241,6 +247,6 @@ NAMES = [
 @pytest.mark.parametrize("value", [b"\xe9", b"Bearer \xff\xfe", b"Basic \xff", b"\x80/\x80; boundary=\xff"])
 @pytest.mark.parametrize("keys", [(), (LINE,)], ids=["no keys", "keys"])
 def test_headers_in_any_bytes_are_served_or_refused(name: str, value: bytes, keys: tuple[str, ...]) -> None:
-    app = App(api_keys=keys)
+    app = app_with(keys)
     answer = app.ask("POST", "/v1/view", headers=[(name.encode(), value)], content=b"x")
     assert answer.status_code == 200 or 400 <= refusal(answer)[0] < 500

@@ -33,7 +33,7 @@ AUDIO_BODY: dict[str, Any] = {
 CLASSIFY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"A file's bytes, in any format that FFmpeg reads, a form with a file, or JSON with base64. {PACKED}",
+        "description": f"A file's bytes, in any format that FFmpeg reads, a form with a file, or base64. {PACKED}",
         "content": {
             **AUDIO_CONTENT,
             "application/json": {"schema": messages.ClassifyRequest.model_json_schema()},
