@@ -64,7 +64,7 @@ class _Call(Generic[M]):
 
 class _Base:
     def __init__(self, api_key: str | None, retries: Retries, timeout_s: float) -> None:
-        key = api_key or os.environ.get("TONEARM_API_KEY")
+        key = (api_key or os.environ.get("TONEARM_API_KEY", "")).strip()  # of a file, with its line's end
         self._retries = retries
         self._options: dict[str, Any] = {
             "headers": {"Authorization": f"Bearer {key}"} if key else {},

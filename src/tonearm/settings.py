@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from tonearm.errors import SettingsError
+from tonearm.library.origins import check_origins, check_root_path
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -248,10 +249,13 @@ class ServeSettings:
         allow_uris: what a bulk request's URIs may begin with, such as ``s3://records/flac/``; nothing by default.
         api_keys: ``NAME:SHA256`` each, the key's digest in hexadecimal; without any only this machine is served.
         api_key_file: a file of such lines.
+        allow_origins: whose pages may ask from a browser, such as ``https://music.example``, or ``*``; by default only
+            the server's own page.
+        root_path: the path under which a reverse proxy has the server, such as ``/tonearm``.
         rate_limit: of requests a key (without keys, an address) and ingress replica, such as ``60/minute``.
         batch_windows: windows of one forward pass of a head at most, of any number of requests.
-        batch_wait_s: how long a window waits for others when the model is idle; by default not at all on processors, and
-            5 ms on cards, where a pass over many costs hardly more than one over a few.
+        batch_wait_s: how long a window waits for others when the model is idle; by default not at all on processors,
+            and 5 ms on cards, where a pass over many costs hardly more than one over a few.
         decoders: child processes that decode: one a core by default, and two in a replica of ``engine = "ray"``.
         threads: of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
         access_log: a file to append one JSON line a request to; standard output by default.
@@ -280,6 +284,8 @@ class ServeSettings:
     allow_uris: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = ()
     api_key_file: str | None = None
+    allow_origins: tuple[str, ...] = ()
+    root_path: str = ""
     rate_limit: str | None = None
     batch_windows: Positive = 16
     batch_wait_s: NotNegative | None = None
@@ -298,6 +304,10 @@ class ServeSettings:
     models: ModelSettings = ModelSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings(timeout_s=120.0)
+
+    def __post_init__(self) -> None:
+        check_origins(self.allow_origins)
+        check_root_path(self.root_path)
 
 
 def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") -> T:

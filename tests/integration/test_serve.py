@@ -6,6 +6,7 @@ import asyncio
 import base64
 import concurrent.futures
 import csv
+import gzip
 import io
 import json
 import select
@@ -54,9 +55,7 @@ ROUTES = {
     ("post", "/v1/embed"),
     ("post", "/v1/view"),
     ("post", "/v1/bulk"),
-    ("get", "/v1/models"),
-    ("get", "/healthz"),
-    ("get", "/metrics"),
+    *((method, path) for method in ("get", "head") for path in ("/v1/models", "/healthz", "/metrics")),
 }
 
 
@@ -164,6 +163,23 @@ def test_any_audio_type_or_none(server: Server, song: bytes, kind: str | None) -
     assert post(server, "/models/genre", song, **headers).json()[0]["label"] == "rock"
 
 
+def test_a_file_in_any_dress_says_the_same(server: Server, song: bytes) -> None:
+    url = f"{server.url}/models/genre?top_k=3"
+    plain = httpx.post(url, content=song, timeout=60).json()
+    assert len(plain) == 3
+    lines = base64.encodebytes(song).decode()
+    for sent in (
+        {"files": {"file": ("song.wav", song)}},
+        {"content": gzip.compress(song), "headers": {"content-encoding": "gzip"}},
+        {"json": {"inputs": lines}},
+        {"json": {"inputs": f"data:audio/wav;base64,{lines}", "parameters": {"top_k": 3}}},
+    ):
+        answer: Any = httpx.post(url, timeout=60, **sent)  # type: ignore[arg-type]
+        assert [(entry["label"], pytest.approx(entry["score"], abs=1e-5)) for entry in answer.json()] == [
+            (entry["label"], entry["score"]) for entry in plain
+        ]
+
+
 # Errors
 
 
@@ -191,8 +207,9 @@ def as_json(**values: Any) -> bytes:
         ("/v1/tag?max_windows=many", b"x", "", (400, "malformed")),
         ("/v1/tag", b"", "", (422, "empty_file")),
         ("/v1/tag", b"<html>not found</html>" * 9, "", (415, "not_audio")),
-        ("/v1/tag", b"x", "text/plain", (415, "not_audio_type")),
-        ("/v1/tag", b"x", "multipart/form-data; boundary=x", (415, "not_audio_type")),
+        ("/v1/tag", b"x", "text/plain", (415, "not_audio")),
+        ("/v1/tag", b"x", "text/html", (415, "not_audio_type")),
+        ("/v1/tag", b"x", "multipart/form-data; boundary=x", (400, "malformed")),
         ("/v1/tag", b"{}", "application/json", (415, "not_audio_type")),
         ("/v1/bulk", b"[]", "application/json", (400, "malformed")),
         ("/v1/bulk", as_json(uris=[]), "application/json", (400, "malformed")),
@@ -506,6 +523,9 @@ def test_a_stranger_on_this_machine_is_no_friend(server: Server, song: bytes) ->
     """Without keys only this machine is served: not another through a proxy here, not a page by DNS rebinding."""
     for headers in ({"x-forwarded-for": "203.0.113.9"}, {"host": "evil.example"}, {"host": "["}):
         assert refusal(post(server, "/models/genre", song, **headers)) == (401, "unauthorized")
+    page = {"origin": "https://evil.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
+    for path in ("/models/genre", "/v1/bulk"):
+        assert refusal(post(server, path, song, **page)) == (403, "foreign_origin")
 
 
 # The OpenAPI document: whatever it lets a client send, the answer is one that it names
@@ -547,4 +567,4 @@ def test_answers_are_those_documented(server: Server, method: str, path: str) ->
         )
 
     probe()
-    assert num_sent >= (1 if method == "get" else 30)
+    assert num_sent >= (1 if method in ("get", "head") else 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import time
 
@@ -32,6 +33,10 @@ def asks(*, client: str | None = "127.0.0.1", host: str | None = "localhost:8000
     given = {name.replace("_", "-"): value for name, value in headers.items()} | ({"host": host} if host else {})
     pairs = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
     return Request({"type": "http", "headers": pairs, "client": None if client is None else (client, 40_000)})
+
+
+def basic(text: str) -> str:
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
 
 
 def is_let_in(gate: Gate, request: Request) -> bool:
@@ -69,19 +74,37 @@ def test_without_keys_this_machine_is_served_and_known_by_its_address() -> None:
     assert gate.identify(asks(client="::1")) == "::1"
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.0.0.1", "[::1]:8000", "[::1]"])
+NAMES_HERE = [
+    *("localhost", "localhost:8000", "LOCALHOST", "LocalHost:80", "localhost.", "localhost.:8000", "127.0.0.1:8000"),
+    *("127.0.0.1", "127.0.0.1:65535", "[::1]:8000", "[::1]", "[0:0:0:0:0:0:0:1]:8000", "[::ffff:127.0.0.1]:8000"),
+]
+
+
+@pytest.mark.parametrize("host", NAMES_HERE)
 def test_without_keys_this_machine_is_served_whatever_it_calls_itself(host: str) -> None:
     assert is_let_in(Gate(ServeSettings()), asks(host=host))
 
 
-@pytest.mark.parametrize(
-    "host",
-    [None, "evil.org", "192.168.0.7:80", "localhost.org:80", "[::2]:80", "80:localhost", "[evil]:127.0.0.1"],
-)
+NO_NAMES_HERE = [
+    *(None, "evil.org", "192.168.0.7:80", "localhost.org:80", "[::2]:80", "80:localhost", "[evil]:127.0.0.1"),
+    *("[::1]evil", "[::1]:80:80", "[::1", "::1]", "::1", "[127.0.0.1]", "[::1%eth0]", "localhost:", "localhost:0"),
+    *("localhost:65536", "localhost:+80", "localhost:8e1", "localhost:\xb2", "localhost:80:80", "localhost:-1"),
+    *("user@localhost", "localhost@evil.org", "localhost/", "localhost..", ".localhost", "local host"),
+    *("localhost,evil", "127.0.0.1.evil.org", "127.1", "0x7f.0.0.1", "localhost\xe9", "[::ffff:10.0.0.1]:8000"),
+]
+
+
+@pytest.mark.parametrize("host", NO_NAMES_HERE)
 def test_without_keys_a_page_of_another_site_is_refused(host: str | None) -> None:
     with pytest.raises(RequestError, match="without API keys only requests from this machine are served") as caught:
         Gate(ServeSettings()).identify(asks(host=host))
     assert (caught.value.code, caught.value.http_status) == ("unauthorized", 401)
+
+
+def test_without_keys_two_hosts_are_no_host() -> None:
+    request = asks()
+    request.scope["headers"].append((b"host", b"localhost:8000"))
+    assert not is_let_in(Gate(ServeSettings()), request)
 
 
 @pytest.mark.parametrize("client", ["192.168.0.7", "2001:db8::1", "128.0.0.1", None])
@@ -107,6 +130,18 @@ def test_without_keys_what_came_through_a_proxy_is_refused(header: str) -> None:
         {"authorization": "Basic cmFkaW86", "x_api_key": KEY},
         {"authorization": "Digest username=radio", "x_api_key": KEY},
         {"authorization": f"Bearer {KEY}", "x_api_key": "ta-unknown"},
+        {"authorization": KEY},
+        {"authorization": f"Token {KEY}"},
+        {"authorization": f"Bearer '{KEY}'"},
+        {"authorization": f"Bearer key, shown this once: {KEY}"},
+        {"authorization": f"Bearer Bearer {KEY}"},
+        {"authorization": basic(f"radio:{KEY}")},
+        {"authorization": basic(f"{KEY}:")},
+        {"authorization": basic("somebody:else"), "x_api_key": KEY},
+        {"x_api_key": f"Bearer {KEY}"},
+        {"x_api_key": f'  "{KEY}" '},
+        {"x_api_key": f"\xa0{KEY}\xa0"},
+        {"x_api_key": f"key, shown this once: {KEY}"},
     ],
 )
 def test_with_keys_the_holder_is_known_from_anywhere(headers: dict[str, str]) -> None:
@@ -129,18 +164,30 @@ def test_each_key_has_its_holder() -> None:
         {"authorization": "Bearer"},
         {"authorization": f"Basic {KEY}"},
         {"authorization": f"Digest {KEY}"},
-        {"authorization": KEY},
+        {"authorization": f"Bearer x{KEY}"},
+        {"authorization": f"Bearer {KEY}x"},
         {"x_api_key": OTHER_KEY},
-        {"x_api_key": f"Bearer {KEY}"},
         {"authorization": "Bearer ta-unknown", "x_api_key": KEY},
-        {"x_api_key": LINE},
         {"x_api_key": "\xff"},
+        {"authorization": "Bearer \xe9\xff"},
+        {"authorization": "Basic \xe9"},
+        {"authorization": basic("radio:ta-unknown")},
+        {"authorization": "\xe9"},
     ],
 )
 def test_with_keys_nobody_comes_in_without_one_not_even_this_machine(headers: dict[str, str]) -> None:
     with pytest.raises(RequestError, match="got no API key that is known here") as caught:
         Gate(ServeSettings(api_keys=(LINE,))).identify(asks(**headers))
     assert (caught.value.code, caught.value.http_status) == ("unauthorized", 401)
+
+
+@pytest.mark.parametrize("given", [LINE, LINE.partition(":")[2], f'"{LINE}"', f"line for --api-key-file: {LINE}"])
+@pytest.mark.parametrize("header", ["x_api_key", "authorization"])
+def test_who_gives_the_line_instead_of_the_key_is_told_so(given: str, header: str) -> None:
+    headers = {header: f"Bearer {given}" if header == "authorization" else given}
+    with pytest.raises(RequestError, match=r"got the line that lets a key in .* expected the key itself") as caught:
+        Gate(ServeSettings(api_keys=(LINE,))).identify(asks(**headers))
+    assert caught.value.http_status == 401
 
 
 def test_a_rate_is_a_number_and_a_time() -> None:

@@ -222,6 +222,13 @@ def serve(
     api_key_file: Annotated[
         str | None, typer.Option(help="File of lines NAME:SHA256; TONEARM_API_KEYS holds such lines too.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin whose pages may ask, such as https://music.example; repeat for more, * for any."),
+    ] = None,
+    root_path: Annotated[
+        str | None, typer.Option(help="Path under which a reverse proxy has this server, such as /tonearm.")
+    ] = None,
     rate_limit: Annotated[str | None, typer.Option(help="Requests a key, such as 60/minute.")] = None,
     access_log: Annotated[str | None, typer.Option(help="File for one JSON line a request; stdout by default.")] = None,
     new_key: Annotated[
@@ -245,6 +252,8 @@ def serve(
         "max_windows": max_windows,
         "allow_uris": allow_uri or None,
         "api_key_file": api_key_file,
+        "allow_origins": allow_origin or None,
+        "root_path": root_path,
         "rate_limit": rate_limit,
         "access_log": access_log,
         "engine": engine,

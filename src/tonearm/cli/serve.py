@@ -57,11 +57,11 @@ def serve_settings(
 
 def make_key(name: str) -> int:
     """Print a new API key and the line that lets it in; return the exit status."""
-    from tonearm.web.keys import new_key
+    from tonearm.web.keys import KEY_LABEL, LINE_LABEL, new_key
 
     key, line = new_key(name)
-    print(f"key, shown this once: {key}")
-    print(f"line for --api-key-file or TONEARM_API_KEYS: {line}")
+    print(f"{KEY_LABEL} {key}")
+    print(f"{LINE_LABEL} {line}")
     return 0
 
 
@@ -104,9 +104,8 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
             settings, gate = dataclasses.replace(settings, access_log=path), Gate(settings)
             with listening(lambda: build_app(make_engine(), settings, gate), settings) as listener:
                 name = f"[{settings.host}]" if ":" in settings.host else settings.host
-                _say(
-                    output, f"serving at http://{name}:{settings.port}/ (API at /docs); Ctrl-C finishes what is in hand"
-                )
+                url = f"http://{name}:{settings.port}/"
+                _say(output, f"serving at {url} (API at /docs); Ctrl-C finishes what is in hand")
                 _say(output, ENGINES[kind])
                 _wait_for_signal(listener)
                 _say(output, "stopping: finishing what is in hand")

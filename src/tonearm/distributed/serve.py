@@ -5,9 +5,9 @@
     client ─► listener (HTTP, keys, limits) ─► Decoder (sandboxed children) ─► Genre, Tags (one forward pass for many)
               in the process of the command     CPU replicas                   a replica a GPU, or some threads
 
-Under ``serve deploy`` there is no such process: an Ingress deployment takes the listener's place, behind Ray Serve's own
-proxy. Bytes go to a decoder once; windows go on as int16 (see ``audio.streams``); what comes back is small. Every call
-between them gives its value or its error, since an exception that crosses Ray loses its type and its brevity.
+Under ``serve deploy`` there is no such process: an Ingress deployment takes the listener's place, behind Ray Serve's
+own proxy. Bytes go to a decoder once; windows go on as int16 (see ``audio.streams``); what comes back is small. Every
+call between them gives its value or its error, since an exception that crosses Ray loses its type and its brevity.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> Any:
         from tonearm.web.app import build_app
 
-        return build_app(self.engine, self.settings, self.gate)
+        return build_app(self.engine, self.settings, self.gate, sends_ids=False)
 
 
 class RayEngine:

@@ -1,27 +1,57 @@
-"""HTTP's content codings: undone although none was asked for, since some servers compress all the same.
+"""HTTP's content codings: of what servers answer, although none was asked for, and of what clients upload.
 
 aiohttp undoes some of them, but does not notice where a packed body ends too early; so all of it is done here. Some
-servers send what is no coding, such as ``none`` or ``utf-8``; it means nothing.
+servers send what is no coding, such as ``none`` or ``utf-8``; it means nothing. Nothing is unpacked further than asked
+for, since a kilobyte may stand for a gigabyte.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
-import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from tonearm.errors import FetchError
 
 NOT_UNDONE = frozenset({"zstd", "compress", "x-compress", "dcb", "dcz"})
 PIECE_BYTES = 64 * 1024
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+
+
+class Unpacker(Protocol):
+    """Undoes one coding of a body that comes in parts."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what ``data`` unpacks to, in pieces of some ``PIECE_BYTES``, each made when it is asked for.
+
+        Raises:
+            ValueError, zlib.error: it is packed otherwise.
+        """
+
+    def end(self) -> None:
+        """Note that there is no more.
+
+        Raises:
+            EOFError: it ends early.
+        """
 
 
 def codings(header: str) -> list[str]:
     """Return the codings in a ``Content-Encoding``, the one that was applied last at the end."""
     known = {*UNPACKERS, *NOT_UNDONE}
     return [coding for part in header.split(",") if (coding := part.strip().lower()) in known]
+
+
+def supported() -> list[str]:
+    """Return the codings that are undone here, as ``Accept-Encoding`` names them."""
+    return ["gzip", "deflate", *(["br"] if importlib.util.find_spec("brotli") else [])]
+
+
+def unpacker(coding: str) -> Unpacker | None:
+    """Return what undoes a coding, or None where nothing here does."""
+    coding = coding.strip().lower()
+    return UNPACKERS[coding]() if coding.removeprefix("x-") in supported() and coding in UNPACKERS else None
 
 
 def unpacked(data: bytes, header: str, limit: int) -> bytes:
@@ -31,54 +61,124 @@ def unpacked(data: bytes, header: str, limit: int) -> bytes:
         FetchError: it is packed otherwise than ``header`` says, ends early, or is packed in a way that is not known.
     """
     for coding in reversed(codings(header)):
-        if coding in NOT_UNDONE or (coding == "br" and importlib.util.find_spec("brotli") is None):
+        unpacking = unpacker(coding)
+        if unpacking is None:
             raise FetchError(f"the answer is packed as {header[:80]}, expected gzip or deflate", code="fetch_failed")
         try:
-            data = UNPACKERS[coding](data, limit)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+            data = _whole(unpacking, data, limit)
+        except (EOFError, ValueError, zlib.error) as error:
             raise FetchError(f"the answer is not {coding}, as it says ({error})", code="fetch_failed") from None
     return data
 
 
-def _gzip(data: bytes, limit: int) -> bytes:
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        return file.read(limit)
+def _whole(unpacking: Unpacker, data: bytes, limit: int) -> bytes:
+    found = bytearray()
+    for piece in unpacking.feed(data):
+        found += piece
+        if len(found) >= limit:
+            return bytes(found[:limit])
+    unpacking.end()
+    return bytes(found)
 
 
-def _deflate(data: bytes, limit: int) -> bytes:
-    try:
-        return _zlib(data, limit, zlib.MAX_WBITS)
-    except zlib.error:
-        return _zlib(data, limit, -zlib.MAX_WBITS)  # without zlib's header, as some servers send it
+class _Zlib:
+    def __init__(self, window_bits: int) -> None:
+        self.inner: Any = zlib.decompressobj(window_bits)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while not self.inner.eof:
+            piece = self.inner.decompress(data, PIECE_BYTES)
+            data = self.inner.unconsumed_tail
+            if piece:
+                yield piece
+            elif not data:
+                return
+
+    def end(self) -> None:
+        if not self.inner.eof:
+            raise EOFError("it ends early")
 
 
-def _zlib(data: bytes, limit: int, window_bits: int) -> bytes:
-    unpacker = zlib.decompressobj(window_bits)
-    found = unpacker.decompress(data, limit)
-    if not unpacker.eof and len(found) < limit:
-        raise EOFError("it ends early")
-    return found
+class _Gzip(_Zlib):
+    """One member after the other, with zeros between them perhaps, as gzip and Python's module take them."""
+
+    def __init__(self) -> None:
+        super().__init__(GZIP_WINDOW_BITS)
+        self.is_empty = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self.is_empty = self.is_empty and not data
+        while True:
+            if self.inner.eof:
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
+                self.inner = zlib.decompressobj(GZIP_WINDOW_BITS)
+            yield from super().feed(data)
+            if not self.inner.eof:
+                return
+            data = self.inner.unused_data
+
+    def end(self) -> None:
+        if not self.is_empty:  # nothing at all is what nothing is packed as by some
+            super().end()
 
 
-def _brotli(data: bytes, limit: int) -> bytes:
-    import brotli
+class _Deflate:
+    """With zlib's header, as the standard has it, or without, as some send it."""
 
-    unpacker, found, fed = brotli.Decompressor(), bytearray(), 0
-    try:
-        while len(found) < limit and not unpacker.is_finished():
-            piece = b"" if not unpacker.can_accept_more_data() else data[fed : fed + PIECE_BYTES]
-            if unpacker.can_accept_more_data() and not piece:
-                raise EOFError("it ends early")
-            fed += len(piece)
-            found += unpacker.process(piece, output_buffer_limit=PIECE_BYTES)
-    except brotli.error as error:
-        raise ValueError(str(error)) from None
-    return bytes(found[:limit])
+    def __init__(self) -> None:
+        self.inner: _Zlib | None = None
+        self.head = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self.inner is None:
+            data = self.head + data
+            if len(data) < 2:
+                self.head = data
+                return
+            has_header = data[0] & 0x0F == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
+            self.inner = _Zlib(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+        yield from self.inner.feed(data)
+
+    def end(self) -> None:
+        if self.inner is None:
+            raise EOFError("it ends early")
+        self.inner.end()
 
 
-UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": _gzip,
-    "x-gzip": _gzip,
-    "deflate": _deflate,
-    "br": _brotli,
+class _Brotli:
+    def __init__(self) -> None:
+        import brotli
+
+        self.inner: Any = brotli.Decompressor()
+        self.error = brotli.error
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        fed = 0
+        try:
+            while not self.inner.is_finished():
+                part = b""
+                if self.inner.can_accept_more_data():
+                    part = data[fed : fed + PIECE_BYTES]
+                    fed += len(part)
+                # It takes more than it gives: what is left to give comes for nothing more.
+                piece = self.inner.process(part, output_buffer_limit=PIECE_BYTES)
+                if piece:
+                    yield piece
+                elif not part:
+                    return
+        except self.error as error:
+            raise ValueError(str(error)) from None
+
+    def end(self) -> None:
+        if not self.inner.is_finished():
+            raise EOFError("it ends early")
+
+
+UNPACKERS: dict[str, Callable[[], Unpacker]] = {
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
 }

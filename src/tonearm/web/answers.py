@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from http import HTTPStatus
+import traceback
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from tonearm.errors import RequestError, TonearmError
+from tonearm.library.content_coding import supported
 from tonearm.web.gate import retry_after
 from tonearm.web.messages import ErrorBody
 
@@ -29,12 +29,14 @@ TRACK_HINTS = {
 MEANINGS = {
     400: "Malformed request",
     401: "No known API key",
+    403: "Asked by the page of another site",
     404: "Unknown route or model",
     408: "The body, or decoding it, took too long",
     413: "The body, or the audio in it, is too large",
-    415: "Not audio",
+    415: "Not audio, or a content coding that is not known",
     422: "Audio that is too short or damaged",
     429: "Too many requests",
+    431: "Header lines that are too many or too long",
     500: "A bug",
     503: "Full, starting or stopping",
 }
@@ -55,7 +57,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def error_response(request: Request, error: TonearmError) -> JSONResponse:
     """Return the answer that says why a request failed."""
     hint = error.hint if isinstance(error, RequestError) else TRACK_HINTS.get(error.code, "try again later")
+    _forget_frames(error)
     headers = {}
+    if error.code == "unknown_coding":
+        headers["Accept-Encoding"] = ", ".join(supported())
     if error.http_status in (429, 503):
         seconds = getattr(error, "retry_after_s", None)
         headers["Retry-After"] = retry_after(5.0 if seconds is None else seconds)
@@ -86,10 +91,15 @@ def add_handlers(app: FastAPI) -> None:
         answer = error_response(request, RequestError(f"{request.method} {path}: {error.detail}", code=code))
         answer.status_code = error.status_code
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            allowed = answer.headers.get("allow", "GET").split(", ")  # StaticFiles names none
+            answer.headers["Allow"] = ", ".join([*allowed, "HEAD"] if allowed == ["GET"] else allowed)
         return answer
 
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        logging.getLogger("tonearm").error("a bug while answering %s", request.scope["path"], exc_info=error)
-        said = TonearmError(HTTPStatus.INTERNAL_SERVER_ERROR.phrase, code="internal")
-        return error_response(request, said)
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of what the frames that an error has passed still hold: uploads, while a slow client reads why."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__

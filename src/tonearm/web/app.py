@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import html
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
@@ -10,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.types import Receive, Scope, Send
 
 from tonearm import __version__
 from tonearm.errors import RequestError
@@ -25,36 +29,38 @@ from tonearm.web.answers import add_handlers, documented
 from tonearm.web.bodies import BodyReader
 from tonearm.web.bulk import bulk_lines
 from tonearm.web.engine import Engine
+from tonearm.web.entrance import Cors, Entrance, RootPath
 from tonearm.web.gate import Gate
 from tonearm.web.observe import Observe
+from tonearm.web.openapi import AUDIO_BODY, BULK_BODY, CLASSIFY_BODY, described
 from tonearm.web.telemetry import AccessLog, metrics
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
 FUNCTIONS: dict[str, messages.Function] = {"genre": "softmax", "tags": "sigmoid"}
 DEFAULT_TOP_K = 5
 HEALTH_FRESH_S = 2.0
 # A URI is at most 4,096 characters, of up to six bytes each where JSON escapes them.
 URI_BYTES = 2**15
-AUDIO_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The file's bytes, in any format that FFmpeg reads.",
-        "content": {
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "audio/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
 MaxWindows = Annotated[
     int | None, Query(ge=1, le=2**31 - 1, description="At most so many windows a head, taken evenly over the track.")
 ]
+TopK = Annotated[int | None, Query(ge=1, description="How many labels; 5 by default.")]
+FunctionToApply = Annotated[
+    messages.Function | None, Query(description="softmax for the genre and sigmoid for the tags by default.")
+]
 # Only for the document: ``Gate`` is who looks at keys.
 BEARER = HTTPBearer(auto_error=False, description="An API key.")
-UPLOAD_ERRORS = documented(400, 401, 408, 413, 415, 422, 429, 503)
+UPLOAD_ERRORS = documented(400, 401, 403, 408, 413, 415, 422, 429, 431, 503)
+READ_ERRORS = documented(400, 401, 403, 431)
 
 
-def build_app(engine: Engine, settings: ServeSettings, gate: Gate) -> FastAPI:
-    """Return the app over ``engine``."""
+def build_app(engine: Engine, settings: ServeSettings, gate: Gate, *, sends_ids: bool = True) -> FastAPI:
+    """Return the app over ``engine``.
+
+    Args:
+        sends_ids: False behind Ray Serve's proxy, which answers with the request's id by itself.
+    """
     # FastAPI's own /docs loads its script from elsewhere.
     app = FastAPIOffline(
         title="tonearm",
@@ -66,11 +72,15 @@ def build_app(engine: Engine, settings: ServeSettings, gate: Gate) -> FastAPI:
         static_url="/swagger",
     )
     add_handlers(app)
-    app.add_middleware(Observe, access_log=AccessLog(settings.access_log))
+    app.add_middleware(Entrance, gate=gate)
+    app.add_middleware(Cors, gate=gate)
+    app.add_middleware(Observe, access_log=AccessLog(settings.access_log), sends_ids=sends_ids)
+    app.add_middleware(RootPath, root_path=settings.root_path)
     service = Service(engine, settings, gate)
     _add_scoring(app, service)
     _add_operation(app, service)
     _add_pages(app)
+    app.openapi = functools.partial(described, app.openapi)  # type: ignore[method-assign]
     return app
 
 
@@ -144,6 +154,30 @@ class Service:
             return self.health[1]
 
 
+class BulkResponse(StreamingResponse):
+    """Lines as they come; the URIs stay counted as held until the answer has ended, however it does."""
+
+    def __init__(self, lines: AsyncIterator[bytes], held: contextlib.AbstractContextManager[object]) -> None:
+        super().__init__(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+        self.held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        with self.held:
+            await super().__call__(scope, receive, send)
+
+
+def one_of(name: str, query: Asked | None, body: Asked | None) -> Asked | None:
+    """Return what a request asks, in its query or in its body.
+
+    Raises:
+        RequestError: malformed: they differ.
+    """
+    if query is not None and body is not None and query != body:
+        raise RequestError(f"got {name} {query} in the query and {body} in the body, expected one", code="malformed")
+    return body if query is None else query
+
+
 def _add_scoring(app: FastAPI, service: Service) -> None:
     protected = [Depends(BEARER), Depends(service.enter)]
     reader, engine = service.reader, service.engine
@@ -153,45 +187,45 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
         response_model=list[messages.Label],
         dependencies=protected,
         responses={**UPLOAD_ERRORS, **documented(404)},
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    **AUDIO_BODY["requestBody"]["content"],
-                    "application/json": {"schema": messages.ClassifyRequest.model_json_schema()},
-                },
-            }
-        },
+        openapi_extra=CLASSIFY_BODY,
     )
-    async def classify(name: str, request: Request, max_windows: MaxWindows = None) -> list[messages.Label]:
+    async def classify(
+        name: str,
+        request: Request,
+        top_k: TopK = None,
+        function_to_apply: FunctionToApply = None,
+        max_windows: MaxWindows = None,
+    ) -> list[messages.Label]:
         """Classify audio as Hugging Face's inference API does; `InferenceClient(model=URL)` works unchanged.
 
-        Scores are the mean over all windows of the upload.
+        Scores are the mean over all windows of the upload. What both the query and the body ask must be the same.
         """
         if name not in engine.plans:
             known = " or ".join(engine.plans)
             raise RequestError(f"got the model {name[:80]!r}, expected {known}", code="unknown_model")
         with reader.budget() as held:
-            data, parameters = await reader.read_classify(request, held)
-            function = parameters.function_to_apply or FUNCTIONS[name]
-            ranked = await service.within(engine.classify, name, data, function, service.windows(max_windows))
-        top = ranked[: parameters.top_k or DEFAULT_TOP_K]
-        return [messages.Label(label=label, score=score) for label, score in top]
+            upload = await reader.read_classify(request, held)
+            function = one_of("function_to_apply", function_to_apply, upload.function_to_apply) or FUNCTIONS[name]
+            num_labels = one_of("top_k", top_k, upload.top_k) or DEFAULT_TOP_K
+            limit = service.windows(one_of("max_windows", max_windows, upload.max_windows))
+            ranked = await service.within(engine.classify, name, upload.data, function, limit)
+        return [messages.Label(label=label, score=score) for label, score in ranked[:num_labels]]
+
+    async def tagged(request: Request, max_windows: int | None) -> Result:
+        with reader.budget() as held:
+            upload = await reader.read_audio(request, held)
+            limit = service.windows(one_of("max_windows", max_windows, upload.max_windows))
+            return await service.within(engine.tag, upload.data, limit)
 
     @app.post("/v1/tag", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
     async def tag(request: Request, max_windows: MaxWindows = None, embeddings: bool = False) -> messages.TrackResult:
         """Say what both models hear in a file: genre, tags with their best windows, a timeline over the whole track."""
-        with reader.budget() as held:
-            data = await reader.read_audio(request, held)
-            result = await service.within(engine.tag, data, service.windows(max_windows))
-        return service.message(result, embeddings=embeddings)
+        return service.message(await tagged(request, max_windows), embeddings=embeddings)
 
     @app.post("/v1/embed", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
     async def embed(request: Request, max_windows: MaxWindows = None) -> messages.Embeddings:
         """Give a file's embeddings, the mean over its windows."""
-        with reader.budget() as held:
-            data = await reader.read_audio(request, held)
-            result = await service.within(engine.tag, data, service.windows(max_windows))
+        result = await tagged(request, max_windows)
         return messages.Embeddings(
             duration_s=result.info.duration_s,
             coverage=result.coverage,
@@ -204,8 +238,8 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
     async def view(request: Request) -> messages.View:
         """Give what a page draws of a file: its envelope and spectrograms, whatever formats the browser knows."""
         with reader.budget() as held:
-            data = await reader.read_audio(request, held)
-            return await service.within(engine.view, data)
+            upload = await reader.read_audio(request, held)
+            return await service.within(engine.view, upload.data)
 
     _add_bulk(app, service, protected)
 
@@ -222,43 +256,36 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
                 "description": "One JSON object a line and URI, in the order in which they are done.",
                 "content": {"application/x-ndjson": {"schema": messages.BulkLine.model_json_schema()}},
             },
-            **documented(400, 401, 408, 413, 415, 429, 503),
+            **documented(400, 401, 403, 408, 413, 415, 429, 431, 503),
         },
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": messages.BulkRequest.model_json_schema()}},
-            }
-        },
+        openapi_extra=BULK_BODY,
     )
     async def bulk(request: Request) -> StreamingResponse:
         """Tag many objects under the prefixes that the operator allows; one line for each, also when it fails."""
-        with service.reader.budget() as held:
-            limit = settings.max_bulk_uris * URI_BYTES
-            asked = await service.reader.read_json(
-                request, held, messages.BulkRequest, min(limit, settings.max_body_bytes)
-            )
-        if len(asked.uris) > settings.max_bulk_uris:
-            raise RequestError(
-                f"got {len(asked.uris):,} URIs, expected at most {settings.max_bulk_uris:,} (serve.max_bulk_uris)",
-                code="malformed",
-            )
+        with contextlib.ExitStack() as stack:
+            held = stack.enter_context(service.reader.budget())
+            limit = min(settings.max_bulk_uris * URI_BYTES, settings.max_body_bytes)
+            asked = await service.reader.read_json(request, held, messages.BulkRequest, limit, settings.max_bulk_uris)
+            if len(asked.uris) > settings.max_bulk_uris:
+                raise RequestError(
+                    f"got {len(asked.uris):,} URIs, expected at most {settings.max_bulk_uris:,} (serve.max_bulk_uris)",
+                    code="malformed",
+                )
+            service.gate.check_room()
+            return BulkResponse(lines(asked), stack.pop_all())
 
+    async def lines(asked: messages.BulkRequest) -> AsyncIterator[bytes]:
         async def tag(uri: str) -> messages.TrackResult:
             return service.message(await service.engine.tag_uri(uri, service.windows(asked.max_windows)))
 
-        async def lines() -> AsyncIterator[bytes]:
-            # One place for the whole request: it has its own bound on what is in hand.
-            with service.gate.place(), metrics().in_hand.track_inprogress():
-                async for line in bulk_lines(asked.uris, tag, concurrency=settings.bulk_concurrency):
-                    yield line
-
-        service.gate.check_room()
-        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+        # One place for the whole request: it has its own bound on what is in hand.
+        with service.gate.place(), metrics().in_hand.track_inprogress():
+            async for line in bulk_lines(asked.uris, tag, concurrency=settings.bulk_concurrency):
+                yield line
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", dependencies=[Depends(BEARER), Depends(service.identify)], responses=documented(401))
+    @app.get("/v1/models", dependencies=[Depends(BEARER), Depends(service.identify)], responses=READ_ERRORS)
     async def models() -> list[messages.Head]:
         """Name the models that are served and their labels."""
         return [
@@ -276,7 +303,13 @@ def _add_operation(app: FastAPI, service: Service) -> None:
             for head, plan in service.engine.plans.items()
         ]
 
-    @app.get("/healthz", responses={503: {"model": messages.Health, "description": "A model does not answer"}})
+    @app.get(
+        "/healthz",
+        responses={
+            503: {"model": messages.Health, "description": "A model does not answer"},
+            **documented(400, 403, 431),
+        },
+    )
     async def healthz(response: Response) -> messages.Health:
         """Say whether every model answers; each is asked, unless it has just answered somebody."""
         found = await service.check()
@@ -290,7 +323,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
         "/metrics",
         dependencies=[Depends(BEARER), Depends(service.identify)],
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401)},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **READ_ERRORS},
     )
     async def prometheus() -> Response:
         """Give Prometheus's text format; scrapers send a key as a bearer token."""
@@ -301,8 +334,14 @@ def _add_operation(app: FastAPI, service: Service) -> None:
 def _add_pages(app: FastAPI) -> None:
     page = Path(str(files("tonearm.web") / "page"))
 
+    text = (page / "index.html").read_text(encoding="utf-8")
+
     @app.get("/", include_in_schema=False)
-    async def index() -> FileResponse:
-        return FileResponse(page / "index.html")
+    async def index(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        if not root:
+            return FileResponse(page / "index.html")
+        # Some proxies have no slash at its end, and what is relative would be beside it.
+        return HTMLResponse(text.replace("<head>", f'<head>\n<base href="{html.escape(root)}/">', 1))
 
     app.mount("/page", StaticFiles(directory=page), name="page")

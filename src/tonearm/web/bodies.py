@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-from collections.abc import Iterator
-from contextlib import contextmanager
+import dataclasses
+import re
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
 from tonearm.errors import RequestError
+from tonearm.library.content_coding import Unpacker, supported, unpacker
 from tonearm.settings import ServeSettings
-from tonearm.web.messages import ClassifyRequest, Parameters
+from tonearm.web import forms, json_bodies
+from tonearm.web.buffers import Buffer, Held, Pool, too_large
+from tonearm.web.messages import FormFields, Function, Parameters
 
 M = TypeVar("M", bound=BaseModel)
-# Types under which audio travels: browsers record video/webm, curl --data-binary calls everything a form, and many
-# clients name none.
-AUDIO_TYPES = (
-    "audio/",
-    "video/",
-    "application/octet-stream",
-    "application/ogg",
-    "binary/octet-stream",
-    "application/x-www-form-urlencoded",
+FORM = "multipart/form-data"
+# What says of itself that it is not audio. Of all others the bytes decide: browsers record video/webm, curl
+# --data-binary calls everything a form, others say text/plain or application/x-something, and many say nothing.
+NOT_AUDIO = ("text/", "image/", "font/", "model/", "message/", "multipart/")
+NOT_AUDIO_TYPES = tuple(
+    f"application/{name}"
+    for name in ("json", "ld+json", "problem+json", "xml", "xhtml+xml", "pdf", "zip", "gzip", "javascript", "wasm")
 )
-# base64 takes four bytes for three, and the parameters some more.
-JSON_SLACK_BYTES = 2**16
+# Types that clients give without meaning them.
+UNTOLD = ("", "text/plain", "application/x-www-form-urlencoded")
+# Unpacked pieces between two looks at other requests.
+PIECES_IN_A_ROW = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A file's bytes, and what its body asks besides."""
+
+    data: bytes
+    top_k: int | None = None
+    function_to_apply: Function | None = None
+    max_windows: int | None = None
 
 
 class BodyReader:
@@ -36,42 +50,105 @@ class BodyReader:
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
-        self.buffered_bytes = 0
+        self.pool = Pool(settings.max_buffered_bytes)
 
-    @contextmanager
-    def budget(self) -> Iterator[list[int]]:
+    def budget(self) -> AbstractContextManager[Held]:
         """Count what is read in the block as held until it ends."""
-        held = [0]
-        try:
-            yield held
-        finally:
-            self.buffered_bytes -= held[0]
+        return self.pool.holding()
 
-    async def read(self, request: Request, held: list[int], *, max_bytes: int | None = None) -> bytes:
+    async def read(self, request: Request, held: Held, *, max_bytes: int | None = None) -> bytes:
         """Return the whole body.
 
         Raises:
-            RequestError: body_too_large, body_timeout, malformed (it broke off), busy (too much in memory).
+            RequestError: body_too_large, body_timeout, malformed (it broke off, or is not packed as it says),
+                unknown_coding, busy (too much in memory).
         """
         limit = max_bytes or self.settings.max_body_bytes
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise _too_large(int(declared), limit)
-        parts: list[bytes] = []
-        size = 0
+        buffer = Buffer(held, limit)
+        await self._receive(request, buffer.write, limit)
+        return buffer.value()
+
+    async def read_json(self, request: Request, held: Held, kind: type[M], max_bytes: int, max_strings: int) -> M:
+        """Return the body as a ``kind``; it stays counted as held.
+
+        Raises:
+            RequestError: as ``read`` does, and not_audio_type or malformed.
+        """
+        given = media_type(request)
+        if given and not is_json(given):
+            raise RequestError(f"got the content type {given}, expected application/json", code="not_audio_type")
+        body = await self.read(request, held, max_bytes=max_bytes)
+        json_bodies.check_strings(body, max_strings)
+        held.take(len(body))
+        asked = json_bodies.parse_json(body, kind)
+        held.give(len(body))  # the text, which ends with this frame
+        return asked
+
+    async def read_audio(self, request: Request, held: Held) -> Upload:
+        """Return an upload: a file's bytes, or a form with a file.
+
+        Raises:
+            RequestError: as ``read`` does, and not_audio_type.
+        """
+        if media_type(request) == FORM:
+            return await self._read_form(request, held)
+        check_audio_type(media_type(request))
+        return Upload(await self.read(request, held))
+
+    async def read_classify(self, request: Request, held: Held) -> Upload:
+        """Return an upload, or the audio and the parameters of the Hugging Face contract's JSON.
+
+        Raises:
+            RequestError: as ``read`` does, and not_audio_type, malformed, bad_base64.
+        """
+        given = media_type(request)
+        if not is_json(given):
+            upload = await self.read_audio(request, held)
+            if given not in UNTOLD or not upload.data[:64].lstrip().startswith(b"{"):
+                return upload
+            body = upload.data  # no audio file begins so
+            del upload
+        else:
+            # base64 takes four bytes for three, and some more where it has line breaks.
+            limit = self.settings.max_body_bytes * 3 // 2 + json_bodies.SLACK_BYTES
+            body = await self.read(request, held, max_bytes=limit)
+        buffer = Buffer(held, self.settings.max_body_bytes)
+        parameters = await json_bodies.read_classify(body, buffer.write)
+        held.give(len(body))
+        return _upload(buffer, parameters)
+
+    async def _read_form(self, request: Request, held: Held) -> Upload:
+        buffer = Buffer(held, self.settings.max_body_bytes)
+        form = forms.FormReader(request.headers["content-type"], buffer, check_audio_type)
         try:
-            async with asyncio.timeout(self.settings.body_timeout_s):
-                stream = request.stream()
-                while True:
-                    async with asyncio.timeout(self.settings.body_idle_timeout_s):
-                        part = await anext(stream, None)
-                    if part is None:
-                        return b"".join(parts)
-                    size += len(part)
-                    if size > limit:
-                        raise _too_large(size, limit)
-                    self._hold(held, len(part))
-                    parts.append(part)
+            await self._receive(request, form.write, self.settings.max_body_bytes + forms.SLACK_BYTES)
+            return _upload(buffer, form.finish())
+        finally:
+            form.close()
+
+    async def _receive(self, request: Request, write: Callable[[bytes], None], limit: int) -> None:
+        """Write the body as it comes, with its content coding undone; neither form may be longer than ``limit``."""
+        declared = request.headers.get("content-length", "")
+        if re.fullmatch("[0-9]{1,18}", declared) and int(declared) > limit:
+            raise too_large(int(declared), limit)
+        unpacking = content_unpacker(request)
+        loop, stream, size = asyncio.get_running_loop(), request.stream(), 0
+        deadline = loop.time() + self.settings.body_timeout_s
+        try:
+            while True:
+                async with asyncio.timeout_at(min(deadline, loop.time() + self.settings.body_idle_timeout_s)):
+                    part = await anext(stream, None)
+                if part is None:
+                    break
+                size += len(part)
+                if size > limit:
+                    raise too_large(size, limit)
+                if unpacking is None:
+                    write(part)
+                else:
+                    await unpacking.feed(part, write, limit)
+            if unpacking is not None:
+                unpacking.end()
         except TimeoutError:
             raise RequestError(
                 f"got {size:,} bytes of a body and then waited in vain, or too long in all (serve.body_timeout_s = "
@@ -81,59 +158,75 @@ class BodyReader:
         except ClientDisconnect:
             raise RequestError(f"the body broke off after {size:,} bytes", code="malformed") from None
 
-    async def read_json(self, request: Request, held: list[int], kind: type[M], max_bytes: int) -> M:
-        """Return the body as a ``kind``.
+
+class Unpacking:
+    """A request's content coding, undone in small pieces as the body comes."""
+
+    def __init__(self, coding: str, inner: Unpacker) -> None:
+        self.coding = coding
+        self.inner = inner
+        self.size = 0
+
+    async def feed(self, part: bytes, write: Callable[[bytes], None], limit: int) -> None:
+        """Write what ``part`` unpacks to.
 
         Raises:
-            RequestError: as ``read`` does, and not_audio_type or malformed.
+            RequestError: malformed; body_too_large as soon as there is more than ``limit`` of it.
         """
-        given = media_type(request)
-        if given not in ("", "application/json"):
-            raise RequestError(f"got the content type {given}, expected application/json", code="not_audio_type")
-        return parse_json(await self.read(request, held, max_bytes=max_bytes), kind)
-
-    async def read_audio(self, request: Request, held: list[int]) -> bytes:
-        """Return a raw upload.
-
-        Raises:
-            RequestError: as ``read`` does, and not_audio_type.
-        """
-        check_audio_type(media_type(request))
-        return await self.read(request, held)
-
-    async def read_classify(self, request: Request, held: list[int]) -> tuple[bytes, Parameters]:
-        """Return the audio and the parameters of the Hugging Face contract, raw or JSON.
-
-        Raises:
-            RequestError: as ``read`` does, and not_audio_type, malformed, bad_base64.
-        """
-        if media_type(request) != "application/json":
-            return await self.read_audio(request, held), Parameters()
-        limit = self.settings.max_body_bytes * 4 // 3 + JSON_SLACK_BYTES
-        body = await self.read(request, held, max_bytes=limit)
-        asked = parse_json(body, ClassifyRequest)
         try:
-            data = base64.b64decode(asked.inputs, validate=True)
-        except (binascii.Error, ValueError):
-            raise RequestError("got `inputs` that are not base64", code="bad_base64") from None
-        if len(data) > self.settings.max_body_bytes:
-            raise _too_large(len(data), self.settings.max_body_bytes)
-        return data, asked.parameters or Parameters()
+            for number, piece in enumerate(self.inner.feed(part), 1):
+                self.size += len(piece)
+                if self.size > limit:
+                    raise too_large(self.size, limit)
+                write(piece)
+                if number % PIECES_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+        except (ValueError, zlib.error) as error:
+            raise self._malformed(error) from None
 
-    def _hold(self, held: list[int], num_bytes: int) -> None:
-        if self.buffered_bytes + num_bytes > self.settings.max_buffered_bytes:
-            raise RequestError(
-                f"uploads in hand already take {self.buffered_bytes:,} of {self.settings.max_buffered_bytes:,} bytes",
-                code="busy",
-                retry_after_s=5.0,
-            )
-        held[0] += num_bytes
-        self.buffered_bytes += num_bytes
+    def end(self) -> None:
+        """Note that there is no more.
+
+        Raises:
+            RequestError: malformed.
+        """
+        try:
+            self.inner.end()
+        except EOFError as error:
+            raise self._malformed(error) from None
+
+    def _malformed(self, error: Exception) -> RequestError:
+        return RequestError(f"the body is not {self.coding}, as its Content-Encoding says ({error})", code="malformed")
+
+
+def content_unpacker(request: Request) -> Unpacking | None:
+    """Return what undoes a request's content coding, or None where it has none.
+
+    Raises:
+        RequestError: unknown_coding.
+    """
+    given = [part.strip().lower() for line in request.headers.getlist("content-encoding") for part in line.split(",")]
+    codings = [coding for coding in given if coding not in ("", "identity")]
+    if not codings:
+        return None
+    # One within another would have to be bounded in between too, and nobody sends that.
+    inner = unpacker(codings[0]) if len(codings) == 1 else None
+    if inner is None:
+        raise RequestError(
+            f"got the content coding {', '.join(codings)[:80]}, expected one of {', '.join(supported())}",
+            code="unknown_coding",
+        )
+    return Unpacking(codings[0], inner)
 
 
 def media_type(request: Request) -> str:
     """Return the content type without its parameters, in lower case; empty when none is given."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_json(given: str) -> bool:
+    """Return whether a content type is JSON's."""
+    return given in ("application/json", "text/json")
 
 
 def check_audio_type(given: str) -> None:
@@ -142,26 +235,14 @@ def check_audio_type(given: str) -> None:
     Raises:
         RequestError: not_audio_type.
     """
-    if given and not given.startswith(AUDIO_TYPES):
-        raise RequestError(f"got the content type {given}, expected audio", code="not_audio_type")
+    if given not in UNTOLD and (given.startswith(NOT_AUDIO) or given.startswith(NOT_AUDIO_TYPES)):
+        raise RequestError(f"got the content type {given[:200]}, expected audio", code="not_audio_type")
 
 
-def parse_json(body: bytes, kind: type[M]) -> M:
-    """Return ``body`` as a ``kind``.
-
-    Raises:
-        RequestError: malformed.
-    """
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RequestError(f"{where + ': ' if where else ''}{first['msg']}", code="malformed") from None
-
-
-def _too_large(num_bytes: int, limit: int) -> RequestError:
-    return RequestError(
-        f"got a body of {num_bytes:,} bytes or more, expected at most {limit:,} (serve.max_body_bytes)",
-        code="body_too_large",
+def _upload(buffer: Buffer, asked: Parameters | FormFields) -> Upload:
+    return Upload(
+        buffer.value(),
+        asked.top_k,
+        asked.function_to_apply,
+        asked.max_windows if isinstance(asked, FormFields) else None,
     )

@@ -15,11 +15,14 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import Request
 
 from tonearm.errors import RequestError, SettingsError
+from tonearm.library.origins import ANY_ORIGIN, canonical_origin, split_host
 from tonearm.settings import ServeSettings
-from tonearm.web.keys import holder
+from tonearm.web.keys import given_keys, holder, is_digest
 
 LOCAL_NAMES = ("localhost",)
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+# Of Sec-Fetch-Site: same-site is another port of this machine, or another name of the same domain.
+FOREIGN_SITES = ("cross-site", "same-site")
 # How fast the estimate of a request's duration follows the last ones.
 SMOOTHING = 0.2
 MAX_RETRY_AFTER_S = 60.0
@@ -29,12 +32,14 @@ def is_loopback(host: str | None) -> bool:
     """Return whether an address or name means this machine."""
     if host is None:
         return False
-    if host in LOCAL_NAMES:
+    if host.lower().removesuffix(".") in LOCAL_NAMES:
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def parse_rate(text: str) -> limits.RateLimitItem:
@@ -54,6 +59,9 @@ class Gate:
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
+        self.allowed_origins = frozenset(
+            origin if origin == ANY_ORIGIN else str(canonical_origin(origin)) for origin in settings.allow_origins
+        )
         self.rate = parse_rate(settings.rate_limit) if settings.rate_limit else None
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
         self.num_in_hand = 0
@@ -67,10 +75,7 @@ class Gate:
             RequestError: unauthorized.
         """
         if self.settings.api_keys:
-            name = holder(_given_key(request), self.settings.api_keys)
-            if name is None:
-                raise RequestError("got no API key that is known here", code="unauthorized")
-            return name
+            return self._holder(request)
         host = request.client.host if request.client else None
         # Another machine's request may come through a proxy on this one, and a page of another site may name this
         # machine's address as its own (DNS rebinding).
@@ -78,6 +83,48 @@ class Gate:
         if not (is_loopback(host) and is_direct and is_loopback(_asked_host(request))):
             raise RequestError("without API keys only requests from this machine are served", code="unauthorized")
         return str(host)
+
+    def check_origin(self, request: Request, *, is_page: bool) -> None:
+        """Refuse what a page of another site asks of a server without keys: nobody has allowed it to.
+
+        Browsers let any page send simple requests to any address, this machine's own among them. With keys there is
+        nothing to refuse, since a page that has a key was given it.
+
+        Args:
+            is_page: the route is one that a link of another site may lead to.
+
+        Raises:
+            RequestError: foreign_origin.
+        """
+        if self.settings.api_keys or ANY_ORIGIN in self.allowed_origins:
+            return
+        origins = request.headers.getlist("origin")
+        for origin in origins:
+            canonical = canonical_origin(origin)
+            if canonical is None or canonical not in {*self.allowed_origins, _own_origin(request)}:
+                raise RequestError(f"got a request of the page {origin[:100]!r}", code="foreign_origin")
+        site = request.headers.get("sec-fetch-site", "").strip().lower()
+        if site not in FOREIGN_SITES or any(canonical_origin(origin) in self.allowed_origins for origin in origins):
+            return
+        is_link = request.headers.get("sec-fetch-mode") == "navigate" and request.method in ("GET", "HEAD")
+        if not (is_page and is_link and request.headers.get("sec-fetch-dest", "document") == "document"):
+            raise RequestError(f"got a request of another site's page ({site})", code="foreign_origin")
+
+    def _holder(self, request: Request) -> str:
+        given = ("authorization", "x-api-key")
+        headers = [request.headers.get(name, "") for name in given]
+        readings = list(given_keys(*headers))
+        for reading in readings:
+            name = holder(reading, self.settings.api_keys)
+            if name is not None:
+                return name
+        if any(is_digest(reading) for reading in readings):
+            raise RequestError(
+                "got the line that lets a key in (NAME:SHA256) or its digest, expected the key itself (ta-...), which "
+                "was shown once when it was made",
+                code="unauthorized",
+            )
+        raise RequestError("got no API key that is known here", code="unauthorized")
 
     def meter(self, who: str) -> None:
         """Count a request of ``who``.
@@ -139,12 +186,13 @@ def retry_after(seconds: float) -> str:
     return str(max(1, math.ceil(min(seconds, MAX_RETRY_AFTER_S))))
 
 
-def _asked_host(request: Request) -> str:
-    """Return the host of the ``Host`` header, whatever a client has put there."""
-    host = request.headers.get("host", "")
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+def _asked_host(request: Request) -> str | None:
+    """Return the host that a request names, or None where it names none, several, or what is no host."""
+    named = request.headers.getlist("host")
+    host = split_host(named[0]) if len(named) == 1 else None
+    return None if host is None else host[0]
 
 
-def _given_key(request: Request) -> str:
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    return value.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key", "")
+def _own_origin(request: Request) -> str | None:
+    """Return the origin of this server's page for who asks."""
+    return canonical_origin(f"{request.scope.get('scheme', 'http')}://{request.headers.get('host', '')}")

@@ -5,19 +5,28 @@ A key has 256 random bits, so a plain digest of it cannot be reversed by guessin
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tonearm.errors import SettingsError
 
 KEYS_VARIABLE = "TONEARM_API_KEYS"
 FILE_VARIABLE = "TONEARM_API_KEY_FILE"
-_LINE = re.compile(r"([A-Za-z0-9._@-]+):([0-9a-f]{64})")
+_LINE = re.compile(r"([A-Za-z0-9._@-]+):([0-9A-Fa-f]{64})")
+_DIGEST = re.compile(r"(?:.*[:\s])?[0-9A-Fa-f]{64}")
+# What ``new_key`` makes, wherever in a pasted text it stands.
+_KEY = re.compile(r"(?<![A-Za-z0-9_-])ta-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+# Before what ``tonearm serve --new-key`` prints.
+KEY_LABEL = "key, shown this once:"
+LINE_LABEL = "line for --api-key-file or TONEARM_API_KEYS:"
+QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 def new_key(name: str) -> tuple[str, str]:
@@ -34,7 +43,7 @@ def new_key(name: str) -> tuple[str, str]:
 
 def digest(key: str) -> str:
     """Return the SHA-256 of a key in hexadecimal."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_keys(lines: Sequence[str], file: str | None) -> tuple[str, ...]:
@@ -46,18 +55,43 @@ def read_keys(lines: Sequence[str], file: str | None) -> tuple[str, ...]:
         SettingsError: a line of another form, or a file that cannot be read.
     """
     found = [_parse(line, "serve.api_keys") for line in lines]
-    found += [_parse(line, KEYS_VARIABLE) for line in re.split(r"[,\s]+", os.environ.get(KEYS_VARIABLE, "")) if line]
+    given = os.environ.get(KEYS_VARIABLE, "").replace(LINE_LABEL, " ")
+    found += [_parse(line, KEYS_VARIABLE) for line in re.split(r"[,\s]+", given) if line]
     path = file or os.environ.get(FILE_VARIABLE)
     if path:
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"the API key file {path} cannot be read ({error})") from None
         stripped = [line.partition("#")[0].strip() for line in text.splitlines()]
-        found += [_parse(line, path) for line in stripped if line]
+        found += [_parse(line, f"{path}, line {number}") for number, line in enumerate(stripped, 1) if line]
         if not found:
             raise SettingsError(f"the API key file {path} has no key; make one with `tonearm serve --new-key NAME`")
     return tuple(dict.fromkeys(found))
+
+
+def given_keys(authorization: str, api_key: str) -> Iterator[str]:
+    """Yield what may be the key in the two headers that can have one, the likeliest first.
+
+    A bearer token decides alone. Basic authentication is often a proxy's own, so ``X-API-Key`` counts besides it.
+    """
+    kind, _, value = authorization.strip().partition(" ")
+    if kind.lower() == "bearer":
+        yield from _readings(value)
+        return
+    if kind.lower() == "basic":
+        user, _, password = _basic(value).partition(":")
+        yield from _readings(password)
+        yield from _readings(user)
+    elif kind.lower() != "digest":
+        yield from _readings(authorization)
+    scheme, _, value = api_key.strip().partition(" ")
+    yield from _readings(value if scheme.lower() == "bearer" else api_key)
+
+
+def is_digest(text: str) -> bool:
+    """Return whether ``text`` is, or ends as, the line that lets a key in: a digest, of which no key can be made."""
+    return _DIGEST.fullmatch(text.strip().strip(QUOTES)) is not None
 
 
 def holder(key: str, lines: Sequence[str]) -> str | None:
@@ -70,10 +104,33 @@ def holder(key: str, lines: Sequence[str]) -> str | None:
     return found
 
 
+def _readings(text: str) -> Iterator[str]:
+    """Yield a key as it was given, without quotes, and as it stands in a longer text that was pasted whole."""
+    stripped = text.strip()
+    bare = stripped.removeprefix(KEY_LABEL).strip().strip(QUOTES).strip()
+    yield from dict.fromkeys(reading for reading in (stripped, bare, *_KEY.findall(stripped)[:1]) if reading)
+
+
+def _basic(value: str) -> str:
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return ""
+
+
 def _parse(line: str, where: str) -> str:
     # The line itself is not shown: somebody may have written the key where its digest belongs.
-    if not _LINE.fullmatch(line):
+    bare = line.replace(LINE_LABEL, " ").strip().strip(QUOTES).strip()
+    match = _LINE.fullmatch(bare)
+    if match is not None:
+        return f"{match[1]}:{match[2].lower()}"
+    if _KEY.search(bare):
         raise SettingsError(
-            f"{where}: got a line that is not NAME:SHA256, expected what `tonearm serve --new-key NAME` prints"
+            f"{where}: got a key itself, expected its line NAME:SHA256, which `tonearm serve --new-key NAME` prints "
+            "below it"
         )
-    return line
+    if is_digest(bare):
+        raise SettingsError(f"{where}: got a digest without a name before it, expected NAME:SHA256")
+    raise SettingsError(
+        f"{where}: got a line that is not NAME:SHA256, expected what `tonearm serve --new-key NAME` prints"
+    )

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import http
-import json
 import logging
 import resource
 import socket
@@ -26,7 +25,9 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tonearm.errors import RequestError
 from tonearm.settings import ServeSettings
+from tonearm.web.messages import ErrorBody
 from tonearm.web.telemetry import metrics
 
 logger = logging.getLogger("tonearm")
@@ -35,12 +36,7 @@ BACKLOG = 2048
 LINGER_S = 5.0
 # Descriptors that are not connections: models, children, logs.
 OTHER_FILES = 200
-REFUSALS = {
-    400: ("malformed", "send a request of HTTP/1.1"),
-    408: ("head_timeout", "send the request's head at once"),
-    431: ("head_too_large", "send fewer or shorter header fields"),
-    503: ("busy", "try again in a moment"),
-}
+RETRY_AFTER_S = 5
 
 
 class _Connection(h11.Connection):
@@ -49,7 +45,7 @@ class _Connection(h11.Connection):
     def __init__(self, max_bytes: int, max_fields: int) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=max_bytes)
         self.max_bytes, self.max_fields = max_bytes, max_fields
-        self.refused: tuple[int, str] | None = None
+        self.refused: tuple[str, str] | None = None
 
     def next_event(self) -> Any:
         try:
@@ -57,9 +53,10 @@ class _Connection(h11.Connection):
             if isinstance(event, h11.Request):
                 self._check(event)
         except h11.RemoteProtocolError as error:
-            status = 431 if error.error_status_hint == 431 else 400
-            said = f"{self.max_bytes:,} bytes at most" if status == 431 and not self.refused else str(error)
-            self.refused = self.refused or (status, f"{said[:1].lower()}{said[1:200]}")
+            if self.refused is None and error.error_status_hint == 431:
+                self.refused = "head_too_large", f"got a head of more than {self.max_bytes:,} bytes"
+            elif self.refused is None:
+                self.refused = "malformed", f"got what is no request of HTTP/1.1 ({str(error)[:200]})"
             raise
         return event
 
@@ -67,9 +64,9 @@ class _Connection(h11.Connection):
         fields = head.headers.raw_items()
         num_bytes = len(head.method) + len(head.target) + sum(len(name) + len(value) + 4 for name, value in fields)
         if num_bytes > self.max_bytes:
-            self.refused = 431, f"got a head of {num_bytes:,} bytes, expected at most {self.max_bytes:,}"
+            self.refused = "head_too_large", f"got a head of {num_bytes:,} bytes, expected at most {self.max_bytes:,}"
         elif len(fields) > self.max_fields:
-            self.refused = 431, f"got {len(fields):,} header fields, expected at most {self.max_fields:,}"
+            self.refused = "head_too_large", f"got {len(fields):,} header fields, expected at most {self.max_fields:,}"
         else:
             return
         raise h11.RemoteProtocolError(self.refused[1], error_status_hint=431)
@@ -82,7 +79,7 @@ class BoundedProtocol(H11Protocol):
         super().__init__(*arguments, **more)
         self.settings = settings
         self.max_connections = max_connections
-        self.conn = _Connection(settings.max_head_bytes, settings.max_head_fields)
+        self.conn: _Connection = _Connection(settings.max_head_bytes, settings.max_head_fields)
         self.began = time.monotonic()
         self.timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -96,7 +93,7 @@ class BoundedProtocol(H11Protocol):
         if len(self.connections) > self.max_connections:
             idle = [other for other in self.connections if other.is_idle and other is not self]  # type: ignore[union-attr]
             if not idle:
-                self._refuse(503, f"{len(self.connections):,} connections are open")
+                self._refuse("busy", f"{len(self.connections):,} connections are open")
                 return
             oldest = min(idle, key=lambda other: other.began)  # type: ignore[union-attr]
             self.connections.discard(oldest)
@@ -133,29 +130,33 @@ class BoundedProtocol(H11Protocol):
         self._stop("send")
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(*(self.conn.refused or (400, msg)))
+        self._refuse(*(self.conn.refused or ("malformed", msg)))
 
     def _late(self) -> None:
         if self.conn.trailing_data[0]:
-            self._refuse(408, f"got no whole head within serve.head_timeout_s = {self.settings.head_timeout_s:g}")
+            self._refuse(
+                "head_timeout", f"got no whole head within serve.head_timeout_s = {self.settings.head_timeout_s:g}"
+            )
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, said: str) -> None:
+    def _refuse(self, code: str, said: str) -> None:
         """Answer what never becomes a request, in the form of all errors, and close."""
         if self.transport.is_closing():
             return
-        code, hint = REFUSALS[status]
-        request_id = uuid.uuid4().hex
-        body = json.dumps({"error": said, "code": code, "hint": hint, "request_id": request_id}).encode()
-        phrase = http.HTTPStatus(status).phrase
-        head = (
-            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: {request_id}\r\nconnection: close\r\n"
-            + ("retry-after: 5\r\n" if status == 503 else "")
-            + "\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        error = RequestError(said, code=code)
+        request_id, status = uuid.uuid4().hex, error.http_status
+        body = ErrorBody(error=said, code=code, hint=error.hint, request_id=request_id).model_dump_json().encode()
+        fields = {
+            "content-type": "application/json",
+            "content-length": len(body),
+            "x-request-id": request_id,
+            "connection": "close",
+        }
+        if status == 503:
+            fields["retry-after"] = RETRY_AFTER_S
+        lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", *(f"{name}: {fields[name]}" for name in fields)]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
         metrics().count("none", "other", status, time.monotonic() - self.began)
 

@@ -35,9 +35,19 @@ class ClassifyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    inputs: str = Field(description="The file's bytes as base64; never a path or a URL.")
+    inputs: str = Field(description="The file's bytes as base64, or as a data URL; never a path or another URL.")
     parameters: Parameters | None = None
     options: dict[str, object] | None = Field(default=None, description="Taken for compatibility, and ignored.")
+
+
+class FormFields(BaseModel):
+    """What a form may ask besides the file in it; other fields are ignored."""
+
+    top_k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="As in `parameters`, for /models alone."
+    )
+    function_to_apply: Function | None = Field(default=None, description="As in `parameters`, for /models alone.")
+    max_windows: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(default=None, description="As in the query.")
 
 
 class Tag(BaseModel):

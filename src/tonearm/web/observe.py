@@ -22,28 +22,42 @@ POLICY = (
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 DOCS_POLICY = f"{POLICY}; script-src 'self' 'unsafe-inline'"  # Swagger's start is written into its page
+# Where a proxy has the server, its page names that path as its own.
+BASE_POLICY = POLICY.replace("base-uri 'none'", "base-uri 'self'")
 SECURITY = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
 
 
-class Observe:
-    """Counts, times and logs the requests of ``app``, and gives each an id that its answer carries."""
+def route_path(scope: Scope) -> str:
+    """Return a request's path as the routes have it, without what a proxy has before it."""
+    path, root = scope["path"], scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
-    def __init__(self, app: ASGIApp, access_log: AccessLog) -> None:
+
+class Observe:
+    """Counts, times and logs the requests of ``app``, and gives each an id that its answer carries.
+
+    Args:
+        sends_ids: False where what is around it, such as Ray Serve's proxy, answers with each id that it passes on.
+    """
+
+    def __init__(self, app: ASGIApp, access_log: AccessLog, *, sends_ids: bool = True) -> None:
         self.app = app
         self.access_log = access_log
+        self.sends_ids = sends_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection event of ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = {**scope, "state": dict(scope.get("state", {}))}  # what is written there is this request's alone
         given = Headers(scope=scope).get(ID_HEADER, "")
         request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else uuid.uuid4().hex
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
+        scope["state"]["request_id"] = request_id
+        method = scope["method"]
         seen = {"status": GONE, "num_in": 0, "num_out": 0}
 
         async def count_in() -> Message:
@@ -55,9 +69,9 @@ class Observe:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
                 headers = MutableHeaders(scope=message)
-                if given != request_id:  # else it comes from a proxy, such as Serve's, that answers with it itself
+                if self.sends_ids or given != request_id:
                     headers[ID_HEADER] = request_id
-                headers["content-security-policy"] = DOCS_POLICY if scope["path"] == DOCS_PATH else POLICY
+                headers["content-security-policy"] = _policy(scope)
                 headers.update(SECURITY)
             seen["num_out"] += len(message.get("body", b""))
             await send(message)
@@ -72,16 +86,16 @@ class Observe:
             seen["status"] = 500  # which is answered further out
             raise
         finally:
-            self._note(scope, seen, time.monotonic() - started)
+            self._note(scope, method, seen, time.monotonic() - started)
 
-    def _note(self, scope: Scope, seen: dict[str, int], elapsed_s: float) -> None:
+    def _note(self, scope: Scope, method: str, seen: dict[str, int], elapsed_s: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         status, state = seen["status"], scope["state"]
-        metrics().count(route, scope["method"], status, elapsed_s)
+        metrics().count(route, method, status, elapsed_s)
         client = scope.get("client")
         self.access_log.write(
             request_id=state["request_id"],
-            method=scope["method"],
+            method=method,
             route=route,
             path=scope["path"][:200] if route == "none" else None,
             status=status,
@@ -92,3 +106,10 @@ class Observe:
             client=client[0] if client else None,
             who=state.get("who"),
         )
+
+
+def _policy(scope: Scope) -> str:
+    path = route_path(scope)
+    if path == DOCS_PATH:
+        return DOCS_POLICY
+    return BASE_POLICY if path == "/" and scope.get("root_path") else POLICY

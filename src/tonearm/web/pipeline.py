@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -179,10 +180,8 @@ class Reads:
                     value = read(*arguments)
                 except BaseException as error:  # noqa: BLE001  it is the asker's
                     failure = error
-                try:
+                with contextlib.suppress(RuntimeError):  # the server has ended
                     loop.call_soon_threadsafe(finish, value, failure)
-                except RuntimeError:
-                    pass  # the server has ended
 
             threading.Thread(target=work, name="fetch", daemon=True).start()
             try:
@@ -224,7 +223,7 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         await _end(tasks)
 
 
-async def _end(tasks: list[asyncio.Future[Any]]) -> None:
+async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -45,7 +45,10 @@ class Scorer:
 
     def configure(self, batch_windows: int, batch_wait_s: float | None) -> None:
         """Set how many windows a pass has and how long it waits for them; by default none on processors."""
-        self.batcher.batch_windows = batch_windows
+        # Elsewhere more than the model takes at a time would only be waited for longer.
+        self.batcher.batch_windows = (
+            batch_windows if self.is_on_card else min(batch_windows, self.classifier.batch_size)
+        )
         default_s = CARD_WAIT_S if self.is_on_card else 0.0
         self.batcher.batch_wait_s = default_s if batch_wait_s is None else batch_wait_s
 
