@@ -15,7 +15,7 @@ from tonearm.models.classifier import WindowScores
 Outcome = WindowScores | ScoreError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Chunk:
     """Some windows of one track as they travel: int16 or float32 [windows, samples], times ``scale``."""
 

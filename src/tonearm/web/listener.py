@@ -119,6 +119,7 @@ class BoundedProtocol(H11Protocol):
             self._start("linger", LINGER_S, self.transport.abort)
         super().on_response_complete()
         if self.is_idle and self.conn.trailing_data[0]:  # the beginning of the next head came with this request
+            self._unset_keepalive_if_required()
             self._start("head", self.settings.head_timeout_s, self._late)
 
     def pause_writing(self) -> None:
@@ -207,8 +208,13 @@ class EndsWithClient:
 
         async def send_here(message: Message) -> None:
             nonlocal is_answered
-            is_answered = is_answered or (message["type"] == "http.response.body" and not message.get("more_body"))
+            has_more = message["type"] == "http.response.start" or bool(message.get("more_body"))
+            is_answered = is_answered or not has_more
             await send(message)
+            if has_more:
+                # What is sent to a client that has gone is taken at once: an app that waits for nothing else would
+                # never let the loop find out.
+                await asyncio.sleep(0)
 
         async def watch() -> None:
             await has_body.wait()
