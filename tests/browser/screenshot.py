@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-from tests.browser.test_page import CHROMIUM, FLAGS, RESULT_TIMEOUT_MS, upload
+from tests.browser.pages import CHROMIUM, FLAGS, RESULT_TIMEOUT_MS, upload
 from tests.serving import serving
 from tonearm.demo.library import write_library
 
