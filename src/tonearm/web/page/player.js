@@ -190,7 +190,7 @@ export class Player {
   layOut() {
     if (!this.duration || !this.find(".lanes").clientWidth) return;
     // A name stands where all of it fits; the legend has them all.
-    this.blocks.forEach((block, index) => { block.textContent = this.parts[index].name; });
+    this.blocks.forEach((block, index) => { block.textContent = `\u2009${this.parts[index].name}\u2009`; });
     const isFitting = this.blocks.map((block) => block.scrollWidth <= block.clientWidth); // one layout for all
     this.blocks.forEach((block, index) => { if (!isFitting[index]) block.textContent = ""; });
     for (const axis of this.find(".lanes").querySelectorAll(".times")) drawTimes(axis, this.duration);

@@ -191,6 +191,7 @@ export class Track {
       item.append(button);
       return item;
     }));
+    this.find(".tags").classList.toggle("hours", this.result.duration_s >= 3600); // whose clocks are wider
     this.find(".columns").children[0].hidden = !genres.length;
     this.find(".columns").children[1].hidden = !tags.length;
   }
