@@ -6,24 +6,29 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import expect, sync_playwright
+import numpy as np
+from playwright.sync_api import sync_playwright
 
-from tests.browser.test_page import CHROMIUM, FLAGS, RESULT_TIMEOUT_MS, upload
+from tests.browser.pages import CHROMIUM, FLAGS, expect_results, upload
 from tests.serving import serving
-from tonearm.demo.library import write_library
+from tonearm.demo.library import ENCODINGS, encode
+from tonearm.demo.songs import compose
 
 
 def main(out: str) -> None:
-    """Write a picture of the page with one track on it."""
+    """Write a picture of the page with one track on it, of three genres in turn."""
     with tempfile.TemporaryDirectory() as folder, serving() as server, sync_playwright() as playwright:
-        track = write_library(folder, num_tracks=1, seed=12, min_s=38, max_s=40)[0]
+        parts = [compose(genre, 7, 30.7).samples for genre in ("ambient", "rock", "classical")]
+        track, tags = Path(folder) / "01 Three Rooms.flac", {"title": "Three Rooms", "artist": "Kabel Nord"}
+        encode(track, np.concatenate(parts, axis=1), ENCODINGS[0], tags)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 900, "height": 800})
         page.goto(server.url)
-        upload(page, Path(track.path))
-        expect(page.locator(".result:visible")).to_have_count(1, timeout=RESULT_TIMEOUT_MS)
-        page.locator(".timeline button").nth(2).click()
+        upload(page, track)
+        expect_results(page, 1)
+        page.locator(".timeline button").nth(1).click()
         page.locator(".play").click()
+        page.evaluate("document.activeElement.blur()")
         page.screenshot(path=out, full_page=True)
         browser.close()
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import io
-import os
-import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,55 +136,16 @@ def test_a_client_that_asks_too_often(server: Server, keys: dict[str, tuple[str,
     assert ask(server, keys["app"][0], noise(1)).status_code == 200  # the limit is each key's own
 
 
-@pytest.mark.parametrize("deployment", ["Genre", "Decoder"])
-def test_a_killed_replica_under_load(server: Server, keys: dict[str, tuple[str, str]], deployment: str) -> None:
-    clip, ended = noise(8), threading.Event()
-    seen: list[tuple[float, int]] = []
-
-    def load() -> None:
-        while not ended.is_set():
-            status = ask(server, keys["app"][0], clip).status_code
-            seen.append((time.monotonic(), status))
-            ended.wait(0.7)
-
-    threads = [threading.Thread(target=load) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        wait_for(lambda: len(seen) >= 3, what="some answers")
-        victim = server.replica(deployment)
-        killed = time.monotonic()
-        os.kill(victim.pid, signal.SIGKILL)
-        wait_for(
-            lambda: any(when > killed + 1 and status == 200 for when, status in list(seen)),
-            timeout_s=30,
-            what="an answer after the kill",
-        )
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-    assert {status for _, status in seen} <= {200, 503}
-    assert server.replica(deployment).pid != victim.pid
-    figures = server.metrics(**bearer(keys["monitor"][0]))
-    assert figures['tonearm_waiting_windows{head="genre"}'] == 0  # what waited in the dead process waits no more
-
-
-@pytest.mark.slow
-def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
-    """A model process that hangs makes the server unhealthy, and is replaced."""
-    answers: list[httpx.Response] = []
-
-    def answers_with(status: int) -> bool:
-        answers.append(httpx.get(f"{server.url}/healthz", timeout=60))
-        return answers[-1].status_code == status
-
-    server.replica("Tags").suspend()
-    wait_for(lambda: answers_with(503), what="an unhealthy server")
-    body = answers[-1].json()
-    assert body["status"] == "unavailable"
-    assert body["models"]["genre"] == "ok" != body["models"]["tags"]
-    wait_for(lambda: answers_with(200), what="its replacement")
+def test_a_killed_decoder_under_load(server: Server, keys: dict[str, tuple[str, str]]) -> None:
+    clip, answers = noise(8), []
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            asked = [pool.submit(ask, server, keys["app"][0], clip) for _ in range(4)]
+            for child in psutil.Process(server.process.pid).children():
+                if "tonearm.audio.sandbox_child" in child.cmdline():
+                    child.kill()
+            answers += [each.result().status_code for each in asked]
+    assert answers == [200] * 12
 
 
 def test_what_is_in_hand_is_finished(server: Server, keys: dict[str, tuple[str, str]]) -> None:
@@ -207,7 +165,6 @@ def test_what_is_in_hand_is_finished(server: Server, keys: dict[str, tuple[str, 
         assert [answer.result().status_code for answer in answers] == [200] * 4
         assert stopped.result() == 0
     assert server.lines[-2:] == ["stopping: finishing what is in hand", "stopped"]
-    assert server.find_replica("Genre") is None
 
 
 @pytest.mark.parametrize(

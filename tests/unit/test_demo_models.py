@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,18 @@ import soundfile
 from tonearm import demo
 from tonearm.demo.collection import write_collection
 from tonearm.demo.songs import GENRES, TAGS
+from tonearm.models.checkpoint import describe_checkpoint
 
 FOLDERS = [Path(demo.genre_model_path()), Path(demo.tag_model_path())]
 
 
 def test_both_together_are_small() -> None:
     assert sum(path.stat().st_size for folder in FOLDERS for path in folder.iterdir()) < 6_000_000
+
+
+def test_they_are_known_wherever_they_lie(tmp_path: Path) -> None:
+    copied = shutil.copytree(demo.genre_model_path(), tmp_path / "genres")
+    assert describe_checkpoint(str(copied)).revision in demo.revisions()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["genre", "tags"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.resources import files
 
 NOTICE = "demo models: small, and they know only synthesized music; for real music leave out --demo-models"
@@ -20,3 +21,11 @@ def genre_model_path() -> str:
 def tag_model_path() -> str:
     """Return the folder of the small multi-label tagger."""
     return str(files("tonearm.demo") / "models" / "tags")
+
+
+@functools.cache
+def revisions() -> frozenset[str]:
+    """Return the revisions of both small models, by which they are known wherever their folders lie."""
+    from tonearm.models.checkpoint import describe_checkpoint
+
+    return frozenset(describe_checkpoint(path).revision for path in models().values())

@@ -19,8 +19,9 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.types import Receive, Scope, Send
 
-from tonearm import __version__
+from tonearm import __version__, demo
 from tonearm.errors import RequestError
+from tonearm.library import telling_tags
 from tonearm.settings import ServeSettings
 from tonearm.tagging import TrackResult as Result
 from tonearm.tagging import model_columns, result_columns
@@ -299,6 +300,10 @@ def _add_operation(app: FastAPI, service: Service) -> None:
                 window_s=plan.windows.window_samples / plan.windows.sample_rate,
                 embedding_dim=plan.checkpoint.embedding_dim,
                 function_to_apply=FUNCTIONS[head],
+                telling_weights={
+                    label: weight for label in plan.checkpoint.labels if (weight := telling_tags.weight(label)) != 1.0
+                },
+                is_demo=plan.checkpoint.revision in demo.revisions(),
             )
             for head, plan in service.engine.plans.items()
         ]

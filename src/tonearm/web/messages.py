@@ -150,6 +150,10 @@ class Head(BaseModel):
     window_s: float
     embedding_dim: int
     function_to_apply: Function
+    telling_weights: dict[str, float] = Field(
+        default={}, description="How much of a label's score counts where labels are ranked for people; else all of it."
+    )
+    is_demo: bool = Field(default=False, description="A demo model: its labels are not to be trusted for real music.")
 
 
 class Health(BaseModel):

@@ -1,85 +1,109 @@
-// Files in, tracks out: a few at a time, in the order in which they came.
+// Files in, tracks out: a few at a time, shown in the order in which they came.
 
-import { models, Refusal, send, useKey } from "./api.js";
+import { Access } from "./access.js";
+import { asCsv, asObject, save } from "./exports.js";
 import { prepareRecorder } from "./recorder.js";
+import { useWeights } from "./telling.js";
 import { Track } from "./track.js";
 
 const AT_ONCE = 2;
 const list = document.getElementById("tracks");
 const drop = document.getElementById("drop");
-const access = document.getElementById("access");
-const waiting = [];
-const counts = { all: 0, done: 0, failed: 0, running: 0 };
+let tracks = [];
+
+const page = {
+  retry(track) {
+    track.enter("waiting");
+    work();
+  },
+  remove(track) {
+    const place = tracks.indexOf(track);
+    tracks = tracks.filter((other) => other !== track);
+    track.close();
+    const next = tracks[place] || tracks[place - 1];
+    (next ? next.find(".remove") : document.getElementById("files")).focus();
+    announce(`${track.file.name}: removed`);
+    work();
+  },
+  changed: work,
+  announce,
+};
+const access = new Access((served) => { describe(served); work(); });
+
+// For those who do not see the cards change.
+function announce(text) {
+  document.getElementById("news").textContent = text;
+}
 
 function take(files) {
-  for (const file of files) {
-    waiting.push(new Track(file, list));
-    counts.all += 1;
-  }
+  tracks.push(...files.map((file) => new Track(file, list, page)));
+  if (!access.isAnswered) access.check();
   work();
 }
 
+function count(...states) {
+  return tracks.filter((track) => states.includes(track.state)).length;
+}
+
 function work() {
-  while (counts.running < AT_ONCE && waiting.length) {
-    counts.running += 1;
-    tag(waiting.shift()).finally(() => {
-      counts.running -= 1;
-      work();
-    });
-  }
-  const failed = counts.failed ? `, ${counts.failed} failed` : "";
-  document.getElementById("progress").textContent =
-    counts.all > 1 ? `${counts.done} of ${counts.all} tracks done${failed}` : "";
-}
-
-async function tag(track) {
-  try {
-    const result = await send("v1/tag", track.file, (news) => track.hear(news));
-    track.state("Drawing");
-    track.show(result, await send("v1/view", track.file, () => {}));
-    counts.done += 1;
-  } catch (error) {
-    if (error instanceof Refusal && error.status === 401) {
-      // The file waits for the key and is then sent as if nothing had happened.
-      track.state("Waiting for the API key");
-      waiting.unshift(track);
-      await keyGiven();
-      return;
+  for (const track of tracks) {
+    if (access.isWanted || count("running") >= AT_ONCE) break;
+    if (track.state === "waiting") {
+      track.run().then((refusal) => {
+        // The file waits for the key and is then sent as if nothing had happened.
+        if (refusal) access.ask(refusal);
+        work();
+      });
     }
-    counts.failed += 1;
-    if (error instanceof Refusal) track.fail(error.message, error.hint);
-    else track.fail(error.message);
   }
-}
-
-let given = null;
-
-function keyGiven() {
-  access.hidden = false;
-  document.getElementById("key").focus();
-  given ??= new Promise((done) => {
-    access.onsubmit = (event) => {
-      event.preventDefault();
-      useKey(document.getElementById("key").value.trim());
-      access.hidden = true;
-      given = null;
-      describe();
-      done();
-    };
+  tracks.filter((track) => track.state === "waiting").forEach((track, place) => {
+    if (access.isWanted) track.wait("Waiting for the API key");
+    else track.wait(place === 0 ? "Waiting: next in line" : `Waiting: ${place} before it in line`);
   });
-  return given;
+  sum();
 }
 
-async function describe() {
-  try {
-    const served = await models();
-    if (served.length) {
-      document.getElementById("models").textContent =
-        served.map((head) => `${head.labels.length} ${head.name === "genre" ? "genres" : "tags"}`).join(", ") +
-        " and a timeline of any audio file.";
-    }
-  } catch { /* the first upload will say it */ }
+// The line and the buttons for all tracks.
+function sum() {
+  const failed = count("failed") ? `, ${count("failed")} failed` : "";
+  const cancelled = count("cancelled") ? `, ${count("cancelled")} cancelled` : "";
+  document.getElementById("progress").textContent =
+    tracks.length > 1 ? `${count("done")} of ${tracks.length} tracks done${failed}${cancelled}` : "";
+  document.getElementById("all").hidden = tracks.length < 2;
+  document.getElementById("cancel-all").hidden = !count("waiting", "running");
+  for (const name of ["json-all", "csv-all"]) document.getElementById(name).hidden = !count("done");
 }
+
+function cancelAll() {
+  // From the last one on: those in line first, or each that ends would let the next one start.
+  [...tracks].reverse().forEach((track) => track.cancel());
+}
+
+function removeAll() {
+  const removed = tracks;
+  tracks = [];
+  removed.forEach((track) => track.close());
+  work();
+  document.getElementById("files").focus();
+  announce("All tracks are removed");
+}
+
+function describe(served) {
+  useWeights(served);
+  const kinds = served.map((head) => `${head.labels.length} ${head.name === "genre" ? "genres" : "tags"}`);
+  document.getElementById("models").textContent = `${kinds.join(", ")} and a timeline of any audio file.`;
+  document.getElementById("demo").hidden = !served.some((head) => head.is_demo);
+}
+
+function finished() {
+  return tracks.filter((track) => track.state === "done");
+}
+
+document.getElementById("cancel-all").onclick = cancelAll;
+document.getElementById("remove-all").onclick = removeAll;
+document.getElementById("json-all").onclick = () =>
+  save("tracks.json", "application/json", `${JSON.stringify(finished().map(asObject), null, 2)}\n`);
+document.getElementById("csv-all").onclick = () => save("tracks.csv", "text/csv", asCsv(finished()));
 
 const chooser = document.getElementById("files");
 chooser.onchange = () => { take([...chooser.files]); chooser.value = ""; };
@@ -90,5 +114,8 @@ for (const name of ["dragleave", "drop"]) {
   addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
 }
 addEventListener("drop", (event) => take([...event.dataTransfer.files]));
+// A page that is closed, or left for another, wants no answer any more.
+addEventListener("pagehide", cancelAll);
+setInterval(() => tracks.forEach((track) => track.tick()), 1000);
 prepareRecorder(document.getElementById("record"), document.getElementById("recorder"), (file) => take([file]));
-describe();
+access.check();

@@ -1,85 +1,185 @@
-// One track: its state while it is sent, then its labels, its waveform and what is heard where.
+// The card of one track: where its request is, then its labels, or why there are none.
 
-const COLOURS = ["#f4a261", "#8ecae6", "#b5e48c", "#cdb4db", "#ffd166", "#90dbf4", "#f7a1c4", "#a3b18a", "#d4a373", "#bde0fe"];
+import { NoAnswer, Refusal, send } from "./api.js";
+import { asCsv, asLabels, asObject, asText, copy, save, stem } from "./exports.js";
+import { Player } from "./player.js";
+import { mostTelling } from "./telling.js";
+import { bytes, clock, facts, percent } from "./words.js";
+
 const NUM_GENRES = 5;
 const NUM_TAGS = 10;
-const STEP_S = 5;
-
-export function clock(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const rest = String(whole % 60).padStart(2, "0");
-  const hours = Math.floor(whole / 3600);
-  const minutes = Math.floor(whole / 60) % 60;
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
-}
-
-export function percent(score) {
-  return `${Math.round(score * 100)} %`;
-}
 
 export class Track {
-  constructor(file, list) {
+  // `page` has `retry(track)`, `remove(track)`, `changed()` and `announce(text)`.
+  constructor(file, list, page) {
     this.file = file;
+    this.page = page;
+    this.control = null;
     const fresh = document.getElementById("track").content.cloneNode(true);
     this.root = fresh.querySelector(".track");
-    this.find(".name").textContent = file.name;
-    list.prepend(fresh);
-    this.state("Waiting");
+    this.find(".name").textContent = this.find(".name").title = file.name;
+    this.root.setAttribute("aria-label", file.name);
+    this.find("progress").setAttribute("aria-label", `Progress of ${file.name}`);
+    for (const [name, words] of [["cancel", "Cancel"], ["retry", "Try again"], ["remove", "Remove"]]) {
+      this.find(`.${name}`).setAttribute("aria-label", `${words}: ${file.name}`);
+    }
+    this.find(".cancel").onclick = () => this.cancel();
+    this.find(".retry").onclick = () => page.retry(this);
+    this.find(".remove").onclick = () => page.remove(this);
+    this.find(".exports").onclick = (event) => this.export(event.target.dataset.export);
+    list.append(fresh);
+    this.player = new Player(this.root, file);
+    this.enter("waiting");
   }
 
   find(selector) {
     return this.root.querySelector(selector);
   }
 
-  state(text, share = null) {
+  // `state` is one of waiting, running, done, failed and cancelled.
+  enter(state) {
+    this.state = this.root.dataset.state = state;
+    const isOpen = state === "waiting" || state === "running";
+    const focused = this.root.contains(document.activeElement) ? document.activeElement : null;
+    this.find(".cancel").hidden = !isOpen;
+    this.find(".retry").hidden = state !== "failed" && state !== "cancelled";
+    this.find(".work").hidden = !isOpen;
+    this.find(".failure").hidden = state !== "failed" && state !== "cancelled";
+    // A button that vanishes under a finger must not take the keyboard's place with it.
+    if (focused?.closest("[hidden]")) this.root.querySelector(".title button:not([hidden])").focus();
+  }
+
+  say(text, share = null) {
     this.find(".state").textContent = text;
     const bar = this.find("progress");
-    bar.hidden = !text;
     if (share === null) bar.removeAttribute("value");
     else bar.value = share * 100;
   }
 
-  hear(news) {
-    if (news.sent !== undefined) this.state(`Sending ${percent(news.sent)}`, news.sent);
-    if (news.listening) this.state("Listening");
-    if (news.waiting) this.state(`The server is busy; trying again in ${news.waiting} s`);
+  wait(text) {
+    this.say(text, 0);
   }
 
-  fail(message, hint) {
-    this.state("");
-    const place = this.find(".failure");
-    place.textContent = hint ? `${message}. What to do: ${hint}.` : message;
-    place.hidden = false;
+  // Sends the file and shows what comes; returns the refusal where the server wants another key for it.
+  async run() {
+    const control = this.control = new AbortController();
+    const { signal } = control;
+    Object.assign(this, { news: {}, started: Date.now(), view: null, isSeen: false });
+    this.enter("running");
+    try {
+      await this.readable();
+      this.show(await send("v1/tag", this.file, signal, (news) => this.hear(news)));
+      await this.look();
+    } catch (error) {
+      if (error instanceof Refusal && error.status === 401) {
+        this.enter("waiting");
+        return error;
+      }
+      if (signal.aborted) this.end("cancelled", "Cancelled", "");
+      else this.end("failed", error.message, error.hint, error.detail);
+      return null;
+    } finally {
+      control.abort(); // the other request, where this one has failed
+      this.control = null;
+    }
+    this.enter("done");
+    this.page.announce(`${this.file.name}: ${this.headline()}`);
+    return null;
   }
 
-  show(result, view) {
-    this.state("");
-    this.result = result;
-    this.view = view;
-    this.duration = view.duration_s;
-    if (result.title) this.find(".name").textContent = [result.artist, result.title].filter(Boolean).join(" – ");
-    this.find(".facts").textContent =
-      `${clock(result.duration_s)} · ${result.codec} · ${result.sample_rate / 1000} kHz · ` +
-      (result.channels === 1 ? "mono" : result.channels === 2 ? "stereo" : `${result.channels} channels`) +
-      (result.coverage < 0.995 ? ` · ${percent(result.coverage)} of it was listened to` : "");
-    this.find(".result").hidden = false;
-    this.scores();
-    this.timeline();
-    this.player();
-    for (const name of ["spectrogram", "mel"]) {
-      const image = this.find(`.${name}`);
-      image.src = view[name];
-      image.alt = `${name === "mel" ? "Mel spectrogram" : "Spectrogram"} of the whole track, 0 to ${view.max_hz / 1000} kHz`;
-      image.onclick = (event) => this.seekTo(event);
+  // A folder, or a file that has gone, looks like any other until it is read.
+  async readable() {
+    try {
+      await this.file.slice(0, 1).arrayBuffer();
+    } catch {
+      throw new NoAnswer("This file cannot be read", "choose files, not folders, and see that they are still there");
     }
   }
 
+  hear(news) {
+    this.news = news;
+    this.until = news.wait ? Date.now() + news.wait * 1000 : null;
+    // The pictures are asked for while the server listens, not while the labels' upload needs the line.
+    if (news.isSent) this.look();
+    this.tick();
+  }
+
+  // Asks for the pictures, once; where there are none, the labels are right all the same.
+  look() {
+    const { signal } = this.control;
+    const place = this.find(".pictures");
+    this.view ??= send("v1/view", this.file, signal, () => {}).then(
+      (view) => { this.isSeen = true; place.hidden = true; this.player.showView(view); this.tick(); },
+      (error) => {
+        place.hidden = false;
+        place.textContent = signal.aborted ? "Its pictures were cancelled." : `There are no pictures of it: ${error.message}.`;
+      },
+    );
+    return this.view;
+  }
+
+  // Says where the request is; once a second and whenever something happens.
+  tick() {
+    if (this.state !== "running") return;
+    const { sent, size, isSent, wait, tries, maxTries } = this.news;
+    const elapsed = clock((Date.now() - this.started) / 1000);
+    if (wait) {
+      const left = Math.max(0, Math.ceil((this.until - Date.now()) / 1000));
+      this.say(`The server is busy; trying again in ${left} s (try ${tries} of ${maxTries}) · ${elapsed}`);
+      return;
+    }
+    if (this.result) this.say(`Drawing · ${elapsed}`);
+    else if (isSent) this.say(`${this.isSeen ? "Scoring" : "Waiting and decoding"} · ${elapsed}`);
+    else if (sent) this.say(`Sending ${percent(sent / size)} of ${bytes(size)} · ${elapsed}`, sent / size);
+    else this.say(`Sending ${bytes(this.file.size)} · ${elapsed}`, 0);
+  }
+
+  cancel() {
+    if (this.control) this.control.abort(new DOMException("Cancelled", "AbortError"));
+    else if (this.state === "waiting") {
+      this.end("cancelled", "Cancelled", "");
+      this.page.changed();
+    }
+  }
+
+  end(state, message, hint, detail = "") {
+    this.enter(state);
+    this.find(".why").textContent = hint ? `${message}. What to do: ${hint}.` : message;
+    this.find(".detail").textContent = detail;
+    if (this.root.isConnected) this.page.announce(`${this.file.name}: ${message}`);
+  }
+
+  close() {
+    this.cancel();
+    this.player.close();
+    this.root.remove();
+  }
+
+  headline() {
+    const { silent, genre, tags } = this.result;
+    return silent ? "silent" : genre || mostTelling(tags || [])[0]?.label || "done";
+  }
+
+  show(result) {
+    this.result = result;
+    const title = [result.artist, result.title].filter(Boolean).join(" – ");
+    if (result.title) {
+      this.find(".name").textContent = this.find(".name").title = title;
+      this.find(".file").textContent = this.find(".file").title = this.file.name;
+    }
+    this.find(".facts").textContent = facts(result);
+    this.find(".result").hidden = false;
+    this.scores();
+    this.player.showResult(result);
+    this.tick();
+  }
+
   scores() {
-    const silent = this.result.silent;
+    const { silent } = this.result;
     const genres = silent ? [] : (this.result.genre_scores || []).slice(0, NUM_GENRES);
     this.find(".silent").hidden = !silent;
     this.find(".genres").replaceChildren(...genres.map((entry) => row(entry.label, entry.score)));
-    const tags = silent ? [] : (this.result.tags || []).slice(0, NUM_TAGS);
+    const tags = silent ? [] : mostTelling(this.result.tags || []).slice(0, NUM_TAGS);
     this.find(".tags").replaceChildren(...tags.map((tag) => {
       const item = row(tag.label, tag.score);
       const button = document.createElement("button");
@@ -87,141 +187,26 @@ export class Track {
       button.textContent = `▶ ${clock(tag.max_start_s)}`;
       button.title = `Play its best segment (${percent(tag.max_score)})`;
       button.setAttribute("aria-label", `Play the best segment of ${tag.label}, at ${clock(tag.max_start_s)}`);
-      button.onclick = () => this.play(tag.max_start_s, this.endOf(tag.max_start_s));
+      button.onclick = () => this.player.play(tag.max_start_s, this.player.endOf(tag.max_start_s));
       item.append(button);
       return item;
     }));
+    this.find(".tags").classList.toggle("hours", this.result.duration_s >= 3600); // whose clocks are wider
     this.find(".columns").children[0].hidden = !genres.length;
     this.find(".columns").children[1].hidden = !tags.length;
   }
 
-  endOf(start) {
-    const found = this.result.windows.find((entry) => Math.abs(entry.start_s - start) < 0.01);
-    return found ? found.end_s : this.duration;
-  }
-
-  timeline() {
-    const windows = this.result.windows;
-    const nameOf = (entry) => this.result.silent ? "silent" : entry.genre || entry.tags[0]?.label || "";
-    const names = [...new Set(windows.map(nameOf))];
-    const place = this.find(".timeline");
-    place.replaceChildren(...windows.map((entry, index) => {
-      const block = document.createElement("button");
-      const next = windows[index + 1];
-      const end = next ? Math.min(entry.end_s, next.start_s) : entry.end_s;
-      const name = nameOf(entry);
-      const tags = entry.tags.map((tag) => `${tag.label} ${percent(tag.score)}`).join(", ");
-      block.type = "button";
-      block.textContent = name;
-      block.tabIndex = index ? -1 : 0; // one stop of the Tab key for all; the arrow keys go on
-      block.style.left = `${(entry.start_s / this.duration) * 100}%`;
-      block.style.width = `${((end - entry.start_s) / this.duration) * 100}%`;
-      block.style.background = COLOURS[names.indexOf(name) % COLOURS.length];
-      block.title = `${clock(entry.start_s)} to ${clock(entry.end_s)}: ${name}${tags ? ` (${tags})` : ""}`;
-      block.setAttribute("aria-label", block.title);
-      block.onclick = () => this.play(entry.start_s);
-      return block;
-    }));
-    place.onkeydown = (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      const blocks = [...place.children];
-      const to = blocks[blocks.indexOf(document.activeElement) + step];
-      if (!step || !to) return;
-      blocks.forEach((block) => { block.tabIndex = block === to ? 0 : -1; });
-      to.focus();
-      event.preventDefault();
-    };
-  }
-
-  player() {
-    const audio = this.audio = this.find("audio");
-    const button = this.find(".play");
-    const wave = this.find(".wave");
-    audio.src = URL.createObjectURL(this.file);
-    audio.onloadedmetadata = () => {
-      // Recordings have no length in their header; a seek far beyond the end makes the browser find it.
-      if (audio.duration !== Infinity) return;
-      audio.ontimeupdate = () => { audio.ontimeupdate = null; audio.currentTime = 0; };
-      audio.currentTime = 1e9;
-    };
-    audio.onerror = () => {
-      button.disabled = true;
-      this.find(".heard").textContent = "This browser cannot play the format; the labels are right all the same.";
-    };
-    audio.onplay = () => { button.textContent = "❚❚"; button.setAttribute("aria-label", "Pause"); this.follow(); };
-    audio.onpause = () => { button.textContent = "▶"; button.setAttribute("aria-label", "Play"); this.update(); };
-    audio.onseeked = () => this.update();
-    button.onclick = () => { this.until = null; if (audio.paused) audio.play(); else audio.pause(); };
-    wave.onclick = (event) => this.seekTo(event);
-    wave.onkeydown = (event) => {
-      const step = { ArrowLeft: -STEP_S, ArrowDown: -STEP_S, ArrowRight: STEP_S, ArrowUp: STEP_S }[event.key];
-      if (step) this.seek(audio.currentTime + step);
-      else if (event.key === "Home") this.seek(0);
-      else if (event.key === "End") this.seek(this.duration);
-      else if (event.key === " " || event.key === "Enter") button.click();
-      else return;
-      event.preventDefault();
-    };
-    wave.setAttribute("aria-valuemax", Math.round(this.duration));
-    new ResizeObserver(() => this.draw()).observe(wave);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    this.update();
-  }
-
-  seekTo(event) {
-    const box = event.currentTarget.getBoundingClientRect();
-    this.play(((event.clientX - box.left) / box.width) * this.duration);
-  }
-
-  seek(seconds) {
-    this.until = null;
-    this.audio.currentTime = Math.min(Math.max(0, seconds), this.duration);
-    this.update();
-  }
-
-  play(start, until = null) {
-    document.querySelectorAll("audio").forEach((other) => other !== this.audio && other.pause());
-    this.seek(start);
-    this.until = until;
-    this.audio.play().catch(() => {}); // onerror has said why
-  }
-
-  follow() {
-    if (this.until !== null && this.audio.currentTime >= this.until) this.audio.pause();
-    this.update();
-    if (!this.audio.paused) requestAnimationFrame(() => this.follow());
-  }
-
-  update() {
-    const now = Math.min(this.audio.currentTime, this.duration);
-    const windows = this.result.windows;
-    const index = windows.findLastIndex((entry) => entry.start_s <= now + 0.001);
-    this.find(".clock").textContent = `${clock(now)} / ${clock(this.duration)}`;
-    this.find(".head").style.left = `${(now / this.duration) * 100}%`;
-    [...this.find(".timeline").children].forEach((block, place) => block.classList.toggle("now", place === index));
-    const heard = windows[index];
-    if (heard && !this.find(".play").disabled) {
-      const labels = [heard.genre, ...heard.tags.map((tag) => tag.label)].filter(Boolean);
-      this.find(".heard").textContent = this.result.silent ? "silent" : labels.join(" · ");
-    }
-    const wave = this.find(".wave");
-    wave.setAttribute("aria-valuenow", Math.round(now));
-    wave.setAttribute("aria-valuetext", clock(now));
-  }
-
-  draw() {
-    const canvas = this.find(".wave");
-    const scale = devicePixelRatio || 1;
-    const width = canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
-    const height = canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
-    const pen = canvas.getContext("2d");
-    const peaks = this.view.peaks;
-    const loudest = Math.max(0.05, ...peaks.map(([low, high]) => Math.max(-low, high)));
-    pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--wave");
-    for (let x = 0; x < width; x++) {
-      const [low, high] = peaks[Math.min(peaks.length - 1, Math.floor((x / width) * peaks.length))];
-      const top = (1 - high / loudest) * height / 2;
-      pen.fillRect(x, top, 1, Math.max(1, ((high - low) / loudest) * height / 2));
+  async export(kind) {
+    const name = stem(this.file.name);
+    const object = () => `${JSON.stringify(asObject(this), null, 2)}\n`;
+    if (kind === "json") save(`${name}.json`, "application/json", object());
+    else if (kind === "csv") save(`${name}.csv`, "text/csv", asCsv([this]));
+    else if (kind === "labels") save(`${name}.txt`, "text/plain", asLabels(this));
+    else if (kind) {
+      const isCopied = await copy(kind === "copy-json" ? object() : asText(this));
+      this.find(".copied").textContent = isCopied ? "Copied" : "The browser does not let this page copy; download it instead";
+      this.page.announce(this.find(".copied").textContent);
+      setTimeout(() => { this.find(".copied").textContent = ""; }, 4000);
     }
   }
 }
