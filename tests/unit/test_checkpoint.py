@@ -71,7 +71,7 @@ def test_hub_id_without_network_names_the_demo_models(monkeypatch: pytest.Monkey
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"hub cannot be reached; .* or --demo-models") as caught:
+    with pytest.raises(CheckpointError, match=r"hub cannot be reached; .*`tonearm tag SOURCE --demo-models") as caught:
         describe_checkpoint("nobody/nothing-of-this-name")
     assert "\n" not in caught.value.message
 

@@ -32,6 +32,7 @@ from tonearm.audio.container import AudioInfo
 from tonearm.audio.decode import DecodedTrack, DecodeRequest, PcmStream
 from tonearm.errors import DecodeError
 from tonearm.settings import DecodeSettings
+from tonearm.wording import counted
 
 # A child is replaced after so many tracks: native libraries leak, a little, for ever.
 TRACKS_PER_CHILD = 500
@@ -160,7 +161,8 @@ class DecodeSandbox:
             except TimeoutError:
                 self._discard()
                 raise DecodeError(
-                    f"decoding {num_bytes:,} bytes took longer than decode.timeout_s = {self.settings.timeout_s:g}",
+                    f"decoding {counted(num_bytes, 'byte')} took longer than decode.timeout_s = "
+                    f"{self.settings.timeout_s:g}",
                     code="decode_timeout",
                 ) from None
             except (EOFError, ConnectionError):

@@ -13,6 +13,7 @@ from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import UsageError
 from tonearm.settings import LabelSettings, TagSettings
+from tonearm.wording import counted
 
 NUM_NAMED = 3
 
@@ -55,7 +56,7 @@ def evaluate(
     if len(found.failed) > NUM_NAMED:
         print(f"... and {len(found.failed) - NUM_NAMED} more")
     if found.unlabelled:
-        print(f"left out, no label: {found.unlabelled:,} clips")
+        print(f"left out, no label: {counted(found.unlabelled, 'clip')}")
     _print_figures(found)
     if calibrate:
         verb.store_calibration(model, found)
@@ -88,8 +89,8 @@ def _print_figures(found: Any) -> None:
         if found.is_multi:
             print(
                 f"{level}: macro mAP {figures['macro_map']:.3f}, micro mAP {figures['micro_map']:.3f}, mean AUC "
-                f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over {figures['num_labels']} tags; {count:,} "
-                f"{level}s"
+                f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over "
+                f"{counted(figures['num_labels'], 'tag')}; {counted(count, level)}"
             )
             continue
         low, high = figures["accuracy_interval"]
@@ -119,5 +120,8 @@ def _print_calibration(found: Any, model: str, precision: float) -> None:
         return
     if fitted.thresholds:
         kept = [label for label, value in fitted.thresholds.items() if value is not None]
-        print(f"{len(kept)} of {len(fitted.thresholds)} tags reach a precision of {precision:g} from some score on")
+        print(
+            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {precision:g} from some "
+            "score on"
+        )
     print(f"stored in {model}/tonearm.json; `tonearm tag --calibrated` uses it")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.wording import counted
+
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
 
 
@@ -87,8 +89,10 @@ def export(
         all_versions=all_versions,
         overwrite=overwrite,
     )
-    files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
-    print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
+    print(f"{counts.output}: {counted(counts.num_tracks, 'track')} in {counted(counts.num_files, 'file')}")
     if counts.num_unlisted:
-        print(f"left out: {counts.num_unlisted:,} tracks that are no longer listed; --all-versions takes them too")
+        print(
+            f"left out: {counted(counts.num_unlisted, 'track')} that are no longer listed; --all-versions takes them "
+            "too"
+        )
     return 0

@@ -9,6 +9,7 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
 from tonearm.settings import ModelSettings
+from tonearm.wording import counted
 
 NUM_LABELS = 8
 
@@ -46,5 +47,5 @@ def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[st
         ("family", f"{info.family}{size}"),
         ("labels", f"{len(info.labels)} ({labels}), trained as {kind}"),
         ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_samples / plan.sample_rate:g} s"),
-        ("embedding", f"{info.embedding_dim} numbers"),
+        ("embedding", counted(info.embedding_dim, "number")),
     ]

@@ -13,6 +13,7 @@ from tonearm.cli.terminal import clock
 from tonearm.cli.training_line import TrainingLine
 from tonearm.errors import SettingsError
 from tonearm.settings import TrainSettings
+from tonearm.wording import counted
 
 
 def train_settings(flags: Mapping[str, Any], config: Path | None, assignments: Sequence[str] = ()) -> TrainSettings:
@@ -68,7 +69,8 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
         print(f"nothing to do: {out} holds this model already")
     else:
         print(
-            f"{facts['steps']:,} steps, {facts['epochs']} epochs in {clock(time.monotonic() - started)}; kept: "
+            f"{counted(facts['steps'], 'step')}, {counted(facts['epochs'], 'epoch')} in "
+            f"{clock(time.monotonic() - started)}; kept: "
             f"epoch {facts['kept_epoch']}"
         )
     figures = facts["evaluation"]
@@ -76,7 +78,7 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
     if side is not None:
         print(f"{side}: {headline(figures[side], is_multi=facts['is_multi'])}")
         if figures[side].get("num_failed"):
-            print(f"left out, no score that is a number: {figures[side]['num_failed']:,} tracks of {side}")
+            print(f"left out, no score that is a number: {counted(figures[side]['num_failed'], 'track')} of {side}")
     for comparison in facts["comparisons"]:
         print(f"{comparison['split']}: {headline(comparison['figures'], is_multi=facts['is_multi'])}")
     print(f"model: {out}")

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tonearm.cli.terminal import PLAIN_EVERY_S, clock
+from tonearm.wording import counted
 
 
 class TrainingLine:
@@ -46,7 +47,7 @@ class TrainingLine:
     def decoding(self, num_done: int, num_clips: int) -> None:
         """Say how far the clips are decoded."""
         if num_done == num_clips or time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
-            self._plain(f"{num_done:,}/{num_clips:,} clips decoded")
+            self._plain(f"{num_done:,}/{counted(num_clips, 'clip')} decoded")
 
     def event(self, event: dict[str, Any]) -> None:
         """Show what the training loop says."""
@@ -70,8 +71,9 @@ class TrainingLine:
         self._end_live()
         again = f", going on at step {event['step']:,}" if event["step"] else ""
         self._plain(
-            f"training {event['num_steps']:,} steps of {event['step_size']} clips on {event['device']} in "
-            f"{event['precision']} ({event['why']}){again}; Ctrl-C stops, the same command goes on"
+            f"training {counted(event['num_steps'], 'step')} of {counted(event['step_size'], 'clip')} on "
+            f"{event['device']} in {event['precision']} ({event['why']}){again}; Ctrl-C stops, the same command goes "
+            "on"
         )
         self.num_steps, self.first_step = event["num_steps"], event["step"]
         self.started = time.monotonic()

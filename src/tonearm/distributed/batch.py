@@ -44,6 +44,7 @@ from tonearm.library.uris import shown
 from tonearm.planning import adoption
 from tonearm.settings import TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, TagPlan, model_columns
+from tonearm.wording import counted
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
 LEG_BLOCKS = 1500
@@ -203,8 +204,8 @@ def _tag(
     )
     if not audit.is_exact:
         raise Incomplete(
-            f"the audit of {destination.url} found {audit.num_missing} listed tracks without a row, expected one each; "
-            "run the same command again, and report this if it stays"
+            f"the audit of {destination.url} found {counted(audit.num_missing, 'listed track')} without a row, "
+            "expected one each; run the same command again, and report this if it stays"
         )
     return outcome
 

@@ -22,6 +22,7 @@ from typing import TypeVar
 from tonearm.distributed import local_ray
 from tonearm.errors import ClusterError
 from tonearm.models.runtimes import count_gpus, usable_cores
+from tonearm.wording import counted
 
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
@@ -226,8 +227,8 @@ def local_cpus(num_workers: int | None) -> int:
     cores = usable_cores()
     if num_workers is not None and num_workers > cores:
         raise ClusterError(
-            f"{num_workers} workers on {cores} cores would only take each other's time and memory; give "
-            f"--workers {cores} or fewer, or a cluster with RAY_ADDRESS"
+            f"{counted(num_workers, 'worker')} on {counted(cores, 'core')} would only take each other's time and "
+            f"memory; give --workers {cores} or fewer, or a cluster with RAY_ADDRESS"
         )
     return cores + (num_workers or 1) + 1
 
@@ -284,8 +285,8 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
     if num_gpus:
         if workers > num_gpus:
             raise ClusterError(
-                f"got {workers} training workers for {num_gpus} GPUs, expected at most one a GPU; give --workers "
-                f"{num_gpus}, or more GPUs"
+                f"got {counted(workers, 'training worker')} for {counted(num_gpus, 'GPU')}, expected at most one a "
+                f"GPU; give --workers {num_gpus}, or more GPUs"
             )
         cpus = min(node.get("CPU", 1.0) / node["GPU"] for node in nodes if node.get("GPU", 0.0))
         threads = max(1, min(8, int(cpus) - 1))
@@ -294,8 +295,8 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
     total = sum(node.get("CPU", 0.0) for node in nodes)
     if workers > total:
         raise ClusterError(
-            f"got {workers} training workers for {total:g} CPUs, expected at most one a CPU; give --workers "
-            f"{int(total)} or a larger cluster"
+            f"got {counted(workers, 'training worker')} for {counted(total, 'CPU')}, expected at most one a CPU; "
+            f"give --workers {int(total)} or a larger cluster"
         )
     threads = max(1, cores // workers) if is_local else max(1, int(total) // workers)
     return TrainingLayout(workers, False, 1.0, min(threads, cores))
@@ -343,7 +344,8 @@ def stuck(nodes: Sequence[Mapping[str, float]], layout: Layout) -> str | None:
     if not num_placed:
         return "no node is left that can score"
     if largest < 1:
-        return f"the {num_placed} scoring workers hold every CPU that is left, and none is free to decode"
+        hold = counted(num_placed, "scoring worker", "holds", "hold")
+        return f"{hold} every CPU that is left, and none is free to decode"
     return None
 
 
@@ -372,12 +374,14 @@ def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_lo
     num_placed, largest = _placed(nodes, scorers, cpus, on_gpus=num_gpus > 0)
     if num_placed < scorers:
         raise ClusterError(
-            f"{scorers} scoring workers of {cpus:g} CPUs do not fit: the cluster has {num_cpus:g} CPUs on "
-            f"{len(nodes)} nodes and place for {num_placed}; give --workers {max(1, num_placed)} or a larger cluster"
+            f"{counted(scorers, 'scoring worker')} of {counted(cpus, 'CPU')} {'does' if scorers == 1 else 'do'} not "
+            f"fit: the cluster has {counted(num_cpus, 'CPU')} on {counted(len(nodes), 'node')} and place for "
+            f"{num_placed}; give --workers {max(1, num_placed)} or a larger cluster"
         )
     if largest < 1:
         raise ClusterError(
-            f"{scorers} scoring workers would take all {num_cpus:g} CPUs and leave none to list, decode and write: the "
-            f"run would wait for ever; give --workers {max(1, scorers - 1)} or at least {scorers * cpus + 1:g} CPUs"
+            f"{counted(scorers, 'scoring worker')} would take all {counted(num_cpus, 'CPU')} and leave none to list, "
+            f"decode and write: the run would wait for ever; give --workers {max(1, scorers - 1)} or at least "
+            f"{counted(scorers * cpus + 1, 'CPU')}"
         )
     return Layout(scorers, cpus, gpus, threads, num_cpus, is_local)

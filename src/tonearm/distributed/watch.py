@@ -28,6 +28,7 @@ from tonearm.library.resume import TodoPart
 from tonearm.library.runs import Destination
 from tonearm.library.track_ref import TrackRef
 from tonearm.settings import FetchSettings
+from tonearm.wording import counted
 
 # Reads that failed one after the other, over all workers, before the store itself is suspected.
 REFUSED_READS = 24
@@ -188,7 +189,8 @@ class StoreGuard:
         if why is None:
             self.limit = 2 * counts.refused_in_a_row
             return
-        message = f"nothing can be read any more: {why} ({counts.refused_in_a_row} reads failed one after the other)"
+        failed = counted(counts.refused_in_a_row, "read")
+        message = f"nothing can be read any more: {why} ({failed} failed one after the other)"
         advice = "Mend that and run the same command: it goes on, and reads what failed again"
         self.verdict.fail(Stopped(f"{message}; the rows already written stay. {advice}"))
 

@@ -54,9 +54,11 @@ class Destination:
         if stores.is_local(url):
             return cls(local_path(url))
         if stores.scheme(url) not in WRITABLE:
-            raise DestinationError(f"got --out {shown(url)}, expected a folder, s3://, gs:// or az://BUCKET/PREFIX")
+            raise DestinationError(
+                f"got {shown(url)} as destination, expected a folder, s3://, gs:// or az://BUCKET/PREFIX"
+            )
         if not split_bucket(url)[0]:
-            raise DestinationError(f"got --out {url}, expected a bucket: {stores.scheme(url)}://BUCKET/PREFIX")
+            raise DestinationError(f"got {url} as destination, expected a bucket: {stores.scheme(url)}://BUCKET/PREFIX")
         return cls(url)
 
     def join(self, *parts: str) -> str:

@@ -21,6 +21,7 @@ from tonearm.errors import CheckpointError
 from tonearm.library.copies import local_copy
 from tonearm.models import calibration, converted
 from tonearm.models.calibration import Companion, read_companion
+from tonearm.wording import counted
 
 CONFIG_FILES = ["config.json", "preprocessor_config.json"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
@@ -155,8 +156,8 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     except OSError:
         reason = "could not be downloaded"
     raise CheckpointError(
-        f"the model {source} {reason}; give --genre-model and --tag-model the folders of saved models, "
-        "or --demo-models to try tonearm with its small built-in ones"
+        f"the model {source} {reason}; give the folder of a saved model, or try tonearm with its small built-in ones: "
+        "`tonearm tag SOURCE --demo-models --out DEST`"
     )
 
 
@@ -268,12 +269,12 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     for name, stored, expected in sorted(report.get("mismatched_keys", ()), key=str):
         raise CheckpointError(
             f"{source}: the weight {name} has the shape {list(stored)}, expected {list(expected)} for the config's "
-            f"{config.num_labels} labels; the config belongs to other weights"
+            f"{counted(config.num_labels, 'label')}; the config belongs to other weights"
         )
     if absent := sorted(report.get("missing_keys", ())):
         raise CheckpointError(
-            f"{source}: {len(absent)} weights are missing ({absent[0]} ...); expected a fine-tuned classifier, not a "
-            "bare encoder"
+            f"{source}: {counted(len(absent), 'weight', 'is', 'are')} missing ({absent[0]} ...); expected a "
+            "fine-tuned classifier, not a bare encoder"
         )
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
@@ -327,8 +328,8 @@ def _check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], sou
         )
     if shapes[name][0] != len(labels):
         raise CheckpointError(
-            f"{source}: the weight {name} has the shape {shapes[name]}, expected {len(labels)} rows for the config's "
-            f"{len(labels)} labels; the config belongs to other weights"
+            f"{source}: the weight {name} has the shape {shapes[name]}, expected {counted(len(labels), 'row')} for "
+            f"the config's {counted(len(labels), 'label')}; the config belongs to other weights"
         )
 
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from tonearm.errors import CheckpointError
 from tonearm.library.copies import cache_folder
+from tonearm.wording import counted
 
 # Raised when what a folder holds, or what it means, changes.
 FORMAT = 3
@@ -71,8 +72,8 @@ class Int8Verdict:
             return None
         if self.top1_agreement < LEAST_AGREEMENT:
             return (
-                f"the first label is the same in {self.top1_agreement:.1%} of {self.num_checked} windows, expected at "
-                "least 99%"
+                f"the first label is the same in {self.top1_agreement:.1%} of {counted(self.num_checked, 'window')}, "
+                "expected at least 99%"
             )
         if is_multi and self.largest_move > MOST_MOVE:
             return f"a score moves by {self.largest_move:.3f}, expected at most {MOST_MOVE}"

@@ -23,6 +23,7 @@ from tonearm.models.checkpoint import (
     read_preprocessor,
     resolve,
 )
+from tonearm.wording import counted
 
 ARCHITECTURES = ("small-hubert", "small-ast")
 
@@ -146,8 +147,8 @@ def load_start(
     absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
     if absent:
         raise CheckpointError(
-            f"{start.source}: {len(absent)} weights of the encoder are missing ({absent[0]} ...); expected a "
-            f"checkpoint of the family {start.family}"
+            f"{start.source}: {counted(len(absent), 'weight', 'of the encoder is', 'of the encoder are')} missing "
+            f"({absent[0]} ...); expected a checkpoint of the family {start.family}"
         )
     return model, extractor
 
@@ -182,9 +183,9 @@ def _known_labels(config: Any) -> tuple[str, ...]:
 
 def _compare_labels(source: str, known: tuple[str, ...], wanted: Sequence[str], new_head: bool) -> tuple[bool, str]:
     if new_head:
-        return False, f"its classifier of {len(known)} labels is replaced (--new-head)"
+        return False, f"its classifier of {counted(len(known), 'label')} is replaced (--new-head)"
     if set(known) == set(wanted):
-        return True, f"its classifier knows these {len(known)} labels and is trained on"
+        return True, f"its classifier knows these {counted(len(known), 'label')} and is trained on"
     folded = {label.casefold() for label in known}
     shared = [label for label in wanted if label.casefold() in folded]
     if len(shared) >= 0.5 * len(wanted):
@@ -194,7 +195,7 @@ def _compare_labels(source: str, known: tuple[str, ...], wanted: Sequence[str], 
             f"{source} and the collection share {len(shared)} labels but not all: it lacks {_some(extra)} and the "
             f"collection lacks {_some(absent)}; make them the same, or give --new-head to begin with a new classifier"
         )
-    return False, f"its classifier of {len(known)} other labels is replaced"
+    return False, f"its classifier of {counted(len(known), 'other label')} is replaced"
 
 
 def _some(labels: Sequence[str]) -> str:
