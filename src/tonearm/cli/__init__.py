@@ -7,6 +7,9 @@ import sys
 
 from tonearm.errors import TonearmError
 
+# What typer returns for a Ctrl-C that a verb leaves to it.
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
@@ -14,6 +17,8 @@ def main() -> None:
 
     try:
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
     except TonearmError as error:
         print(f"tonearm: {error.message}", file=sys.stderr)
         status = error.exit_status
