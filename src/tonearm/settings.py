@@ -20,8 +20,10 @@ from tonearm.errors import SettingsError
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+# What a file of settings has tables for that flags are put into.
+TABLES = ("models", "serve", "train")
 Positive = Annotated[int, Ge(1)]
-Seconds = Annotated[float, Gt(0)]
+Seconds = Annotated[float, Gt(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 NotNegative = Annotated[float, Ge(0)]
 T = TypeVar("T")
@@ -319,7 +321,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return value
     try:
-        return TypeAdapter(hint).validate_python(value, strict=not isinstance(value, int | list))
+        # TOML's lists are tuples here; what else is of another kind than asked for is refused, true for 1 as well.
+        return TypeAdapter(hint).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
     except ValidationError as error:
         expected = error.errors()[0]["msg"].lower()
         raise SettingsError(f"{where}: got {value!r}; {expected}") from None
@@ -329,15 +332,21 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
     Raises:
-        SettingsError: the file is missing or is not TOML.
+        SettingsError: the file is missing, is not TOML, or has a value where a table should be.
     """
     try:
         with Path(path).open("rb") as file:
-            return tomllib.load(file)
+            values = tomllib.load(file)
     except FileNotFoundError:
         raise SettingsError(f"no settings file {path}; give --config the path of a TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not TOML ({error})") from None
+    for name in TABLES:
+        if not isinstance(values.get(name, {}), Mapping):
+            raise SettingsError(
+                f"{path}: {name}: got {values[name]!r}, expected a table: [{name}] and its settings below"
+            )
+    return values
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,7 +354,9 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for name, value in override.items():
         if isinstance(value, Mapping):
-            merged[name] = merge(merged.get(name, {}), value)
+            found = merged.get(name, {})
+            # What is no table there is left for ``build`` to refuse.
+            merged[name] = merge(found, value) if isinstance(found, Mapping) else found
         elif value is not None:
             merged[name] = value
     return merged

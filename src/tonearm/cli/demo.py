@@ -47,7 +47,7 @@ def _print_table(library: Path, out: Path) -> None:
     for row in rows:
         shown.add_row(*_cells(row, truths.get(row["uri"])))
     # Where no terminal tells its width, as in a log, a table of 80 columns would be cut short.
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     console.print(shown)
     labelled = [row for row in rows if row["status"] == "ok" and row["uri"] in truths]
     right = sum(row["genre"] == truths[row["uri"]] for row in labelled)

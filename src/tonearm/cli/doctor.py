@@ -14,6 +14,7 @@ from typing import NamedTuple
 import psutil
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
@@ -29,12 +30,12 @@ class Finding(NamedTuple):
 
 def doctor() -> int:
     """Print the findings; return 0 when nothing is bad, else 1."""
-    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
+    marks = {"ok": "green", "note": "yellow", "bad": "red"}
     table = Table(box=None, pad_edge=False, show_header=False)
     findings = list(examine())
     for finding in findings:
-        table.add_row(marks[finding.status], finding.name, finding.text)
-    Console().print(table)
+        table.add_row(Text(finding.status, style=marks[finding.status]), finding.name, finding.text)
+    Console(markup=False, emoji=False).print(table)
     return 1 if any(finding.status == "bad" for finding in findings) else 0
 
 

@@ -31,7 +31,7 @@ def models(settings: ModelSettings) -> int:
             continue
         for place, (name, text) in enumerate(_facts(info, plan, source)):
             table.add_row("" if place else head, f"{name:<12}{text}")
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
     return 2 if problems else 0
 
 

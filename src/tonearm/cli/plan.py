@@ -120,7 +120,7 @@ def _print(
     table.add_column(style="bold", no_wrap=True)
     for name, text in _lines(found, skipped, looks, layout, settings):
         table.add_row(name, text)
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
 
 
 def _lines(

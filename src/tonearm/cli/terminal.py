@@ -35,7 +35,7 @@ class ProgressLine:
         self.doing = doing
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=self.stream)
+        self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
         self.num_tracks = self.num_done = 0
         self.started = self.last_plain = time.monotonic()

@@ -21,7 +21,7 @@ class TrainingLine:
     def __init__(self, epochs: int) -> None:
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=self.stream)
+        self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
         self.epochs = epochs
         self.num_steps = self.first_step = 0

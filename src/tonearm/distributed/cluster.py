@@ -188,6 +188,9 @@ def _is_alone() -> bool:
     return alive == [ray.get_runtime_context().get_node_id()]
 
 
+_log_paths: list[str] = []
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Send what Ray and the libraries below write to stdout and stderr, Python and C++ alike, to a log file.
@@ -197,8 +200,9 @@ def _quiet() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    path = log_path()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # A name that nobody can guess, and so put a link there.
+    log, path = tempfile.mkstemp(prefix=f"tonearm-ray-{os.getpid()}-", suffix=".log")
+    _log_paths.append(path)
     with contextlib.ExitStack() as stack:
         for stream, number in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
             stream.flush()
@@ -213,8 +217,8 @@ def _quiet() -> Iterator[None]:
 
 
 def log_path() -> str:
-    """Return where Ray's own remarks go while a run is quiet."""
-    return os.path.join(tempfile.gettempdir(), f"tonearm-ray-{os.getpid()}.log")
+    """Return where Ray's own remarks go while a run is quiet, or last went."""
+    return _log_paths[-1] if _log_paths else os.devnull
 
 
 def local_cpus(num_workers: int | None) -> int:
