@@ -167,7 +167,10 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
             local_ray.start(local_cpus(num_workers), verbose=verbose)
         elif not already:
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
-            ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR)
+            # A job that was submitted has a configuration, and its folder is the one that it brought.
+            own = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"job_config": local_ray.job_config()}
+            level = logging.INFO if verbose else logging.ERROR
+            ray.init(address=address, log_to_driver=verbose, logging_level=level, **own)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
         raise ClusterError(

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+from typing import Any
 
 import psutil
 
@@ -31,6 +32,7 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
         try:
             ray.init(
                 address="local",
+                job_config=job_config(),
                 num_cpus=num_cpus,
                 object_store_memory=store,
                 include_dashboard=False,
@@ -44,6 +46,20 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
                 raise
             _end_all_but(before)
     raise TimeoutError(f"it did not come up within {RAY_STARTS_IN_S} s, {STARTS} times; the machine has too much to do")
+
+
+def job_config() -> Any:
+    """Return what a job of tonearm tells Ray of itself: that its folder is no place for its workers' modules.
+
+    Ray would put the driver's current folder on their path, and import whatever is called ``numpy.py`` there.
+    """
+    from ray.job_config import JobConfig
+
+    class WithoutFolder(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return WithoutFolder()
 
 
 def _end_all_but(before: set[psutil.Process]) -> None:

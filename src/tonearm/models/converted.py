@@ -16,10 +16,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from tonearm import own_process
 from tonearm.errors import CheckpointError
 from tonearm.library.copies import cache_folder
 
@@ -292,14 +291,9 @@ def _place(digest: str) -> Path:
 
 def _child(message: dict[str, Any]) -> None:
     """Run ``models.conversion`` in a process of its own: what torch takes for it is given back when it ends."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": str(message["num_threads"]),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    environment = own_process.environment(OMP_NUM_THREADS=str(message["num_threads"]), CUDA_VISIBLE_DEVICES="")
     made = subprocess.run(
-        [sys.executable, "-m", "tonearm.models.conversion"],
+        own_process.command("tonearm.models.conversion"),
         input=json.dumps(message),
         capture_output=True,
         text=True,
