@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.parity.coverage_cases import KINDS
+from tests.parity.coverage_cases import KINDS, Kind
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
@@ -33,6 +33,11 @@ REQUEST = DecodeRequest((PLAN,), 60.0)
 # A header may ask FFmpeg for any amount of memory: there, that the limit holds is all there is to ask.
 CODES = {"empty_file", "not_audio", "no_audio", "corrupt", "too_short", "decode_memory"}
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+@functools.cache
+def whole_file(kind: Kind) -> bytes:
+    return kind.write(LENGTH_S)
 
 
 def flipped(data: bytes, rng: random.Random) -> bytes:
@@ -70,7 +75,7 @@ def with_zeros(data: bytes, rng: random.Random) -> bytes:
 
 
 def spliced(data: bytes, rng: random.Random) -> bytes:
-    other = rng.choice(KINDS).write(LENGTH_S)
+    other = whole_file(rng.choice(KINDS))
     return data[: rng.randrange(1, len(data))] + other[rng.randrange(len(other)) :]
 
 
@@ -83,11 +88,10 @@ CHANGES = (flipped, flipped, extreme, extreme, cut, without_a_part, with_zeros, 
 
 def damaged_files() -> Iterator[tuple[str, bytes]]:
     rng = random.Random(SEED)
-    whole = [kind.write(LENGTH_S) for kind in KINDS]
     for number in range(NUM_FILES):
         kind, change = rng.randrange(len(KINDS)), rng.choice(CHANGES)
         name = f"{number}: {KINDS[kind].title}, {change.__name__}"
-        yield f"{name}.{KINDS[kind].extension}", change(whole[kind], rng)
+        yield f"{name}.{KINDS[kind].extension}", change(whole_file(KINDS[kind]), rng)
 
 
 def outcome_of(sandbox: DecodeSandbox, name: str, data: bytes, request: DecodeRequest = REQUEST) -> str:

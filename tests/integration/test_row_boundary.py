@@ -210,6 +210,11 @@ def test_codings_in_two_lines_are_both_undone(server: FaultyServer) -> None:
     lines = (("Content-Encoding", "gzip"), ("Content-Encoding", "gzip"))
     server.answers["/twice.wav"] = [Answer(200, packed(DATA, "gzip, gzip"), lines)]
     assert outcome(make_ref(f"{server.url}/twice.wav")) == DATA
+    # Nor does a listing take the packed length for the object's, whichever line says that it is packed.
+    lines = (("Content-Encoding", "identity"), ("Content-Encoding", "gzip"))
+    server.answers["/twice.wav"] = [Answer(200, packed(DATA, "gzip"), lines)]
+    (ref,) = list_tracks([f"{server.url}/twice.wav"])
+    assert ref.size_bytes is None and outcome(ref) == DATA
 
 
 def test_what_a_server_says_cannot_steer_a_terminal(server: FaultyServer) -> None:

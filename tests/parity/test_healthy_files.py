@@ -189,6 +189,39 @@ def test_a_chain_with_a_link_that_cannot_be_read_says_so() -> None:
         decode(one[:30] + bytes(40) + one[70:], DecodeRequest((PLAN,), 1e4))
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "layout", "tolerance"),
+    [
+        ("mp4", "aac", "7.1", 0.01),
+        ("matroska", "aac", "6.1", 0.01),
+        ("ogg", "libopus", "7.1", 0.02),
+        ("flac", "flac", "7.1", 1e-4),
+        ("wv", "wavpack", "7.1", 1e-4),
+        ("wv", "wavpack", "hexadecagonal", 1e-4),
+        ("caf", "pcm_f32le", "22.2", 1e-6),
+    ],
+)
+def test_every_channel_is_heard(container: str, codec: str, layout: str, tolerance: float) -> None:
+    """The mean of a tone in each of so many channels, each with an amplitude of its own."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=RATE, layout=layout)
+        count = stream.layout.nb_channels
+        tone = np.sin(np.arange(RATE, dtype=np.float32) * (2 * np.pi * 80 / RATE))
+        volumes = np.linspace(0.1, 0.6, count, dtype=np.float32)
+        # By interleaved samples: PyAV counts planes wrongly from eight on, which is what this is about.
+        frame = av.AudioFrame.from_ndarray((tone[:, None] * volumes).reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(stream.codec_context.codec.audio_formats[0], layout, RATE, stream.frame_size)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(piece))
+        output.mux(stream.encode(None))
+    track = decode(file.getvalue(), DecodeRequest((PLAN,), 1e4))
+    assert (track.info.duration_s, track.decoded_share) == (pytest.approx(1.0, abs=0.05), 1.0)
+    found = track.streams[0].window(4000, 8000)
+    assert np.sqrt(2 * np.mean(found**2)) == pytest.approx(volumes.mean(), rel=max(tolerance, 1e-3))
+
+
 def test_what_libsndfile_reads_better_sounds_as_it_says() -> None:
     data = encoded("wav", "pcm_s16le", 1)
     samples = np.frombuffer(data[data.index(b"data") + 8 :], "<i2")

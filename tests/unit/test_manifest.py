@@ -212,7 +212,7 @@ def test_a_listing_that_breaks_off_leaves_the_manifest_before_whole(tmp_path: Pa
     library = make(tmp_path / "music", "a.mp3")
     before = manifest.write_manifest([str(library)], str(tmp_path / "out"))
     table = tmp_path / "tracks.csv"
-    table.write_text('uri\nmusic/a.mp3\n""\n')
+    table.write_text("uri,size\nmusic/a.mp3,\ns3://b/k,many\n")
     with pytest.raises(SourceError, match="row 2"):
         manifest.write_manifest([str(table)], str(tmp_path / "out"))
     assert manifest.read_manifest(str(tmp_path / "out")) == before

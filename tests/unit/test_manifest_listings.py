@@ -301,7 +301,9 @@ def test_a_listing_that_fails_in_the_middle_changes_nothing(library: Library) ->
     library.make("a/1.mp3", "a/2.mp3", "a/3.mp3", "a/4.mp3", "a/5.mp3")
     library.tag("a")
     before = (library.root / "out" / manifest.MARKER).read_bytes()
-    (library.root / "t.csv").write_text("uri\n" + "".join(f"s3://b/{number}\n" for number in range(9)) + '""\n')
+    (library.root / "t.csv").write_text(
+        "uri,size\n" + "".join(f"s3://b/{number},\n" for number in range(9)) + "s3://b/9,many\n"
+    )
     library.make("a/0.mp3")
     with pytest.raises(SourceError, match="row 10"):
         library.tag("a", "t.csv")

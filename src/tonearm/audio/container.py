@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from tonearm.audio import declared, ogg, tags
-from tonearm.audio.ffmpeg import OPTIONS as OPTIONS
 from tonearm.audio.ffmpeg import FFmpegSource, container_of, without_id3
-from tonearm.audio.ffmpeg import audio_stream as audio_stream
-from tonearm.audio.ffmpeg import format_of as format_of
 from tonearm.audio.sndfile import SndfileSource
 from tonearm.audio.source import Source as Source
 from tonearm.errors import DecodeError
 
 # Of an ID3 tag, which may hold megabytes of pictures.
 ID3_LOOKED_AT = 2**16
-WAVES = (b"RIFF", b"RIFX")
+WAVES, TAG_CHUNKS = (b"RIFF", b"RIFX"), (b"LIST", b"id3 ", b"ID3 ")
 UNTAGGED = (*WAVES, ogg.MAGIC, b"FORM", b"wvpk", b"\x1aE\xdf\xa3")
 
 
@@ -82,7 +80,7 @@ def _id3(data: bytes | memoryview, audio: bytes | memoryview) -> bytes | memoryv
         return data[: min(ID3_LOOKED_AT, len(data) - len(without_id3(data)))]
     if bytes(audio[:4]) in WAVES:
         for kind, start, size in declared.chunks(audio):
-            if kind in (b"id3 ", b"ID3 "):
+            if kind in TAG_CHUNKS[1:]:
                 return audio[start : start + min(ID3_LOOKED_AT, size)]
     return b""
 
@@ -91,10 +89,19 @@ def _wave_metadata(data: bytes | memoryview, audio: bytes | memoryview) -> Mappi
     """Return what a WAV's INFO and ID3 chunks say, as FFmpeg reads them; libsndfile knows only the first."""
     if bytes(audio[:4]) not in WAVES:
         return {}
-    if audio is data and not any(kind in (b"LIST", b"id3 ", b"ID3 ") for kind, _, _ in declared.chunks(data)):
+    kept = [
+        bytes(audio[start - 8 : start + size + size % 2])
+        for kind, start, size in declared.chunks(audio)
+        if kind in (b"fmt ", *TAG_CHUNKS)
+    ]
+    tag = bytes(data[: len(data) - len(audio)])
+    if not tag and not any(chunk.startswith(TAG_CHUNKS) for chunk in kept):
         return {}
+    # Without its audio, which FFmpeg would look through for what it is.
+    body = b"".join([bytes(audio[8:12]), *kept, b"data", bytes(4)])
+    order: Literal["big", "little"] = "big" if bytes(audio[:4]) == b"RIFX" else "little"
     try:
-        with container_of(data) as container:
+        with container_of(tag + bytes(audio[:4]) + len(body).to_bytes(4, order) + body) as container:
             return dict(container.metadata)
     except DecodeError:
         return {}

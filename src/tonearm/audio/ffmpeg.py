@@ -116,9 +116,7 @@ class FFmpegSource(Source):
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
-                return
-            except av.error.EOFError:
+            except (StopIteration, av.error.EOFError):
                 return
             except MemoryError:
                 raise
@@ -175,12 +173,15 @@ def _told(declared_s: float | None, stream: Any, num_bytes: int) -> float | None
 
 def without_id3(data: bytes | memoryview) -> bytes | memoryview:
     """Return the file without the ID3v2 tags that stand before it."""
-    while bytes(data[:3]) == b"ID3" and len(data) >= ID3_HEADER:
+    if bytes(data[:3]) != b"ID3":
+        return data
+    rest = memoryview(data)  # a slice of bytes is a copy
+    while bytes(rest[:3]) == b"ID3" and len(rest) >= ID3_HEADER:
         size = 0
-        for byte in bytes(data[6:ID3_HEADER]):
+        for byte in bytes(rest[6:ID3_HEADER]):
             size = size << 7 | byte & 0x7F
-        data = data[ID3_HEADER + size :]
-    return data
+        rest = rest[ID3_HEADER + size :]
+    return rest
 
 
 def format_of(name: str) -> str | None:

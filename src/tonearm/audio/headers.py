@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 import av
 import av.error
 
-from tonearm.audio.container import OPTIONS, AudioInfo, audio_stream, format_of
-from tonearm.audio.ffmpeg import duration_of
+from tonearm.audio.container import AudioInfo
+from tonearm.audio.ffmpeg import OPTIONS, audio_stream, duration_of, format_of
 from tonearm.errors import DecodeError
 
 # FFmpeg looks at the start for the format, and in Ogg at the last 64 KiB for the length; the index of an MP4 stands at

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 MOST_ADDED = 64
 # Floats from here on are damage, as infinities are: what is computed from them overflows.
 LARGEST = np.float32(1e20)
+# PyAV 18's AudioFrame.planes looks for a null pointer behind the last plane. FFmpeg has one for up to seven channels;
+# from eight on, what follows is other memory, and a whole 7.1 file in AAC, Opus or Vorbis ends the process.
+FIRST_COUNT_MISREAD = 8
 
 
 def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
@@ -21,7 +24,18 @@ def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
         resampler = av.AudioResampler(format="dblp", layout=frame.layout, rate=frame.sample_rate)
         (frame,) = resampler.resample(frame)
         name = "dblp"
+    if frame.format.is_planar and frame.layout.nb_channels >= FIRST_COUNT_MISREAD:
+        return _planes(frame, name), name
     return frame.to_ndarray(), name
+
+
+def _planes(frame: Any, name: str) -> NDArray[Any]:
+    from av.audio.frame import format_dtypes
+    from av.audio.plane import AudioPlane
+
+    planes: list[Any] = [AudioPlane(frame, channel) for channel in range(frame.layout.nb_channels)]
+    kind = np.dtype(format_dtypes[name])
+    return np.stack([np.frombuffer(plane, kind, count=frame.samples) for plane in planes])
 
 
 def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:

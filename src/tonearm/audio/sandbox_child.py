@@ -24,6 +24,7 @@ from tonearm.audio.headers import read_header
 from tonearm.audio.sandbox import KEPT_BYTES, receive_message, send_message
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
+from tonearm.library.uris import scrubbed
 
 # Where decoding and scoring share cores, a forward pass that waits for one of its threads wastes the others.
 NICENESS = 5
@@ -73,8 +74,7 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
         return {"code": error.code, "message": error.message}
     except (ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         # What a library says of a file that none of us has seen: no reason for a new child.
-        said = str(error).encode("unicode_escape").decode()[:200]
-        return {"code": "corrupt", "message": f"it cannot be decoded ({type(error).__name__}: {said})"}
+        return {"code": "corrupt", "message": f"it cannot be decoded ({type(error).__name__}: {scrubbed(str(error))})"}
     return {
         "info": dataclasses.asdict(track.info),
         "decoded_share": track.decoded_share,

@@ -122,12 +122,14 @@ def is_public(address: str) -> bool:
         ValueError: it is no IP address.
     """
     ip = ipaddress.ip_address(address)
-    if not ip.is_global or ip.is_multicast or any(ip in network for network in NOT_PUBLIC):
+    value = int(ip)
+    inner = [(value >> shift) & 0xFFFFFFFF for network, shift in CARRIERS if ip in network]
+    # Whether a carrier is public by itself, versions of Python disagree; what it carries decides.
+    is_global = ip.is_global or bool(inner)
+    if not is_global or ip.is_multicast or any(ip in network for network in NOT_PUBLIC):
         return False
     if isinstance(ip, ipaddress.IPv4Address):
         return True
-    value = int(ip)
-    inner = [(value >> shift) & 0xFFFFFFFF for network, shift in CARRIERS if ip in network]
     if value >> 32 & 0xFDFFFFFF == 0x5EFE:  # ISATAP, RFC 5214
         inner.append(value & 0xFFFFFFFF)
     return all(is_public(str(ipaddress.IPv4Address(number))) for number in inner)
@@ -170,9 +172,8 @@ def _is_under(path: str, folder: str) -> bool:
 
 
 def _may_be_public(host: str) -> bool:
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # 127.1, 0x7f.1 and 2130706433, which the system takes for an address
+    # 127.1, 0x7f.1 and 2130706433, which the system takes for an address
+    with contextlib.suppress(OSError, ValueError):
         host = socket.inet_ntoa(socket.inet_aton(host))
     try:
         return is_public(host)

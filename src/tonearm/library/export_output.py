@@ -8,7 +8,10 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, TextIO, cast
+from typing import IO, BinaryIO, Literal, TextIO, TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tonearm.errors import DestinationError
 from tonearm.library import stores
@@ -17,6 +20,15 @@ from tonearm.library.table import ListedRows
 By = Literal["genre", "tag"]
 # What a track is called in which there is nothing to hear, instead of a genre.
 SILENT = "silent"
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
+
+
+def silent_as(rows: Rows, name: str | None) -> Rows:
+    """Return rows of which the silent ones that have a genre have ``name`` instead; their scores stay."""
+    place, genre = rows.schema.get_field_index("genre"), rows["genre"]
+    is_named = pc.and_(pc.fill_null(rows["silent"], False), pc.is_valid(genre))
+    renamed = pc.if_else(is_named, pa.scalar(name, genre.type), genre)
+    return rows.set_column(place, rows.schema.field(place), renamed)
 
 
 @dataclasses.dataclass(frozen=True)

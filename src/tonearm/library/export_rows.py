@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonearm.library import table
-from tonearm.library.export_output import ExportRequest, whole_file
+from tonearm.library.export_output import ExportRequest, silent_as, whole_file
 from tonearm.library.schema import TRACKS
 
 # Rows with their timeline may have thousands of windows each.
@@ -35,20 +35,12 @@ def write_csv(request: ExportRequest) -> tuple[int, int]:
         writer = csv.writer(file)
         writer.writerow([*SCALARS, "top_tags"])
         for batch in batches:
-            batch = _without_names(batch)
+            batch = silent_as(batch, None)
             columns = [_cells(batch[name]) for name in SCALARS]
             columns.append([_safe(_join_tags(tags, threshold)) for tags in batch["tags"].to_pylist()])
             writer.writerows(zip(*columns, strict=True))
             num_tracks += batch.num_rows
     return num_tracks, 1
-
-
-def _without_names(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return rows of which the silent ones name no genre; their scores stay."""
-    place = batch.schema.get_field_index("genre")
-    is_silent = pc.fill_null(batch["silent"], False)
-    named = pc.if_else(is_silent, pa.scalar(None, batch["genre"].type), batch["genre"])
-    return batch.set_column(place, batch.schema.field(place), named)
 
 
 def _cells(column: pa.Array) -> list[Any]:
@@ -79,7 +71,7 @@ def write_jsonl(request: ExportRequest) -> tuple[int, int]:
     batches = table.scan(request.destination, names, rows=request.rows, batch_rows=NESTED_BATCH_ROWS)
     with whole_file(request.output) as file:
         for batch in batches:
-            batch = _without_names(batch)
+            batch = silent_as(batch, None)
             rounded = pa.RecordBatch.from_arrays([_round(batch[name]) for name in names], names)
             for row in rounded.to_pylist():
                 if threshold and row["tags"]:

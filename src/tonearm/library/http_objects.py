@@ -21,6 +21,7 @@ from tonearm.library.uris import scheme, scrubbed, shown, split_url, to_bytes
 if TYPE_CHECKING:
     import aiohttp
     import yarl
+    from multidict import MultiMapping
 
 T = TypeVar("T")
 # Reserved characters and escapes stay as they are, so a signed address stays signed; the rest is quoted.
@@ -162,7 +163,7 @@ def _public(
     return aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=session.headers)
 
 
-def get_headers(url: str, *, timeout_s: float) -> tuple[int, Mapping[str, str]]:
+def get_headers(url: str, *, timeout_s: float) -> tuple[int, MultiMapping[str]]:
     """Return the status and the headers of a GET that reads no further: what a HEAD says need not be true of a GET.
 
     Raises:
@@ -171,7 +172,7 @@ def get_headers(url: str, *, timeout_s: float) -> tuple[int, Mapping[str, str]]:
         FetchError: as ``get``.
     """
 
-    async def take(response: aiohttp.ClientResponse) -> tuple[int, Mapping[str, str]]:
+    async def take(response: aiohttp.ClientResponse) -> tuple[int, MultiMapping[str]]:
         return response.status, response.headers
 
     return get(url, take, timeout_s=timeout_s)
@@ -183,9 +184,14 @@ def etag(headers: Mapping[str, str]) -> str | None:
     return text.encode("utf-8", "backslashreplace").decode() or None
 
 
-def size_bytes(headers: Mapping[str, str]) -> int | None:
+def content_encoding(headers: MultiMapping[str]) -> str:
+    """Return an answer's ``Content-Encoding``, which may stand in several lines."""
+    return ",".join(headers.getall("Content-Encoding", []))
+
+
+def size_bytes(headers: MultiMapping[str]) -> int | None:
     """Return how long an answer says that the object is; of one that is packed nobody knows it."""
     length = headers.get("Content-Length", "")
-    if content_coding.codings(headers.get("Content-Encoding", "")) or not re.fullmatch("[0-9]{1,18}", length):
+    if content_coding.codings(content_encoding(headers)) or not re.fullmatch("[0-9]{1,18}", length):
         return None
     return int(length)

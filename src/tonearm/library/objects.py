@@ -241,7 +241,7 @@ def _read_http(ref: TrackRef, limit: int, timeout_s: float, allowed: AllowedUris
         etag = http_objects.etag(response.headers)
         if ref.etag and etag and etag != ref.etag:
             raise _changed(ref)
-        coding = ",".join(response.headers.getall("Content-Encoding", []))
+        coding = http_objects.content_encoding(response.headers)
         expected = response.content_length
         whole = dataclasses.replace(ref, size_bytes=None) if content_coding.codings(coding) else ref
         return await _collect(whole, response.content.iter_chunked(CHUNK_BYTES), expected, limit), coding

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tonearm.library import table
-from tonearm.library.export_output import SILENT
+from tonearm.library.export_output import SILENT, silent_as
 from tonearm.library.failures import NO_CODE
 
 # A tag counts as present from here on; sigmoid scores of two independent labels may both pass it.
@@ -140,7 +140,7 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
         _add_ok(figures, rows)
         durations.append(_float32(rows["duration_s"]))
         is_silent = pc.fill_null(rows["silent"], False)
-        first.add(_called_silent(rows, is_silent).select(SHOWN))
+        first.add(silent_as(rows, SILENT).select(SHOWN))
         figures.silent.num_tracks += pc.sum(is_silent).as_py() or 0
         figures.silent.audio_s += pc.sum(rows["duration_s"].filter(is_silent)).as_py() or 0.0
         heard = rows.filter(pc.invert(is_silent))
@@ -170,13 +170,6 @@ class _Best:
 
     def rows(self) -> list[dict[str, Any]]:
         return [] if self.table is None else self.table.sort_by(self.sort_keys).to_pylist()
-
-
-def _called_silent(rows: pa.Table, is_silent: pa.ChunkedArray) -> pa.Table:
-    """Return rows of which the silent ones that have a genre are called silent instead."""
-    is_named = pc.and_(is_silent, pc.is_valid(rows["genre"]))
-    place = rows.schema.get_field_index("genre")
-    return rows.set_column(place, "genre", pc.if_else(is_named, SILENT, rows["genre"]))
 
 
 def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
