@@ -11,7 +11,7 @@ import pytest
 from tests.checkpoints import save_small
 from tests.commands import environment
 from tonearm.cli.models import models
-from tonearm.distributed import cluster
+from tonearm.distributed import joining
 from tonearm.settings import ModelSettings
 
 TONEARM = f"{sys.executable} -P -m tonearm"
@@ -45,10 +45,10 @@ def test_names_are_no_markup(tmp_path: Path, name: str, capsys: pytest.CaptureFi
 
 def test_the_log_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(cluster, "_log_paths", [])
-    with cluster._quiet():
-        first = Path(cluster.log_path())
+    monkeypatch.setattr(joining, "_log_paths", [])
+    with joining._quiet():
+        first = Path(joining.log_path())
         assert first.parent == tmp_path and first.stat().st_mode & 0o077 == 0
-    with cluster._quiet():
-        assert Path(cluster.log_path()) != first
+    with joining._quiet():
+        assert Path(joining.log_path()) != first
     assert not list(tmp_path.iterdir())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
+from tonearm import own_process
 from tonearm.errors import TonearmError
 
 
 def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
-    _open_standard_streams()
-    from tonearm.cli.app import app
+    own_process.leave_current_folder()
+    from tonearm import surroundings
 
+    surroundings.open_standard_streams()
     try:
+        surroundings.settle_folders()
+        from tonearm.cli.app import app
+
         status = app(standalone_mode=False)
     except TonearmError as error:
         print(f"tonearm: {error.message}", file=sys.stderr)
@@ -29,27 +33,6 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  the process boundary: click's own errors know how to show themselves
         status = _unexpected(error)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _open_standard_streams() -> None:
-    """Give a command that was started without them its standard streams, and let none of them fail at a sign.
-
-    A closed descriptor would be the next file's that is opened, and what is printed would stand there.
-    """
-    for number, mode in ((0, "r"), (1, "w"), (2, "w")):
-        name = ("stdin", "stdout", "stderr")[number]
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  as long as the process
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
 
 
 def _unexpected(error: Exception) -> int:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from tonearm import own_process
 from tonearm.errors import CheckpointError
-from tonearm.library.copies import cache_folder
+from tonearm.surroundings import cache_folder, user_cache
 
 # Raised when what a folder holds, or what it means, changes.
 FORMAT = 3
@@ -138,7 +138,10 @@ def find(folder: Path, digest: str) -> Converted | None:
 
 def find_cached(digest: str) -> Converted | None:
     """Return the converted form that this machine has made of a checkpoint, where there is one."""
-    return _valid(_place(digest), digest)
+    usual = user_cache()
+    # A cache that may only be read may hold it all the same.
+    before = _valid(_below(usual, digest), digest) if usual is not None else None
+    return before or _valid(_place(digest), digest)
 
 
 def _valid(place: Path, digest: str) -> Converted | None:
@@ -266,7 +269,7 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"), tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
-        found = find_cached(digest)
+        found = _valid(place, digest)
         if found is not None and (found.int8_verdict() is not None or "int8.json" not in files):
             return
         made = Path(making) / "model"
@@ -286,7 +289,11 @@ def _in_cache(converted: Converted) -> Converted:
 
 
 def _place(digest: str) -> Path:
-    return cache_folder() / "models" / digest.replace(":", "-")
+    return _below(cache_folder(), digest)
+
+
+def _below(cache: Path, digest: str) -> Path:
+    return cache / "models" / digest.replace(":", "-")
 
 
 def _child(message: dict[str, Any]) -> None:
