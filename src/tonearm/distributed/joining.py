@@ -17,7 +17,7 @@ STDOUT, STDERR = 1, 2
 # After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
 LONE_S = 150
 # What ``ray.init`` itself waits for a head that does not answer adds up to 400 s.
-ANSWERS_IN_S = 10
+ANSWERS_IN_S = 6
 
 
 @contextlib.contextmanager

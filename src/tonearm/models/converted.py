@@ -243,10 +243,10 @@ def fastest_streams(converted: Converted, precision: str, window_samples: int, n
 def _read(path: Path) -> dict[str, Any]:
     """Return what was kept, or nothing: also where a full disk, or a process that was killed, left half of it."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def bring_along(folder: Path, digest: str) -> None:
