@@ -13,6 +13,7 @@ def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
     own_process.leave_current_folder()
     from tonearm import surroundings
+    from tonearm.library.uris import visible
 
     surroundings.open_standard_streams()
     try:
@@ -21,7 +22,7 @@ def main() -> None:
 
         status = app(standalone_mode=False)
     except TonearmError as error:
-        print(f"tonearm: {error.message}", file=sys.stderr)
+        print(f"tonearm: {visible(error.message)}", file=sys.stderr)
         status = error.exit_status
     except KeyboardInterrupt:
         print("tonearm: stopped", file=sys.stderr)
@@ -38,11 +39,16 @@ def main() -> None:
 def _unexpected(error: Exception) -> int:
     import typer
 
+    from tonearm.library.uris import visible
+
     if isinstance(error, typer.Abort):
         return 4
     # typer brings a click of its own, whose errors have no public name.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        print(f"tonearm: {error.format_message().rstrip('.')}; see {_command_path(error)} --help", file=sys.stderr)
+        print(
+            f"tonearm: {visible(error.format_message()).rstrip('.')}; see {_command_path(error)} --help",
+            file=sys.stderr,
+        )
         return int(error.exit_code)
     import traceback
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tonearm.cli.terminal import clock
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
 
 NUM_TAGS = 3
@@ -57,19 +58,11 @@ def _print_table(library: Path, out: Path) -> None:
 def _cells(row: dict[str, Any], truth: str | None) -> list[str]:
     name = os.path.basename(row["uri"])
     if row["status"] != "ok":
-        return ["", name, "", "", row["error_code"], "", "", ""]
+        return ["", visible(name), "", "", row["error_code"], "", "", ""]
     audio = f"{row['codec']} {row['sample_rate'] / 1000:g} kHz {'mono' if row['channels'] == 1 else 'stereo'}"
     labels = [tag["label"] for tag in row["tags"] if tag["label"] != "Music" and tag["score"] >= LEAST_SCORE]
     tags = " · ".join(labels[:NUM_TAGS])
     mark = "" if truth is None else "✓" if truth == row["genre"] else f"({truth})"
     length = clock(row["duration_s"])
-    return [
-        row["artist"] or "",
-        row["title"] or name,
-        audio,
-        length,
-        row["genre"],
-        mark,
-        f"{row['genre_score']:.2f}",
-        tags,
-    ]
+    cells = [row["artist"] or "", row["title"] or name, audio, length, row["genre"], mark]
+    return [visible(cell) for cell in (*cells, f"{row['genre_score']:.2f}", tags)]

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
+from tonearm.library.uris import visible
 
 
 class Finding(NamedTuple):
@@ -34,7 +35,7 @@ def doctor() -> int:
     table = Table(box=None, pad_edge=False, show_header=False)
     findings = list(examine())
     for finding in findings:
-        table.add_row(Text(finding.status, style=marks[finding.status]), finding.name, finding.text)
+        table.add_row(Text(finding.status, style=marks[finding.status]), finding.name, visible(finding.text))
     Console(markup=False, emoji=False).print(table)
     return 1 if any(finding.status == "bad" for finding in findings) else 0
 

@@ -46,8 +46,9 @@ def compact(dest: Destination) -> int:
 def report(dest: Destination) -> int:
     """Write report.html of DEST anew, from its rows and its last run."""
     from tonearm.library.report import write_report
+    from tonearm.library.uris import visible
 
-    print(write_report(dest))
+    print(visible(write_report(dest)))
     return 0
 
 
@@ -75,6 +76,7 @@ def export(
 ) -> int:
     """Write the rows of DEST for other programs."""
     from tonearm.library import export as library_export
+    from tonearm.library.uris import visible
 
     counts = library_export.export(
         dest,
@@ -88,7 +90,7 @@ def export(
         overwrite=overwrite,
     )
     files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
-    print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
+    print(f"{visible(str(counts.output))}: {counts.num_tracks:,} tracks in {files}")
     if counts.num_unlisted:
         print(f"left out: {counts.num_unlisted:,} tracks that are no longer listed; --all-versions takes them too")
     return 0

@@ -12,6 +12,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError
 from tonearm.library.names import file_name, track_name
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
 
 # Pictures of more say less, and three hours at 96 kHz would take gigabytes.
@@ -51,7 +52,7 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
         except OSError as error:
             raise DestinationError(f"{out} cannot be written ({error.strerror or error}); give another --out") from None
     for path in paths:
-        print(path)
+        print(visible(str(path)))
     return 0
 
 

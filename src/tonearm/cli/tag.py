@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine, clock, hours
 from tonearm.errors import TooManyFailures, UsageError
+from tonearm.library.uris import shown, visible
 from tonearm.settings import TagSettings
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def tag(
         outcome = batch.tag_library(sources, out, settings, watcher, retry_errors=retry_errors, rescore=rescore)
     audit = outcome.audit
     if outcome.counts is None:
-        print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
+        print(f"nothing to do: all {audit.num_listed:,} tracks are in {shown(out)} already")
         _print_missing(audit)
     with stores.reading(out):
         is_reported = outcome.counts is None and stores.exists(Destination(out).report)
@@ -128,7 +129,7 @@ def tag(
             if outcome.spilled_bytes:
                 spilled = size(outcome.spilled_bytes)
                 print(f"Ray's object store spilled {spilled} to disk; give it more memory, or more scoring workers")
-        print(f"report: {report}")
+        print(f"report: {shown(report)}")
     if audit.error_rate > settings.max_error_rate:
         codes = [f"{count} {code}" for code, count in audit.errors_by_code.items()]
         codes += [f"{count} without {group}" for group, count in audit.missing_by_group.items()]
@@ -151,7 +152,7 @@ def _print_end(outcome: Any) -> None:
     _print_missing(audit)
     if outcome.num_skipped:
         skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
-        print(f"skipped, not audio: {skipped}")
+        print(visible(f"skipped, not audio: {skipped}"))
     print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
 
 

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tonearm.library.uris import visible
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -84,7 +86,7 @@ class ProgressLine:
             self._plain(f"{self.doing}: {num_done:,} of {num_rows:,} rows")
 
     def _plain(self, line: str) -> None:
-        print(line, file=self.stream)
+        print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _position(self, counts: Any) -> tuple[int, float]:

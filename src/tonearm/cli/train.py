@@ -12,6 +12,7 @@ from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.cli.terminal import clock
 from tonearm.cli.training_line import TrainingLine
 from tonearm.errors import SettingsError
+from tonearm.library.uris import shown
 from tonearm.settings import TrainSettings
 
 
@@ -65,7 +66,7 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
         trained = finetune.train(source, out, settings, watcher, overwrite=overwrite)
     facts = trained.facts
     if not trained.is_new:
-        print(f"nothing to do: {out} holds this model already")
+        print(f"nothing to do: {shown(out)} holds this model already")
     else:
         print(
             f"{facts['steps']:,} steps, {facts['epochs']} epochs in {clock(time.monotonic() - started)}; kept: "
@@ -79,7 +80,7 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
             print(f"left out, no score that is a number: {figures[side]['num_failed']:,} tracks of {side}")
     for comparison in facts["comparisons"]:
         print(f"{comparison['split']}: {headline(comparison['figures'], is_multi=facts['is_multi'])}")
-    print(f"model: {out}")
+    print(f"model: {shown(out)}")
     head = "--tag-model" if facts["is_multi"] else "--genre-model"
-    print(f"use it: tonearm tag SOURCE {head} {out} --out DEST")
+    print(f"use it: tonearm tag SOURCE {head} {shown(out)} --out DEST")
     return 0

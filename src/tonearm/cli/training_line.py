@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tonearm.cli.terminal import PLAIN_EVERY_S, clock
+from tonearm.library.uris import visible
 
 
 class TrainingLine:
@@ -90,7 +91,7 @@ class TrainingLine:
             self.live = None
 
     def _plain(self, line: str) -> None:
-        print(line, file=self.stream)
+        print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _text(self) -> str:
