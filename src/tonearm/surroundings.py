@@ -59,7 +59,7 @@ def settle_folders() -> None:
             "write"
         ) from None
     if not os.path.isdir(os.path.expanduser("~")):
-        os.environ["HOME"] = _until_the_end("tonearm-home-")
+        os.environ["HOME"] = until_the_end("tonearm-home-")
 
 
 def cache_folder() -> Path:
@@ -72,7 +72,7 @@ def cache_folder() -> Path:
     usual = user_cache()
     if usual is not None and _may_write(usual):
         return usual
-    os.environ[CACHE] = _until_the_end("tonearm-cache-")
+    os.environ[CACHE] = until_the_end("tonearm-cache-")
     return Path(os.environ[CACHE])
 
 
@@ -82,12 +82,7 @@ def user_cache() -> Path | None:
     return None if base.startswith("~") else Path(base) / "tonearm"
 
 
-def _may_write(folder: Path) -> bool:
-    nearest = next((place for place in (folder, *folder.parents) if place.exists()), None)
-    return nearest is not None and nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-
-
-def _until_the_end(prefix: str) -> str:
+def until_the_end(prefix: str) -> str:
     """Return a new folder that only this user can enter, removed when this process ends."""
     folder, owner = tempfile.mkdtemp(prefix=prefix), os.getpid()
 
@@ -97,6 +92,11 @@ def _until_the_end(prefix: str) -> str:
 
     atexit.register(remove)
     return folder
+
+
+def _may_write(folder: Path) -> bool:
+    nearest = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    return nearest is not None and nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def reach_directly(hosts: Iterable[str]) -> None:

@@ -89,6 +89,28 @@ def test_a_ray_tmpdir_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
             local_ray.make_folder()
 
 
+def test_rays_token_is_private_and_one_a_process() -> None:
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_")]:
+        del os.environ[name]
+    local_ray._make_token()
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (token, token.parent)]
+    assert modes == [0o600, 0o700] and len(token.read_text()) == 64
+    local_ray._make_token()
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(token)
+
+
+@pytest.mark.parametrize(
+    "given", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "x"}, {"RAY_AUTH_TOKEN_PATH": "/keys/ray"}]
+)
+def test_a_token_that_was_asked_for_stays(given: dict[str, str]) -> None:
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_")]:
+        del os.environ[name]
+    os.environ |= given
+    local_ray._make_token()
+    assert {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")} == given
+
+
 def test_no_place_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such/folder"])

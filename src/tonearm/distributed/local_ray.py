@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tonearm import own_process
+from tonearm import own_process, surroundings
 from tonearm.errors import ClusterError
 from tonearm.models.runtimes import usable_cores
 
@@ -41,6 +42,7 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
     # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
     store = int(max(100 * 2**20, min(2 * 2**30, memory * 0.25, shared * 0.8)))
+    _make_token()
     folder = make_folder()
     _folders[folder] = os.getpid()
     for _ in range(STARTS):
@@ -127,6 +129,22 @@ def make_folder() -> str:
         with contextlib.suppress(OSError):
             return tempfile.mkdtemp(prefix=PREFIX, dir=place)
     raise ClusterError("Ray needs a folder with a short path that can be written, such as /tmp; give one in RAY_TMPDIR")
+
+
+def _make_token() -> None:
+    """Give the parts of this process's Ray a token of their own, that only this user can read.
+
+    Ray would write one for all Rays to come into the home, which may not be written, with the rights that files have
+    there by default: whoever can read it can run code as this user.
+    """
+    is_asked = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if is_asked or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    path = os.path.join(surroundings.until_the_end("tonearm-token-"), "token")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    # Ray keeps the first that a process has read, so that a second Ray of the process has the same.
+    os.environ["RAY_AUTH_TOKEN_PATH"] = path
 
 
 def _places() -> Iterator[str]:
