@@ -87,7 +87,7 @@ def test_not_a_classifier(broken: Path) -> None:
 
 def test_config_that_cannot_be_read(broken: Path) -> None:
     (broken / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot be used"):
+    with pytest.raises(CheckpointError, match="is not JSON"):
         describe_checkpoint(str(broken))
     (broken / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"has no config\.json"):

@@ -30,7 +30,8 @@ SAYS = {
     "cli.evaluate": "evaluate", "cli.plan": "plan", "cli.plot": "plot", "cli.prune": "prune", "cli.serve": "serve",
     "cli.tag": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
     "cli.train": "train",
-    "distributed.cluster": "tag plan train evaluate demo",  # doctor and serve ask for no number of workers
+    # doctor and serve ask for no number of workers
+    "distributed.cluster": "tag plan train evaluate demo", "distributed.local_ray": "tag plan train evaluate demo",
     "distributed.evaluate": "evaluate", "distributed.finetune": "train", "distributed.serve": "serve",
     "distributed.training_worker": "train",
     "library.export": "export", "library.export_output": "export",

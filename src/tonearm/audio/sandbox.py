@@ -19,7 +19,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tonearm import own_process
 from tonearm.audio.container import AudioInfo
 from tonearm.audio.decode import DecodedTrack, DecodeRequest, PcmStream
 from tonearm.errors import DecodeError
@@ -226,27 +226,19 @@ class _Child:
         lifeline, self.lifeline = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
+                own_process.command(
                     "tonearm.audio.sandbox_child",
                     str(theirs.fileno()),
                     str(lifeline),
                     str(self.source),
                     str(settings.max_memory_bytes),
-                ],
+                ),
                 pass_fds=(theirs.fileno(), lifeline, self.source),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self.stderr,
-                env={
-                    **os.environ,
-                    **MALLOC,
-                    # Threads would only multiply the address space that the limit counts.
-                    "OMP_NUM_THREADS": "1",
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                },
+                # Threads would only multiply the address space that the limit counts.
+                env=own_process.environment(**MALLOC, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
             )
         finally:
             theirs.close()

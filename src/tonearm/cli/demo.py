@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tonearm.cli.terminal import clock
 from tonearm.library.telling_tags import most_telling
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
 from tonearm.wording import counted
 
@@ -49,7 +50,7 @@ def _print_table(library: Path, out: Path) -> None:
     for row in rows:
         shown.add_row(*_cells(row, truths.get(row["uri"])))
     # Where no terminal tells its width, as in a log, a table of 80 columns would be cut short.
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     console.print(shown)
     labelled = [row for row in rows if row["status"] == "ok" and row["uri"] in truths]
     right = sum(row["genre"] == truths[row["uri"]] for row in labelled)
@@ -61,19 +62,11 @@ def _print_table(library: Path, out: Path) -> None:
 def _cells(row: dict[str, Any], truth: str | None) -> list[str]:
     name = os.path.basename(row["uri"])
     if row["status"] != "ok":
-        return ["", name, "", "", row["error_code"], "", "", ""]
+        return ["", visible(name), "", "", row["error_code"], "", "", ""]
     audio = f"{row['codec']} {row['sample_rate'] / 1000:g} kHz {'mono' if row['channels'] == 1 else 'stereo'}"
     labels = [tag["label"] for tag in most_telling(row["tags"]) if tag["score"] >= LEAST_SCORE]
     tags = " · ".join(labels[:NUM_TAGS])
     mark = "" if truth is None else "✓" if truth == row["genre"] else f"({truth})"
     length = clock(row["duration_s"])
-    return [
-        row["artist"] or "",
-        row["title"] or name,
-        audio,
-        length,
-        row["genre"],
-        mark,
-        f"{row['genre_score']:.2f}",
-        tags,
-    ]
+    cells = [row["artist"] or "", row["title"] or name, audio, length, row["genre"], mark]
+    return [visible(cell) for cell in (*cells, f"{row['genre_score']:.2f}", tags)]

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
+from tonearm.library.uris import visible
 from tonearm.wording import counted
 
 
@@ -41,7 +42,7 @@ def doctor() -> int:
         is_bad |= finding.status == "bad"
         console.print(
             Text.assemble(
-                (f"{finding.status:<5}", STYLES[finding.status]), f"{finding.name:<{NAME_WIDTH}}{finding.text}"
+                (f"{finding.status:<5}", STYLES[finding.status]), f"{finding.name:<{NAME_WIDTH}}{visible(finding.text)}"
             )
         )
         sys.stdout.flush()  # a pipe would get them all at the end, after Ray has taken its time

@@ -16,7 +16,7 @@ from tonearm.cli.terminal import clock, hours
 from tonearm.distributed import cluster
 from tonearm.library import report_text, resume
 from tonearm.library.runs import Destination
-from tonearm.library.uris import shown
+from tonearm.library.uris import shown, visible
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning import adoption
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
@@ -60,7 +60,7 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
     if not listed.num_tracks:
         all_of = "all " * (listed.num_done > 1)
-        print(f"nothing to do: {all_of}{counted(listed.num_done, 'track', 'is', 'are')} in {out} already")
+        print(f"nothing to do: {all_of}{counted(listed.num_done, 'track', 'is', 'are')} in {shown(str(out))} already")
         return 0
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
@@ -121,8 +121,8 @@ def _print(
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     for name, text in _lines(found, skipped, looks, layout, settings):
-        table.add_row(name, text)
-    Console(highlight=False, soft_wrap=True).print(table)
+        table.add_row(name, visible(text))
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
 
 
 def _lines(

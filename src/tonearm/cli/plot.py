@@ -13,6 +13,7 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError
 from tonearm.library.names import file_name, track_name
 from tonearm.library.telling_tags import weight
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
 
 # Pictures of more say less, and three hours at 96 kHz would take gigabytes.
@@ -52,7 +53,7 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
         except OSError as error:
             raise DestinationError(f"{out} cannot be written ({error.strerror or error}); give another --out") from None
     for path in paths:
-        print(path)
+        print(visible(str(path)))
     return 0
 
 

@@ -13,6 +13,7 @@ from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import DestinationError, TooManyFailures, UsageError
 from tonearm.library.runs import Destination
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
 from tonearm.wording import counted
 
@@ -123,7 +124,7 @@ def tag(
 
 def _print(lines: Sequence[str]) -> None:
     for line in lines:
-        print(line)
+        print(visible(line))
 
 
 def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | None) -> tuple[RunSummary, str]:

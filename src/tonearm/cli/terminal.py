@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tonearm.library.uris import visible
 from tonearm.wording import counted
 
 PLAIN_EVERY_S = 10.0
@@ -37,7 +38,7 @@ class ProgressLine:
         self.doing = doing
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=self.stream)
+        self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
         self.num_tracks = self.num_done = 0
         self.started = self.last_plain = time.monotonic()
@@ -86,7 +87,7 @@ class ProgressLine:
             self._plain(f"{self.doing}: {num_done:,} of {counted(num_rows, 'row')}")
 
     def _plain(self, line: str) -> None:
-        print(line, file=self.stream)
+        print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _position(self, counts: Any) -> tuple[int, float]:

@@ -12,6 +12,7 @@ from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.cli.terminal import clock
 from tonearm.cli.training_line import TrainingLine
 from tonearm.errors import SettingsError
+from tonearm.library.uris import shown
 from tonearm.settings import TrainSettings
 from tonearm.wording import counted
 
@@ -66,7 +67,7 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
         trained = finetune.train(source, out, settings, watcher, overwrite=overwrite)
     facts = trained.facts
     if not trained.is_new:
-        print(f"nothing to do: {out} holds this model already")
+        print(f"nothing to do: {shown(out)} holds this model already")
     else:
         print(
             f"{counted(facts['steps'], 'step')}, {counted(facts['epochs'], 'epoch')} in "
@@ -81,7 +82,7 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
             print(f"left out, no score that is a number: {counted(figures[side]['num_failed'], 'track')} of {side}")
     for comparison in facts["comparisons"]:
         print(f"{comparison['split']}: {headline(comparison['figures'], is_multi=facts['is_multi'])}")
-    print(f"model: {out}")
+    print(f"model: {shown(out)}")
     head = "--tag-model" if facts["is_multi"] else "--genre-model"
-    print(f"use it: tonearm tag SOURCE {head} {out} --out DEST")
+    print(f"use it: tonearm tag SOURCE {head} {shown(out)} --out DEST")
     return 0

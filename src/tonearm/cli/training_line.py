@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tonearm.cli.terminal import PLAIN_EVERY_S, clock
+from tonearm.library.uris import visible
 from tonearm.wording import counted
 
 
@@ -22,7 +23,7 @@ class TrainingLine:
     def __init__(self, epochs: int) -> None:
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=self.stream)
+        self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
         self.epochs = epochs
         self.num_steps = self.first_step = 0
@@ -92,7 +93,7 @@ class TrainingLine:
             self.live = None
 
     def _plain(self, line: str) -> None:
-        print(line, file=self.stream)
+        print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _text(self) -> str:

@@ -10,26 +10,22 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import logging
 import os
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from tonearm.distributed import local_ray
+from tonearm.distributed.joining import joined
+from tonearm.distributed.joining import log_path as log_path
+from tonearm.distributed.local_ray import local_cpus as local_cpus
 from tonearm.errors import ClusterError
 from tonearm.models.runtimes import count_gpus, usable_cores
 from tonearm.wording import counted
 
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
-STDOUT, STDERR = 1, 2
 POLL_S = 0.5
-# After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
-LONE_S = 150
 INLINE_BYTES = 2 * 2**20
 T = TypeVar("T")
 
@@ -81,7 +77,7 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
 
     # Ray's own processes take seconds to start, and Ray Data a second to import.
     threading.Thread(target=importlib.import_module, args=["ray.data"], name="importing", daemon=True).start()
-    with _joined(num_workers, verbose) as is_local:
+    with joined(num_workers, verbose) as is_local:
         look = functools.partial(plan, num_workers=num_workers, is_local=is_local)
         with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
@@ -138,7 +134,7 @@ def serving_session(*, verbose: bool = False) -> Iterator[None]:
     # Clips and windows are some hundred kilobytes: sent along with the call they cost less than by way of the object
     # store (16% more requests a second, bench.serving on small models).
     os.environ.setdefault("RAY_max_direct_call_object_size", str(INLINE_BYTES))
-    with _joined(None, verbose):
+    with joined(None, verbose):
         yield
 
 
@@ -147,90 +143,6 @@ def node_resources() -> list[Mapping[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-@contextlib.contextmanager
-def _joined(num_workers: int | None, verbose: bool) -> Iterator[bool]:
-    """Join or start Ray, its chatter in a log; yield whether it is a local one of this process."""
-    with contextlib.nullcontext() if verbose else _quiet(), _ray(num_workers, verbose) as is_local:
-        yield is_local
-
-
-@contextlib.contextmanager
-def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
-    import ray
-
-    already = ray.is_initialized()
-    address = os.environ.get("RAY_ADDRESS")
-    is_local = not address and (not already or _is_alone())
-    try:
-        if is_local and not already:
-            local_ray.start(local_cpus(num_workers), verbose=verbose)
-        elif not already:
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
-            ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        where = "a local Ray" if is_local else f"the Ray cluster at {address}"
-        raise ClusterError(
-            f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
-        ) from error
-    try:
-        yield is_local
-    finally:
-        if not already:
-            ray.shutdown()
-
-
-def _is_alone() -> bool:
-    """Return whether the Ray that this process has joined before is this machine's alone, as ``ray.init()`` gives."""
-    import ray
-
-    alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    return alive == [ray.get_runtime_context().get_node_id()]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send what Ray and the libraries below write to stdout and stderr, Python and C++ alike, to a log file.
-
-    Each has a switch of its own, and some none; the descriptors are common to all. Who wants to reach the person all
-    the while keeps a copy, as ``cli.terminal.ProgressLine`` does. Only a run that fails leaves its log behind.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    path = log_path()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with contextlib.ExitStack() as stack:
-        for stream, number in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
-            stream.flush()
-            stack.callback(os.close, person := os.dup(number))
-            stack.callback(os.dup2, person, number)
-            stack.callback(stream.flush)
-            os.dup2(log, number)
-        os.close(log)
-        yield
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def log_path() -> str:
-    """Return where Ray's own remarks go while a run is quiet."""
-    return os.path.join(tempfile.gettempdir(), f"tonearm-ray-{os.getpid()}.log")
-
-
-def local_cpus(num_workers: int | None) -> int:
-    """Return the logical CPUs of a local Ray: more than cores, so that the actors' share does not slow decoding.
-
-    Raises:
-        ClusterError: more workers than cores.
-    """
-    cores = usable_cores()
-    if num_workers is not None and num_workers > cores:
-        raise ClusterError(
-            f"{counted(num_workers, 'worker')} on {counted(cores, 'core')} would only take each other's time and "
-            f"memory; give --workers {cores} or fewer, or a cluster with RAY_ADDRESS"
-        )
-    return cores + (num_workers or 1) + 1
 
 
 def plan_local(num_workers: int | None) -> Layout:
@@ -265,7 +177,7 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    with _joined(num_workers, verbose) as is_local:
+    with joined(num_workers, verbose) as is_local:
         look = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
         with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
@@ -312,12 +224,13 @@ def head_address() -> tuple[str, int]:
 
 def spilled_bytes() -> int:
     """Return how much the object stores of the cluster have written to disk for want of memory so far."""
+    import grpc
     import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     try:
         reply = get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address))
-    except (ray.exceptions.RayError, RuntimeError, OSError):
+    except (ray.exceptions.RayError, grpc.RpcError, RuntimeError, OSError):
         return 0  # a figure for people: no run fails for it
     return int(reply.store_stats.spilled_bytes_total)
 

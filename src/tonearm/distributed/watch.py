@@ -27,6 +27,7 @@ from tonearm.library.progress import Progress
 from tonearm.library.resume import TodoPart
 from tonearm.library.runs import Destination
 from tonearm.library.track_ref import TrackRef
+from tonearm.library.uris import shown
 from tonearm.settings import FetchSettings
 from tonearm.wording import counted
 
@@ -328,12 +329,12 @@ def _explain(error: Exception, place: str) -> TonearmError:
             return cause
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
             return Stopped(
-                f"the disk under {place} or under Ray's temporary folder is full; the rows already written "
+                f"the disk under {shown(place)} or under Ray's temporary folder is full; the rows already written "
                 "stay. Free some space and run the same command to go on"
             )
     lines = RAYS_ADVICE.split(str(causes[-1]))[0].strip().splitlines() or ["no message"]
     return Stopped(
-        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {place} "
+        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {shown(place)} "
         f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
     )
 

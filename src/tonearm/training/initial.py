@@ -17,12 +17,14 @@ from tonearm.models.checkpoint import (
     CONFIG_FILES,
     PICKLE_FILES,
     WEIGHT_FILES,
+    load_extractor,
     min_samples,
     native_window_s,
     open_config,
     read_preprocessor,
     resolve,
 )
+from tonearm.models.config_files import LIBRARY_ERRORS
 from tonearm.wording import counted
 
 ARCHITECTURES = ("small-hubert", "small-ast")
@@ -111,7 +113,7 @@ def load_start(
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
-    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers import AutoModelForAudioClassification
     from transformers.utils import logging as chatter
 
     chatter.set_verbosity_error()
@@ -123,7 +125,7 @@ def load_start(
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        extractor = AutoFeatureExtractor.from_pretrained(start.folder, trust_remote_code=False)
+        extractor = load_extractor(start.folder)
         if start.from_scratch:
             if start.family == "audio-spectrogram-transformer" and window_s is not None:
                 config.max_length = extractor.max_length = ast_frames(window_s, config)
@@ -141,7 +143,7 @@ def load_start(
                 weights_only=True,
                 dtype=torch.float32,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except LIBRARY_ERRORS as error:
             raise CheckpointError(f"{start.source} cannot be loaded: {str(error).splitlines()[0]}") from None
     head = ("classifier", "projector")
     absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
