@@ -47,6 +47,7 @@ def failing(error: Exception) -> Iterator[None]:
 def test_a_ray_that_does_not_start_is_one_line_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
 ) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setattr(cluster, "session", lambda *_: failing(error))
     for name in ("_packages", "_decoding"):
         monkeypatch.setattr(doctor, name, lambda: iter(()))

@@ -208,7 +208,10 @@ def test_a_head_that_could_not_be_added_is_counted_apart(place: Destination) -> 
     found = read_status(place.url)
     assert (found.missing_by_group, found.failed_by_group) == ({"tags": 3}, {"tags": 1})
     assert "tags is missing in 2 of them; tag with that model again to add it" in said(place)
-    assert "tags could not be added to 1 of them; their error_message says why, and --retry-errors" in said(place)
+    assert (
+        "tags could not be added to 1 of them; their error_message says why, and `tonearm tag --retry-errors`"
+        in said(place)
+    )
 
 
 def test_a_run_that_stopped_before_every_row_had_its_group_is_not_complete(place: Destination) -> None:
