@@ -166,8 +166,9 @@ def _start_ray() -> None:
 
 
 def _end_ray() -> None:
-    if "ray" in sys.modules:
-        sys.modules["ray"].shutdown()
+    from tonearm.distributed import local_ray
+
+    local_ray.stop()
 
 
 if __name__ == "__main__":

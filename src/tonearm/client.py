@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from tonearm.errors import ApiError
 from tonearm.web.messages import BulkLine, BulkRequest, Embeddings, ErrorBody, TrackResult
+from tonearm.wording import counted
 
 Audio = bytes | str | os.PathLike[str] | BinaryIO
 M = TypeVar("M", bound=BaseModel)
@@ -254,7 +255,7 @@ class _Left:
 
     def check_end(self) -> None:
         if self:
-            raise httpx.RemoteProtocolError(f"the answer ended with {self.counts.total()} URIs to go")
+            raise httpx.RemoteProtocolError(f"the answer ended with {counted(self.counts.total(), 'URI')} to go")
 
     def check_progress(self) -> None:
         """Raise again what ended the answer, unless it gave something first."""

@@ -17,7 +17,7 @@
     │   └── ScoreError               score_failed
     ├── RequestError                 (see REQUEST_CODES)   –  see table   a request that a server does not fulfil
     ├── ApiError                     the server's code     –   as answered   what tonearm.Client was answered
-    ├── TooManyFailures              too_many_failures     3     –   more failed tracks than --max-error-rate allows
+    ├── TooManyFailures              too_many_failures     3     –   more failed tracks than max_error_rate allows
     ├── Incomplete                   incomplete            1     –   the audit found a track without its row: a bug
     └── Stopped                      stopped               4     –   ended early; the same command goes on from there
 
@@ -53,10 +53,10 @@ REQUEST_CODES: dict[str, tuple[int, str]] = {
     "unauthorized": (401, "send `Authorization: Bearer KEY`; the operator makes keys with `tonearm serve --new-key`"),
     "foreign_origin": (
         403,
-        "open the server's own page, or have the operator start it with --allow-origin and this page's origin, or with "
+        "open the server's own page, or have the operator allow this page's with `tonearm serve --allow-origin`, or make "
         "API keys",
     ),
-    "uri_not_allowed": (403, "upload the file, or have the operator allow the prefix with --allow-uri"),
+    "uri_not_allowed": (403, "upload the file, or have the operator allow the prefix with `tonearm serve --allow-uri`"),
     "no_route": (404, "see /docs for the routes there are"),
     "unknown_model": (404, "see /v1/models for the models there are"),
     "no_method": (405, "see /docs for the methods of this route"),

@@ -21,10 +21,13 @@ from tonearm.library.origins import check_origins, check_root_path
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+# What a file of settings has tables for that flags are put into.
+TABLES = ("models", "serve", "train")
 Positive = Annotated[int, Ge(1)]
-Seconds = Annotated[float, Gt(0)]
+Seconds = Annotated[float, Gt(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
-NotNegative = Annotated[float, Ge(0)]
+AboveZero = Annotated[float, Gt(0), Lt(math.inf)]
+NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
 T = TypeVar("T")
 
 BASE_MODEL = "ntu-spml/distilhubert"
@@ -46,7 +49,7 @@ class FetchSettings:
     timeout_s: Seconds = 300.0
     stall_timeout_s: Seconds = 30.0
     num_attempts: Positive = 5
-    backoff_s: Annotated[float, Ge(0)] = 0.5
+    backoff_s: NotNegative = 0.5
     concurrency: Positive = 4
 
 
@@ -56,7 +59,7 @@ class DecodeSettings:
 
     timeout_s: Seconds = 300.0
     max_memory_bytes: Positive = 2 * 2**30
-    max_scored_s: Annotated[float, Gt(0), Lt(math.inf)] = 4 * 3600.0
+    max_scored_s: Seconds = 4 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +167,8 @@ class AugmentSettings:
     roll: bool = False
     gain_db: NotNegative = 0.0
     tilt_db: NotNegative = 0.0
-    bandwidth_hz: Annotated[float, Gt(0)] | None = None
-    noise_db: Annotated[float, Gt(0)] | None = None
+    bandwidth_hz: AboveZero | None = None
+    noise_db: AboveZero | None = None
     speed: Annotated[float, Ge(0), Lt(1)] = 0.0
     time_masks: Annotated[int, Ge(0)] = 0
     time_mask_s: Seconds = 1.0
@@ -203,10 +206,10 @@ class TrainSettings:
     epochs: Positive = 10
     batch_size: Positive = 8
     accumulate: Positive = 1
-    learning_rate: Annotated[float, Gt(0)] = 5e-5
+    learning_rate: AboveZero = 5e-5
     weight_decay: NotNegative = 0.0
     warmup_ratio: Share = 0.1
-    clip_norm: Annotated[float, Gt(0)] | None = 1.0
+    clip_norm: AboveZero | None = 1.0
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     class_weights: bool = False
     freeze_feature_encoder: bool = False
@@ -344,9 +347,10 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return value
     try:
-        return TypeAdapter(hint).validate_python(value, strict=not isinstance(value, int | list))
+        # TOML's lists are tuples here; what else is of another kind than asked for is refused, true for 1 as well.
+        return TypeAdapter(hint).validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
     except ValidationError as error:
-        expected = error.errors()[0]["msg"].lower()
+        expected = error.errors()[0]["msg"].lower().replace("input should be less than inf", "expected a finite number")
         raise SettingsError(f"{where}: got {value!r}; {expected}") from None
 
 
@@ -354,15 +358,23 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
     Raises:
-        SettingsError: the file is missing or is not TOML.
+        SettingsError: the file is missing or unreadable, is not TOML, or has a value where a table should be.
     """
     try:
         with Path(path).open("rb") as file:
-            return tomllib.load(file)
+            values = tomllib.load(file)
     except FileNotFoundError:
         raise SettingsError(f"no settings file {path}; give --config the path of a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror or error}); give --config a TOML file") from None
+    except (ValueError, RecursionError) as error:  # of signs that are not UTF-8 too
         raise SettingsError(f"{path}: not TOML ({error})") from None
+    for name in TABLES:
+        if not isinstance(values.get(name, {}), Mapping):
+            raise SettingsError(
+                f"{path}: {name}: got {values[name]!r}, expected a table: [{name}] and its settings below"
+            )
+    return values
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,7 +382,9 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for name, value in override.items():
         if isinstance(value, Mapping):
-            merged[name] = merge(merged.get(name, {}), value)
+            found = merged.get(name, {})
+            # What is no table there is left for ``build`` to refuse.
+            merged[name] = merge(found, value) if isinstance(found, Mapping) else found
         elif value is not None:
             merged[name] = value
     return merged

@@ -138,7 +138,7 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
     assert "nothing to do" in again.stdout
     other = tonearm(*command, "--seed", "7", XDG_CACHE_HOME=cache)
     assert other.returncode == 2
-    assert "holds a model trained otherwise; give another --out, or --overwrite" in other.stderr
+    assert "holds a model trained otherwise: seed: 42 there, 7 now; give --set seed=42, another --out" in other.stderr
     assert (out / "model.safetensors").stat().st_mtime_ns == before
 
 

@@ -57,7 +57,7 @@ def test_the_same_by_name_is_the_same(place: Destination) -> None:
     tagged(place)
     plan, _ = adoption.adopt(place, planned(precision="fp32"), None)
     assert plan.heads["genre"].precision == "fp32"
-    with pytest.raises(DestinationError, match=r": precision \(there fp32, now bf16\).*--rescore genre"):
+    with pytest.raises(DestinationError, match=r": precision: fp32 there, bf16 now; .*--rescore genre"):
         adoption.adopt(place, planned(precision="bf16"), None)
 
 
@@ -90,8 +90,10 @@ def left_by_0_1_0(place: Destination, precision: str) -> None:
 
 def test_a_precision_by_name_is_not_mixed_with_one_that_is_not_known(place: Destination) -> None:
     left_by_0_1_0(place, "auto")
-    flags = r"give --precision auto\); .*--rescore genre --rescore tags to have those columns .* or another --out"
-    with pytest.raises(DestinationError, match=rf"there auto and not known .*, now bf16: {flags}") as refusal:
+    flags = (
+        r"`tonearm tag --precision auto` to add .*--rescore genre --rescore tags` to have those columns .* or another"
+    )
+    with pytest.raises(DestinationError, match=rf"auto there and not known .*, bf16 now; give {flags}") as refusal:
         adoption.adopt(place, planned(precision="bf16"), None)
     assert "\n" not in refusal.value.message and refusal.value.message.count("not known") == 1
     plan, stored = adoption.adopt(place, planned(), None)
@@ -107,7 +109,9 @@ def test_auto_is_what_was_asked_for_where_nothing_else_is_known(place: Destinati
     for asked in ("auto", "int8"):
         plan, _ = adoption.adopt(place, planned(precision=asked), None)
         assert [(head.precision, head.is_settled) for head in plan.heads.values()] == [("int8", False)] * 2
-    with pytest.raises(DestinationError, match=r"there int8 and not known .*, now fp32: give --precision int8"):
+    with pytest.raises(
+        DestinationError, match=r"int8 there and not known .*, fp32 now; give `tonearm tag --precision int8`"
+    ):
         adoption.adopt(place, planned(precision="fp32"), None)
 
 
@@ -128,7 +132,7 @@ def test_other_models_are_refused_unless_they_are_to_be_rescored(place: Destinat
     other = dataclasses.replace(
         other, heads={**other.heads, "tags": dataclasses.replace(other.heads["tags"], checkpoint=info)}
     )
-    with pytest.raises(DestinationError, match=r"tags_model \(there 'sha256:.*now 'sha256:other'\)"):
+    with pytest.raises(DestinationError, match=r"tags model: .*/tags \(sha256:.* there, .*/tags \(sha256:other\) now"):
         adoption.adopt(place, other, None)
     plan, stored = adoption.adopt(place, other, None, ["tags"])
     assert set(stored) == {"read", "genre"}, "what is there of the group counts for nothing"
@@ -147,7 +151,7 @@ def test_the_runtime_is_adopted_where_it_can_be_and_refused_by_name_only(place: 
     groups.write(place, stored)
     plan, _ = adoption.adopt(place, planned(), None)
     assert [head.runtime for head in plan.heads.values()] == ["torch", "auto"]
-    with pytest.raises(DestinationError, match=r": runtime \(there torch, now openvino\)"):
+    with pytest.raises(DestinationError, match=r": runtime: torch there, openvino now"):
         adoption.adopt(place, planned(runtime="openvino"), None)
     assert adoption.noted(stored, {"genre": {"runtime": "openvino"}}) == stored, "the first run settled it"
 
@@ -168,7 +172,7 @@ def test_an_unpinned_hub_id_keeps_the_revision_that_it_had(place: Destination) -
         groups.write(place, adoption.settled(settle(first, "cpu"), {}))
         plan, _ = adoption.adopt(place, planned(**hub), None)
         assert {each.revision for each in plan.heads.values()} == {"a" * 40}
-        with pytest.raises(DestinationError, match="genre_model"):
+        with pytest.raises(DestinationError, match="genre model: owner/genre"):
             adoption.adopt(place, planned(**hub, genre_revision="c" * 40), None)
 
 
@@ -187,7 +191,7 @@ def test_a_worker_that_would_run_in_another_precision_refuses() -> None:
     head = dataclasses.replace(plan.heads["genre"], runtime="torch", precision="bf16")
     with (
         mock.patch.object(runtimes, "choose", lambda *_: ("torch", "fp32", "cpu")),
-        pytest.raises(CheckpointError, match=r"a worker runs genre in fp32 .*planned in bf16; give --precision fp32"),
+        pytest.raises(CheckpointError, match=r"a worker runs genre in fp32 .*planned in bf16; give precision fp32"),
     ):
         load_head("genre", head, plan.models)
     loose = dataclasses.replace(head, is_settled=False)

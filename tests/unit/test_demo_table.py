@@ -27,4 +27,4 @@ def test_the_table_shows_each_listed_song_once_with_the_row_that_counts(
     demo._print_table(library, tmp_path)
     printed = capsys.readouterr().out
     assert printed.count("Song a.mp3") == 1 and "Song b.mp3" not in printed
-    assert "1 of 1 genres are what the synthesizer wrote" in printed
+    assert "1 of 1 genre is what the synthesizer wrote" in printed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ from tonearm.library import export_playlists, table
 from tonearm.library.export import export
 from tonearm.library.export_labels import Label, track_labels
 from tonearm.library.schema import TRACKS
+from tonearm.library.table_source import list_table
+from tonearm.library.track_ref import make_ref
 
 BOOKKEEPING = ("term", "read_settings", "genre_settings", "tag_settings")
 NESTED = ("genre_scores", "tags", "windows", "genre_embedding", "tag_embedding")
@@ -53,7 +57,7 @@ def test_csv_has_every_track_with_its_scalars_and_best_tags(tmp_path: Path) -> N
         assert cells["modified"] == want["modified"].isoformat()
         if want["status"] == "ok":
             assert float(cells["duration_s"]) == want["duration_s"]
-            assert np.float32(cells["genre_score"]) == pytest.approx(want["genre_score"], abs=1e-6)
+            assert np.float32(cells["genre_score"]) == np.float32(want["genre_score"]), "every digit of it"
             best = cells["top_tags"].split("; ")
             assert [part.rpartition(":")[0] for part in best] == [tag["label"] for tag in want["tags"]]
             assert float(best[0].rpartition(":")[2]) == pytest.approx(want["tags"][0]["score"], rel=1e-3)
@@ -77,6 +81,28 @@ def test_negative_numbers_stay_numbers(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "t.csv")[0]["track_key"] == "-5"
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_key_survives_what_reads_numbers_as_doubles(tmp_path: Path, kind: str) -> None:
+    """As jq, JavaScript and spreadsheets do; int(float(2**53 + 1)) is another track's key."""
+    keys = [2**53 + 1, 2**63 - 1, 5]
+    write_tracks(tmp_path, [row(number, track_key=key) for number, key in enumerate(keys)])
+    export(str(tmp_path), kind, str(tmp_path / "out"))
+    if kind == "csv":
+        assert [cells["track_key"] for cells in read_csv(tmp_path / "out")] == [str(key) for key in keys]
+        return
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [json.loads(line, parse_int=float)["track_key"] for line in lines] == [str(key) for key in keys]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_was_exported_is_a_manifest_of_the_same_tracks(tmp_path: Path, kind: str) -> None:
+    moment = datetime.datetime(2026, 1, 31, 12, 30, 15, 250_000, datetime.UTC)
+    refs = [make_ref(f"s3://records/{name}.flac", 123_456_789_012, "0a1b", moment) for name in ("=one", "é ü", "three")]
+    write_tracks(tmp_path, [row(number, **dataclasses.asdict(ref)) for number, ref in enumerate(refs)])
+    export(str(tmp_path), kind, str(tmp_path / f"out.{kind}"))
+    assert list(list_table(str(tmp_path / f"out.{kind}"))) == refs
+
+
 @pytest.mark.parametrize("include", [False, True])
 def test_jsonl_has_whole_rows(tmp_path: Path, include: bool) -> None:
     make_tracks(tmp_path, 400, error_share=0.2)
@@ -86,6 +112,7 @@ def test_jsonl_has_whole_rows(tmp_path: Path, include: bool) -> None:
     for line, want in zip(lines, pq.read_table(tmp_path / "tracks").to_pylist(), strict=True):
         got = json.loads(line)
         want["modified"] = want["modified"].isoformat()
+        want["track_key"] = str(want["track_key"])
         for name in BOOKKEEPING:
             del want[name]
         if not include:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Prepared:
     """What is asked of prepared clips before the training itself, which takes minutes and is left out here."""
 
     fingerprint, num_parameters = "ours", 10
+    job = types.SimpleNamespace(settings=TrainSettings())
 
 
 @pytest.fixture(autouse=True)

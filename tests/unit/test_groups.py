@@ -12,6 +12,7 @@ import pytest
 from tests.tables import make_run
 from tonearm.errors import DestinationError
 from tonearm.library import groups
+from tonearm.library.differences import differences
 from tonearm.library.groups import Group
 from tonearm.library.run_summary import ModelFacts
 from tonearm.library.runs import Destination
@@ -91,12 +92,12 @@ def test_a_group_that_is_made_anew_need_not_be_believed(place: Destination) -> N
     path = Path(place.join("_checkpoint", "groups.json"))
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(values))
-    with pytest.raises(DestinationError, match="made anew with --rescore genre"):
+    with pytest.raises(DestinationError, match="made anew with `tonearm tag --rescore genre`"):
         groups.read(place, ["tags"])
     assert groups.read(place, ["genre"]) == {"tags": Group({})}
     values["groups"]["read"] = {"facts": {}, "hash": "0"}
     path.write_text(json.dumps(values))
-    with pytest.raises(DestinationError, match="Put back that file, or give another --out"):
+    with pytest.raises(DestinationError, match="Put back that file, or give another destination"):
         groups.read(place, ["genre"])
 
 
@@ -129,7 +130,9 @@ def test_copies_that_do_not_agree_are_one_line(place: Destination) -> None:
     left_by_a_run(place, {"read": Group({}), "genre": Group(FACTS), "tags": Group({})})
     left_by_a_run(place, {"read": Group({}), "genre": Group({**FACTS, "model": "sha256:2"}), "tags": Group({})})
     Path(place.join("_checkpoint", "groups.json")).unlink()
-    with pytest.raises(DestinationError, match=r"do not agree about genre; nothing is lost.*--rescore genre"):
+    with pytest.raises(
+        DestinationError, match=r"do not agree about genre; nothing is lost.*`tonearm tag --rescore genre`"
+    ):
         groups.read(place)
     assert set(groups.read(place, ["genre"])) == {"read", "genre", "tags"}
 
@@ -163,10 +166,10 @@ def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str
     genre = groups.read(place)["genre"]
     assert genre.facts.get("precision") == known
     facts = {**FACTS, "precision": "bf16"}
-    assert groups.differences(genre, facts, {}) == []
-    unknown = "precision (there auto and not known what came of it, now bf16: give --precision auto)"
-    said = ["precision (there fp32, now bf16)"] if known else [unknown]
-    assert groups.differences(genre, facts, {"precision": "bf16"}) == said
+    assert differences(genre, facts, {}, head="genre") == []
+    unknown = ("precision: auto there and not known what came of it, bf16 now", "--precision auto")
+    said = [("precision: fp32 there, bf16 now", "--precision fp32")] if known else [unknown]
+    assert differences(genre, facts, {"precision": "bf16"}, head="genre") == said
 
 
 def test_facts_of_0_1_0_under_which_nothing_was_written_count_for_nothing(place: Destination) -> None:
@@ -187,55 +190,6 @@ def test_facts_of_0_1_0_that_are_garbage_are_one_line(place: Destination, text: 
     write_old(place, "aa", text)
     with pytest.raises(DestinationError, match=r"aa\.json is not what tonearm writes"):
         groups.read(place)
-
-
-@pytest.mark.parametrize(
-    ("facts", "asked", "says"),
-    [
-        (FACTS, {}, []),
-        ({**FACTS, "model": "sha256:2"}, {}, ["model (there 'sha256:1', now 'sha256:2')"]),
-        (
-            {**FACTS, "windows": {"window_samples": 9}},
-            {},
-            ["windows.window_samples (there 480, now 9)"],
-        ),
-        ({**FACTS, "since": 1}, {}, []),
-        ({name: value for name, value in FACTS.items() if name != "precision"}, {}, []),
-        (FACTS, {"precision": "fp32"}, []),
-        (FACTS, {"precision": "int8", "int8_guard": True}, []),
-        (FACTS, {"precision": "int8", "int8_guard": False}, ["int8_guard (there True, now False)"]),
-        (FACTS, {"precision": "bf16"}, ["precision (there fp32, now bf16)"]),
-        (FACTS, {"runtime": "torch"}, ["runtime (there openvino, now torch)"]),
-        (FACTS, {"runtime": "openvino"}, []),
-    ],
-)
-def test_only_what_decides_or_was_asked_for_by_name_differs(facts: Any, asked: Any, says: list[str]) -> None:
-    stored = Group(FACTS, {"precision": "int8", "int8_guard": True}, {"runtime": "openvino"})
-    assert groups.differences(stored, facts, asked) == says
-
-
-def test_rows_of_others_facts_are_refused_in_words(place: Destination) -> None:
-    groups.refuse(place, {"genre": []})
-    with pytest.raises(DestinationError) as refusal:
-        groups.refuse(place, {"genre": ["model (there 'a', now 'b')", "precision (there fp32, now bf16)"], "tags": []})
-    assert "genre_model (there 'a', now 'b'); precision (there fp32, now bf16); give the same" in refusal.value.message
-    assert "--rescore genre to have those columns made anew, or another --out" in refusal.value.message
-
-
-def test_a_refusal_names_every_flag_that_it_takes(place: Destination) -> None:
-    """--max-windows is of both heads: whoever follows a line about one must not be told of the other next."""
-    different = {"genre": ["windows.max_windows (there 480, now 2)"], "tags": ["windows.max_windows (there 9, now 2)"]}
-    with pytest.raises(DestinationError, match="--rescore genre --rescore tags to have") as refusal:
-        groups.refuse(place, different, ["tags"])
-    assert "genre_windows.max_windows (there 480, now 2); give" in refusal.value.message
-    groups.refuse(place, different, ["tags", "genre"])
-
-
-def test_what_differs_is_one_short_line() -> None:
-    many = {"thresholds": {str(number): 0.5 for number in range(500)}}
-    (said,) = groups.differences(Group({"calibration": None}), {"calibration": many}, {})
-    assert said.startswith('calibration (there None, now {"thresholds": {"0": 0.5')
-    assert len(said) < 200
 
 
 def test_what_is_lacking_is_adopted_and_rows_of_before_are_known() -> None:

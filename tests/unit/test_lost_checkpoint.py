@@ -64,7 +64,7 @@ def test_columns_that_were_made_again_are_done_too(runs: StubRuns) -> None:
 def test_what_rows_name_is_settled(runs: StubRuns) -> None:
     runs.tag()
     lose(runs)
-    with pytest.raises(DestinationError, match=r"precision \(there fp32, now bf16\)"):
+    with pytest.raises(DestinationError, match="precision: fp32 there, bf16 now"):
         runs.tag(precision="bf16")
     runs.tag(precision="bf16", rescore=["genre", "tags"])
     assert runs.scored == {("genre", "tags"): ALL}

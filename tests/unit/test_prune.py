@@ -44,9 +44,9 @@ def test_rows_of_what_is_gone_are_removed_and_the_sources_named(out: Path, capsy
     assert len(uris(out)) == 4
     assert prune(str(out), is_sure=True) == 0
     said = capsys.readouterr().out
-    assert f"{out.parent}/a.csv: 1 tracks" in said
+    assert f"{out.parent}/a.csv: 1 track\n" in said
     assert f"{out.parent}/b.csv: 2 tracks" in said
-    assert said.endswith("1 rows removed\n")
+    assert said.endswith("1 row removed\n")
     assert uris(out) == {"s3://records/a0.mp3", "s3://records/b0.mp3", "s3://records/b1.mp3"}
     assert prune(str(out), is_sure=True) == 0
     assert "nothing to remove" in capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_a_source_is_forgotten_with_its_tracks(out: Path) -> None:
 @pytest.mark.parametrize("answer", [False, typer.Abort()])
 def test_nothing_is_removed_without_a_yes(out: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     def confirm(question: str) -> bool:
-        assert question == "remove 1 rows that nothing shows?"
+        assert question == "remove 1 row that nothing shows?"
         if isinstance(answer, BaseException):
             raise answer
         return bool(answer)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.stub_runs import StubRuns
-from tonearm.cli.tag import _print_missing
+from tonearm.cli.run_end import missing_lines
 from tonearm.errors import DecodeError, DestinationError, FetchError, ScoreError, Stopped
 
 ALL = ["a.mp3", "b.mp3", "c.mp3"]
@@ -28,7 +28,7 @@ def test_another_runtime_alone_is_a_reason_and_an_interrupted_run_goes_on(runs: 
     """Its facts are those of the rows that are to be made again: their hash must not be."""
     runs.tag()
     before = runs.rows()
-    with pytest.raises(DestinationError, match=r"runtime \(there torch, now openvino\)"):
+    with pytest.raises(DestinationError, match="runtime: torch there, openvino now"):
         runs.tag(runtime="openvino")
     runs.stop = 1, Stopped("by a signal")
     asked: dict[str, Any] = {"rescore": ["genre"], "runtime": "openvino"}
@@ -92,9 +92,10 @@ def test_a_head_that_cannot_be_added_is_not_tried_by_every_run(
     outcome = runs.tag()
     assert (runs.scored, outcome.counts) == ({}, None)
     assert (outcome.audit.missing_by_group, outcome.audit.failed_by_group) == ({"tags": 1}, {"tags": 1})
-    _print_missing(outcome.audit)
-    assert "tags could not be added to 1 rows, " in (said := capsys.readouterr().out)
-    assert said.endswith("their error_message says why; --retry-errors tries 1 of them again\n")
+    assert missing_lines(outcome.audit) == [
+        "tags could not be added to 1 row, which stays as it was; its error_message says why; `tonearm tag "
+        "--retry-errors` tries 1 of them again"
+    ]
     runs.failures = {}
     runs.tag(retry_errors=True)
     assert runs.scored == {("tags",): ["a.mp3"]}

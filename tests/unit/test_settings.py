@@ -22,6 +22,13 @@ def test_an_unknown_key_names_the_nearest() -> None:
         ({"models": 3}, "expected a table"),
         ({"fetch": {"timeout_s": "soon"}}, r"\[fetch\]: timeout_s"),
         ({"decode": {"max_scored_s": float("inf")}}, "max_scored_s: got inf"),
+        ({"fetch": {"timeout_s": float("nan")}}, "timeout_s: got nan"),
+        ({"fetch": {"backoff_s": float("inf")}}, "backoff_s: got inf; expected a finite number"),
+        ({"fetch": {"backoff_s": -1.0}}, "backoff_s: got -1.0"),
+        ({"limit": True}, "limit: got True"),
+        ({"workers": True}, "workers: got True"),
+        ({"models": {"calibrated": 1}}, "calibrated: got 1"),
+        ({"models": {"genre_model": 3}}, "genre_model: got 3"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(values: dict[str, object], message: str) -> None:
@@ -43,6 +50,26 @@ def test_a_file_that_is_missing_or_not_toml_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("workers = = 3")
     with pytest.raises(SettingsError, match="not TOML"):
         read_toml(tmp_path / "bad.toml")
+
+
+def test_what_is_no_text_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"limit = '\xff'")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    for name, message in (("bytes.toml", "not TOML"), ("deep.toml", "not TOML"), (".", "cannot be read")):
+        with pytest.raises(SettingsError, match=message):
+            read_toml(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["models = 'demo'", "serve = 3", "train = [1]"])
+def test_a_value_where_a_table_should_be_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises(SettingsError, match=r"expected a table: \[(models|serve|train)\]"):
+        read_toml(tmp_path / "t.toml")
+
+
+def test_flags_for_a_table_that_is_none_leave_it_to_be_refused() -> None:
+    with pytest.raises(SettingsError, match="expected a table of settings"):
+        build(TagSettings, merge({"fetch": 3}, {"fetch": {"timeout_s": 2.0}}))
 
 
 def test_settings_are_frozen() -> None:

@@ -165,7 +165,7 @@ def valued(*values: str | None) -> list[LabelledTrack]:
 
 
 def test_two_clips_are_the_fewest_of_which_one_can_be_held_out() -> None:
-    with pytest.raises(SourceError, match="got 1 clips, expected at least 2 to hold some out"):
+    with pytest.raises(SourceError, match="got 1 clip, expected at least 2 to hold some out"):
         split_tracks(labelled((("a",), None)), LabelSettings(), 42)
     found = split_tracks(labelled((("a",), None), (("a",), None)), LabelSettings(), 42)
     assert (len(found.train), len(found.validation)) == (1, 1)

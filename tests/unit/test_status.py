@@ -84,7 +84,7 @@ def test_unfinished_without_a_run(place: Destination) -> None:
     found = read_status(place.url)
     assert (found.num_listed, found.num_done, found.errors_by_code, found.num_files) == (10, 4, {"corrupt": 1}, 1)
     assert found.state == "unfinished"
-    assert "4 of 10 tracks done (40.0%), 1 of them failed" in said(place)
+    assert "3 of 10 tracks tagged, 1 failed (40.0% done)" in said(place)
     assert "run the same command to go on" in said(place)
 
 
@@ -93,7 +93,7 @@ def test_a_failed_row_without_a_code_is_counted(place: Destination) -> None:
     rows = pq.read_table(path).to_pylist()
     write_tracks(place.url, [{**row, "error_code": None} for row in rows], name=path.name)
     assert read_status(place.url).errors_by_code == {"unknown": 1}
-    assert "4 of 10 tracks done (40.0%), 1 of them failed" in said(place)
+    assert "3 of 10 tracks tagged, 1 failed (40.0% done)" in said(place)
 
 
 def test_running_with_rate_and_time_left(place: Destination) -> None:
@@ -195,8 +195,8 @@ def test_what_is_missing_superseded_and_no_longer_listed(place: Destination) -> 
     found = read_status(place.url)
     assert (found.missing_by_group, found.num_superseded, found.num_unlisted) == ({"tags": 3}, 1, 1)
     assert "tags is missing in 3 of them; tag with that model again to add it" in said(place)
-    assert "superseded: 1 rows; the next run removes them" in said(place)
-    assert "no longer listed: 1 tracks have rows that nothing shows" in said(place)
+    assert "superseded: 1 row; the next run removes them" in said(place)
+    assert "no longer listed: 1 track has a row that nothing shows" in said(place)
 
 
 def test_a_head_that_could_not_be_added_is_counted_apart(place: Destination) -> None:
@@ -208,7 +208,10 @@ def test_a_head_that_could_not_be_added_is_counted_apart(place: Destination) -> 
     found = read_status(place.url)
     assert (found.missing_by_group, found.failed_by_group) == ({"tags": 3}, {"tags": 1})
     assert "tags is missing in 2 of them; tag with that model again to add it" in said(place)
-    assert "tags could not be added to 1 of them; their error_message says why, and --retry-errors" in said(place)
+    assert (
+        "tags could not be added to 1 of them; their error_message says why, and `tonearm tag --retry-errors`"
+        in said(place)
+    )
 
 
 def test_a_run_that_stopped_before_every_row_had_its_group_is_not_complete(place: Destination) -> None:
@@ -234,7 +237,7 @@ def test_complete_with_the_last_run(place: Destination) -> None:
     write_tracks(place.url, [{**rows[0], "track_key": key} for key in missing], name="part-1.parquet")
     make_run(place.url)
     assert read_status(place.url).state == "complete"
-    assert "10 of 10 tracks done (100.0%)" in said(place)
+    assert "9 of 10 tracks tagged, 1 failed (100.0% done)" in said(place)
     assert "last run that ended: 20250309T140511-0a1b2c-9f3e, 1,200 tracks in 21:04" in said(place)
 
 

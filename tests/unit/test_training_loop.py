@@ -248,7 +248,7 @@ def test_a_run_without_an_evaluation_that_is_a_number_says_so(
 ) -> None:
     run = prepared(collection, train_settings(start, cache, epochs=1))
     monkeypatch.setattr(metrics, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
-    with pytest.raises(TrainingError, match="at none of 1 evaluations was the loss on the validation clips a number"):
+    with pytest.raises(TrainingError, match="in 1 evaluation the loss on the validation clips was never a number"):
         run_in(run, Alone(tmp_path))
 
 

@@ -44,7 +44,7 @@ GPUS = Layout(num_scorers=4, scorer_cpus=0.9, scorer_gpus=1.0, scorer_threads=1,
         ([{}], LOCAL, "no node is left that can score"),
         ([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 16.0}], GPUS, None),
         ([{"CPU": 16.0}], GPUS, "no node is left that can score"),
-        ([{"CPU": 1.0, "GPU": 1.0}], GPUS, "hold every CPU"),
+        ([{"CPU": 1.0, "GPU": 1.0}], GPUS, "1 scoring worker holds every CPU"),
     ],
 )
 def test_what_is_left_of_a_cluster(nodes: list[dict[str, float]], layout: Layout, why: str | None) -> None:

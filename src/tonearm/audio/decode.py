@@ -19,6 +19,7 @@ from tonearm.audio.container import AudioInfo, Source, open_source
 from tonearm.audio.streams import Allocate, PcmStream, Spans, keep, ordinary
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
+from tonearm.wording import counted
 
 __all__ = ["AudioInfo", "DecodeRequest", "DecodedTrack", "PcmStream", "decode", "decode_waveform"]
 
@@ -112,7 +113,8 @@ def decode(
     kept, lengths, duration_s = _read_all(source, rates, budgets, request.check_length)
     if not duration_s:
         raise DecodeError(
-            f"{source.codec} stream without a sample that decodes ({source.num_errors} damaged packets)", code="corrupt"
+            f"{source.codec} stream without a sample that decodes ({counted(source.num_errors, 'damaged packet')})",
+            code="corrupt",
         )
     share = _decoded_share(source, duration_s)
     if share < 1 and source.num_errors and duration_s < LEAST_PARTIAL_S:

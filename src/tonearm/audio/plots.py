@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.wording import counted
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -103,7 +105,9 @@ def draw_mel(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, start_
         y=_padded(waveform), sr=sample_rate, n_fft=FRAME, hop_length=hop, n_mels=num_mels, fmax=highest
     )
     _show(axes, decibel(np.sqrt(power)), sample_rate, hop, start_s, y_axis="mel", fmax=highest)
-    axes.set(title=f"Mel spectrogram ({num_mels} bands up to {highest / 1000:g} kHz)", ylabel="Frequency (Hz)")
+    axes.set(
+        title=f"Mel spectrogram ({counted(num_mels, 'band')} up to {highest / 1000:g} kHz)", ylabel="Frequency (Hz)"
+    )
 
 
 def write_timeline(

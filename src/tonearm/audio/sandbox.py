@@ -19,7 +19,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,10 +27,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tonearm import own_process
 from tonearm.audio.container import AudioInfo
 from tonearm.audio.decode import DecodedTrack, DecodeRequest, PcmStream
 from tonearm.errors import DecodeError
 from tonearm.settings import DecodeSettings
+from tonearm.wording import counted
 
 # A child is replaced after so many tracks: native libraries leak, a little, for ever.
 TRACKS_PER_CHILD = 500
@@ -162,7 +163,8 @@ class DecodeSandbox:
             except TimeoutError:
                 self._discard()
                 raise DecodeError(
-                    f"decoding {num_bytes:,} bytes took longer than decode.timeout_s = {self.settings.timeout_s:g}",
+                    f"decoding {counted(num_bytes, 'byte')} took longer than decode.timeout_s = "
+                    f"{self.settings.timeout_s:g}",
                     code="decode_timeout",
                 ) from None
             except (EOFError, ConnectionError):
@@ -236,27 +238,19 @@ class _Child:
         lifeline, self.lifeline = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
+                own_process.command(
                     "tonearm.audio.sandbox_child",
                     str(theirs.fileno()),
                     str(lifeline),
                     str(self.source),
                     str(settings.max_memory_bytes),
-                ],
+                ),
                 pass_fds=(theirs.fileno(), lifeline, self.source),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self.stderr,
-                env={
-                    **os.environ,
-                    **MALLOC,
-                    # Threads would only multiply the address space that the limit counts.
-                    "OMP_NUM_THREADS": "1",
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                },
+                # Threads would only multiply the address space that the limit counts.
+                env=own_process.environment(**MALLOC, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
             )
         finally:
             theirs.close()

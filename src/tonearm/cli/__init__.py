@@ -5,17 +5,29 @@ from __future__ import annotations
 import os
 import sys
 
+from tonearm import own_process
 from tonearm.errors import TonearmError
+
+# What typer returns for a Ctrl-C that a verb leaves to it.
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
-    from tonearm.cli.app import app
+    own_process.leave_current_folder()
+    from tonearm import surroundings
+    from tonearm.library.uris import visible
 
+    surroundings.open_standard_streams()
     try:
+        surroundings.settle_folders()
+        from tonearm.cli.app import app
+
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
     except TonearmError as error:
-        print(f"tonearm: {error.message}", file=sys.stderr)
+        print(f"tonearm: {visible(error.message)}", file=sys.stderr)
         status = error.exit_status
     except KeyboardInterrupt:
         print("tonearm: stopped", file=sys.stderr)
@@ -32,11 +44,16 @@ def main() -> None:
 def _unexpected(error: Exception) -> int:
     import typer
 
+    from tonearm.library.uris import visible
+
     if isinstance(error, typer.Abort):
         return 4
     # typer brings a click of its own, whose errors have no public name.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        print(f"tonearm: {error.format_message().rstrip('.')}; see {_command_path(error)} --help", file=sys.stderr)
+        print(
+            f"tonearm: {visible(error.format_message()).rstrip('.')}; see {_command_path(error)} --help",
+            file=sys.stderr,
+        )
         return int(error.exit_code)
     import traceback
 

@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tonearm.cli.terminal import clock
+from tonearm.library.telling_tags import most_telling
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
+from tonearm.wording import counted
 
 NUM_TAGS = 3
 LEAST_SCORE = 0.5
@@ -25,7 +28,7 @@ def demo(library: Path, out: Path, settings: TagSettings, *, num_tracks: int = 2
     from tonearm.demo.library import write_library
 
     if not (library / LABELS).is_file():
-        print(f"writing {num_tracks} synthesized songs to {library}", file=sys.stderr)
+        print(f"writing {counted(num_tracks, 'synthesized song')} to {library}", file=sys.stderr)
         write_library(library, num_tracks=num_tracks, seed=seed)
     status = tag([str(library)], str(out), settings, demo_models=True)
     _print_table(library, out)
@@ -47,29 +50,23 @@ def _print_table(library: Path, out: Path) -> None:
     for row in rows:
         shown.add_row(*_cells(row, truths.get(row["uri"])))
     # Where no terminal tells its width, as in a log, a table of 80 columns would be cut short.
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     console.print(shown)
     labelled = [row for row in rows if row["status"] == "ok" and row["uri"] in truths]
     right = sum(row["genre"] == truths[row["uri"]] for row in labelled)
-    console.print(f"{right} of {len(labelled)} genres are what the synthesizer wrote ({library / LABELS})")
+    console.print(
+        f"{right} of {counted(len(labelled), 'genre', 'is', 'are')} what the synthesizer wrote ({library / LABELS})"
+    )
 
 
 def _cells(row: dict[str, Any], truth: str | None) -> list[str]:
     name = os.path.basename(row["uri"])
     if row["status"] != "ok":
-        return ["", name, "", "", row["error_code"], "", "", ""]
+        return ["", visible(name), "", "", row["error_code"], "", "", ""]
     audio = f"{row['codec']} {row['sample_rate'] / 1000:g} kHz {'mono' if row['channels'] == 1 else 'stereo'}"
-    labels = [tag["label"] for tag in row["tags"] if tag["label"] != "Music" and tag["score"] >= LEAST_SCORE]
+    labels = [tag["label"] for tag in most_telling(row["tags"]) if tag["score"] >= LEAST_SCORE]
     tags = " · ".join(labels[:NUM_TAGS])
     mark = "" if truth is None else "✓" if truth == row["genre"] else f"({truth})"
     length = clock(row["duration_s"])
-    return [
-        row["artist"] or "",
-        row["title"] or name,
-        audio,
-        length,
-        row["genre"],
-        mark,
-        f"{row['genre_score']:.2f}",
-        tags,
-    ]
+    cells = [row["artist"] or "", row["title"] or name, audio, length, row["genre"], mark]
+    return [visible(cell) for cell in (*cells, f"{row['genre_score']:.2f}", tags)]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import psutil
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
+from tonearm.library.uris import visible
+from tonearm.wording import counted
 
 
 class Finding(NamedTuple):
@@ -27,22 +29,48 @@ class Finding(NamedTuple):
     text: str
 
 
+STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
+NAME_WIDTH = 16
+HINT = "; see `tonearm doctor`"
+
+
 def doctor() -> int:
-    """Print the findings; return 0 when nothing is bad, else 1."""
-    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
-    table = Table(box=None, pad_edge=False, show_header=False)
-    findings = list(examine())
-    for finding in findings:
-        table.add_row(marks[finding.status], finding.name, finding.text)
-    Console().print(table)
-    return 1 if any(finding.status == "bad" for finding in findings) else 0
+    """Print each finding as soon as it is known; return 0 when nothing is bad, else 1."""
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    is_bad = False
+    for finding in examine():
+        is_bad |= finding.status == "bad"
+        console.print(
+            Text.assemble(
+                (f"{finding.status:<5}", STYLES[finding.status]), f"{finding.name:<{NAME_WIDTH}}{visible(finding.text)}"
+            )
+        )
+        sys.stdout.flush()  # a pipe would get them all at the end, after Ray has taken its time
+    return 1 if is_bad else 0
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what was found, one check after the other."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_machine, _packages, _storage, _decoding, _ray, _models]
-    for check in checks:
-        yield from check()
+    """Yield what was found, one check after the other; one that breaks off is a finding, and the others go on."""
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "machine": _machine,
+        "packages": _packages,
+        "object storage": _storage,
+        "decoding": _decoding,
+        "ray": _ray,
+        "models": _models,
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except Exception as error:  # noqa: BLE001  whatever a machine does that nobody has thought of is what it is for
+            yield Finding(name, "bad", _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TonearmError):
+        return error.message.removesuffix(HINT)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _machine() -> Iterator[Finding]:
@@ -50,7 +78,7 @@ def _machine() -> Iterator[Finding]:
 
     memory = psutil.virtual_memory()
     text = f"tonearm {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield Finding("machine", "ok", f"{text}, {usable_cores()} cores")
+    yield Finding("machine", "ok", f"{text}, {counted(usable_cores(), 'core')}")
     free = memory.available / 2**30
     yield Finding(
         "memory",
@@ -60,7 +88,7 @@ def _machine() -> Iterator[Finding]:
     shared = shutil.disk_usage("/dev/shm").free / 2**30 if os.path.isdir("/dev/shm") else None
     if shared is not None and shared < 1:
         yield Finding(
-            "/dev/shm", "note", f"{shared:.1f} GiB free; Ray keeps decoded audio there: docker run --shm-size=4g"
+            "/dev/shm", "note", f"{shared:.1f} GiB free; Ray keeps decoded audio there: `docker run --shm-size=4g`"
         )
     for folder in {tempfile.gettempdir(), os.environ.get("RAY_TMPDIR", "/tmp")}:
         disk = shutil.disk_usage(folder).free / 2**30
@@ -68,10 +96,17 @@ def _machine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    names = ("ray", "torch", "transformers", "openvino", "av", "pyarrow", "s3fs")
-    yield Finding("packages", "ok", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names))
+    found, absent = [], []
+    for name in ("ray", "torch", "transformers", "openvino", "av", "pyarrow", "s3fs"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(name)
+    yield Finding("packages", "ok", ", ".join(found))
+    if absent:
+        yield Finding("packages", "bad", f"not installed: {', '.join(absent)}; install tonearm again")
     for name, use in (
-        ("nncf", "--precision int8"),
+        ("nncf", "precision int8"),
         ("datasets", "hf:// and saved data sets"),
         ("gcsfs", "gs:// sources"),
         ("adlfs", "az:// sources"),
@@ -100,28 +135,21 @@ def _decoding() -> Iterator[Finding]:
     with tempfile.NamedTemporaryFile(suffix=".flac") as file:
         soundfile.write(file.name, np.sin(np.arange(44100) / 20).astype(np.float32), 44100)
         plan = WindowPlan(16000, 16000, 16000, None, 400)
-        try:
-            with DecodeSandbox(DecodeSettings()) as sandbox:
-                track = sandbox.decode(file.read(), DecodeRequest((plan,), 60.0))
-            yield Finding(
-                "decoding", "ok", f"a {track.info.codec} file of {track.info.duration_s:g} s in a child process"
-            )
-        except TonearmError as error:
-            yield Finding("decoding", "bad", error.message)
+        with DecodeSandbox(DecodeSettings()) as sandbox:
+            track = sandbox.decode(file.read(), DecodeRequest((plan,), 60.0))
+        yield Finding("decoding", "ok", f"a {track.info.codec} file of {track.info.duration_s:g} s in a child process")
 
 
 def _ray() -> Iterator[Finding]:
     from tonearm.distributed import cluster
 
     where = os.environ.get("RAY_ADDRESS", "a local Ray")
-    try:
-        with cluster.session(None) as layout:
-            gpus = f", {layout.scorer_gpus:g} GPU each" if layout.scorer_gpus else ""
-            yield Finding(
-                "ray", "ok", f"{where}: scoring with {layout.num_scorers} × {layout.scorer_threads} threads{gpus}"
-            )
-    except TonearmError as error:
-        yield Finding("ray", "bad", error.message)
+    # While it is joined, what is printed goes to its log.
+    with cluster.session(None) as layout:
+        gpus = f", {layout.scorer_gpus:g} GPU each" if layout.scorer_gpus else ""
+        threads = counted(layout.scorer_threads, "thread")
+        text = f"{where}: scoring with {layout.num_scorers} × {threads}{gpus}"
+    yield Finding("ray", "ok", text)
 
 
 def _models() -> Iterator[Finding]:
@@ -131,6 +159,6 @@ def _models() -> Iterator[Finding]:
     for source in (GENRE_MODEL, TAG_MODEL):
         try:
             info = describe_checkpoint(source)
-            yield Finding("model", "ok", f"{info.name}: {len(info.labels)} labels, {info.family}")
+            yield Finding("model", "ok", f"{info.name}: {counted(len(info.labels), 'label')}, {info.family}")
         except TonearmError as error:
             yield Finding("model", "note", error.message)

@@ -12,7 +12,9 @@ from tonearm import settings as settings_module
 from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import UsageError
+from tonearm.library.uris import shown, visible
 from tonearm.settings import LabelSettings, TagSettings
+from tonearm.wording import counted
 
 NUM_NAMED = 3
 
@@ -51,18 +53,18 @@ def evaluate(
             model, source, settings, where, watcher, on=on, precision=precision if calibrate else None
         )
     for uri, reason in list(found.failed.items())[:NUM_NAMED]:
-        print(f"left out, {reason} ({uri})")
+        print(visible(f"left out, {reason} ({uri})"))
     if len(found.failed) > NUM_NAMED:
         print(f"... and {len(found.failed) - NUM_NAMED} more")
     if found.unlabelled:
-        print(f"left out, no label: {found.unlabelled:,} clips")
+        print(f"left out, no label: {counted(found.unlabelled, 'clip')}")
     _print_figures(found)
     if calibrate:
         verb.store_calibration(model, found)
         _print_calibration(found, model, precision)
     if out is not None:
         names = write_evaluation(out, found)
-        print(f"written to {out}: {', '.join(names)}")
+        print(f"written to {shown(out)}: {', '.join(names)}")
     return 0
 
 
@@ -88,8 +90,8 @@ def _print_figures(found: Any) -> None:
         if found.is_multi:
             print(
                 f"{level}: macro mAP {figures['macro_map']:.3f}, micro mAP {figures['micro_map']:.3f}, mean AUC "
-                f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over {figures['num_labels']} tags; {count:,} "
-                f"{level}s"
+                f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over "
+                f"{counted(figures['num_labels'], 'tag')}; {counted(count, level)}"
             )
             continue
         low, high = figures["accuracy_interval"]
@@ -103,7 +105,7 @@ def _print_figures(found: Any) -> None:
     width = max(map(len, present))
     print(f"\n{'':{width}}  precision  recall  tracks")
     for label, row in present.items():
-        print(f"{label:{width}}  {row['precision']:9.2f}  {row['recall']:6.2f}  {row['support']:6d}")
+        print(f"{visible(label):{width}}  {row['precision']:9.2f}  {row['recall']:6.2f}  {row['support']:6d}")
     print()
 
 
@@ -115,9 +117,12 @@ def _print_calibration(found: Any, model: str, precision: float) -> None:
         "the other half's)"
     )
     if not found.is_calibration_kept:
-        print(f"not stored: it does not help on clips that it was not fitted on; {model} stays as it is")
+        print(f"not stored: it does not help on clips that it was not fitted on; {shown(model)} stays as it is")
         return
     if fitted.thresholds:
         kept = [label for label, value in fitted.thresholds.items() if value is not None]
-        print(f"{len(kept)} of {len(fitted.thresholds)} tags reach a precision of {precision:g} from some score on")
-    print(f"stored in {model}/tonearm.json; `tonearm tag --calibrated` uses it")
+        print(
+            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {precision:g} from some "
+            "score on"
+        )
+    print(f"stored in {shown(model)}/tonearm.json; `tonearm tag --calibrated` uses it")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tonearm.wording import counted
+
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
 
 
@@ -46,8 +48,9 @@ def compact(dest: Destination) -> int:
 def report(dest: Destination) -> int:
     """Write report.html of DEST anew, from its rows and its last run."""
     from tonearm.library.report import write_report
+    from tonearm.library.uris import visible
 
-    print(write_report(dest))
+    print(visible(write_report(dest)))
     return 0
 
 
@@ -75,6 +78,7 @@ def export(
 ) -> int:
     """Write the rows of DEST for other programs."""
     from tonearm.library import export as library_export
+    from tonearm.library.uris import visible
 
     counts = library_export.export(
         dest,
@@ -87,8 +91,12 @@ def export(
         all_versions=all_versions,
         overwrite=overwrite,
     )
-    files = "1 file" if counts.num_files == 1 else f"{counts.num_files:,} files"
-    print(f"{counts.output}: {counts.num_tracks:,} tracks in {files}")
+    print(
+        f"{visible(str(counts.output))}: {counted(counts.num_tracks, 'track')} in {counted(counts.num_files, 'file')}"
+    )
     if counts.num_unlisted:
-        print(f"left out: {counts.num_unlisted:,} tracks that are no longer listed; --all-versions takes them too")
+        print(
+            f"left out: {counted(counts.num_unlisted, 'track')} that are no longer listed; --all-versions takes them "
+            "too"
+        )
     return 0

@@ -7,8 +7,10 @@ from rich.table import Table
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
+from tonearm.library.uris import visible
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
 from tonearm.settings import ModelSettings
+from tonearm.wording import counted
 
 NUM_LABELS = 8
 
@@ -27,11 +29,11 @@ def models(settings: ModelSettings) -> int:
             plan = plan_windows(info, window_s, None)
         except CheckpointError as error:
             problems.append(error)
-            table.add_row(head, error.message)
+            table.add_row(head, visible(error.message))
             continue
         for place, (name, text) in enumerate(_facts(info, plan, source)):
-            table.add_row("" if place else head, f"{name:<12}{text}")
-    Console(highlight=False, soft_wrap=True).print(table)
+            table.add_row("" if place else head, visible(f"{name:<12}{text}"))
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
     return 2 if problems else 0
 
 
@@ -46,5 +48,5 @@ def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[st
         ("family", f"{info.family}{size}"),
         ("labels", f"{len(info.labels)} ({labels}), trained as {kind}"),
         ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_samples / plan.sample_rate:g} s"),
-        ("embedding", f"{info.embedding_dim} numbers"),
+        ("embedding", counted(info.embedding_dim, "number")),
     ]

@@ -16,7 +16,7 @@ from tonearm.cli.terminal import clock, hours
 from tonearm.distributed import cluster
 from tonearm.library import report_text, resume
 from tonearm.library.runs import Destination
-from tonearm.library.uris import shown
+from tonearm.library.uris import shown, visible
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning import adoption
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
@@ -24,6 +24,7 @@ from tonearm.planning.measure import measure
 from tonearm.planning.preparation import prepare
 from tonearm.planning.sample import Look, examples, list_sample, look
 from tonearm.settings import TagSettings
+from tonearm.wording import counted
 
 SEED = 20
 NAMES = {"decode": "decoding", "forward": "scoring"}
@@ -58,7 +59,8 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
         done = resume.find(destination, stored).complete(list(tagging.heads))
     listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
     if not listed.num_tracks:
-        print(f"nothing to do: all {listed.num_done:,} tracks are in {out} already")
+        all_of = "all " * (listed.num_done > 1)
+        print(f"nothing to do: {all_of}{counted(listed.num_done, 'track', 'is', 'are')} in {shown(str(out))} already")
         return 0
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
@@ -110,7 +112,7 @@ def _note(text: str) -> None:
 
 
 def _say(num_tracks: int) -> None:
-    print(f"listing: {num_tracks:,} tracks so far", file=sys.stderr)
+    print(f"listing: {counted(num_tracks, 'track')} so far", file=sys.stderr)
 
 
 def _print(
@@ -119,8 +121,8 @@ def _print(
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     for name, text in _lines(found, skipped, looks, layout, settings):
-        table.add_row(name, text)
-    Console(highlight=False, soft_wrap=True).print(table)
+        table.add_row(name, visible(text))
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
 
 
 def _lines(
@@ -132,7 +134,9 @@ def _lines(
         names = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in skipped.items())
         lines.append(("not audio", names))
     interval = f"{hours(found.audio_low_s)} to {hours(found.audio_high_s)}"
-    lines.append(("audio", f"{hours(found.audio_s)} ({interval}, from {found.num_sampled:,} tracks looked at)"))
+    lines.append(
+        ("audio", f"{hours(found.audio_s)} ({interval}, from {counted(found.num_sampled, 'track')} looked at)")
+    )
     lines.append(("formats", ", ".join(f"{codec} {share:.0%}" for codec, share in found.formats.items()) or "none"))
     lines.append(("will fail", _failing(found, looks)))
     windows = ", ".join(f"{count:,} of {head}" for head, count in found.num_windows.items())
@@ -143,9 +147,12 @@ def _lines(
         ("forward", "worker", found.forward_worker_s, found.rates.forward),
     ):
         lines.append((NAMES[name], f"{work_s / 3600:,.2f} {what} hours at {rate:,.0f}× real time ({origin[name]})"))
-    gpus = f" on {found.machines.num_gpus} GPUs" if found.machines.num_gpus else ""
+    gpus = f" on {counted(found.machines.num_gpus, 'GPU')}" if found.machines.num_gpus else ""
     lines.append(
-        ("layout", f"{layout.num_scorers} scoring{gpus}, {found.machines.num_decoders:g} cores to decode: fits")
+        (
+            "layout",
+            f"{layout.num_scorers} scoring{gpus}, {counted(found.machines.num_decoders, 'core')} to decode: fits",
+        )
     )
     lines.append(("time", f"{clock(found.wall_s)}, most of it {found.bottleneck}"))
     lines.append(("store", f"must give {report_text.size(found.num_bytes / found.wall_s)} a second"))

@@ -12,6 +12,8 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError
 from tonearm.library.names import file_name, track_name
+from tonearm.library.telling_tags import weight
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
 
 # Pictures of more say less, and three hours at 96 kHz would take gigabytes.
@@ -51,7 +53,7 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
         except OSError as error:
             raise DestinationError(f"{out} cannot be written ({error.strerror or error}); give another --out") from None
     for path in paths:
-        print(path)
+        print(visible(str(path)))
     return 0
 
 
@@ -72,5 +74,6 @@ def _timeline(
     models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags)
     tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
-    tags = [tag.label for tag in result.tags.tags] if result.tags is not None else []
+    found = result.tags.tags if result.tags is not None else ()
+    tags = [tag.label for tag in sorted(found, key=lambda tag: -tag.score * weight(tag.label))]
     return [window_row(entry) for entry in result.timeline], tags

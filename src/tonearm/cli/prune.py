@@ -13,6 +13,7 @@ from tonearm.library import compaction, lock, manifest, table
 from tonearm.library.runs import Destination
 from tonearm.library.status import read_status
 from tonearm.library.uris import shown
+from tonearm.wording import counted
 
 
 def prune(dest: str, forget: Sequence[str] = (), *, is_sure: bool = False) -> int:
@@ -25,13 +26,13 @@ def prune(dest: str, forget: Sequence[str] = (), *, is_sure: bool = False) -> in
     read_status(dest, is_watched=False)  # says so when there is nothing
     for name, is_complete, num_tracks, _ in manifest.listings(destination.manifest):
         part = "" if is_complete else ", not to its end"
-        print(f"{shown(name) or 'listed by tonearm 0.1.0'}: {num_tracks:,} tracks{part}")
+        print(f"{shown(name) or 'listed by tonearm 0.1.0'}: {counted(num_tracks, 'track')}{part}")
     for source in forget:
         _ask(f"forget what {shown(source)} has listed?", is_sure=is_sure)
     with ProgressLine("pruning") as line, lock.held(destination, waiting=line.waiting) as hold:
         if forget:
             gone = manifest.prune(destination.manifest, forget, check=hold.check)
-            print(f"{gone:,} tracks are no longer listed")
+            print(f"no longer listed: {counted(gone, 'track')}")
         listed = table.read_listed(dest)
         compaction.recover(destination)
         found = compaction.unlisted(destination, listed) if listed is not None else {}
@@ -39,9 +40,9 @@ def prune(dest: str, forget: Sequence[str] = (), *, is_sure: bool = False) -> in
         if not num_rows:
             print(f"nothing to remove: every row of {shown(dest)} is of a track that is listed")
             return 0
-        _ask(f"remove {num_rows:,} rows that nothing shows?", is_sure=is_sure)
+        _ask(f"remove {counted(num_rows, 'row')} that nothing shows?", is_sure=is_sure)
         compaction.mend(destination, found, check=hold.check)
-    print(f"{num_rows:,} rows removed")
+    print(f"{counted(num_rows, 'row')} removed")
     return 0
 
 

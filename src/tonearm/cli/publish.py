@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tonearm.errors import UsageError
+from tonearm.library.uris import visible
 from tonearm.models.checkpoint import describe_checkpoint
 
 
@@ -34,16 +35,16 @@ def publish(
     found = library_publish.package(folder, repo, license=license, datasets=datasets, base_model=base_model, tags=tags)
     if space is not None:
         for path in write_space(space, repo, describe_checkpoint(str(folder)), overwrite=overwrite):
-            print(f"written: {path}")
+            print(f"written: {visible(str(path))}")
     width = max(map(len, found.files))
     if dry_run:
         print(f"would go to {repo}{' (private)' if private else ''}:")
         for name in sorted(found.files):
-            print(f"  {name:{width}}  {found.size_of(name):>12,} bytes")
+            print(f"  {visible(name):{width}}  {found.size_of(name):>12,} bytes")
         shown = {name: value for name, value in found.metadata.items() if name != "model-index"}
         print("card:")
         for line in yaml.safe_dump(shown, sort_keys=False).splitlines():
-            print(f"  {line}")
+            print(f"  {visible(line)}")
         return 0
     print(library_publish.publish(found, private=private, message=message))
     return 0

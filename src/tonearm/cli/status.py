@@ -12,6 +12,7 @@ from tonearm.library import compaction, lock, report_text
 from tonearm.library.runs import Destination
 from tonearm.library.status import Status, read_status
 from tonearm.library.uris import shown
+from tonearm.wording import by_count, counted
 
 
 def status(dest: str, *, as_json: bool = False) -> int:
@@ -32,37 +33,38 @@ def lines(found: Status) -> list[str]:
     """Return what a person wants to know, a line each."""
     place = shown(found.destination)
     if found.num_listed is None:
-        seen = f", {found.progress.num_listed:,} tracks so far" if found.progress is not None else ""
+        seen = f", {counted(found.progress.num_listed, 'track')} so far" if found.progress is not None else ""
         text = [f"{place}: being listed{seen}"]
     else:
         share = found.num_done / found.num_listed if found.num_listed else 1.0
         failed = sum(found.errors_by_code.values())
-        text = [
-            f"{place}: {found.num_done:,} of {found.num_listed:,} tracks done ({share:.1%}), {failed:,} of them failed"
-        ]
+        tagged = f"{found.num_done - failed:,} of {counted(found.num_listed, 'track')} tagged"
+        text = [f"{place}: {tagged}, {failed:,} failed ({share:.1%} done)"]
     for group, count in found.missing_by_group.items():
         if todo := count - (failed := found.failed_by_group.get(group, 0)):
             text.append(f"{group} is missing in {todo:,} of them; tag with that model again to add it")
         if failed:
-            why = "their error_message says why, and --retry-errors tries again"
+            why = "their error_message says why, and `tonearm tag --retry-errors` tries again"
             text.append(f"{group} could not be added to {failed:,} of them; {why}")
     if found.num_unlisted:
-        text.append(f"no longer listed: {found.num_unlisted:,} tracks have rows that nothing shows")
+        text.append(
+            f"no longer listed: {counted(found.num_unlisted, 'track', 'has a row', 'have rows')} that nothing shows"
+        )
     if found.num_superseded:
-        text.append(f"superseded: {found.num_superseded:,} rows; the next run removes them")
+        text.append(f"superseded: {counted(found.num_superseded, 'row')}; the next run removes them")
     if found.errors_by_code:
-        text.append("failed: " + ", ".join(f"{count:,} {code}" for code, count in found.errors_by_code.items()))
+        text.append(f"failed: {by_count(found.errors_by_code)}")
     text.append(_state(found))
     if found.state == "running" and found.progress is not None and found.progress.num_tracks:
         now = found.progress
         elapsed = max(1e-3, (now.at - now.started).total_seconds())
         left = f", {clock(now.left_s)} left" if now.left_s is not None else ""
         text.append(
-            f"this run: {now.num_tracks:,} tracks, {hours(now.audio_s)} of audio in {clock(elapsed)}, "
+            f"this run: {counted(now.num_tracks, 'track')}, {hours(now.audio_s)} of audio in {clock(elapsed)}, "
             f"{now.audio_s / elapsed:.0f}× real time{left}"
         )
     if found.last is not None and found.last.speed is not None:
-        did = f"{found.last.speed.num_tracks:,} tracks in {clock(found.last.wall_s)}"
+        did = f"{counted(found.last.speed.num_tracks, 'track')} in {clock(found.last.wall_s)}"
         text.append(f"last run that ended: {found.last.run_id}, {did}")
     return text
 
@@ -97,7 +99,7 @@ def compact(dest: str) -> int:
         print(f"nothing to do: {shown(dest)}/tracks has no small files to put together")
         return 0
     print(
-        f"{done.num_rows:,} rows of {done.num_before:,} files are in {done.num_after:,} now, sorted by key, "
-        f"{report_text.size(done.num_bytes)}"
+        f"{counted(done.num_rows, 'row')} of {counted(done.num_before, 'file')} are in {done.num_after:,} now, "
+        f"sorted by key, {report_text.size(done.num_bytes)}"
     )
     return 0

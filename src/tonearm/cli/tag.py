@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tonearm import settings as settings_module
-from tonearm.cli.terminal import ProgressLine, clock, hours
-from tonearm.errors import TooManyFailures, UsageError
+from tonearm.cli.terminal import ProgressLine
+from tonearm.errors import DestinationError, TooManyFailures, UsageError
+from tonearm.library.runs import Destination
+from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
+from tonearm.wording import counted
 
 if TYPE_CHECKING:
+    from tonearm.distributed.batch import Outcome
     from tonearm.library.resume import Audit
     from tonearm.library.run_summary import RunSummary
 
@@ -87,16 +92,11 @@ def tag(
     rescore: Sequence[str] = (),
     demo_models: bool = False,
 ) -> int:
-    """Run, write the report, print what was done; return the exit status."""
+    """Run, write the report, print what was done and found; return the exit status."""
     from tonearm import demo
+    from tonearm.cli import run_end
     from tonearm.cli.plan import beside_truth
     from tonearm.distributed import batch
-    from tonearm.distributed.summary import summarize
-    from tonearm.library import stores
-    from tonearm.library.report import write_report
-    from tonearm.library.report_text import size
-    from tonearm.library.run_summary import write_run
-    from tonearm.library.runs import Destination
     from tonearm.planning.estimate import kept
 
     stop_like_ctrl_c()
@@ -104,75 +104,77 @@ def tag(
         print(demo.NOTICE, file=sys.stderr)
     with ProgressLine() as watcher:
         outcome = batch.tag_library(sources, out, settings, watcher, retry_errors=retry_errors, rescore=rescore)
-    audit = outcome.audit
-    if outcome.counts is None:
-        print(f"nothing to do: all {audit.num_listed:,} tracks are in {out} already")
-        _print_missing(audit)
-    with stores.reading(out):
-        is_reported = outcome.counts is None and stores.exists(Destination(out).report)
-    if not is_reported:
-        summary = summarize(outcome, settings, command=sys.argv, notice=demo.NOTICE if demo_models else None)
-        write_run(out, summary)
-        report = write_report(out, summary)
-        if outcome.counts is not None:
-            _print_end(outcome)
-            _print_how(summary)
-            beside = beside_truth(
-                kept(Destination.of(out)),
-                num_tracks=outcome.counts.num_tracks,
-                audio_s=outcome.counts.audio_s,
-                wall_s=outcome.wall_s,
-            )
-            if beside is not None:
-                print(beside)
-            if outcome.spilled_bytes:
-                spilled = size(outcome.spilled_bytes)
-                print(f"Ray's object store spilled {spilled} to disk; give it more memory, or more scoring workers")
-        print(f"report: {report}")
-    if audit.error_rate > settings.max_error_rate:
-        codes = [f"{count} {code}" for code, count in audit.errors_by_code.items()]
-        codes += [f"{count} without {group}" for group, count in audit.missing_by_group.items()]
-        failed = audit.num_error + audit.num_incomplete
-        raise TooManyFailures(
-            f"{failed:,} of {audit.num_listed:,} tracks failed ({', '.join(codes)}), more than --max-error-rate "
-            f"{settings.max_error_rate:g} allows; every track has its row, with the reason in error_message"
+    # Before the library is counted, which takes a while where it is large.
+    _print(run_end.done_lines(outcome, out))
+    summary, report = _report(out, outcome, settings, notice=demo.NOTICE if demo_models else None)
+    if outcome.counts is not None:
+        _print(run_end.how_lines(summary, outcome))
+        beside = beside_truth(
+            kept(Destination.of(out)),
+            num_tracks=outcome.counts.num_tracks,
+            audio_s=outcome.counts.audio_s,
+            wall_s=outcome.wall_s,
         )
+        _print([] if beside is None else [beside])
+    _print(run_end.found_lines(summary.found))
+    _print(run_end.next_lines(out, report))
+    _refuse_failures(outcome.audit, settings.max_error_rate)
     return 0
 
 
-def _print_end(outcome: Any) -> None:
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(visible(line))
+
+
+def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | None) -> tuple[RunSummary, str]:
+    """Write the run's summary and the report, unless they say this already; return the summary and where that is."""
+    from tonearm.distributed.summary import summarize
+    from tonearm.library.report import write_report
+    from tonearm.library.report_figures import gather
+    from tonearm.library.run_summary import write_run
+
+    last = _reported(out, outcome)
+    if last is not None and last.found is not None:
+        return last, Destination(out).report
+    figures = gather(out)
+    if last is not None:  # the summary of an earlier tonearm
+        return dataclasses.replace(last, found=figures.found()), Destination(out).report
+    summary = summarize(outcome, settings, command=sys.argv, notice=notice)
+    summary = dataclasses.replace(summary, found=figures.found())
+    write_run(out, summary)
+    return summary, write_report(out, summary, figures)
+
+
+def _reported(out: str, outcome: Outcome) -> RunSummary | None:
+    """Return the last run where this one had nothing to do and the report of that one says it all."""
+    from tonearm.library import stores
+    from tonearm.library.run_summary import read_run
+
+    if outcome.counts is not None:
+        return None
+    try:
+        with stores.reading(out):
+            if not stores.exists(Destination(out).report):
+                return None
+        last = read_run(out)
+    except DestinationError:
+        return None
     audit = outcome.audit
-    num_new = audit.num_written - outcome.num_done_before
-    speed = f", {outcome.counts.audio_s / outcome.wall_s:.0f}× real time" if outcome.wall_s else ""
-    print(f"{num_new:,} tracks tagged ({hours(outcome.counts.audio_s)} of audio) in {clock(outcome.wall_s)}{speed}")
-    if audit.num_error:
-        codes = ", ".join(f"{count} {code}" for code, count in audit.errors_by_code.items())
-        print(f"{audit.num_error:,} failed: {codes}")
-    _print_missing(audit)
-    if outcome.num_skipped:
-        skipped = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in outcome.num_skipped.items())
-        print(f"skipped, not audio: {skipped}")
-    print(f"audit: {audit.num_written:,} rows for {audit.num_listed:,} tracks, none lost, none twice")
+    said = (last.manifest.num_tracks, last.results.num_ok, last.results.num_error)
+    return last if said == (audit.num_listed, audit.num_ok, audit.num_error) else None
 
 
-def _print_missing(audit: Audit) -> None:
-    for group, count in audit.missing_by_group.items():
-        line = f"{group} could not be added to {count:,} rows, which stay as they were; their error_message says why"
-        failed = audit.failed_by_group.get(group, 0)
-        print(f"{line}; --retry-errors tries {failed:,} of them again" if failed else line)
-
-
-def _print_how(summary: RunSummary) -> None:
-    models = {"genre": summary.genre_model, "tags": summary.tag_model}
-    ran: dict[str, list[str]] = {}
-    for head, model in models.items():
-        if model is not None and model.runtime:
-            note = f" ({model.note})" if model.note else ""
-            ran.setdefault(f"{model.runtime} {model.precision} on {model.device}{note}", []).append(head)
-    texts = [f"{' and '.join(heads)} ran on {how}" for how, heads in ran.items()]
-    if summary.speed is not None and summary.speed.bottleneck:
-        texts.append(f"bottleneck: {summary.speed.bottleneck}")
-    print("; ".join(texts))
+def _refuse_failures(audit: Audit, max_error_rate: float) -> None:
+    if audit.error_rate <= max_error_rate:
+        return
+    codes = [f"{count:,} {code}" for code, count in audit.errors_by_code.items()]
+    codes += [f"{count:,} without {group}" for group, count in audit.missing_by_group.items()]
+    raise TooManyFailures(
+        f"{audit.num_error + audit.num_incomplete:,} of {counted(audit.num_listed, 'track')} failed "
+        f"({', '.join(codes)}), more than max_error_rate {max_error_rate:g} allows; every track has its row, with "
+        "the reason in error_message"
+    )
 
 
 def stop_like_ctrl_c() -> None:

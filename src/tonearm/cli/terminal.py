@@ -12,6 +12,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tonearm.library.uris import visible
+from tonearm.wording import counted
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -35,7 +38,7 @@ class ProgressLine:
         self.doing = doing
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=self.stream)
+        self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
         self.num_tracks = self.num_done = 0
         self.started = self.last_plain = time.monotonic()
@@ -58,14 +61,14 @@ class ProgressLine:
     def listing(self, num_tracks: int) -> None:
         """Say how many tracks the sources have given so far."""
         if time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
-            self._plain(f"listing: {num_tracks:,} tracks so far")
+            self._plain(f"listing: {counted(num_tracks, 'track')} so far")
 
     def starting(self, num_tracks: int, num_done: int) -> None:
         """Say what is ahead."""
         self.num_tracks, self.num_done = num_tracks, num_done
         before = f", {num_done:,} of them done before" if num_done else ""
         again = "; Ctrl-C stops, the same command goes on" if self.doing == "tagging" else ""
-        self._plain(f"{self.doing} {num_tracks:,} tracks{before}{again}")
+        self._plain(f"{self.doing} {counted(num_tracks, 'track')}{before}{again}")
         self.started = time.monotonic()
         if self.console.is_terminal:
             self.live = Live(console=self.console, transient=True, auto_refresh=False)
@@ -81,10 +84,10 @@ class ProgressLine:
     def rows(self, num_done: int, num_rows: int) -> None:
         """Say how many rows of a file-by-file job are done."""
         if time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
-            self._plain(f"{self.doing}: {num_done:,} of {num_rows:,} rows")
+            self._plain(f"{self.doing}: {num_done:,} of {counted(num_rows, 'row')}")
 
     def _plain(self, line: str) -> None:
-        print(line, file=self.stream)
+        print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _position(self, counts: Any) -> tuple[int, float]:
@@ -99,7 +102,7 @@ class ProgressLine:
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
         remaining = f" · {clock(left)} left" if left == left else ""
         return (
-            f"{position:,}/{self.num_tracks:,} tracks · {hours(counts.audio_s)} of audio · "
+            f"{position:,}/{counted(self.num_tracks, 'track')} · {hours(counts.audio_s)} of audio · "
             f"{counts.audio_s / elapsed:.0f}× real time{failures}{remaining}"
         )
 

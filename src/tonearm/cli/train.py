@@ -12,7 +12,9 @@ from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.cli.terminal import clock
 from tonearm.cli.training_line import TrainingLine
 from tonearm.errors import SettingsError
+from tonearm.library.uris import shown
 from tonearm.settings import TrainSettings
+from tonearm.wording import counted
 
 
 def train_settings(flags: Mapping[str, Any], config: Path | None, assignments: Sequence[str] = ()) -> TrainSettings:
@@ -65,10 +67,11 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
         trained = finetune.train(source, out, settings, watcher, overwrite=overwrite)
     facts = trained.facts
     if not trained.is_new:
-        print(f"nothing to do: {out} holds this model already")
+        print(f"nothing to do: {shown(out)} holds this model already")
     else:
         print(
-            f"{facts['steps']:,} steps, {facts['epochs']} epochs in {clock(time.monotonic() - started)}; kept: "
+            f"{counted(facts['steps'], 'step')}, {counted(facts['epochs'], 'epoch')} in "
+            f"{clock(time.monotonic() - started)}; kept: "
             f"epoch {facts['kept_epoch']}"
         )
     figures = facts["evaluation"]
@@ -76,10 +79,10 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
     if side is not None:
         print(f"{side}: {headline(figures[side], is_multi=facts['is_multi'])}")
         if figures[side].get("num_failed"):
-            print(f"left out, no score that is a number: {figures[side]['num_failed']:,} tracks of {side}")
+            print(f"left out, no score that is a number: {counted(figures[side]['num_failed'], 'track')} of {side}")
     for comparison in facts["comparisons"]:
         print(f"{comparison['split']}: {headline(comparison['figures'], is_multi=facts['is_multi'])}")
-    print(f"model: {out}")
+    print(f"model: {shown(out)}")
     head = "--tag-model" if facts["is_multi"] else "--genre-model"
-    print(f"use it: tonearm tag SOURCE {head} {out} --out DEST")
+    print(f"use it: tonearm tag SOURCE {head} {shown(out)} --out DEST")
     return 0

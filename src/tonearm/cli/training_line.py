@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tonearm.cli.terminal import PLAIN_EVERY_S, clock
+from tonearm.library.uris import visible
+from tonearm.wording import counted
 
 
 class TrainingLine:
@@ -21,7 +23,7 @@ class TrainingLine:
     def __init__(self, epochs: int) -> None:
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
-        self.console = Console(file=self.stream)
+        self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
         self.epochs = epochs
         self.num_steps = self.first_step = 0
@@ -46,7 +48,7 @@ class TrainingLine:
     def decoding(self, num_done: int, num_clips: int) -> None:
         """Say how far the clips are decoded."""
         if num_done == num_clips or time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
-            self._plain(f"{num_done:,}/{num_clips:,} clips decoded")
+            self._plain(f"{num_done:,}/{counted(num_clips, 'clip')} decoded")
 
     def event(self, event: dict[str, Any]) -> None:
         """Show what the training loop says."""
@@ -70,8 +72,9 @@ class TrainingLine:
         self._end_live()
         again = f", going on at step {event['step']:,}" if event["step"] else ""
         self._plain(
-            f"training {event['num_steps']:,} steps of {event['step_size']} clips on {event['device']} in "
-            f"{event['precision']} ({event['why']}){again}; Ctrl-C stops, the same command goes on"
+            f"training {counted(event['num_steps'], 'step')} of {counted(event['step_size'], 'clip')} on "
+            f"{event['device']} in {event['precision']} ({event['why']}){again}; Ctrl-C stops, the same command goes "
+            "on"
         )
         self.num_steps, self.first_step = event["num_steps"], event["step"]
         self.started = time.monotonic()
@@ -90,7 +93,7 @@ class TrainingLine:
             self.live = None
 
     def _plain(self, line: str) -> None:
-        print(line, file=self.stream)
+        print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from importlib.resources import files
 
-NOTICE = "demo models: small, and they know only synthesized music; for real music leave out --demo-models"
+NOTICE = "demo models: small, and they know only synthesized music; real music needs other models"
 
 
 def models() -> dict[str, str]:

@@ -36,7 +36,7 @@ from tonearm.distributed.watch import (
     watching,
 )
 from tonearm.errors import Incomplete, Stopped
-from tonearm.library import compaction, groups, lock, manifest, resume, stores
+from tonearm.library import compaction, groups, lock, manifest, resume
 from tonearm.library.groups import Group
 from tonearm.library.resume import Audit, TodoPart
 from tonearm.library.runs import Destination, among
@@ -44,6 +44,7 @@ from tonearm.library.uris import shown
 from tonearm.planning import adoption
 from tonearm.settings import TagSettings
 from tonearm.tagging import HeadPlan, RunFacts, TagPlan, model_columns
+from tonearm.wording import counted
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
 LEG_BLOCKS = 1500
@@ -203,8 +204,8 @@ def _tag(
     )
     if not audit.is_exact:
         raise Incomplete(
-            f"the audit of {destination.url} found {audit.num_missing} listed tracks without a row, expected one each; "
-            "run the same command again, and report this if it stays"
+            f"the audit of {destination.url} found {counted(audit.num_missing, 'listed track')} without a row, "
+            "expected one each; run the same command again, and report this if it stays"
         )
     return outcome
 
@@ -315,22 +316,22 @@ def _execute_leg(
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = run.settings.verbose
-    context.checkpoint_config = checkpoint_config(run.destination.checkpoint(marks))
+    destination = run.destination
+    root, below = destination.rooted(), destination.below
+    context.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
     context.max_errored_blocks = 0
     context.use_datasource_v2 = False  # whose readers of footers are four more processes to start
     with ray.data.DataContext.current(context):
-        source, _ = stores.arrow_filesystem(leg[0].url)
-        paths = [stores.arrow_filesystem(part.url)[1] for part in leg]
-        target, tracks = stores.arrow_filesystem(run.destination.tracks)
-        target.create_dir(tracks, recursive=True)
+        root.create_dir(below(destination.tracks), recursive=True)
+        paths = [below(part.url) for part in leg]
         # A block a part: Ray's own number would cut them smaller than files of rows are to be.
-        listed = ray.data.read_parquet(paths, filesystem=source, override_num_blocks=len(paths))
+        listed = ray.data.read_parquet(paths, filesystem=root, override_num_blocks=len(paths))
         listed = listed.repartition(target_num_rows_per_block=per_block)
         plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
         facts, scorer = run_facts(run), run.stages.scorer or ScoreTracks
         reader = run.stages.reader
         rows = scored(listed, scorer, run.settings, plan, facts, layout, tally, reader=reader, forms=forms)
-        rows.write_datasink(TracksSink(tracks, tally, target))
+        rows.write_datasink(TracksSink(below(destination.tracks), tally, root))
 
 
 def scored(

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyarrow.fs import FileSystem
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.checkpoint.checkpoint_filter import IdColumnCheckpointManager
 
-from tonearm.library import stores
 from tonearm.library.runs import KEY
 
 
@@ -24,14 +24,13 @@ class MarksOnly(IdColumnCheckpointManager):
         return None, 0
 
 
-def checkpoint_config(folder: str) -> CheckpointConfig:
-    """Return the configuration for marks in ``folder``, kept after success so that a rerun finds them."""
-    filesystem, path = stores.arrow_filesystem(folder)
-    filesystem.create_dir(path, recursive=True)
+def checkpoint_config(root: FileSystem, folder: str) -> CheckpointConfig:
+    """Return the configuration for marks in ``folder`` of ``root``, kept after success so that a rerun finds them."""
+    root.create_dir(folder, recursive=True)
     return CheckpointConfig(
         KEY,
-        path,
+        folder,
         delete_checkpoint_on_success=False,
-        override_filesystem=filesystem,
+        override_filesystem=root,
         checkpoint_manager_cls=MarksOnly,
     )

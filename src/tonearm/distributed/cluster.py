@@ -10,25 +10,22 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import logging
 import os
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from tonearm.distributed import local_ray
+from tonearm.distributed.joining import joined
+from tonearm.distributed.joining import log_path as log_path
+from tonearm.distributed.local_ray import local_cpus as local_cpus
 from tonearm.errors import ClusterError
 from tonearm.models.runtimes import count_gpus, usable_cores
+from tonearm.wording import counted
 
 # Below a whole CPU, so that Ray does not fuse decoding into the scoring actor, which would end their overlap.
 SCORER_CPUS = 0.9
-STDOUT, STDERR = 1, 2
 POLL_S = 0.5
-# After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
-LONE_S = 150
 INLINE_BYTES = 2 * 2**20
 T = TypeVar("T")
 
@@ -80,7 +77,7 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
 
     # Ray's own processes take seconds to start, and Ray Data a second to import.
     threading.Thread(target=importlib.import_module, args=["ray.data"], name="importing", daemon=True).start()
-    with _joined(num_workers, verbose) as is_local:
+    with joined(num_workers, verbose) as is_local:
         look = functools.partial(plan, num_workers=num_workers, is_local=is_local)
         with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
@@ -137,7 +134,7 @@ def serving_session(*, verbose: bool = False) -> Iterator[None]:
     # Clips and windows are some hundred kilobytes: sent along with the call they cost less than by way of the object
     # store (16% more requests a second, bench.serving on small models).
     os.environ.setdefault("RAY_max_direct_call_object_size", str(INLINE_BYTES))
-    with _joined(None, verbose):
+    with joined(None, verbose):
         yield
 
 
@@ -146,90 +143,6 @@ def node_resources() -> list[Mapping[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-@contextlib.contextmanager
-def _joined(num_workers: int | None, verbose: bool) -> Iterator[bool]:
-    """Join or start Ray, its chatter in a log; yield whether it is a local one of this process."""
-    with contextlib.nullcontext() if verbose else _quiet(), _ray(num_workers, verbose) as is_local:
-        yield is_local
-
-
-@contextlib.contextmanager
-def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
-    import ray
-
-    already = ray.is_initialized()
-    address = os.environ.get("RAY_ADDRESS")
-    is_local = not address and (not already or _is_alone())
-    try:
-        if is_local and not already:
-            local_ray.start(local_cpus(num_workers), verbose=verbose)
-        elif not already:
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
-            ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.ERROR)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        where = "a local Ray" if is_local else f"the Ray cluster at {address}"
-        raise ClusterError(
-            f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
-        ) from error
-    try:
-        yield is_local
-    finally:
-        if not already:
-            ray.shutdown()
-
-
-def _is_alone() -> bool:
-    """Return whether the Ray that this process has joined before is this machine's alone, as ``ray.init()`` gives."""
-    import ray
-
-    alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    return alive == [ray.get_runtime_context().get_node_id()]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send what Ray and the libraries below write to stdout and stderr, Python and C++ alike, to a log file.
-
-    Each has a switch of its own, and some none; the descriptors are common to all. Who wants to reach the person all
-    the while keeps a copy, as ``cli.terminal.ProgressLine`` does. Only a run that fails leaves its log behind.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    path = log_path()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with contextlib.ExitStack() as stack:
-        for stream, number in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
-            stream.flush()
-            stack.callback(os.close, person := os.dup(number))
-            stack.callback(os.dup2, person, number)
-            stack.callback(stream.flush)
-            os.dup2(log, number)
-        os.close(log)
-        yield
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def log_path() -> str:
-    """Return where Ray's own remarks go while a run is quiet."""
-    return os.path.join(tempfile.gettempdir(), f"tonearm-ray-{os.getpid()}.log")
-
-
-def local_cpus(num_workers: int | None) -> int:
-    """Return the logical CPUs of a local Ray: more than cores, so that the actors' share does not slow decoding.
-
-    Raises:
-        ClusterError: more workers than cores.
-    """
-    cores = usable_cores()
-    if num_workers is not None and num_workers > cores:
-        raise ClusterError(
-            f"{num_workers} workers on {cores} cores would only take each other's time and memory; give "
-            f"--workers {cores} or fewer, or a cluster with RAY_ADDRESS"
-        )
-    return cores + (num_workers or 1) + 1
 
 
 def plan_local(num_workers: int | None) -> Layout:
@@ -264,7 +177,7 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    with _joined(num_workers, verbose) as is_local:
+    with joined(num_workers, verbose) as is_local:
         look = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
         with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
@@ -284,8 +197,8 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
     if num_gpus:
         if workers > num_gpus:
             raise ClusterError(
-                f"got {workers} training workers for {num_gpus} GPUs, expected at most one a GPU; give --workers "
-                f"{num_gpus}, or more GPUs"
+                f"got {counted(workers, 'training worker')} for {counted(num_gpus, 'GPU')}, expected at most one a "
+                f"GPU; give --workers {num_gpus}, or more GPUs"
             )
         cpus = min(node.get("CPU", 1.0) / node["GPU"] for node in nodes if node.get("GPU", 0.0))
         threads = max(1, min(8, int(cpus) - 1))
@@ -294,8 +207,8 @@ def plan_training(nodes: Sequence[Mapping[str, float]], num_workers: int | None,
     total = sum(node.get("CPU", 0.0) for node in nodes)
     if workers > total:
         raise ClusterError(
-            f"got {workers} training workers for {total:g} CPUs, expected at most one a CPU; give --workers "
-            f"{int(total)} or a larger cluster"
+            f"got {counted(workers, 'training worker')} for {counted(total, 'CPU')}, expected at most one a CPU; "
+            f"give --workers {int(total)} or a larger cluster"
         )
     threads = max(1, cores // workers) if is_local else max(1, int(total) // workers)
     return TrainingLayout(workers, False, 1.0, min(threads, cores))
@@ -311,12 +224,13 @@ def head_address() -> tuple[str, int]:
 
 def spilled_bytes() -> int:
     """Return how much the object stores of the cluster have written to disk for want of memory so far."""
+    import grpc
     import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     try:
         reply = get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address))
-    except (ray.exceptions.RayError, RuntimeError, OSError):
+    except (ray.exceptions.RayError, grpc.RpcError, RuntimeError, OSError):
         return 0  # a figure for people: no run fails for it
     return int(reply.store_stats.spilled_bytes_total)
 
@@ -343,7 +257,8 @@ def stuck(nodes: Sequence[Mapping[str, float]], layout: Layout) -> str | None:
     if not num_placed:
         return "no node is left that can score"
     if largest < 1:
-        return f"the {num_placed} scoring workers hold every CPU that is left, and none is free to decode"
+        hold = counted(num_placed, "scoring worker", "holds", "hold")
+        return f"{hold} every CPU that is left, and none is free to decode"
     return None
 
 
@@ -372,12 +287,14 @@ def plan(nodes: Sequence[Mapping[str, float]], num_workers: int | None, *, is_lo
     num_placed, largest = _placed(nodes, scorers, cpus, on_gpus=num_gpus > 0)
     if num_placed < scorers:
         raise ClusterError(
-            f"{scorers} scoring workers of {cpus:g} CPUs do not fit: the cluster has {num_cpus:g} CPUs on "
-            f"{len(nodes)} nodes and place for {num_placed}; give --workers {max(1, num_placed)} or a larger cluster"
+            f"{counted(scorers, 'scoring worker')} of {counted(cpus, 'CPU')} {'does' if scorers == 1 else 'do'} not "
+            f"fit: the cluster has {counted(num_cpus, 'CPU')} on {counted(len(nodes), 'node')} and place for "
+            f"{num_placed}; give --workers {max(1, num_placed)} or a larger cluster"
         )
     if largest < 1:
         raise ClusterError(
-            f"{scorers} scoring workers would take all {num_cpus:g} CPUs and leave none to list, decode and write: the "
-            f"run would wait for ever; give --workers {max(1, scorers - 1)} or at least {scorers * cpus + 1:g} CPUs"
+            f"{counted(scorers, 'scoring worker')} would take all {counted(num_cpus, 'CPU')} and leave none to list, "
+            f"decode and write: the run would wait for ever; give --workers {max(1, scorers - 1)} or at least "
+            f"{counted(scorers * cpus + 1, 'CPU')}"
         )
     return Layout(scorers, cpus, gpus, threads, num_cpus, is_local)

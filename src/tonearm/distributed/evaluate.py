@@ -22,6 +22,7 @@ from tonearm.tagging import RunFacts, TagPlan
 from tonearm.training.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.metrics import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
+from tonearm.wording import counted
 
 NUM_NAMED = 5
 
@@ -60,7 +61,9 @@ def evaluate(
     is_multi = checkpoint.multi_label if labels.multi_label is None else labels.multi_label
     targets = _targets(tracks, checkpoint.labels, checkpoint.name, is_multi=is_multi)
     if precision is not None and len(tracks) < LEAST_FOR_CALIBRATION:
-        raise SourceError(f"got {len(tracks)} clips to calibrate on, expected at least {LEAST_FOR_CALIBRATION}")
+        raise SourceError(
+            f"got {counted(len(tracks), 'clip')} to calibrate on, expected at least {LEAST_FOR_CALIBRATION}"
+        )
     by_key = _score(tracks, settings, plan, watcher)
     rows = [by_key[track.ref.track_key] for track in tracks]
     good = [number for number, row in enumerate(rows) if row["error_code"] is None]
@@ -100,8 +103,8 @@ def _failed(tracks: Sequence[LabelledTrack], rows: Sequence[Any], max_error_rate
     if len(failed) > max_error_rate * len(tracks):
         uri, why = next(iter(failed.items()))
         raise TooManyFailures(
-            f"{len(failed)} of {len(tracks)} clips failed (the first: {shown(uri)}: {why}), more than --max-error-rate "
-            f"{max_error_rate:g} allows"
+            f"{len(failed)} of {counted(len(tracks), 'clip')} failed (the first: {shown(uri)}: {why}), more than "
+            f"--max-error-rate {max_error_rate:g} allows"
         )
     return failed
 
@@ -124,7 +127,8 @@ def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, 
     unknown = sorted({label for track in tracks for label in track.labels or ()} - set(labels))
     if unknown:
         raise SourceError(
-            f"the collection has {len(unknown)} labels that {name} does not know ({', '.join(unknown[:NUM_NAMED])}); "
+            f"the collection has {counted(len(unknown), 'label')} that {name} does not know "
+            f"({', '.join(unknown[:NUM_NAMED])}); "
             f"it knows {', '.join(labels[:NUM_NAMED])}{' ...' if len(labels) > NUM_NAMED else ''}"
         )
     if not is_multi:

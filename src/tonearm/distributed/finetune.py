@@ -16,7 +16,7 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,14 +24,14 @@ from tonearm.distributed import cluster
 from tonearm.distributed.journal import start_journal
 from tonearm.distributed.training_worker import train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
-from tonearm.library import lock, stores
+from tonearm.library import differences, lock, stores
 from tonearm.library.lock_file import TERMS
 from tonearm.library.uris import is_local, local_path, shown
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import TrainSettings
 from tonearm.training.card import Comparison, main_side
 from tonearm.training.export import CONFIG, METRICS, write_model
-from tonearm.training.prepare import Prepared, check_space, prepare
+from tonearm.training.prepare import UNDECIDING, Prepared, check_space, prepare
 from tonearm.training.recipe import choose_precision
 from tonearm.training.result import Result, read_result
 from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, is_gtzan
@@ -94,6 +94,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
 
 def _train(source: str, out: str, prepared: Prepared, watcher: Watcher, hold: lock.Hold) -> dict[str, Any]:
     settings = prepared.job.settings
+    _note_settings(out, prepared)
     for line in prepared.notes:
         watcher.note(line)
     again = _prepare_again(source, prepared, watcher)
@@ -180,16 +181,42 @@ def _check_out(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] 
         if not overwrite:
             if facts.get("fingerprint") == prepared.fingerprint:
                 return facts
+            what = _differences(facts.get("settings"), prepared)
             raise DestinationError(
-                f"{shown(out)} holds a model trained otherwise; give another --out, or --overwrite to replace it"
+                f"{shown(out)} holds a model trained otherwise: {what}, another --out, or --overwrite to replace it"
             )
     begun = _unfinished(out)
     if begun and not overwrite and prepared.fingerprint not in begun:
+        what = _differences(_begun(out, begun[-1]), prepared)
         raise DestinationError(
-            f"{shown(out)} holds an unfinished run with other settings or clips; give those again to go on with it, "
-            "another --out, or --overwrite to drop it"
+            f"{shown(out)} holds an unfinished run with other settings or clips: {what} to go on with it, another "
+            "--out, or --overwrite to drop it"
         )
     return None
+
+
+def _note_settings(out: str, prepared: Prepared) -> None:
+    """Write down with what a run is begun, so that one with other settings can be told in words what differs."""
+    text = json.dumps(dataclasses.asdict(prepared.job.settings), indent=1, default=str)
+    stores.write_text(f"{out.rstrip('/')}/{WORK}/{prepared.fingerprint}.json", text)
+
+
+def _begun(out: str, fingerprint: str) -> dict[str, Any] | None:
+    try:
+        facts: dict[str, Any] = json.loads(stores.read_bytes(f"{out.rstrip('/')}/{WORK}/{fingerprint}.json"))
+    except (FileNotFoundError, ValueError):  # begun by an earlier tonearm
+        return None
+    return facts
+
+
+def _differences(there: Mapping[str, Any] | None, prepared: Prepared) -> str:
+    """Return what of the settings differs, and how to give the same."""
+    now = dataclasses.asdict(prepared.job.settings)
+    changed = differences.changed(there, now, UNDECIDING) if there is not None else []
+    if not changed:
+        return "other clips or labels; give the same" if there is not None else "give the same again"
+    same = " ".join(each.match for each in changed if each.match) or "the same"
+    return f"{'; '.join(each.text for each in changed)}; give {same}"
 
 
 def _remove_old(out: str) -> None:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
+import secrets
 import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
+
+from tonearm import own_process, surroundings
+from tonearm.errors import ClusterError
+from tonearm.models.runtimes import usable_cores
+from tonearm.wording import counted
 
 # Ray gives its node half a minute, which no setting changes. On a busy machine, or the first time after an
 # installation, that may be too short, so it is tried so often.
 RAY_STARTS_IN_S, STARTS = 30, 2
+# The path of a Unix socket may have so many bytes, and Ray's longest is of this form below its folder.
+SOCKET_BYTES = 107
+LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+PREFIX = "tonearm-"
+# Its logs, and the object store where /dev/shm is small.
+ROOM_BYTES = 256 * 2**20
 
 
 def start(num_cpus: int, *, verbose: bool = False) -> None:
-    """Start a Ray of this process with so many logical CPUs, and join it.
+    """Start a Ray of this process with so many logical CPUs, and join it; ``stop`` ends it.
 
     Raises:
+        ClusterError: no folder is fit for its sockets and logs.
         TimeoutError: it did not come up.
     """
     import ray
@@ -26,17 +43,22 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
     # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
     store = int(max(100 * 2**20, min(2 * 2**30, memory * 0.25, shared * 0.8)))
+    _make_token()
+    folder = make_folder()
+    _folders[folder] = os.getpid()
     for _ in range(STARTS):
         before = set(psutil.Process().children(recursive=True))
         try:
             ray.init(
                 address="local",
+                job_config=job_config(),
                 num_cpus=num_cpus,
                 object_store_memory=store,
                 include_dashboard=False,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
                 configure_logging=True,
+                _temp_dir=folder,
             )
             return
         except Exception as error:  # Ray has no class of its own for a start that took too long
@@ -44,6 +66,118 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
                 raise
             _end_all_but(before)
     raise TimeoutError(f"it did not come up within {RAY_STARTS_IN_S} s, {STARTS} times; the machine has too much to do")
+
+
+def local_cpus(num_workers: int | None) -> int:
+    """Return the logical CPUs of a local Ray: more than cores, so that the actors' share does not slow decoding.
+
+    Raises:
+        ClusterError: more workers than cores.
+    """
+    cores = usable_cores()
+    if num_workers is not None and num_workers > cores:
+        raise ClusterError(
+            f"{counted(num_workers, 'worker')} on {counted(cores, 'core')} would only take each other's time and "
+            f"memory; give --workers {cores} or fewer, or a cluster with RAY_ADDRESS"
+        )
+    return cores + (num_workers or 1) + 1
+
+
+# Those of Rays that were started, and by which process.
+_folders: dict[str, int] = {}
+
+
+@atexit.register
+def stop() -> None:
+    """End the Ray of this process, where there is one, and remove its folder."""
+    started = [folder for folder, pid in _folders.items() if pid == os.getpid()]
+    if not started:
+        return
+    import ray
+
+    ray.shutdown()
+    for folder in started:
+        del _folders[folder]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder() -> str:
+    """Return a new folder for Ray's sockets and logs that only this user can enter.
+
+    Below ``RAY_TMPDIR`` where that is set; else where temporary files go, or in another place that all systems have
+    where that one is too long for sockets, full or not to be written.
+
+    Raises:
+        ClusterError: ``RAY_TMPDIR`` cannot be used, or no place can.
+    """
+    if asked := os.environ.get("RAY_TMPDIR"):
+        longest = SOCKET_BYTES - len(_below(""))
+        if len(os.fsencode(os.path.abspath(asked))) > longest:
+            raise ClusterError(
+                f"got a RAY_TMPDIR of {len(os.fsencode(os.path.abspath(asked)))} bytes, expected at most {longest}, as "
+                "the paths of sockets are short; give a shorter one"
+            )
+        try:
+            os.makedirs(asked, exist_ok=True)
+            return tempfile.mkdtemp(prefix=PREFIX, dir=os.path.abspath(asked))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ClusterError(f"RAY_TMPDIR={asked} cannot be written ({reason}); give another or none") from None
+    places = [place for place in _places() if len(os.fsencode(_below(place))) <= SOCKET_BYTES]
+    # Where none has room the one with most of it will have to do.
+    places.sort(key=lambda place: min(_free_bytes(place), ROOM_BYTES), reverse=True)
+    for place in places:
+        with contextlib.suppress(OSError):
+            return tempfile.mkdtemp(prefix=PREFIX, dir=place)
+    raise ClusterError("Ray needs a folder with a short path that can be written, such as /tmp; give one in RAY_TMPDIR")
+
+
+def _make_token() -> None:
+    """Give the parts of this process's Ray a token of their own, that only this user can read.
+
+    Ray would write one for all Rays to come into the home, which may not be written, with the rights that files have
+    there by default: whoever can read it can run code as this user.
+    """
+    is_asked = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if is_asked or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    path = os.path.join(surroundings.until_the_end("tonearm-token-"), "token")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    # Ray keeps the first that a process has read, so that a second Ray of the process has the same.
+    os.environ["RAY_AUTH_TOKEN_PATH"] = path
+
+
+def _places() -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError):  # there is none
+        yield os.path.abspath(tempfile.gettempdir())
+    yield from ("/tmp", "/var/tmp", "/dev/shm")
+
+
+def _below(place: str) -> str:
+    return f"{place}/{PREFIX}{'x' * 8}{LONGEST_SOCKET}"
+
+
+def _free_bytes(place: str) -> int:
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return 0
+
+
+def job_config() -> Any:
+    """Return what a job of tonearm tells Ray of itself: where its workers find modules.
+
+    Ray would always put the driver's current folder first, and import whatever is called ``numpy.py`` there. Here it
+    is so only where the driver itself imports from there, as a program of somebody's own that uses tonearm may.
+    """
+    from ray.job_config import JobConfig
+
+    class WithoutFolder(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return WithoutFolder(_py_driver_sys_path=[here] if (here := own_process.imported_folder()) else [])
 
 
 def _end_all_but(before: set[psutil.Process]) -> None:

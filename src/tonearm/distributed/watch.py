@@ -27,7 +27,9 @@ from tonearm.library.progress import Progress
 from tonearm.library.resume import TodoPart
 from tonearm.library.runs import Destination
 from tonearm.library.track_ref import TrackRef
+from tonearm.library.uris import shown
 from tonearm.settings import FetchSettings
+from tonearm.wording import counted
 
 # Reads that failed one after the other, over all workers, before the store itself is suspected.
 REFUSED_READS = 24
@@ -188,7 +190,8 @@ class StoreGuard:
         if why is None:
             self.limit = 2 * counts.refused_in_a_row
             return
-        message = f"nothing can be read any more: {why} ({counts.refused_in_a_row} reads failed one after the other)"
+        failed = counted(counts.refused_in_a_row, "read")
+        message = f"nothing can be read any more: {why} ({failed} failed one after the other)"
         advice = "Mend that and run the same command: it goes on, and reads what failed again"
         self.verdict.fail(Stopped(f"{message}; the rows already written stay. {advice}"))
 
@@ -326,12 +329,12 @@ def _explain(error: Exception, place: str) -> TonearmError:
             return cause
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
             return Stopped(
-                f"the disk under {place} or under Ray's temporary folder is full; the rows already written "
+                f"the disk under {shown(place)} or under Ray's temporary folder is full; the rows already written "
                 "stay. Free some space and run the same command to go on"
             )
     lines = RAYS_ADVICE.split(str(causes[-1]))[0].strip().splitlines() or ["no message"]
     return Stopped(
-        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {place} "
+        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {shown(place)} "
         f"stay. Run the same command to go on; Ray's own words are in {cluster.log_path()}"
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,11 +13,7 @@ from tonearm.errors import SourceError
 from tonearm.library import stores
 from tonearm.library.failures import diagnose
 from tonearm.library.uris import shown
-
-
-def cache_folder() -> Path:
-    """Return the user's folder for what can be made or fetched again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tonearm"
+from tonearm.surroundings import cache_folder
 
 
 def local_copy(url: str, patterns: Sequence[str]) -> Path:

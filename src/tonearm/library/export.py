@@ -18,6 +18,7 @@ from tonearm.library.export_labels import write_labels
 from tonearm.library.export_output import By, ExportRequest, check_output
 from tonearm.library.export_playlists import write_playlists
 from tonearm.library.export_rows import write_csv, write_jsonl
+from tonearm.wording import counted
 
 WRITERS: dict[str, Callable[[ExportRequest], tuple[int, int]]] = {
     "csv": write_csv,
@@ -100,7 +101,9 @@ def export(
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
     if dim is not None and kind != "embeddings":
-        raise UsageError(f"got a projection to {dim} numbers for {kind}, which has none; it goes with embeddings")
+        raise UsageError(
+            f"got a projection to {counted(dim, 'number')} for {kind}, which has none; it goes with embeddings"
+        )
     check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
     rows = table.listed_rows(destination, unlisted=all_versions)
     request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, rows)

@@ -1,6 +1,8 @@
 """CSV and JSON Lines: every track, the failed ones too, in the order of the files of ``tracks/``.
 
 A cell of the CSV that a spreadsheet would take for a formula gets a leading apostrophe; JSON Lines are never changed.
+``track_key`` has up to 19 digits: in JSON Lines it is text, since jq and JavaScript have 15 of a number; a CSV has no
+types, so it has all digits there, of which a spreadsheet that takes them for a number shows 15.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pyarrow.compute as pc
 
 from tonearm.library import table
 from tonearm.library.export_output import ExportRequest, silent_as, whole_file
+from tonearm.library.ranking import KEY
 from tonearm.library.schema import TRACKS
 
 # Rows with their timeline may have thousands of windows each.
@@ -48,7 +51,8 @@ def _cells(column: pa.Array) -> list[Any]:
     if pa.types.is_string(column.type):
         return [_safe(value or "") for value in values]
     if pa.types.is_float32(column.type):
-        return ["" if value is None else f"{value:.7g}" for value in values]
+        # The fewest digits that are this number again, as float32: 0.9 and not 0.8999999761581421.
+        return ["" if value is None else str(np.float32(value)) for value in values]
     if pa.types.is_timestamp(column.type):
         return ["" if value is None else value.isoformat() for value in values]
     return values
@@ -72,7 +76,8 @@ def write_jsonl(request: ExportRequest) -> tuple[int, int]:
     with whole_file(request.output) as file:
         for batch in batches:
             batch = silent_as(batch, None)
-            rounded = pa.RecordBatch.from_arrays([_round(batch[name]) for name in names], names)
+            columns = [batch[name].cast(pa.string()) if name == KEY else _round(batch[name]) for name in names]
+            rounded = pa.RecordBatch.from_arrays(columns, names)
             for row in rounded.to_pylist():
                 if threshold and row["tags"]:
                     row["tags"] = [tag for tag in row["tags"] if tag["score"] >= threshold]

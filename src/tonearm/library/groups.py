@@ -28,6 +28,7 @@ from tonearm.library.run_summary import RunSummary
 from tonearm.library.runs import Destination
 from tonearm.library.track_files import PENDING_SUFFIX
 from tonearm.library.uris import shown
+from tonearm.wording import counted
 
 FORMAT = 2
 FILE = "groups.json"
@@ -35,7 +36,6 @@ READ = "read"
 # A fact of a group that was made again: the term of the run that began it. Without it the rows of before would have the
 # same hash wherever settings differ that decide no number, such as the runtime.
 SINCE = "since_term"
-MAX_SAID = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +112,20 @@ def _parsed(destination: Destination, url: str, text: bytes, rescored: Collectio
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DestinationError(
             f"{shown(url)} is not what tonearm writes ({type(error).__name__}: {error}); its rows are as they were. "
-            "Put back that file, or give another --out"
+            "Put back that file, or give another destination"
         ) from None
     if number != FORMAT:
         raise DestinationError(
             f"{shown(destination.url)} has format {number}, and this tonearm knows formats up to {FORMAT}; install a "
-            "newer tonearm, or give another --out"
+            "newer tonearm, or give another destination"
         )
     if not {*wrong} <= {*rescored}:
         flags = " ".join(f"--rescore {name}" for name in wrong)
-        advice = f"have those columns made anew with {flags}" if READ not in wrong else "give another --out"
+        advice = (
+            f"have those columns made anew with `tonearm tag {flags}`"
+            if READ not in wrong
+            else "give another destination"
+        )
         raise DestinationError(
             f"{shown(url)} contradicts itself: the facts of {wrong[0]} are not those of its hash; its rows are as they "
             f"were. Put back that file, or {advice}"
@@ -144,43 +148,6 @@ def write(destination: Destination, groups: Mapping[str, Group]) -> str:
     return name
 
 
-def differences(
-    stored: Group, facts: Mapping[str, Any], asked: Mapping[str, Any], *, is_rescored: bool = False
-) -> list[str]:
-    """Return in words how a run that wants a group differs from what its rows were made with.
-
-    Args:
-        facts: those of the run; what is not settled yet is missing, and so is what the stored ones lack adopted.
-        asked: what its person asked for by name.
-        is_rescored: whether the columns are to be made again where anything differs: so an unknown runtime does.
-    """
-    found = _unknown_precision(stored, asked)
-    for name in sorted({*stored.facts} & {*facts} - {"precision"}):
-        there, now = _plain(stored.facts[name]), _plain(facts[name])
-        # Of windows and the like only what differs: their other numbers help nobody.
-        pairs = [(name, there, now)]
-        if isinstance(there, dict) and isinstance(now, dict):
-            pairs = [(f"{name}.{key}", there.get(key), now.get(key)) for key in sorted({*there, *now})]
-        found += [f"{what} (there {_said(old)}, now {_said(new)})" for what, old, new in pairs if old != new]
-    runtime = stored.runtime or ("not known" if is_rescored else None)
-    for name, there in (("precision", stored.facts.get("precision")), ("runtime", runtime)):
-        now = asked.get(name)
-        if now is not None and there is not None and now not in (there, stored.asked.get(name)):
-            found.append(f"{name} (there {there}, now {now})")
-    guards = stored.asked.get("int8_guard"), asked.get("int8_guard")
-    if None not in guards and guards[0] != guards[1]:
-        found.append(f"int8_guard (there {guards[0]}, now {guards[1]})")
-    return found
-
-
-def _unknown_precision(stored: Group, asked: Mapping[str, Any]) -> list[str]:
-    """Return in words that rows of 0.1.0, whose precision is not known, may have another one than is asked for."""
-    before, now = stored.asked.get("precision", "auto"), asked.get("precision")
-    if "precision" in stored.facts or now in (None, before):
-        return []
-    return [f"precision (there {before} and not known what came of it, now {now}: give --precision {before})"]
-
-
 def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Any) -> Group:
     """Return the group as a run leaves it: what was stored, and of the run's what that lacks."""
     if stored is None:
@@ -188,34 +155,6 @@ def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, 
     both = {**facts, **stored.facts}
     known = (*stored.known_as, stored.hash) if fingerprint(both) != stored.hash else stored.known_as
     return Group(both, {**asked, **stored.asked}, {**settled, **stored.settled}, stored.adopts, known)
-
-
-def refuse(destination: Destination, different: Mapping[str, list[str]], rescored: Collection[str] = ()) -> None:
-    """Refuse to mix rows of other facts.
-
-    Args:
-        different: by group how it differs.
-        rescored: groups that may.
-
-    Raises:
-        DestinationError: another one does.
-    """
-    refused = {name: found for name, found in different.items() if found and name not in rescored}
-    if not refused:
-        return
-    # What only one head has is named with it; what both have alike is said once.
-    said = [
-        f"{name}_{each}" if each.startswith(("model ", "windows.", "calibration")) else each
-        for name, found in refused.items()
-        for each in found
-    ]
-    words = "; ".join(dict.fromkeys(said))
-    # With those that were asked for: whoever gave one flag needs both.
-    names = " ".join(f"--rescore {name}" for name, found in different.items() if found)
-    raise DestinationError(
-        f"{shown(destination.url)} holds tracks tagged with other settings: {words}; give the same settings to add to "
-        f"it, {names} to have those columns made anew, or another --out"
-    )
 
 
 def _group(values: Mapping[str, Any]) -> Group:
@@ -226,15 +165,6 @@ def _group(values: Mapping[str, Any]) -> Group:
 
 def _url(destination: Destination) -> str:
     return destination.join("_checkpoint", FILE)
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
-
-
-def _said(value: Any) -> str:
-    text = json.dumps(value, default=str) if isinstance(value, Mapping) else repr(value)
-    return text if len(text) <= MAX_SAID else f"{text[:MAX_SAID]}…"
 
 
 def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, Group]:
@@ -259,9 +189,9 @@ def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, 
         return {}
     if len({fingerprint(facts) for facts in found.values()}) > 1:
         raise DestinationError(
-            f"{shown(destination.url)} holds rows of {len(found)} different settings (_checkpoint/"
+            f"{shown(destination.url)} holds rows of {counted(len(found), 'different setting')} (_checkpoint/"
             f"{'.json, '.join(sorted(found))}.json), and its rows do not say which have which; nothing is lost. Export "
-            "what you need, and tag into another --out"
+            "what you need, and tag into another destination"
         )
     facts = next(iter(found.values()))
     return _from_old(facts, _old_precisions(destination, facts))
@@ -282,7 +212,7 @@ def _from_copies(destination: Destination, copies: Sequence[str], rescored: Coll
                 raise DestinationError(
                     f"{shown(_url(destination))} is gone, and its copies {'.json, '.join(copies)}.json do not agree "
                     f"about {group}; nothing is lost. Copy the latest of them to {FILE}, or have those columns made "
-                    f"anew with --rescore {group}"
+                    f"anew with `tonearm tag --rescore {group}`"
                 )
     return both
 
@@ -301,7 +231,7 @@ def _old_facts(destination: Destination, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise DestinationError(
             f"{shown(url)} is not what tonearm writes ({error}); its rows are as they were. Put back that file, or "
-            "give another --out"
+            "give another destination"
         ) from None
     return facts
 

@@ -285,7 +285,7 @@ def _tidy(url: str, term: int) -> None:
 def _taken(place: str, holder: Holder | None) -> DestinationError:
     who = holder.who if holder is not None else "another run"
     return DestinationError(
-        f"{who} is writing to {shown(place)}; wait until it is done, stop it, or give another --out"
+        f"{who} is writing to {shown(place)}; wait until it is done, stop it, or give another destination"
     )
 
 

@@ -26,6 +26,7 @@ import psutil
 from tonearm.errors import DestinationError
 from tonearm.library import stores
 from tonearm.library.uris import shown
+from tonearm.wording import counted
 
 # A lock has about 400 bytes. Whatever is larger is another program's, and is not read whole.
 MAX_BYTES = 64 * 1024
@@ -116,7 +117,7 @@ class Holder:
             ValueError: it is no lock of any version of tonearm; the message says why, in a few words.
         """
         if len(data) > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+            raise ValueError(f"it has more than {counted(MAX_BYTES, 'byte')}")
         begins = f"it begins with {data[:24]!r}" if data else "it is empty"
         try:
             values = json.loads(data)

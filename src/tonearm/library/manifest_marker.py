@@ -178,7 +178,7 @@ def _parsed(folder: str, text: bytes) -> Marker | None:
         if isinstance(number, int) and number > FORMAT:
             raise DestinationError(
                 f"the manifest in {shown(folder)} is of format {number}, which a newer tonearm has written; this one "
-                f"reads up to format {FORMAT}: use the newer one, or give another --out"
+                f"reads up to format {FORMAT}: use the newer one, or give another destination"
             )
         listings = tuple(map(_listing, values["listings"])) if number == FORMAT else (_unknown(values),)
         shared = tuple(map(int, values.get("shared_keys", ())))

@@ -21,6 +21,7 @@ from tonearm.library.allowed_uris import AllowedUris
 from tonearm.library.failures import BROKEN, Failure, diagnose, http_failure
 from tonearm.library.track_ref import TrackRef, from_nanoseconds
 from tonearm.library.uris import SCHEMES, local_path, scheme, shown, split_bucket, to_unicode
+from tonearm.wording import counted
 
 if TYPE_CHECKING:
     import aiohttp
@@ -73,7 +74,7 @@ class ObjectReader:
             data: bytes = retrying(self._attempt, ref, deadline)
         except tenacity.RetryError as error:
             num_attempts, last = error.last_attempt.attempt_number, error.last_attempt.exception()
-            tries = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
+            tries = counted(num_attempts, "attempt")
             if num_attempts < settings.num_attempts:
                 raise _late(ref, settings.timeout_s, f"{tries}, the last: {last}") from None
             code = last.failure.fetch_code if isinstance(last, _Retry) else "fetch_failed"
@@ -178,7 +179,7 @@ def _changed(ref: TrackRef) -> FetchError:
 
 def _check_size(ref: TrackRef, num_bytes: int | None, limit: int) -> None:
     if num_bytes is not None and num_bytes > limit:
-        message = f"{shown(ref.uri)} has {num_bytes:,} bytes or more, over fetch.max_bytes = {limit:,}"
+        message = f"{shown(ref.uri)} has {counted(num_bytes, 'byte')} or more, over fetch.max_bytes = {limit:,}"
         raise FetchError(message, code="too_large")
 
 
@@ -259,7 +260,7 @@ async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: i
     async for chunk in chunks:  # type: ignore[attr-defined]
         _append(ref, buffer, chunk, limit)
     if expected is not None and buffer.tell() != expected:
-        raise _Retry(Failure("unreachable", f"got {buffer.tell():,} of {expected:,} bytes", is_transient=True))
+        raise _Retry(Failure("unreachable", f"got {buffer.tell():,} of {counted(expected, 'byte')}", is_transient=True))
     return buffer.getvalue()
 
 

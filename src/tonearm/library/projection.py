@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.errors import UsageError
+from tonearm.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Moments:
         most = min(len(self.mean), self.count)
         if not 1 <= num_components <= most:
             raise UsageError(
-                f"got a projection to {num_components} numbers, expected 1 to {most}: the library has {self.count:,} "
-                f"embeddings of {len(self.mean)} numbers"
+                f"got a projection to {counted(num_components, 'number')}, expected 1 to {most}: the library has "
+                f"{counted(self.count, 'embedding')} of {counted(len(self.mean), 'number')}"
             )
         variances, vectors = np.linalg.eigh(self.scatter)
         order = np.argsort(variances)[::-1][:num_components]

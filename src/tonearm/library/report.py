@@ -12,12 +12,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from tonearm.library import report_text as text
 from tonearm.library import stores, uris
 from tonearm.library.export_output import SILENT
 from tonearm.library.names import track_name
 from tonearm.library.report_figures import NUM_EXAMPLES, STRONG_SCORE, GroupFigures, LibraryFigures, gather
 from tonearm.library.report_pictures import duration_histogram, score_histogram
+from tonearm.library.report_rows import Links, name_of, to_json
 from tonearm.library.run_summary import (
     MachineFacts,
     ManifestCounts,
@@ -29,6 +32,7 @@ from tonearm.library.run_summary import (
     write_run,
 )
 from tonearm.library.runs import Destination
+from tonearm.wording import counted
 
 __all__ = [
     "MachineFacts",
@@ -47,20 +51,30 @@ NUM_GENRES = 20
 NUM_TAGS = 25
 NUM_FORMATS = 12
 NUM_TRACK_TAGS = 3
-FILTERS = {"number": text.number, "clock": text.clock, "amount": text.amount, "size": text.size}
+# Rows that the page has without its script, and that the script shows at a time.
+NUM_AT_A_TIME = 100
 
 
-def write_report(destination: str, run: RunSummary | None = None) -> str:
+def breakable(text: str) -> Markup:
+    """Return the text as HTML that may break a line behind a slash, and so needs to break no word."""
+    return Markup("/<wbr>").join(escape(part) for part in text.split("/"))
+
+
+FILTERS = {"breakable": breakable, "number": text.number, "clock": text.clock, "amount": text.amount, "size": text.size}
+
+
+def write_report(destination: str, run: RunSummary | None = None, figures: LibraryFigures | None = None) -> str:
     """Write ``report.html`` of ``destination`` and return its URL.
 
     Args:
         destination: a folder or an object-store prefix that ``tonearm tag`` has written.
         run: whose facts to show; the last one of ``runs/`` without it.
+        figures: of its rows, as ``gather`` returned them; gathered without it.
 
     Raises:
         DestinationError: no tracks, a file that cannot be read, or the report cannot be written.
     """
-    figures = gather(destination)
+    figures = figures if figures is not None else gather(destination)
     page = render_report(destination, figures, run if run is not None else read_run(destination))
     url = Destination(destination).report
     stores.write_text(url, page)
@@ -70,7 +84,6 @@ def write_report(destination: str, run: RunSummary | None = None) -> str:
 def render_report(destination: str, figures: LibraryFigures, run: RunSummary) -> str:
     """Return the page; everything in it that came from outside is escaped."""
     import jinja2
-    from markupsafe import Markup
 
     loader = jinja2.PackageLoader("tonearm.library", "templates")
     environment = jinja2.Environment(
@@ -79,6 +92,7 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
     environment.filters.update(FILTERS)
     css, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
     template = environment.get_template("report.html.j2")
+    links = Links(destination)
     return template.render(
         destination=uris.shown(destination),
         run=run,
@@ -96,9 +110,13 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
         num_tags=len(figures.tags),
         strong_score=STRONG_SCORE,
         formats=_formats(figures),
-        failures=_failures(figures),
-        review=[_track(row) for row in figures.least_confident],
-        tracks=[_track(row) for row in figures.first],
+        failures=_failures(figures, links),
+        review=[_track(row, links) for row in figures.least_confident.to_pylist()],
+        tracks=[_track(row, links) for row in figures.tracks.slice(0, NUM_AT_A_TIME).to_pylist()],
+        num_listed=figures.tracks.num_rows,
+        num_failed_listed=figures.failed.num_rows,
+        at_a_time=NUM_AT_A_TIME,
+        data=Markup(to_json(figures.tracks, figures.failed, links)),
         most_memory=max(run.speed.peak_bytes.values(), default=1) or 1 if run.speed else 1,
         facts=list(_facts(figures, run)),
         settings=json.dumps(run.settings, indent=1, ensure_ascii=False, default=str) if run.settings else "",
@@ -113,12 +131,13 @@ def _headline(figures: LibraryFigures, run: RunSummary) -> list[dict[str, Any]]:
     ]
     if figures.genres:
         best, group = max(figures.genres.items(), key=lambda item: (item[1].num_tracks, item[0]))
-        note = f"{text.share(group.num_tracks, figures.num_ok)} of the tracks, {len(figures.genres)} genres in all"
+        share = text.share(group.num_tracks, figures.num_ok)
+        note = f"{share} of the tracks, {counted(len(figures.genres), 'genre')} in all"
         entries.append(_figure("Most frequent genre", best, note))
     elif figures.tags:
-        best, group = max(figures.tags.items(), key=lambda item: (item[1].num_tracks, item[1].mean_score, item[0]))
+        best, group = figures.telling_tags()[0]
         note = f"in {text.share(group.num_tracks, figures.num_ok)} of the tracks"
-        entries.append(_figure("Most frequent tag", best, note))
+        entries.append(_figure("Most telling tag", best, note))
     if figures.num_error:
         note = f"{text.share(figures.num_error, figures.num_tracks)} of the tracks"
         entries.append(_figure("Failed", text.number(figures.num_error), note, is_bad=True))
@@ -157,7 +176,7 @@ def _split(
 def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
     shown, rest, num_rest = _split(figures.genres, NUM_GENRES)
     entries = [(name, group, False) for name, group in shown]
-    entries += [(f"{num_rest} other genres", rest, True)] if rest else []
+    entries += [(counted(num_rest, "other genre"), rest, True)] if rest else []
     entries += [(SILENT, figures.silent, True)] if figures.silent.num_tracks else []
     most_tracks = max((group.num_tracks for _, group, _ in entries), default=0) or 1
     most_audio_s = max((group.audio_s for _, group, _ in entries), default=0) or 1
@@ -176,7 +195,7 @@ def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
 
 
 def _tags(figures: LibraryFigures) -> list[dict[str, Any]]:
-    shown = _split(figures.tags, NUM_TAGS)[0]
+    shown = figures.telling_tags()[:NUM_TAGS]
     most = max((tag.num_tracks for _, tag in shown), default=0) or 1
     return [
         {
@@ -192,7 +211,7 @@ def _tags(figures: LibraryFigures) -> list[dict[str, Any]]:
 def _formats(figures: LibraryFigures) -> list[dict[str, Any]]:
     shown, rest, num_rest = _split(figures.formats, NUM_FORMATS)
     entries: list[tuple[Any, GroupFigures, bool]] = [(key, group, False) for key, group in shown]
-    entries += [((f"{num_rest} others", 0, 0), rest, True)] if rest else []
+    entries += [((counted(num_rest, "other"), 0, 0), rest, True)] if rest else []
     return [
         {
             "codec": codec,
@@ -206,36 +225,36 @@ def _formats(figures: LibraryFigures) -> list[dict[str, Any]]:
     ]
 
 
-def _failures(figures: LibraryFigures) -> list[dict[str, Any]]:
+def _failures(figures: LibraryFigures, links: Links) -> list[dict[str, Any]]:
     ordered = sorted(figures.failures.items(), key=lambda item: (-item[1].num_tracks, item[0]))
     entries = []
     for code, failure in ordered:
         meaning, advice = text.ADVICE.get(code, text.NO_ADVICE)
-        tracks = "1 track" if failure.num_tracks == 1 else f"{text.number(failure.num_tracks)} tracks"
+        tracks = counted(failure.num_tracks, "track")
         entries.append(
             {
                 "code": code,
                 "tracks": f"{tracks}, {text.share(failure.num_tracks, figures.num_tracks)}",
                 "meaning": meaning,
                 "advice": advice,
-                "examples": [(uris.shown(uri), message) for uri, message in failure.examples],
+                "examples": [(uris.shown(uri), links.of(uri), message) for uri, message in failure.examples],
                 "num_more": max(0, failure.num_tracks - NUM_EXAMPLES),
             }
         )
     return entries
 
 
-def _track(row: Mapping[str, Any]) -> dict[str, Any]:
-    tags = sorted(row["tags"] or (), key=lambda tag: -(tag["score"] or 0.0))
+def _track(row: Mapping[str, Any], links: Links) -> dict[str, Any]:
     name = track_name(row["uri"])
     return {
         "uri": uris.shown(row["uri"]),
+        "href": links.of(row["uri"]),
         "title": row["title"] or name,
-        "file": name if row["title"] else "",
+        "file": name_of(row["uri"]),
         "artist": row["artist"],
         "genre": row["genre"],
         "score": row["genre_score"],
-        "tags": [(tag["label"], tag["score"] or 0.0) for tag in tags[:NUM_TRACK_TAGS]],
+        "tags": [(tag["label"], tag["score"] or 0.0) for tag in (row["tags"] or ())[:NUM_TRACK_TAGS]],
         "duration_s": row["duration_s"],
     }
 
@@ -245,11 +264,11 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
         "Started",
         f"{run.started:%Y-%m-%d %H:%M:%S} UTC, finished {run.finished:%Y-%m-%d %H:%M:%S}, {text.clock(run.wall_s)}",
     )
-    listed = f"{text.number(run.manifest.num_tracks)} tracks, {text.size(run.manifest.num_bytes)}"
+    listed = f"{counted(run.manifest.num_tracks, 'track')}, {text.size(run.manifest.num_bytes)}"
     if run.manifest.skipped:
         kinds = sorted(run.manifest.skipped.items(), key=lambda item: (-item[1], item[0]))
         skipped = ", ".join(f"{text.number(count)} {kind or 'without extension'}" for kind, count in kinds[:8])
-        more = f" and {len(kinds) - 8} other kinds" if len(kinds) > 8 else ""
+        more = f" and {counted(len(kinds) - 8, 'other kind')}" if len(kinds) > 8 else ""
         listed += f"; skipped as not audio: {skipped}{more}"
     yield "Listed", listed
     yield "Ended", f"{text.number(run.results.num_ok)} ok, {text.number(run.results.num_error)} failed"
@@ -262,13 +281,16 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
     if figures.num_outranked:
         yield "Replaced rows", f"{text.number(figures.num_outranked)}: their tracks have a later row; not counted above"
     if figures.num_partial:
-        yield "Scored in part", f"{text.number(figures.num_partial)} tracks have a coverage under 1"
+        yield (
+            "Scored in part",
+            counted(figures.num_partial, "track", "has a coverage under 1", "have a coverage under 1"),
+        )
     yield "Genre model", _model(run.genre_model, bool(figures.genres))
     yield "Tag model", _model(run.tag_model, bool(figures.tags))
     machine = run.machine
-    parts = [machine.cpu, f"{machine.num_cores} cores" if machine.num_cores else ""]
+    parts = [machine.cpu, counted(machine.num_cores, "core") if machine.num_cores else ""]
     parts += [f"{text.size(machine.memory_bytes)} of memory" if machine.memory_bytes else "", *machine.gpus]
-    parts += [f"{machine.num_nodes} nodes"] if machine.num_nodes > 1 else []
+    parts += [counted(machine.num_nodes, "node")] if machine.num_nodes > 1 else []
     yield "Machine", ", ".join(part for part in parts if part) or "not recorded"
 
 

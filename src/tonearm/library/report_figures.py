@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tonearm.library import table
+from tonearm.library import report_rows, table, telling_tags
 from tonearm.library.export_output import SILENT, silent_as
 from tonearm.library.failures import NO_CODE
+from tonearm.library.report_rows import FAILED, SHOWN, FirstRows
+from tonearm.library.run_summary import FoundLabels
+from tonearm.library.schema import TRACKS
 
 # A tag counts as present from here on; sigmoid scores of two independent labels may both pass it.
 STRONG_SCORE = 0.5
-NUM_SHOWN = 200
 NUM_TO_REVIEW = 20
 NUM_EXAMPLES = 3
 # Below this the track has stretches that no window covered.
 FULL_COVERAGE = 0.999
+# What the end of a run and its summary say.
+NUM_SAID = 50
 
-SHOWN = ["uri", "title", "artist", "genre", "genre_score", "tags", "duration_s"]
+TAG = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
+SHOWN_SCHEMA = pa.schema([pa.field(name, TAG if name == "tags" else TRACKS.field(name).type) for name in SHOWN])
+FAILED_SCHEMA = pa.schema([TRACKS.field(name) for name in FAILED])
 COLUMNS = [
-    *SHOWN,
+    *dict.fromkeys([*SHOWN, *FAILED]),
     "status",
-    "error_code",
-    "error_message",
     "coverage",
     "silent",
     "sample_rate",
@@ -86,8 +89,9 @@ class LibraryFigures:
         failures: by error code.
         durations_s: float32 [all ok tracks with a duration].
         genre_scores: float32 [ok tracks with a genre].
-        first: the first rows by URI, at most 200, as mappings of ``SHOWN``.
-        least_confident: the rows with the lowest genre score, at most 20.
+        tracks: the first ok rows by URI, at most 20,000, with the columns ``SHOWN``, of the tags those that say most.
+        failed: the failed rows by URI, at most 100,000, with the columns ``FAILED``.
+        least_confident: the ok rows with the lowest genre score, at most 20, as ``tracks``.
     """
 
     num_unlisted: int = 0
@@ -105,12 +109,43 @@ class LibraryFigures:
     failures: dict[str, FailureFigures] = dataclasses.field(default_factory=dict)
     durations_s: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
     genre_scores: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
-    first: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    least_confident: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    tracks: pa.Table = dataclasses.field(default_factory=SHOWN_SCHEMA.empty_table)
+    failed: pa.Table = dataclasses.field(default_factory=FAILED_SCHEMA.empty_table)
+    least_confident: pa.Table = dataclasses.field(default_factory=SHOWN_SCHEMA.empty_table)
 
     @property
     def num_tracks(self) -> int:
         return self.num_ok + self.num_error
+
+    def telling_tags(self) -> list[tuple[str, GroupFigures]]:
+        """Return the tags, those first that say most of the library: of many tracks, and not of all music."""
+        return sorted(
+            self.tags.items(),
+            key=lambda item: (
+                not item[1].num_tracks,
+                telling_tags.weight(item[0]) <= telling_tags.FAINT_WEIGHT,  # however many have it
+                -item[1].num_tracks * telling_tags.weight(item[0]),
+                -item[1].sum_score * telling_tags.weight(item[0]),
+                item[0],
+            ),
+        )
+
+    def found(self) -> FoundLabels:
+        """Return the labels that the end of a run says."""
+        genres = sorted(self.genres.items(), key=lambda item: (-item[1].num_tracks, item[0]))
+        tags = self.telling_tags()
+        strong = [(label, tag.num_tracks) for label, tag in tags if tag.num_tracks]
+        says = {label for label in self.tags if telling_tags.weight(label) > telling_tags.FAINT_WEIGHT}
+        is_faint = not any(label in says for label, _ in strong)
+        means = [(label, tag.mean_score) for label, tag in tags if label in says] if is_faint else []
+        means.sort(key=lambda item: -item[1] * telling_tags.weight(item[0]))
+        return FoundLabels(
+            genres={label: genre.num_tracks for label, genre in genres[:NUM_SAID]},
+            num_genres=len(genres),
+            tags={} if is_faint else dict(strong[:NUM_SAID]),
+            num_tags=0 if is_faint else len(strong),
+            faint_tags={label: round(mean, 3) for label, mean in means[:NUM_SAID]},
+        )
 
 
 def gather(destination: str) -> LibraryFigures:
@@ -130,55 +165,43 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
     figures = LibraryFigures()
     durations: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
-    first, doubtful = _Best("uri", NUM_SHOWN), _Best("genre_score", NUM_TO_REVIEW)
+    first, doubtful = FirstRows("uri", report_rows.NUM_SHOWN), FirstRows("genre_score", NUM_TO_REVIEW)
+    failed = FirstRows("uri", report_rows.NUM_FAILED)
     for batch in batches:
         rows = pa.Table.from_batches([batch])
         figures.num_bytes += pc.sum(rows["size_bytes"]).as_py() or 0
         is_ok = pc.equal(rows["status"], "ok")
-        _add_failures(figures, rows.filter(pc.invert(is_ok)))
+        _add_failures(figures, failed, rows.filter(pc.invert(is_ok)))
         rows = rows.filter(is_ok)
         _add_ok(figures, rows)
         durations.append(_float32(rows["duration_s"]))
         is_silent = pc.fill_null(rows["silent"], False)
-        first.add(silent_as(rows, SILENT).select(SHOWN))
+        shown = silent_as(rows, SILENT).select(SHOWN)
+        shown = shown.set_column(SHOWN.index("tags"), "tags", report_rows.telling_only(shown["tags"]))
+        first.add(shown)
         figures.silent.num_tracks += pc.sum(is_silent).as_py() or 0
         figures.silent.audio_s += pc.sum(rows["duration_s"].filter(is_silent)).as_py() or 0.0
-        heard = rows.filter(pc.invert(is_silent))
+        is_heard = pc.invert(is_silent)
+        heard = rows.filter(is_heard)
         _add_genres(figures.genres, heard)
         _add_tags(figures.tags, heard["tags"])
         scores.append(_float32(heard["genre_score"]))
-        doubtful.add(heard.filter(pc.is_valid(heard["genre_score"])).select(SHOWN))
+        doubtful.add(shown.filter(pc.and_(is_heard, pc.is_valid(rows["genre_score"]))))
     figures.durations_s = np.concatenate(durations or [figures.durations_s])
     figures.genre_scores = np.concatenate(scores or [figures.genre_scores])
-    figures.first, figures.least_confident = first.rows(), doubtful.rows()
+    figures.tracks, figures.least_confident = first.table(SHOWN_SCHEMA), doubtful.table(SHOWN_SCHEMA)
+    figures.failed = failed.table(FAILED_SCHEMA)
     return figures
-
-
-class _Best:
-    """The rows that sort first by one column (then by URI) among all that were added."""
-
-    def __init__(self, column: str, count: int) -> None:
-        self.sort_keys = [(column, "ascending"), *([("uri", "ascending")] if column != "uri" else [])]
-        self.count = count
-        self.table: pa.Table | None = None
-
-    def add(self, rows: pa.Table) -> None:
-        both = rows if self.table is None else pa.concat_tables([self.table, rows])
-        if both.num_rows > self.count:
-            both = both.take(pc.select_k_unstable(both, k=self.count, sort_keys=self.sort_keys))
-        self.table = both.combine_chunks()
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [] if self.table is None else self.table.sort_by(self.sort_keys).to_pylist()
 
 
 def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return column.drop_null().to_numpy().astype(np.float32)
 
 
-def _add_failures(figures: LibraryFigures, rows: pa.Table) -> None:
+def _add_failures(figures: LibraryFigures, failed: FirstRows, rows: pa.Table) -> None:
     figures.num_error += rows.num_rows
     codes = pc.fill_null(rows["error_code"], NO_CODE)
+    failed.add(rows.select(FAILED).set_column(FAILED.index("error_code"), "error_code", codes))
     for entry in pc.value_counts(codes).to_pylist():
         failure = figures.failures.setdefault(entry["values"], FailureFigures())
         failure.num_tracks += entry["counts"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tonearm.library.report_text import amount, number
+from tonearm.wording import counted
 
 # User units of the SVG; narrow, so that its text stays readable when a phone shrinks it.
 WIDTH, HEIGHT = 460, 240
@@ -68,7 +69,7 @@ def score_histogram(scores: NDArray[np.float32]) -> Histogram:
     if len(scores):
         low, middle, high = np.quantile(scores, [0.1, 0.5, 0.9])
         alt = (
-            f"Of {number(len(scores))} tracks, half score {middle:.2f} or more, "
+            f"Of {counted(len(scores), 'track')}, half score {middle:.2f} or more, "
             f"a tenth under {low:.2f}, a tenth over {high:.2f}."
         )
     return _histogram(counts, (0.0, 1.0), texts, ticks, "score of the winning genre", alt)
@@ -97,7 +98,7 @@ def duration_histogram(durations_s: NDArray[np.float32]) -> Histogram:
     if len(durations_s):
         low, middle, high = np.quantile(durations_s, [0.1, 0.5, 0.9])
         alt = (
-            f"Of {number(len(durations_s))} tracks, half last {_axis(middle)} or more, "
+            f"Of {counted(len(durations_s), 'track')}, half last {_axis(middle)} or more, "
             f"a tenth less than {_axis(low)}, a tenth more than {_axis(high)}, the longest {_axis(longest)}."
         )
     return _histogram(counts, (0.0, end_s), texts, ticks, "duration", alt)
@@ -131,7 +132,7 @@ def _histogram(
     bars = tuple(
         Bar(round(LEFT + step * place + 0.75, 1), float(y), round(step - 1.5, 1), round(bottom - float(y), 1), text)
         for place, (y, text) in enumerate(
-            (y_of(count), f"{text}: {number(count)} {'track' if count == 1 else 'tracks'}")
+            (y_of(count), f"{text}: {counted(count, 'track')}")
             for count, text in zip(counts.tolist(), texts, strict=True)
         )
         if counts[place]

@@ -10,15 +10,15 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "access_denied": (
         "The store refused to give the bytes to these credentials.",
-        "Allow the credentials to read these objects, then run again with --retry-errors.",
+        "Allow the credentials to read these objects, then run `tonearm tag --retry-errors` with the same sources.",
     ),
     "fetch_failed": (
         "The store kept failing through all retries.",
-        "Run again with --retry-errors when the store is well; raise fetch.num_attempts if it happens often.",
+        "Run `tonearm tag --retry-errors` when the store is well; raise fetch.num_attempts if it happens often.",
     ),
     "fetch_timeout": (
         "Reading the object took longer than fetch.timeout_s.",
-        "Run again with --retry-errors, from nearer to the store or with a higher fetch.timeout_s.",
+        "Run `tonearm tag --retry-errors` from nearer to the store or with a higher fetch.timeout_s.",
     ),
     "too_large": (
         "The object has more bytes than fetch.max_bytes.",
@@ -60,7 +60,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "score_failed": (
         "The model could not score the track's windows.",
-        "See the message; run again with --retry-errors, with --precision fp32 if it speaks of numbers.",
+        "See the message; run `tonearm tag --retry-errors`, with precision fp32 if it speaks of numbers.",
     ),
 }
 NO_ADVICE = ("A failure that this version of the report does not know.", "See the message of each track.")

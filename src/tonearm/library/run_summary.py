@@ -83,6 +83,23 @@ class SpeedFacts:
 
 
 @dataclasses.dataclass(frozen=True)
+class FoundLabels:
+    """What the library holds after a run, as far as its end says it: labels by their tracks, those first to be said.
+
+    Attributes:
+        genres, num_genres: the largest, and how many there are in all.
+        tags, num_tags: those of at least 0.5 that say most, and how many there are in all.
+        faint_tags: where there are none of these, the mean scores of those that say most.
+    """
+
+    genres: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_genres: int = 0
+    tags: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_tags: int = 0
+    faint_tags: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSummary:
     """One invocation. ``started`` and ``finished`` are UTC; a head that was off is None.
 
@@ -102,6 +119,7 @@ class RunSummary:
     manifest: ManifestCounts = ManifestCounts()
     results: ResultCounts = ResultCounts()
     speed: SpeedFacts | None = None
+    found: FoundLabels | None = None
     notice: str | None = None
 
     def to_json(self) -> str:
@@ -131,6 +149,7 @@ class RunSummary:
                     "manifest": _part(ManifestCounts, values.get("manifest")) or ManifestCounts(),
                     "results": _part(ResultCounts, values.get("results")) or ResultCounts(),
                     "speed": _part(SpeedFacts, values.get("speed")),
+                    "found": _part(FoundLabels, values.get("found")),
                 }
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,15 +28,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow.fs import SubTreeFileSystem
 
 from tonearm.errors import DestinationError
 from tonearm.library import finished_rows, schema, stores, track_files
 from tonearm.library.finished_rows import READERS as READERS
 from tonearm.library.ranking import KEY as KEY
 from tonearm.library.track_files import TrackFile
-from tonearm.library.uris import local_path, shown, split_bucket
+from tonearm.library.uris import SCHEME, local_path, shown, split_bucket
 
 WRITABLE = ("s3", "gs", "az", "memory")
+PLACES = "a folder, s3://, gs:// or az://BUCKET/PREFIX"
+# One slash short: a folder called "s3:" would be made here.
+MISSPELT = re.compile(r"(?i)(file|s3[an]?|gc?s|az|abfss?|https?|memory):/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +56,30 @@ class Destination:
         Raises:
             DestinationError: a place that cannot hold one, such as ``https://`` or ``s3://`` without a bucket.
         """
+        _check_form(url)
         if stores.is_local(url):
             return cls(local_path(url))
         if stores.scheme(url) not in WRITABLE:
-            raise DestinationError(f"got --out {shown(url)}, expected a folder, s3://, gs:// or az://BUCKET/PREFIX")
+            raise DestinationError(f"got {shown(url)} as destination, expected {PLACES}")
         if not split_bucket(url)[0]:
-            raise DestinationError(f"got --out {url}, expected a bucket: {stores.scheme(url)}://BUCKET/PREFIX")
+            raise DestinationError(f"got {url} as destination, expected a bucket: {stores.scheme(url)}://BUCKET/PREFIX")
         return cls(url)
 
     def join(self, *parts: str) -> str:
         return posixpath.join(self.url.rstrip("/") or "/", *parts)
+
+    def rooted(self) -> SubTreeFileSystem:
+        """Return a file system whose paths begin here.
+
+        Ray Data takes paths for URLs: a folder called ``what?`` would lose its files to a query, and one with a tab in
+        its name the tab.
+        """
+        filesystem, path = stores.arrow_filesystem(self.url)
+        return SubTreeFileSystem(path, filesystem)
+
+    def below(self, url: str) -> str:
+        """Return the path of one of the places here in ``rooted()``."""
+        return url.removeprefix(self.join(""))
 
     @property
     def manifest(self) -> str:
@@ -79,6 +98,23 @@ class Destination:
 
     def run(self, run_id: str) -> str:
         return self.join("runs", f"{run_id}.json")
+
+
+def _check_form(url: str) -> None:
+    """Refuse what would be taken for another place than its writer means."""
+    if not url.strip():
+        raise DestinationError(f"got '{url}' as destination, expected {PLACES}")
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise DestinationError(f"got {shown(url)} as destination, expected a name in UTF-8") from None
+    form = SCHEME.match(url)
+    if form is None and ("://" in url or MISSPELT.match(url)):
+        raise DestinationError(f"got {shown(url)} as destination, which is neither a path nor a URL; expected {PLACES}")
+    if form is not None and stores.is_local(url) and split_bucket(url)[0] not in ("", "localhost"):
+        raise DestinationError(
+            f"got {shown(url)} as destination, which names another machine; expected file:///FOLDER or a path"
+        )
 
 
 def scan_tracks(

@@ -360,9 +360,9 @@ def reading(url: str) -> Iterator[None]:
 def _unwritten(url: str, error: BaseException, what: str = "written") -> DestinationError:
     place, failure = shown(url), diagnose(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return DestinationError(f"no space left to write {place}; free some or give another --out")
+        return DestinationError(f"no space left to write {place}; free some or give another place")
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        return DestinationError(f"{place} cannot be written: a file is where a folder should be; give another --out")
+        return DestinationError(f"{place} cannot be written: a file is where a folder should be; give another place")
     match failure.kind:
         case "access_denied":
             advice = f"give a place {'you may write' if what == 'written' else 'where you may delete'}, or other keys"
@@ -373,7 +373,7 @@ def _unwritten(url: str, error: BaseException, what: str = "written") -> Destina
         case "unreachable" | "timeout":
             advice = "check the network and AWS_ENDPOINT_URL, then run the same command again"
         case _:
-            advice = "give another --out"
+            advice = "give another place"
     return DestinationError(f"{place} cannot be {what} ({failure.reason}); {advice}")
 
 

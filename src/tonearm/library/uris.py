@@ -141,7 +141,14 @@ def shown(uri: str) -> str:
         user, at, bucket = place.rpartition("@")
         if at and ":" in user:  # abfs://CONTAINER@ACCOUNT is no credential
             uri = f"{uri.partition('://')[0]}://{bucket}{slash}{key}"
-    return uri.encode("unicode_escape").decode() if not uri.isprintable() else uri
+    return visible(uri)
+
+
+def visible(text: str) -> str:
+    """Return ``text`` on one line, with what steers a terminal or turns its writing round as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def scrubbed(text: str) -> str:
@@ -151,4 +158,4 @@ def scrubbed(text: str) -> str:
     line = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']*", r"\1", line)
     line = _CREDENTIAL.sub(r"\1\2...", line)[:240]
     # A lone surrogate, of a name or a header that is not Unicode, would make the message one that cannot be stored.
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    return visible(line)

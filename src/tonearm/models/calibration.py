@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,19 @@ def read_companion(folder: Path) -> Companion:
             thresholds = {
                 str(label): None if value is None else float(value) for label, value in found["thresholds"].items()
             }
-            calibration = Calibration(float(found["temperature"]), thresholds, float(found["precision"]))
+            if any(value is not None and not math.isfinite(value) for value in thresholds.values()):
+                raise ValueError("a threshold that is not finite")
+            calibration = Calibration(_positive(found["temperature"]), thresholds, _positive(found["precision"]))
         window_s = values.get("window_s")
-        return Companion(None if window_s is None else float(window_s), calibration)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Companion(None if window_s is None else _positive(window_s), calibration)
+    except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be understood ({error!r}); remove it or write it again") from None
+
+
+def _positive(value: Any) -> float:
+    if not (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf):
+        raise ValueError(f"got {value!r}, expected a number above 0")
+    return float(value)
 
 
 def write_companion(folder: Path, companion: Companion) -> None:

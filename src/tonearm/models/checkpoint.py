@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import os
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from typing import Any
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
 from tonearm.library.copies import local_copy
-from tonearm.models import calibration, converted
+from tonearm.models import calibration, config_files, converted
 from tonearm.models.calibration import Companion, read_companion
+from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR, first_line
+from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
+from tonearm.wording import counted
 
-CONFIG_FILES = ["config.json", "preprocessor_config.json"]
+CONFIG_FILES = [CONFIG, PREPROCESSOR]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
 PICKLE_FILES = ["*.bin", "*.bin.index.json"]
 
@@ -74,12 +78,20 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     folder = resolve(source, revision=revision, patterns=[*CONFIG_FILES, calibration.FILE])
     name = source if is_hub_id(source) else folder.resolve().name
     digest = folder.name if is_hub_id(source) else _folder_hash(folder)
+    config_files.check_is_model(folder, source)
     if (found := converted.find(folder, digest)) is not None:  # loads no transformers
-        described = found.description | {"labels": tuple(found.description["labels"])}
-        return CheckpointInfo(name=name, revision=digest, companion=read_companion(folder), **described)
+        companion = read_companion(folder)
+        try:
+            described = found.description | {"labels": tuple(found.description["labels"])}
+            return CheckpointInfo(name=name, revision=digest, companion=companion, **described)
+        except (LookupError, TypeError) as error:
+            raise CheckpointError(
+                f"{found.folder}/facts.json does not describe a model ({error}); delete that folder"
+            ) from None
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
-    labels, shapes = read_labels(config, source), _read_shapes(folder)
-    _check_classifier(shapes, labels, source)
+    labels, shapes = read_labels(config, source), read_shapes(folder)
+    check_classifier(shapes, labels, source)
+    config_files.check_pair(config, preprocessor, source)
     rate = int(preprocessor.get("sampling_rate", 16000))
     return CheckpointInfo(
         name=name,
@@ -155,8 +167,8 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     except OSError:
         reason = "could not be downloaded"
     raise CheckpointError(
-        f"the model {source} {reason}; give --genre-model and --tag-model the folders of saved models, "
-        "or --demo-models to try tonearm with its small built-in ones"
+        f"the model {source} {reason}; give the folder of a saved model, or try tonearm with its small built-in ones: "
+        "`tonearm tag SOURCE --demo-models --out DEST`"
     )
 
 
@@ -166,14 +178,18 @@ def open_config(folder: Path, source: str) -> Any:
     Raises:
         CheckpointError: there is none, or it cannot be understood.
     """
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{source} has no {CONFIG}; give the folder of a model saved with save_pretrained")
+    config_files.check_is_model(folder, source)
+    config_files.check_config(config_files.read_object(folder / CONFIG), f"{source}/{CONFIG}")
+    _forbid_kernels()
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{source} has no config.json; give the folder of a model saved with save_pretrained")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, KeyError, OSError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{source}/config.json cannot be used: {_first_line(error)}") from None
+    except (*LIBRARY_ERRORS, StrictDataclassError) as error:
+        raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
 
 
 def read_config(folder: Path, source: str) -> Any:
@@ -217,15 +233,13 @@ def read_preprocessor(folder: Path, source: str) -> dict[str, Any]:
     """Return ``preprocessor_config.json``.
 
     Raises:
-        CheckpointError: it is missing or not JSON.
+        CheckpointError: it is missing, not JSON, or describes no audio.
     """
-    path = folder / "preprocessor_config.json"
+    path = folder / PREPROCESSOR
     if not path.is_file():
-        raise CheckpointError(f"{source} has no preprocessor_config.json; save the feature extractor beside the model")
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error})") from None
+        raise CheckpointError(f"{source} has no {PREPROCESSOR}; save the feature extractor beside the model")
+    values = config_files.read_object(path)
+    config_files.check_preprocessor(values, f"{source}/{PREPROCESSOR}")
     return values
 
 
@@ -237,19 +251,20 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers import AutoModelForAudioClassification
     from transformers.utils import logging as chatter
 
     patterns = CONFIG_FILES + WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
     folder = resolve(source, revision=revision, patterns=patterns)
     config = read_config(folder, source)
-    read_preprocessor(folder, source)
+    config_files.check_pair(config, read_preprocessor(folder, source), source)
     read_labels(config, source)
     if not list(folder.glob("*.safetensors")) and not (allow_pickle and list(folder.glob("*.bin"))):
         pickled = " (only pickled weights, which can run code: allow_pickle = true if you trust them)"
         raise CheckpointError(f"{source} has no safetensors weights{pickled if list(folder.glob('*.bin')) else ''}")
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
+    check_fit(config, read_shapes(folder), source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -262,23 +277,37 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
                 ignore_mismatched_sizes=True,  # so that the report tells the shapes
                 dtype=torch.float32,
             )
-            extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{source} cannot be loaded: {_first_line(error)}") from None
+            extractor = load_extractor(folder)
+    except (*LIBRARY_ERRORS, SafetensorError) as error:
+        raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}") from None
     for name, stored, expected in sorted(report.get("mismatched_keys", ()), key=str):
-        raise CheckpointError(
-            f"{source}: the weight {name} has the shape {list(stored)}, expected {list(expected)} for the config's "
-            f"{config.num_labels} labels; the config belongs to other weights"
-        )
+        raise unfit(config, name, stored, expected, source)
     if absent := sorted(report.get("missing_keys", ())):
         raise CheckpointError(
-            f"{source}: {len(absent)} weights are missing ({absent[0]} ...); expected a fine-tuned classifier, not a "
-            "bare encoder"
+            f"{source}: {counted(len(absent), 'weight', 'is', 'are')} missing ({absent[0]} ...); expected a "
+            "fine-tuned classifier, not a bare encoder"
         )
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise CheckpointError(f"{source}: the weight {name} holds values that are not numbers")
     return model.eval(), extractor, folder
+
+
+def load_extractor(folder: Path) -> Any:
+    """Return the extractor of the two files that were looked at; transformers would prefer what further ones say.
+
+    Raises:
+        CheckpointError: transformers cannot make one of them.
+    """
+    from transformers import AutoFeatureExtractor
+
+    with tempfile.TemporaryDirectory(prefix="tonearm-") as alone:
+        for name in CONFIG_FILES:
+            shutil.copyfile(folder / name, Path(alone) / name)
+        try:
+            return AutoFeatureExtractor.from_pretrained(alone, trust_remote_code=False)
+        except LIBRARY_ERRORS as error:
+            raise CheckpointError(f"{folder / PREPROCESSOR} cannot be used: {first_line(error)}") from None
 
 
 def native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> float | None:
@@ -302,36 +331,6 @@ def min_samples(config: Any) -> int:
     return max(FRAME_SAMPLES, field)
 
 
-def _read_shapes(folder: Path) -> dict[str, list[int]]:
-    """Return the shape of each weight that is there as safetensors; only the files' headers are read."""
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, list[int]] = {}
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, "np") as file:
-                shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); save or download it again") from None
-    return shapes
-
-
-def _check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], source: str) -> None:
-    """Find what is wrong with the last layer before any weights are loaded, where they are at hand."""
-    if not shapes:
-        return
-    name = next((name for name in ("classifier.dense.weight", "classifier.weight") if name in shapes), None)
-    if name is None:
-        raise CheckpointError(
-            f"{source} has no classifier weights; expected a fine-tuned classifier, not a bare encoder"
-        )
-    if shapes[name][0] != len(labels):
-        raise CheckpointError(
-            f"{source}: the weight {name} has the shape {shapes[name]}, expected {len(labels)} rows for the config's "
-            f"{len(labels)} labels; the config belongs to other weights"
-        )
-
-
 def _folder_hash(folder: Path) -> str:
     names = {path for pattern in [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES] for path in folder.glob(pattern)}
     stats = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(names))
@@ -349,5 +348,6 @@ def _hash_files(stats: tuple[tuple[str, int, int], ...]) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _forbid_kernels() -> None:
+    """Have transformers fetch no kernels from the hub, whatever a config says; it reads this when it is imported."""
+    os.environ["USE_HUB_KERNELS"] = "0"

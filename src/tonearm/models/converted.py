@@ -16,10 +16,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +27,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from tonearm import own_process
 from tonearm.errors import CheckpointError
-from tonearm.library.copies import cache_folder
+from tonearm.surroundings import cache_folder, user_cache
+from tonearm.wording import counted
 
 # Raised when what a folder holds, or what it means, changes.
 FORMAT = 3
@@ -71,8 +71,8 @@ class Int8Verdict:
             return None
         if self.top1_agreement < LEAST_AGREEMENT:
             return (
-                f"the first label is the same in {self.top1_agreement:.1%} of {self.num_checked} windows, expected at "
-                "least 99%"
+                f"the first label is the same in {self.top1_agreement:.1%} of {counted(self.num_checked, 'window')}, "
+                "expected at least 99%"
             )
         if is_multi and self.largest_move > MOST_MOVE:
             return f"a score moves by {self.largest_move:.3f}, expected at most {MOST_MOVE}"
@@ -139,7 +139,10 @@ def find(folder: Path, digest: str) -> Converted | None:
 
 def find_cached(digest: str) -> Converted | None:
     """Return the converted form that this machine has made of a checkpoint, where there is one."""
-    return _valid(_place(digest), digest)
+    usual = user_cache()
+    # A cache that may only be read may hold it all the same.
+    before = _valid(_below(usual, digest), digest) if usual is not None else None
+    return before or _valid(_place(digest), digest)
 
 
 def _valid(place: Path, digest: str) -> Converted | None:
@@ -241,10 +244,10 @@ def fastest_streams(converted: Converted, precision: str, window_samples: int, n
 def _read(path: Path) -> dict[str, Any]:
     """Return what was kept, or nothing: also where a full disk, or a process that was killed, left half of it."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def bring_along(folder: Path, digest: str) -> None:
@@ -267,7 +270,7 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"), tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
-        found = find_cached(digest)
+        found = _valid(place, digest)
         if found is not None and (found.int8_verdict() is not None or "int8.json" not in files):
             return
         made = Path(making) / "model"
@@ -287,19 +290,18 @@ def _in_cache(converted: Converted) -> Converted:
 
 
 def _place(digest: str) -> Path:
-    return cache_folder() / "models" / digest.replace(":", "-")
+    return _below(cache_folder(), digest)
+
+
+def _below(cache: Path, digest: str) -> Path:
+    return cache / "models" / digest.replace(":", "-")
 
 
 def _child(message: dict[str, Any]) -> None:
     """Run ``models.conversion`` in a process of its own: what torch takes for it is given back when it ends."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": str(message["num_threads"]),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    environment = own_process.environment(OMP_NUM_THREADS=str(message["num_threads"]), CUDA_VISIBLE_DEVICES="")
     made = subprocess.run(
-        [sys.executable, "-m", "tonearm.models.conversion"],
+        own_process.command("tonearm.models.conversion"),
         input=json.dumps(message),
         capture_output=True,
         text=True,

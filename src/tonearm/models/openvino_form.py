@@ -94,9 +94,7 @@ def convert(
             reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
             if may_be_torch:
                 return None, reason
-            raise SettingsError(
-                f"got {asked(wanted)} for a {info.family} model; {reason}; give --runtime auto"
-            ) from None
+            raise SettingsError(f"got {asked(wanted)} for a {info.family} model; {reason}; give runtime auto") from None
     return found, ""
 
 
@@ -122,7 +120,7 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
         verdict = found.int8_verdict()
         if verdict is None:
             raise SettingsError(
-                f"got --precision int8 for {info.name}, which was not calibrated on this machine yet; run "
+                f"got precision int8 for {info.name}, which was not calibrated on this machine yet; run "
                 "`tonearm tag LIBRARY --out DEST --precision int8` with the same model once"
             )
         refusal = verdict.refusal(is_multi=wanted.is_multi or info.multi_label)
@@ -137,5 +135,5 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
 
 
 def asked(wanted: Wanted) -> str:
-    """Return the flag that asked for OpenVINO."""
-    return "--precision int8" if wanted.precision == "int8" else "--runtime openvino"
+    """Return the setting that asked for OpenVINO."""
+    return "precision int8" if wanted.precision == "int8" else "runtime openvino"

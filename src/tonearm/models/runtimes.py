@@ -58,15 +58,15 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
     if precision == "auto":
         precision = "fp32" if on_cpu else "fp16"
     if runtime == "openvino" and not has_openvino:
-        raise SettingsError("got --runtime openvino, but it is not installed; run pip install openvino")
+        raise SettingsError("got runtime openvino, but it is not installed; run pip install openvino")
     if on_cpu and precision == "fp16":
-        raise SettingsError("got --precision fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
+        raise SettingsError("got precision fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
     if runtime == "openvino" and not on_cpu:
-        raise SettingsError(f"got --runtime openvino on {device}, expected a CPU; give --runtime torch")
+        raise SettingsError(f"got runtime openvino on {device}, expected a CPU; give runtime torch")
     if precision == "int8" and runtime != "openvino":
-        instead = "--runtime auto" if on_cpu else "--precision fp16 or bf16"
+        instead = "runtime auto" if on_cpu else "precision fp16 or bf16"
         raise SettingsError(
-            f"got --precision int8 with {runtime} on {device}, expected OpenVINO on a CPU; give {instead}"
+            f"got precision int8 with {runtime} on {device}, expected OpenVINO on a CPU; give {instead}"
         )
     return runtime, precision, device
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonearm.errors import UsageError
-from tonearm.library import groups, named_settings
+from tonearm.library import differences, groups, named_settings
+from tonearm.library.differences import Difference
 from tonearm.library.groups import Group
 from tonearm.library.runs import Destination
 from tonearm.models.checkpoint import is_hub_id
@@ -50,7 +51,7 @@ def adopt(
     for head in plan.heads:
         if head in stored and (found := _differences(stored, plan, head, rescore)):
             different[head] = found
-    groups.refuse(destination, different, rescore)
+    differences.refuse(destination, different, rescore)
     adopted = {name: group for name, group in stored.items() if name not in different}
     heads = {head: _adopted(each, adopted.get(head)) for head, each in plan.heads.items()}
     return dataclasses.replace(plan, heads=heads), adopted
@@ -122,9 +123,16 @@ def _pinned(plan: TagPlan, stored: Mapping[str, Group], max_windows: int | None)
     return planned(plan.models, max_windows, plan.max_scored_s, revisions) if revisions else plan
 
 
-def _differences(stored: Mapping[str, Group], plan: TagPlan, head: str, rescore: Sequence[str]) -> list[str]:
-    asked, facts = _asked(plan)[head], plan.facts()[head]
-    return groups.differences(stored[head], facts, asked, is_rescored=head in rescore)
+def _differences(stored: Mapping[str, Group], plan: TagPlan, head: str, rescore: Sequence[str]) -> list[Difference]:
+    return differences.differences(
+        stored[head],
+        plan.facts()[head],
+        _asked(plan)[head],
+        head=head,
+        source=plan.heads[head].source,
+        max_scored_s=plan.max_scored_s,
+        is_rescored=head in rescore,
+    )
 
 
 def _asked(plan: TagPlan) -> dict[str, dict[str, Any]]:

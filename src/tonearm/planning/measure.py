@@ -12,6 +12,7 @@ from tonearm.errors import SourceError, TrackError
 from tonearm.library.objects import ObjectReader
 from tonearm.planning.sample import Look
 from tonearm.tagging import HeadPlan, Tagger, TagPlan
+from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
@@ -76,7 +77,7 @@ def measure(
         whole.append(Look(each.ref, track.info))
     if not tracks:
         raise SourceError(
-            f"none of the {len(looks)} sampled tracks can be decoded, so nothing can be measured; "
+            f"none of the {counted(len(looks), 'sampled track')} can be decoded, so nothing can be measured; "
             "give --decode-rate and --forward-rate, or look at what is listed"
         )
     timed = tracks[1:] or tracks

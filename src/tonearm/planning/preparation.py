@@ -19,6 +19,7 @@ from tonearm.models import converted, openvino_form, runtimes
 from tonearm.models.openvino_form import Wanted
 from tonearm.settings import TagSettings
 from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
+from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from tonearm.library.sources import TrackRef
@@ -91,11 +92,14 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
         each, count = heads[head], len(windows[head])
         least = LEAST_WINDOWS if is_guarded else LEAST_UNGUARDED
         if count < least:
-            why = f"int8 needs {least} whole windows of audio to be calibrated, got {count}"
+            why = f"int8 needs {counted(least, 'whole window')} of audio to be calibrated, got {count}"
             say(f"{why}: bf16 instead")
             heads[head] = _instead(each, f"not int8: {why}")
             continue
-        say(f"calibrating int8 for {each.checkpoint.name} on {count} windows of this library, once: some minutes")
+        say(
+            f"calibrating int8 for {each.checkpoint.name} on {counted(count, 'window')} of this library, once: some "
+            "minutes"
+        )
         try:
             verdict = converted.quantize(
                 found,

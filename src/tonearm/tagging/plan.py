@@ -151,7 +151,7 @@ def plan_heads(
     if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
         names = " and ".join(plan.checkpoint.name for plan in plans.values())
         raise UsageError(
-            f"got --calibrated, but {names} have no calibration; fit one with "
+            f"scores are to be calibrated, but {names} have no calibration; fit one with "
             "`tonearm evaluate MODEL SOURCE --calibrate`"
         )
     return plans
@@ -212,6 +212,6 @@ def load_head(
         why = classifier.describe()["note"] or "its kind of processor"
         raise CheckpointError(
             f"{head}: a worker runs {plan.checkpoint.name} in {runs} ({why}), but the run was planned in "
-            f"{plan.precision}; give --precision {runs}, or only machines that can do {plan.precision}"
+            f"{plan.precision}; give precision {runs}, or only machines that can do {plan.precision}"
         )
     return classifier

@@ -14,6 +14,7 @@ from tonearm.training.duplicates import count_by_side
 from tonearm.training.prepare import Prepared
 from tonearm.training.recipe import Job
 from tonearm.training.splits import FAULT_FILTERED, STRATIFIED, straddling_groups
+from tonearm.wording import counted
 
 MOST_CLASSES_SHOWN = 60
 FEW_CLIPS = 200
@@ -66,12 +67,12 @@ def headline(figures: Mapping[str, Any], *, is_multi: bool) -> str:
     if is_multi:
         return (
             f"macro mAP {track['macro_map']:.3f}, micro mAP {track['micro_map']:.3f}, mean AUC {track['mean_auc']:.3f} "
-            f"over {track['num_labels']} tags, {figures['num_tracks']:,} tracks"
+            f"over {counted(track['num_labels'], 'tag')}, {counted(figures['num_tracks'], 'track')}"
         )
     low, high = track["accuracy_interval"]
     return (
         f"accuracy {track['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}), macro F1 {track['macro_f1']:.3f}, "
-        f"{figures['num_tracks']:,} tracks"
+        f"{counted(figures['num_tracks'], 'track')}"
     )
 
 
@@ -138,10 +139,11 @@ def _about(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     )
     kind = "says which of these tags a clip has" if job.is_multi else "says which of these classes a clip is"
     return [
-        f"{begun}; {prepared.num_parameters:,} parameters. It {kind}: {', '.join(job.labels[:MOST_CLASSES_SHOWN])}"
+        f"{begun}; {counted(prepared.num_parameters, 'parameter')}. It {kind}: "
+        f"{', '.join(job.labels[:MOST_CLASSES_SHOWN])}"
         f"{' ...' if len(job.labels) > MOST_CLASSES_SHOWN else ''}.",
         "",
-        f"Trained on {len(job.train):,} clips by tonearm {run['tonearm']}.",
+        f"Trained on {counted(len(job.train), 'clip')} by tonearm {run['tonearm']}.",
     ]
 
 
@@ -192,11 +194,13 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
         return lines + prepared.omitted.lines(labels.split_by)
     count, num_failed = figures[side]["num_tracks"], figures[side].get("num_failed")
     if num_failed:
-        lines.append(f"For {num_failed} other tracks the model gave no score that is a number; the figures lack them.")
+        lines.append(
+            f"For {counted(num_failed, 'other track')} the model gave no score that is a number; the figures lack them."
+        )
     if count < FEW_CLIPS:
         lines.append(
-            f"It was judged on {count} tracks. That is few: the interval above says how far another draw of as many "
-            "could be off."
+            f"It was judged on {counted(count, 'track')}. That is few: the interval above says how far another draw "
+            "of as many could be off."
         )
     if side == "validation" and prepared.job.settings.keep == "best":
         lines.append(
@@ -210,7 +214,9 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
         )
     elif labels.group_by is not None:
         straddling = len(straddling_groups(prepared.collection.tracks, prepared.split))
-        lines.append(f"{straddling or 'No'} groups by `{labels.group_by}` stand on both sides of the split.")
+        groups = counted(straddling, "group") if straddling else "No groups"
+        stand = "stands" if straddling == 1 else "stand"
+        lines.append(f"{groups} by `{labels.group_by}` {stand} on both sides of the split.")
     confounded = source_share(prepared, side)
     if confounded is not None:
         share, chance = confounded
@@ -271,10 +277,10 @@ def _use(job: Job) -> list[str]:
 def _recipe(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     settings = prepared.job.settings
     lines = [
-        f"- {settings.epochs} epochs, AdamW, learning rate {settings.learning_rate:g}, weight decay "
+        f"- {counted(settings.epochs, 'epoch')}, AdamW, learning rate {settings.learning_rate:g}, weight decay "
         f"{settings.weight_decay:g}, warm-up {settings.warmup_ratio:g}, linear decay",
-        f"- {run['step_size']} clips a step: workers {run['workers']} × batch {settings.batch_size} × accumulated "
-        f"{settings.accumulate}",
+        f"- {counted(run['step_size'], 'clip')} a step: workers {run['workers']} × batch {settings.batch_size} × "
+        f"accumulated {settings.accumulate}",
         f"- {run['precision']} on {run['device']} ({run['why']}), seed {settings.seed}",
         f"- split: {describe_split(prepared)}",
     ]

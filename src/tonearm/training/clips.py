@@ -8,9 +8,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.library.copies import cache_folder
 from tonearm.library.track_ref import TrackRef
 from tonearm.settings import TrainSettings
+from tonearm.surroundings import cache_folder
 from tonearm.training.cache import ClipCache, open_cache
 
 

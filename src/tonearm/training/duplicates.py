@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.training.cache import Clip, ClipCache
+from tonearm.wording import counted
 
 FRAME_S, HOP_S, NUM_BANDS, LONGEST_S = 0.256, 0.016, 33, 60.0
 LOWEST_HZ, HIGHEST_HZ = 200, 5000
@@ -167,10 +168,9 @@ def describe_twins(twins: Sequence[Twin], names: Sequence[str], *, is_dropped: b
         named = "; ".join(
             f"{names[twin.held_out]} = {names[twin.trained_on]} ({twin.likeness:.2f})" for twin in found[:NUM_NAMED]
         )
-        are = "clip of {} is" if exact + alike == 1 else "clips of {} are"
         lines.append(
-            f"{exact + alike} {are.format(side)} in training too ({exact} with the same samples), as {copies} "
-            f"clip{'s' * (copies != 1)} there: {named}{' ...' if len(found) > NUM_NAMED else ''}"
+            f"{counted(exact + alike, 'clip', f'of {side} is', f'of {side} are')} in training too ({exact} with the "
+            f"same samples), as {counted(copies, 'clip')} there: {named}{' ...' if len(found) > NUM_NAMED else ''}"
             + ("" if is_dropped else "; --duplicates drop takes them out of training")
         )
     return lines

@@ -22,6 +22,7 @@ from tonearm.training import calibration, metrics
 from tonearm.training.json_text import json_text
 from tonearm.training.metrics import Predictions
 from tonearm.training.pictures import write_confusion, write_reliability
+from tonearm.wording import counted
 
 LEAST_FOR_CALIBRATION = 20
 HALVES_SEED = 0
@@ -99,7 +100,9 @@ def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
             (folder / "predictions.csv").write_text(_table(evaluation))
             track = evaluation.figures["track"]
             if not evaluation.is_multi:
-                title = f"{evaluation.model}: accuracy {track['accuracy']:.3f} on {len(evaluation.uris)} tracks"
+                title = (
+                    f"{evaluation.model}: accuracy {track['accuracy']:.3f} on {counted(len(evaluation.uris), 'track')}"
+                )
                 write_confusion(folder / "confusion.png", track["confusion"], evaluation.labels, title=title)
             write_reliability(folder / "reliability.png", _reliability(evaluation), title=evaluation.model)
         return stores.copy_files(folder, out)

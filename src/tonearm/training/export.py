@@ -18,6 +18,7 @@ from tonearm.training.json_text import json_text
 from tonearm.training.pictures import write_confusion, write_curves
 from tonearm.training.prepare import Prepared
 from tonearm.training.result import Result
+from tonearm.wording import counted
 
 METRICS, CONFIG = "metrics.json", "config.json"
 
@@ -60,7 +61,7 @@ def _write(
     side = main_side(figures)
     if side is not None and not job.is_multi:
         track = figures[side]["track"]
-        title = f"{side}, {figures[side]['num_tracks']} tracks, accuracy {track['accuracy']:.3f}"
+        title = f"{side}, {counted(figures[side]['num_tracks'], 'track')}, accuracy {track['accuracy']:.3f}"
         write_confusion(folder / "confusion.png", track["confusion"], job.labels, title=title)
     run = {**result.run, "tonearm": __version__}
     (folder / "README.md").write_text(write_card(prepared, figures, comparisons, source=source, run=run))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tonearm.errors import SourceError
+from tonearm.wording import counted
 
 
 def hold_out(classes: Sequence[str], share: float, seed: int, *, keep_each: bool) -> set[int]:
@@ -33,7 +34,8 @@ def hold_out(classes: Sequence[str], share: float, seed: int, *, keep_each: bool
     if count < 1 or share * total - count > 1:
         most = max(0, total - least)
         raise SourceError(
-            f"got --validation-share {share:g} of {total} clips, which leaves {total - round(share * total)} to learn "
+            f"got --validation-share {share:g} of {counted(total, 'clip')}, which leaves "
+            f"{total - round(share * total)} to learn "
             f"from, expected at least {least}{', one of each class' if keep_each else ''}; give {_below(most / total)} "
             "or less, or add clips"
         )
@@ -100,9 +102,9 @@ def hold_out_groups(
             break
     if cost(best)[0] or miss(best) > max(sizes.values()):
         raise SourceError(
-            f"got --validation-share {share:g} of {total} clips in {len(sizes)} groups, but whole groups that leave "
-            f"every class to learn from come to {len(best) / total:.2f} at the nearest; give another share, or leave "
-            "--group-by out"
+            f"got --validation-share {share:g} of {counted(total, 'clip')} in {counted(len(sizes), 'group')}, but "
+            f"whole groups that leave every class to learn from come to {len(best) / total:.2f} at the nearest; give "
+            "another share, or leave --group-by out"
         )
     return best
 

@@ -17,12 +17,15 @@ from tonearm.models.checkpoint import (
     CONFIG_FILES,
     PICKLE_FILES,
     WEIGHT_FILES,
+    load_extractor,
     min_samples,
     native_window_s,
     open_config,
     read_preprocessor,
     resolve,
 )
+from tonearm.models.config_files import LIBRARY_ERRORS
+from tonearm.wording import counted
 
 ARCHITECTURES = ("small-hubert", "small-ast")
 
@@ -110,7 +113,7 @@ def load_start(
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
-    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers import AutoModelForAudioClassification
     from transformers.utils import logging as chatter
 
     chatter.set_verbosity_error()
@@ -122,7 +125,7 @@ def load_start(
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        extractor = AutoFeatureExtractor.from_pretrained(start.folder, trust_remote_code=False)
+        extractor = load_extractor(start.folder)
         if start.from_scratch:
             if start.family == "audio-spectrogram-transformer" and window_s is not None:
                 config.max_length = extractor.max_length = ast_frames(window_s, config)
@@ -140,14 +143,14 @@ def load_start(
                 weights_only=True,
                 dtype=torch.float32,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except LIBRARY_ERRORS as error:
             raise CheckpointError(f"{start.source} cannot be loaded: {str(error).splitlines()[0]}") from None
     head = ("classifier", "projector")
     absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
     if absent:
         raise CheckpointError(
-            f"{start.source}: {len(absent)} weights of the encoder are missing ({absent[0]} ...); expected a "
-            f"checkpoint of the family {start.family}"
+            f"{start.source}: {counted(len(absent), 'weight', 'of the encoder is', 'of the encoder are')} missing "
+            f"({absent[0]} ...); expected a checkpoint of the family {start.family}"
         )
     return model, extractor
 
@@ -182,9 +185,9 @@ def _known_labels(config: Any) -> tuple[str, ...]:
 
 def _compare_labels(source: str, known: tuple[str, ...], wanted: Sequence[str], new_head: bool) -> tuple[bool, str]:
     if new_head:
-        return False, f"its classifier of {len(known)} labels is replaced (--new-head)"
+        return False, f"its classifier of {counted(len(known), 'label')} is replaced (--new-head)"
     if set(known) == set(wanted):
-        return True, f"its classifier knows these {len(known)} labels and is trained on"
+        return True, f"its classifier knows these {counted(len(known), 'label')} and is trained on"
     folded = {label.casefold() for label in known}
     shared = [label for label in wanted if label.casefold() in folded]
     if len(shared) >= 0.5 * len(wanted):
@@ -194,7 +197,7 @@ def _compare_labels(source: str, known: tuple[str, ...], wanted: Sequence[str], 
             f"{source} and the collection share {len(shared)} labels but not all: it lacks {_some(extra)} and the "
             f"collection lacks {_some(absent)}; make them the same, or give --new-head to begin with a new classifier"
         )
-    return False, f"its classifier of {len(known)} other labels is replaced"
+    return False, f"its classifier of {counted(len(known), 'other label')} is replaced"
 
 
 def _some(labels: Sequence[str]) -> str:

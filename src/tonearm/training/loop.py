@@ -27,6 +27,7 @@ from tonearm.training.examples import Example, TrainingSet, model_inputs
 from tonearm.training.initial import Start, load_start
 from tonearm.training.recipe import Job, Schedule, autocast_type, choose_precision
 from tonearm.training.step import Stepper, seed_step
+from tonearm.wording import counted
 
 STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
 # Batches of windows that wait for others of their length: with 8 windows of 30 s each, 120 MB.
@@ -299,8 +300,8 @@ class Loop:
         """Judge the weights that are kept on every side, and say so in the last checkpoint."""
         if self.best_weights is None:
             raise TrainingError(
-                f"at none of {len(self.progress.evaluations)} evaluations was the loss on the validation clips a "
-                "number, so no weights can be kept; lower --learning-rate or give --precision fp32"
+                f"in {counted(len(self.progress.evaluations), 'evaluation')} the loss on the validation clips was "
+                "never a number, so no weights can be kept; lower --learning-rate or give --precision fp32"
             )
         self.bare.load_state_dict(self.best_weights)
         found = {
@@ -339,8 +340,9 @@ class Loop:
         if state["step_size"] != self.step_size:
             workers = max(1, state["step_size"] * self.world.size // self.step_size)
             raise TrainingError(
-                f"the run to go on with took {state['step_size']} clips a step, this one takes {self.step_size} on "
-                f"{self.world.size} workers; give --workers {workers}, or --overwrite to begin anew"
+                f"the run to go on with took {counted(state['step_size'], 'clip')} a step, this one takes "
+                f"{self.step_size} on {counted(self.world.size, 'worker')}; give --workers {workers}, or --overwrite "
+                "to begin anew"
             )
         self.progress = Progress.of(state["progress"])
         if (folder / BEST).is_file():

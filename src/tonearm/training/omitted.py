@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from tonearm.wording import counted
+
 NUM_NAMED = 8
 
 
@@ -45,4 +47,4 @@ class Omitted:
 
 
 def _clips(count: int) -> str:
-    return f"{count:,} clip{' was' if count == 1 else 's were'}"
+    return counted(count, "clip", "was", "were")

@@ -38,11 +38,28 @@ from tonearm.training.splits import (
     split_tracks,
     straddling_groups,
 )
+from tonearm.wording import counted
 
 NUM_NAMED = 3
 DEFAULT_WINDOW_S = 30.0
 # A checkpoint while training holds the weights, two moments of AdamW, and the best weights so far.
 COPIES_IN_CHECKPOINT = 4
+
+# Settings that say how a run is made and watched, and decide no weight.
+UNDECIDING = (
+    "workers",
+    "max_failures",
+    "trackers",
+    "cache",
+    "verbose",
+    "fetch",
+    "decode",
+    "checkpoint_steps",
+    "log_steps",
+    "compare_split",
+    "note",
+    "license",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +100,8 @@ class Prepared:
         if failed:
             track, error = self.collection.tracks[failed[0]], cache.errors[failed[0]]
             raise Stopped(
-                f"{len(failed)} of {len(needed)} clips cannot be read any more, or not from this machine (the first: "
-                f"{_place(track)}: {error.message}); the same command goes on once they can"
+                f"{len(failed)} of {counted(len(needed), 'clip')} cannot be read any more, or not from this machine "
+                f"(the first: {_place(track)}: {error.message}); the same command goes on once they can"
             )
         return cache
 
@@ -199,8 +216,9 @@ def only_labelled(
     bare = [track for track in tracks if track.labels is None]
     if bare and not settings.skip_unlabelled:
         raise SourceError(
-            f"{len(bare)} of {len(tracks)} clips of {shown(source)} have no label by {label_by} (the first is "
-            f"{shown(bare[0].ref.uri)}); fill them in, name another field with --label-by, or give --skip-unlabelled"
+            f"{len(bare)} of {counted(len(tracks), 'clip')} of {shown(source)} have no label by {label_by} (the "
+            f"first is {shown(bare[0].ref.uri)}); fill them in, name another field with --label-by, or give "
+            "--skip-unlabelled"
         )
     return tuple(track for track in tracks if track.labels is not None)
 
@@ -227,7 +245,8 @@ def check_single(tracks: Sequence[LabelledTrack]) -> None:
     for track in tracks:
         if len(track.labels or ()) != 1:
             raise SourceError(
-                f"{shown(track.ref.uri)} has {len(track.labels or ())} labels, expected 1; give --multi-label"
+                f"{shown(track.ref.uri)} has {counted(len(track.labels or ()), 'label')}, expected 1; give "
+                "--multi-label"
             )
 
 
@@ -259,8 +278,8 @@ def _check_broken(collection: Collection, cache: ClipCache, settings: TrainSetti
     share = len(lines) / len(collection.tracks)
     if share > settings.max_error_rate:
         raise TooManyFailures(
-            f"{len(lines)} of {len(collection.tracks)} clips cannot be used (the first: {lines[0]}), more than "
-            f"max_error_rate {settings.max_error_rate:g} allows; repair them or allow more"
+            f"{len(lines)} of {counted(len(collection.tracks), 'clip')} cannot be used (the first: {lines[0]}), more "
+            f"than max_error_rate {settings.max_error_rate:g} allows; repair them or allow more"
         )
     more = f", and {len(lines) - NUM_NAMED} more" if len(lines) > NUM_NAMED else ""
     return [f"left out, cannot be decoded: {'; '.join(lines[:NUM_NAMED])}{more}"]
@@ -304,7 +323,8 @@ def _describe_straddling(collection: Collection, split: Split, settings: LabelSe
     if not straddling:
         return []
     named = ", ".join(straddling[:NUM_NAMED]) + (" ..." if len(straddling) > NUM_NAMED else "")
-    return [f"{len(straddling)} groups by {settings.group_by} stand on both sides of the given split ({named})"]
+    stand = counted(len(straddling), "group", f"by {settings.group_by} stands", f"by {settings.group_by} stand")
+    return [f"{stand} on both sides of the given split ({named})"]
 
 
 def _without(split: Split, broken: set[int], copies: set[int]) -> Split:
@@ -312,7 +332,7 @@ def _without(split: Split, broken: set[int], copies: set[int]) -> Split:
     for name, numbers in split.sides().items():
         if name != TRAIN and name not in rest.sides():
             raise SourceError(
-                f"none of the {len(numbers)} clips of {name} can be decoded; repair them, or hold out others"
+                f"none of the {counted(len(numbers), 'clip')} of {name} can be decoded; repair them, or hold out others"
             )
     return rest
 
@@ -335,7 +355,7 @@ def _check_classes(collection: Collection, split: Split, labels: Sequence[str], 
         seen = {label for number in numbers for label in collection.tracks[number].labels or ()}
         absent = [label for label in labels if label not in seen]
         if absent:
-            more = f" ... ({len(absent)} of {len(labels)} labels)" if len(absent) > NUM_NAMED else ""
+            more = f" ... ({len(absent)} of {counted(len(labels), 'label')})" if len(absent) > NUM_NAMED else ""
             notes.append(f"no clip of {name} has the label {', '.join(absent[:NUM_NAMED])}{more}")
     return notes
 
@@ -343,20 +363,7 @@ def _check_classes(collection: Collection, split: Split, labels: Sequence[str], 
 def _fingerprint(job: Job, start: Start, refs: Sequence[TrackRef]) -> str:
     """Return a hash over what decides the weights; how it is run and watched does not."""
     facts: dict[str, Any] = dataclasses.asdict(job.settings)
-    for name in (
-        "workers",
-        "max_failures",
-        "trackers",
-        "cache",
-        "verbose",
-        "fetch",
-        "decode",
-        "checkpoint_steps",
-        "log_steps",
-        "compare_split",
-        "note",
-        "license",
-    ):
+    for name in UNDECIDING:
         del facts[name]
     sides = [[example.clip for example in side] for side in (job.train, job.validation, job.test)]
     text = json.dumps([facts, job.labels, sides, [ref.track_key for ref in refs], start.source], sort_keys=True)

@@ -18,6 +18,7 @@ from tonearm.library.labelled import LabelledTrack
 from tonearm.library.uris import shown
 from tonearm.settings import LabelSettings
 from tonearm.training.holdout import hold_out, hold_out_groups
+from tonearm.wording import counted
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 USUAL = {
@@ -64,8 +65,8 @@ def split_tracks(tracks: Sequence[LabelledTrack], settings: LabelSettings, seed:
         values = Counter(track.split or "(none)" for track in tracks)
         seen = ", ".join(f"{value} ({count})" for value, count in values.most_common(8))
         raise SourceError(
-            f"the split leaves {len(train)} clips to learn from and {len(validation) + len(sides[TEST])} to evaluate "
-            f"on; the values are {seen}; name those to evaluate on with --validation-on or --test-on"
+            f"the split leaves {counted(len(train), 'clip')} to learn from and {len(validation) + len(sides[TEST])} "
+            f"to evaluate on; the values are {seen}; name those to evaluate on with --validation-on or --test-on"
         )
     return Split(train, validation, tuple(sides[TEST]), left_out)
 
@@ -162,7 +163,7 @@ def _divide(
     if not share:
         return tuple(indices), ()
     if len(indices) < 2:
-        raise SourceError(f"got {len(indices)} clips, expected at least 2 to hold some out")
+        raise SourceError(f"got {counted(len(indices), 'clip')}, expected at least 2 to hold some out")
     is_multi = any(len(tracks[index].labels or ()) != 1 for index in indices)
     classes = _rarest(tracks, indices) if is_multi else [(tracks[index].labels or ("",))[0] for index in indices]
     groups = [tracks[index].group for index in indices]

@@ -1,0 +1,198 @@
+"""The JSON files of a checkpoint, looked at before transformers gets to see them.
+
+They come from strangers. transformers takes code, kernels and other repositories' names from them, and what it does not
+expect in them ends in whatever Python makes of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tonearm.errors import CheckpointError
+
+# What transformers and torch raise for files that they do not expect.
+LIBRARY_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
+    *(TypeError, ValueError),
+)
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+# Other names stand for code to be fetched: "owner/kernel" is a repository of the hub.
+ATTENTIONS = ("eager", "sdpa")
+# Key: what it would have transformers do, and what to do about it.
+REFUSED = {
+    "auto_map": ("names code of its own, which is never run", "save the model with a family that transformers has"),
+    "quantization_config": ("says that its weights are quantized", "save it with plain weights"),
+    "compression_config": ("says that its weights are compressed", "save it with plain weights"),
+}
+LARGEST, MOST_LAYERS = 1_000_000, 1000
+LAYERS = ("num_hidden_layers", "encoder_layers", "num_attention_heads", "encoder_attention_heads")
+SIZES = (
+    *("hidden_size", "intermediate_size", "classifier_proj_size", "d_model", "encoder_ffn_dim", "patch_size"),
+    *("frequency_stride", "time_stride", "num_mel_bins", "max_length", "max_source_positions", "squeeze_factor"),
+    *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "feature_projection_input_dim"),
+)
+CONVOLUTIONS = ("conv_dim", "conv_kernel", "conv_stride")
+RATES_HZ = (1000, 384_000)
+COUNTS = (
+    *("feature_size", "num_mel_bins", "max_length", "hop_length", "n_fft", "n_samples", "nb_max_frames"),
+    *("chunk_length", "stride"),
+)
+NUMBERS = ("mean", "std", "padding_value", "dither")
+SWITCHES = ("do_normalize", "return_attention_mask")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds something else than an object.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds {_short(values)}, expected a JSON object; save the model again")
+    return values
+
+
+def check_is_model(folder: Path, source: str) -> None:
+    """Refuse an adapter: its config names another repository, which transformers would load in its place.
+
+    Raises:
+        CheckpointError: the folder holds one.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(f"{source} is an adapter for another model; give a model that it was merged into")
+
+
+def check_config(values: Mapping[str, Any], place: Path | str) -> None:
+    """Refuse a ``config.json`` that asks for code, or that no model can have.
+
+    Args:
+        place: what messages call the file.
+
+    Raises:
+        CheckpointError: with what was got and expected.
+    """
+    _check_code(values, place)
+    for name in LAYERS:
+        _check_count(values, name, place, MOST_LAYERS)
+    for name in SIZES:
+        _check_count(values, name, place, LARGEST)
+    given = {name: values[name] for name in CONVOLUTIONS if values.get(name) is not None}
+    for name, found in given.items():
+        if not isinstance(found, list) or not all(_is_count(value, LARGEST) for value in found):
+            raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a list of whole numbers from 1")
+    if len({len(found) for found in given.values()}) > 1:
+        lengths = ", ".join(f"{len(found)} of {name}" for name, found in given.items())
+        raise CheckpointError(f"{place}: got {lengths}, expected one of each for every convolution")
+    labels = values.get("id2label")
+    if labels is not None and not isinstance(labels, Mapping):
+        raise CheckpointError(f"{place}: id2label is {_short(labels)}, expected an object of numbers and labels")
+    for number, label in (labels or {}).items():
+        if not (number.isascii() and number.isdigit()) or not isinstance(label, str | int):
+            raise CheckpointError(
+                f"{place}: id2label has {_short(number)}: {_short(label)}, expected a number and its label"
+            )
+
+
+def check_preprocessor(values: Mapping[str, Any], place: Path | str) -> None:
+    """Refuse a ``preprocessor_config.json`` that asks for code, or that describes no audio.
+
+    Args:
+        place: what messages call the file.
+
+    Raises:
+        CheckpointError: with what was got and expected.
+    """
+    _check_code(values, place)
+    rate = values.get("sampling_rate", 16000)
+    if not isinstance(rate, int) or isinstance(rate, bool) or not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise CheckpointError(
+            f"{place}: sampling_rate is {_short(rate)}, expected a whole number of Hz from {RATES_HZ[0]:,} to "
+            f"{RATES_HZ[1]:,}"
+        )
+    for name in COUNTS:
+        _check_count(values, name, place, 100 * LARGEST)
+    for name in NUMBERS:
+        found = values.get(name)
+        is_number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+        if found is not None and not is_number:
+            raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a number")
+    if values.get("std") == 0:
+        raise CheckpointError(f"{place}: std is 0, expected a number that can be divided by")
+    for name in SWITCHES:
+        if not isinstance(values.get(name), bool | None):
+            raise CheckpointError(f"{place}: {name} is {_short(values[name])}, expected true or false")
+
+
+def check_pair(config: Any, preprocessor: Mapping[str, Any], source: str) -> None:
+    """Refuse an extractor whose spectrograms have another shape than the model takes.
+
+    Args:
+        config: as transformers has read it.
+
+    Raises:
+        CheckpointError: with both shapes.
+    """
+    expected: dict[str, int] = {}
+    if config.model_type == "audio-spectrogram-transformer":
+        expected = {"num_mel_bins": config.num_mel_bins, "max_length": config.max_length}
+    elif config.model_type == "whisper":
+        expected = {"feature_size": config.num_mel_bins}
+    for name, value in expected.items():
+        found = preprocessor.get(name)
+        if found is not None and found != value:
+            raise CheckpointError(
+                f"{source}: {PREPROCESSOR} has {name} {found}, expected {value} as in {CONFIG}; they belong to "
+                "different models"
+            )
+
+
+def _check_code(values: Mapping[str, Any], place: Path | str) -> None:
+    for name, (what, advice) in REFUSED.items():
+        if values.get(name):
+            raise CheckpointError(f"{place} {what} ({name} is {_short(values[name])}); {advice}")
+    for name, found in _implementations(values):
+        if found is not None and found not in ATTENTIONS:
+            raise CheckpointError(
+                f"{place}: {name} is {_short(found)}, expected {' or '.join(ATTENTIONS)}: code for it is never "
+                f"fetched; remove {name} from the file"
+            )
+
+
+def _implementations(values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys, those of nested configs too, that name what computes a layer."""
+    parts = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
+    for name, found in parts:
+        if isinstance(name, str) and ("attn_implementation" in name or "experts_implementation" in name):
+            yield name, found if isinstance(found, str | None) else json.dumps(found)
+        else:
+            yield from _implementations(found)
+
+
+def _check_count(values: Mapping[str, Any], name: str, place: Path | str, largest: int) -> None:
+    found = values.get(name)
+    if found is not None and not _is_count(found, largest):
+        raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a whole number from 1 to {largest:,}")
+
+
+def _is_count(value: Any, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a library says is wrong, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,52 @@
+"""Where processes of tonearm's own import from: never the current folder, whose files are other people's.
+
+Python looks for modules where it was started, with ``-m`` and wherever ``PYTHONPATH`` has an empty entry, as in
+``PYTHONPATH=$PYTHONPATH:/lib``. A ``random.py`` or ``numpy.py`` that lies beside somebody's music would be run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of tonearm."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment in which that module finds what this process has imported."""
+    places = os.pathsep.join(_elsewhere([place for place in sys.path if place]))
+    return {**os.environ, "PYTHONPATH": places, "PYTHONSAFEPATH": "1", **changes}
+
+
+def leave_current_folder() -> None:
+    """Import nothing more from the current folder, in this process and in those that it starts."""
+    sys.path[:] = _elsewhere([place for place in sys.path if place])
+    if "PYTHONPATH" in os.environ:
+        places = [place for place in os.environ["PYTHONPATH"].split(os.pathsep) if place]
+        os.environ["PYTHONPATH"] = os.pathsep.join(_elsewhere(places))
+
+
+def imported_folder() -> str | None:
+    """Return the current folder where this process imports from it."""
+    here = _here()
+    return here if here and here in {os.path.realpath(place) for place in sys.path} else None
+
+
+def _elsewhere(places: list[str]) -> list[str]:
+    """Return the places that are not the current folder, absolute; tonearm's own stays."""
+    here = _here()
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not here:  # it was deleted, and nothing relative means anything
+        return [place for place in places if os.path.isabs(place)]
+    found = [os.path.abspath(place) for place in places]
+    return [place for place in found if os.path.realpath(place) != here or place == own]
+
+
+def _here() -> str | None:
+    try:
+        return os.path.realpath(os.getcwd())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,39 @@
+"""How counts and lists are said to a person: ``1 track``, ``1,204 tracks``, ``jazz, rock and 7 more``."""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+
+
+def counted(count: float, noun: str, one: str = "", many: str = "") -> str:
+    """Return a count with its noun, and what follows where that depends on the number.
+
+    Args:
+        noun: of one, with whatever stands before it: ``track``, ``scoring worker``, ``other class``.
+        one, many: what follows: ``is missing`` and ``are missing``.
+    """
+    number = f"{count:,}" if isinstance(count, numbers.Integral) else f"{count:g}"
+    if count == 1:
+        return " ".join(filter(None, (number, noun, one)))
+    return " ".join(filter(None, (number, _plural(noun), many or one)))
+
+
+def _plural(noun: str) -> str:
+    if re.search(r"[^aeiou]y$", noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Return the first ``most`` names, and how many more there are: ``jazz, rock and 7 more``."""
+    if len(names) <= most + 1:  # "and 1 more" is no shorter than the name
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+
+
+def by_count(counts: Mapping[str, int], most: int = 10**6) -> str:
+    """Return the largest counts with what they are of: ``12 jazz, 3 rock and 7 more``."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return some([f"{count:,} {name}" for name, count in ordered], most)

@@ -1,0 +1,128 @@
+"""What a message tells a person to give is a flag of the command that said it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+from tonearm.cli.app import app
+
+PACKAGE = Path(__file__).parents[2] / "src" / "tonearm"
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
+COMMAND = re.compile(r"`(tonearm|docker|curl|ffmpeg) ([a-z]+)([^`]*)`|\btonearm (?P<verb>[a-z]+)(?P<rest>[^;.`]*)")
+# The modules of a verb; what they import is reached by it too.
+ENTRIES = {
+    verb: [f"cli.{module}"]
+    for verb, module in {
+        "tag": "tag", "plan": "plan", "plot": "plot", "models": "models", "serve": "serve", "demo": "demo",
+        "doctor": "doctor", "status": "status", "compact": "status", "prune": "prune", "train": "train",
+        "evaluate": "evaluate", "publish": "publish",
+    }.items()
+} | {"report": ["library.report"], "export": ["library.export"]}  # fmt: skip
+# Where an import says less than it seems to: who can come to the messages of a module.
+SAYS = {
+    "cli.evaluate": "evaluate", "cli.plan": "plan", "cli.plot": "plot", "cli.prune": "prune", "cli.serve": "serve",
+    "cli.tag": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
+    "cli.train": "train",
+    # doctor and serve ask for no number of workers
+    "distributed.cluster": "tag plan train evaluate demo", "distributed.local_ray": "tag plan train evaluate demo",
+    "distributed.evaluate": "evaluate", "distributed.finetune": "train", "distributed.serve": "serve",
+    "distributed.training_worker": "train",
+    "library.export": "export", "library.export_output": "export",
+    "library.labelled": "train evaluate",
+    "planning.adoption": "tag",  # of --rescore
+    "planning.measure": "plan",
+    "settings": "tag plan plot models serve train evaluate",  # a file that was named and is not there
+    "tagging.plan": "tag plan plot serve",  # evaluate and demo have a model always
+    "training.card": "train", "training.duplicates": "train", "training.holdout": "train", "training.initial": "train",
+    "training.loop": "train", "training.prepare": "train", "training.recipe": "train", "training.space": "publish",
+    "training.splits": "train", "training.step": "train", "training.trackers": "train",
+    "web.keys": "serve",
+}  # fmt: skip
+# Parts of a command line that is put together.
+PARTS = {("cli.train", "--tag-model"), ("cli.train", "--genre-model"), ("training.card", "--tag-model")}
+PARTS |= {("training.card", "--genre-model"), ("library.groups", "--rescore")}
+PARTS |= {("library.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
+PARTS |= {("library.differences", "--set")}  # of a message of training
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+# What they say is the help of the flags themselves.
+DECLARING = {"cli.app", "cli.library_verbs", "cli.training_verbs"}
+
+
+@cache
+def flags() -> dict[str, set[str]]:
+    group = typer.main.get_command(app)
+    return {
+        verb: {"--help"} | {name for given in command.params for name in (*given.opts, *given.secondary_opts)}
+        for verb, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    names = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(name.removeprefix("tonearm.") for name in names if name.removeprefix("tonearm.") in MODULES)
+
+
+@cache
+def reached(verb: str) -> frozenset[str]:
+    seen, ahead = set(), list(ENTRIES[verb])
+    while ahead:
+        if (module := ahead.pop()) not in seen:
+            seen.add(module)
+            ahead += imported(module)
+    return frozenset(seen)
+
+
+def verbs_of(module: str) -> list[str]:
+    return SAYS[module].split() if module in SAYS else [verb for verb in flags() if module in reached(verb)]
+
+
+def messages(module: str) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a module that are no docstrings, those of an f-string together."""
+    tree = ast.parse(MODULES[module].read_text())
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
+            yield node.lineno, "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (inner | docs):
+            yield node.lineno, node.value
+
+
+def wrong(module: str, text: str) -> Iterator[str]:
+    """Yield what a message names wrongly: of a command that it names too, or of those that say it."""
+    for match in COMMAND.finditer(text):
+        program, verb, rest = match[1], match[2] or match["verb"], match[3] or match["rest"] or ""
+        if program in (None, "tonearm"):
+            known = flags().get(verb, set()) if verb in flags() else set().union(*flags().values())
+            yield from (f"`tonearm {verb}` has no {flag}" for flag in FLAG.findall(rest) if flag not in known)
+    for flag in FLAG.findall(COMMAND.sub("", text)):
+        if (module, flag) not in PARTS:
+            yield from (f"{verb} has no {flag}" for verb in verbs_of(module) if flag not in flags()[verb])
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - DECLARING))
+def test_messages_name_only_flags_that_their_command_has(module: str) -> None:
+    said = [f"line {line}: {text!r}: {each}" for line, text in messages(module) for each in wrong(module, text)]
+    assert not said, "\n".join(said)
+
+
+def test_every_verb_is_looked_at() -> None:
+    assert set(ENTRIES) == set(flags())
+    assert set(SAYS) <= set(MODULES)
