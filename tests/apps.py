@@ -60,7 +60,8 @@ class App:
     def __init__(self, **settings: Any) -> None:
         self.engine = NotingEngine()
         values = ServeSettings(access_log="/dev/null", **settings)
-        self.asgi = build_app(self.engine, values, Gate(values))
+        self.gate = Gate(values)
+        self.asgi = build_app(self.engine, values, self.gate)
 
     def ask(
         self,

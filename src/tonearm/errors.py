@@ -53,7 +53,7 @@ REQUEST_CODES: dict[str, tuple[int, str]] = {
     "unauthorized": (401, "send `Authorization: Bearer KEY`; the operator makes keys with `tonearm serve --new-key`"),
     "foreign_origin": (
         403,
-        "open the server's own page, or have the operator allow this page's with `tonearm serve --allow-origin`, or make "
+        "open the server's own page, or have the operator allow it with `tonearm serve --allow-origin`, or make "
         "API keys",
     ),
     "uri_not_allowed": (403, "upload the file, or have the operator allow the prefix with `tonearm serve --allow-uri`"),

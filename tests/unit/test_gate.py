@@ -181,7 +181,11 @@ def test_with_keys_nobody_comes_in_without_one_not_even_this_machine(headers: di
     assert (caught.value.code, caught.value.http_status) == ("unauthorized", 401)
 
 
-@pytest.mark.parametrize("given", [LINE, LINE.partition(":")[2], f'"{LINE}"', f"line for --api-key-file: {LINE}"])
+@pytest.mark.parametrize(
+    "given",
+    [LINE, LINE.partition(":")[2], f'"{LINE}"', f"line for --api-key-file: {LINE}"],
+    ids=["the line", "its digest", "in quotes", "as printed"],
+)
 @pytest.mark.parametrize("header", ["x_api_key", "authorization"])
 def test_who_gives_the_line_instead_of_the_key_is_told_so(given: str, header: str) -> None:
     headers = {header: f"Bearer {given}" if header == "authorization" else given}

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from tests.apps import App
 from tests.commands import wait_for
 from tests.servers.swift_s3 import free_ports
 from tonearm.settings import ServeSettings
@@ -236,3 +237,27 @@ def test_a_thousand_who_say_nothing_are_no_hindrance() -> None:
         for _ in range(20):
             assert httpx.get(f"http://127.0.0.1:{running.settings.port}/a", timeout=5).text == "a"
         assert time.monotonic() - started < 10
+
+
+def test_bulk_waits_for_its_reader_and_ends_with_it() -> None:
+    """A client that reads nothing keeps few URIs in hand, and none once it has gone."""
+    app, (port,) = App(), free_ports(1)
+    body = json.dumps({"uris": ["http://h/" + "x" * 3000] * 10_000}).encode()
+    with listening(lambda: app.asgi, ServeSettings(port=port)):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            head = b"POST /v1/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
+            wait_for(lambda: app.engine.calls, timeout_s=20, what="the first URI")
+            assert settled(lambda: len(app.engine.calls)) < 9000
+            assert app.gate.num_in_hand == 1
+        wait_for(lambda: app.gate.num_in_hand == 0, timeout_s=5, what="the end of its work")
+
+
+def settled(count: Any) -> int:
+    """Return what is counted once it has stopped changing."""
+    before = -1
+    while (now := count()) != before:
+        before = now
+        time.sleep(0.3)
+    return int(now)

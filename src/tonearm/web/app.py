@@ -7,7 +7,7 @@ import contextlib
 import functools
 import html
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -158,14 +158,17 @@ class Service:
 class BulkResponse(StreamingResponse):
     """Lines as they come; the URIs stay counted as held until the answer has ended, however it does."""
 
-    def __init__(self, lines: AsyncIterator[bytes], held: contextlib.AbstractContextManager[object]) -> None:
+    def __init__(self, lines: AsyncGenerator[bytes], held: contextlib.AbstractContextManager[object]) -> None:
         super().__init__(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
-        self.held = held
+        self.lines, self.held = lines, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the answer; when its client leaves, the work for it ends now, not when somebody collects garbage."""
         with self.held:
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await self.lines.aclose()
 
 
 def one_of(name: str, query: Asked | None, body: Asked | None) -> Asked | None:
@@ -275,7 +278,7 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
             service.gate.check_room()
             return BulkResponse(lines(asked), stack.pop_all())
 
-    async def lines(asked: messages.BulkRequest) -> AsyncIterator[bytes]:
+    async def lines(asked: messages.BulkRequest) -> AsyncGenerator[bytes]:
         async def tag(uri: str) -> messages.TrackResult:
             return service.message(await service.engine.tag_uri(uri, service.windows(asked.max_windows)))
 
