@@ -22,6 +22,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,24 @@ class Destination:
     def below(self, url: str) -> str:
         """Return the path of one of the places here in ``rooted()``."""
         return url.removeprefix(self.join(""))
+
+    def check_own(self) -> None:
+        """Refuse folders that are links: what is deleted there would be deleted where they lead.
+
+        Raises:
+            DestinationError: one of them is.
+        """
+        if not stores.is_local(self.url):
+            return
+        marks = Path(self.join("_checkpoint"))
+        with stores.reading(self.url):
+            below = sorted(marks.iterdir()) if marks.is_dir() else []
+            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join("runs"))), *below):
+                if folder.is_symlink():
+                    raise DestinationError(
+                        f"{shown(str(folder))} is a link, and a run deletes files in it; nothing was done. Put "
+                        "a folder in its place, or give the folder that holds what it leads to"
+                    )
 
     @property
     def manifest(self) -> str:
