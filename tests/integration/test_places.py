@@ -130,7 +130,7 @@ def test_no_home_no_name_no_tmpdir_and_little_shared_memory(place: Path) -> None
     (place / "out").mkdir()
     (place / "out").chmod(0o777)
     (place / "keep").mkdir()
-    ran = set_traps(place, "random", "numpy", "ray", "torch", "pyarrow")
+    ran = set_traps(place, "random", "numpy", "ray", "torch", "pyarrow", "typing", "json")
     tag = as_nobody(command("tag", place / "music", "--out", place / "out", "--demo-models"), place / "keep")
     without = ("HOME", "USER", "LOGNAME")
     paths = os.pathsep.join(["", str(SOURCE), ""])

@@ -57,7 +57,7 @@ class Destination:
         Raises:
             DestinationError: a place that cannot hold one, such as ``https://`` or ``s3://`` without a bucket.
         """
-        _check_form(url)
+        check_form(url)
         if stores.is_local(url):
             return cls(local_path(url))
         if stores.scheme(url) not in WRITABLE:
@@ -119,20 +119,27 @@ class Destination:
         return self.join("runs", f"{run_id}.json")
 
 
-def _check_form(url: str) -> None:
-    """Refuse what would be taken for another place than its writer means."""
+def check_form(url: str, flag: str = "--out") -> None:
+    """Refuse what would be taken for another place than its writer means.
+
+    Args:
+        flag: what messages call it.
+
+    Raises:
+        DestinationError: neither a path nor a URL, a path that names a machine, or a name that is not UTF-8.
+    """
     if not url.strip():
-        raise DestinationError(f"got --out '{url}', expected {PLACES}")
+        raise DestinationError(f"got {flag} '{url}', expected {PLACES}")
     try:
         url.encode()
     except UnicodeEncodeError:
-        raise DestinationError(f"got --out {shown(url)}, expected a name in UTF-8") from None
+        raise DestinationError(f"got {flag} {shown(url)}, expected a name in UTF-8") from None
     form = SCHEME.match(url)
     if form is None and ("://" in url or MISSPELT.match(url)):
-        raise DestinationError(f"got --out {shown(url)}, which is neither a path nor a URL; expected {PLACES}")
+        raise DestinationError(f"got {flag} {shown(url)}, which is neither a path nor a URL; expected {PLACES}")
     if form is not None and stores.is_local(url) and split_bucket(url)[0] not in ("", "localhost"):
         raise DestinationError(
-            f"got --out {shown(url)}, which names another machine; expected file:///FOLDER or a path"
+            f"got {flag} {shown(url)}, which names another machine; expected file:///FOLDER or a path"
         )
 
 
