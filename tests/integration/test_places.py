@@ -179,12 +179,10 @@ def test_an_out_that_cannot_be_written_is_refused_before_anything_runs(place: Pa
     (place / "file").touch()
     (place / "ro").mkdir()
     tag = command("tag", place / "music", "--demo-models", "--out")
-    for out in (place / "file", place / "file" / "below"):
-        ended = run(f"{tag} {out}", place)
-        assert ended.returncode == 2 and "a file is where a folder should be" in one_line(ended)
-    for wrong in ("file://out", "s3:/bucket/out"):
-        ended = run(f"{tag} {wrong}", place)
-        assert ended.returncode == 2 and wrong in one_line(ended)
+    ended = run(f"{tag} {place}/file", place)
+    assert ended.returncode == 2 and "a file is where a folder should be" in one_line(ended)
+    ended = run(f"{tag} file://out", place)
+    assert ended.returncode == 2 and "file://out, which names another machine" in one_line(ended)
     assert not list((place / "here").iterdir())
     ended = run(in_mounts(f"mount -t tmpfs -o ro tmpfs {place}/ro && exec {tag} {place}/ro"), place)
     assert ended.returncode == 2 and "cannot be written" in one_line(ended)
