@@ -60,6 +60,8 @@ def settle_folders() -> None:
         ) from None
     if not os.path.isdir(os.path.expanduser("~")):
         os.environ["HOME"] = until_the_end("tonearm-home-")
+    if "MPLCONFIGDIR" not in os.environ and not _may_write(Path.home() / ".config"):
+        os.environ["MPLCONFIGDIR"] = until_the_end("tonearm-matplotlib-")  # it would say on stderr that it has none
 
 
 def cache_folder() -> Path:

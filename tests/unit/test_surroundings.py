@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from tonearm import own_process, surroundings
-from tonearm.distributed import joining, local_ray
+from tonearm.cli.training_line import TrainingLine
+from tonearm.distributed import finetune, joining, local_ray
 from tonearm.errors import ClusterError, DestinationError, UsageError
+from tonearm.library.export_output import check_output
 from tonearm.library.runs import Destination
+from tonearm.settings import TrainSettings
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +208,7 @@ def test_an_address_that_is_none_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("", "got '' as destination"),
+        ("", "got the destination ''"),
         ("  ", "expected a folder"),
         ("file://out", "names another machine; expected file:///FOLDER"),
         ("file://host/out", "names another machine"),
@@ -220,6 +223,14 @@ def test_an_out_that_means_another_place_is_refused(out: str, message: str) -> N
     with pytest.raises(DestinationError, match=message) as caught:
         Destination.of(out)
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("wrong", ["file://out", "s3:/bucket/out", " s3://bucket/out"])
+def test_other_outputs_are_looked_at_as_well(wrong: str) -> None:
+    with pytest.raises(DestinationError, match="got OUTPUT"):
+        check_output(wrong, is_folder=False, overwrite=False)
+    with pytest.raises(DestinationError, match="got --out"):
+        finetune.train("no such collection", wrong, TrainSettings(), TrainingLine(1))
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "%41", "*", "[x]", "a b", "a\nb", "a\tb", "ä日", "a;b", "a:b", "-a"])

@@ -225,6 +225,7 @@ def test_a_file_that_is_finished_during_the_listing_counts(tmp_path: Path, monke
         ("{}", "no list of superseded files"),
         ("[]", "no list of superseded files"),
         ('{"superseded": [', "not what a compaction writes"),
+        ("[" * 100_000, "not what a compaction writes"),
     ],
 )
 def test_a_commit_of_another_writer_is_refused_and_nothing_is_deleted(
@@ -240,6 +241,28 @@ def test_a_commit_of_another_writer_is_refused_and_nothing_is_deleted(
             step(str(place))
         assert "7f.json is not what a compaction writes" in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["tracks", "manifest", "runs", "_checkpoint", "_checkpoint/todo", "_checkpoint/7f"])
+def test_a_folder_that_is_a_link_is_refused_and_nothing_is_deleted(tmp_path: Path, name: str) -> None:
+    place, other = tmp_path / "labels", tmp_path / "music"
+    put(place, "tracks/a.parquet" if name != "tracks" else "report.html")
+    put(other, "precious.pending.parquet", "precious-0.parquet", "7f.pending", "precious.txt")
+    (place / name).parent.mkdir(exist_ok=True)
+    (place / name).symlink_to(other)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DestinationError, match=rf"{name} is a link, and a run deletes files"):
+        compaction.recover(Destination(str(place)))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mark_without_a_name_marks_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "tracks/a.parquet", "tracks/precious.txt", "_checkpoint/7f/.pending.parquet")
+    put(tmp_path, "tracks/prec.txt", "tracks/prec-0.parquet", "_checkpoint/7f/prec.pending.parquet")
+    put(tmp_path, "_checkpoint/7f.json", text="{}")
+    assert names(tmp_path) == ["a.parquet"]
+    compaction.recover(Destination(str(tmp_path)))
+    assert sorted(path.name for path in (tmp_path / "tracks").iterdir()) == ["a.parquet", "prec.txt", "precious.txt"]
 
 
 def test_what_is_in_a_store_counts_by_the_same_marks() -> None:

@@ -42,6 +42,9 @@ def main() -> None:
 
 
 def _unexpected(error: Exception) -> int:
+    import errno
+    from tempfile import gettempdir
+
     import typer
 
     from tonearm.library.uris import visible
@@ -55,6 +58,10 @@ def _unexpected(error: Exception) -> int:
             file=sys.stderr,
         )
         return int(error.exit_code)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = visible(str(error.filename)) if error.filename else f"the folder for temporary files ({gettempdir()})"
+        print(f"tonearm: no space left for {place}; free some and run the same command again", file=sys.stderr)
+        return 4
     import traceback
 
     traceback.print_exception(error)

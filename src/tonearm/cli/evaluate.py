@@ -12,6 +12,7 @@ from tonearm import settings as settings_module
 from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import UsageError
+from tonearm.library.runs import check_form
 from tonearm.library.uris import shown, visible
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.wording import counted
@@ -45,6 +46,8 @@ def evaluate(
         raise UsageError(f"got --calibrate for {model}, which is no local folder to keep the calibration in")
     if on and "split_by" not in labels:
         raise UsageError("got --on without --split-by; give the field whose values these are")
+    if out is not None:
+        check_form(out, "--out")
     stop_like_ctrl_c()
     where = settings_module.build(LabelSettings, labels)
     _warn_of_trained_on(model, source, on)

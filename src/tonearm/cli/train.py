@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,5 +85,5 @@ def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = F
         print(f"{comparison['split']}: {headline(comparison['figures'], is_multi=facts['is_multi'])}")
     print(f"model: {shown(out)}")
     head = "--tag-model" if facts["is_multi"] else "--genre-model"
-    print(f"use it: tonearm tag SOURCE {head} {shown(out)} --out DEST")
+    print(f"use it: tonearm tag SOURCE {head} {shlex.quote(shown(out))} --out DEST")
     return 0

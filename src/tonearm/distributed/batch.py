@@ -112,9 +112,9 @@ def tag_library(
         Incomplete: a listed track has no row.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    destination = Destination.of(out)
     plans.check_runtime(settings.models)
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
-    destination = Destination.of(out)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
     with (
         lock.held(destination, waiting=watcher.waiting) as hold,

@@ -26,6 +26,7 @@ from tonearm.distributed.training_worker import train_worker
 from tonearm.errors import DestinationError, Stopped, TrainingError, UsageError
 from tonearm.library import differences, lock, stores
 from tonearm.library.lock_file import TERMS
+from tonearm.library.runs import check_form
 from tonearm.library.uris import is_local, local_path, shown
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import TrainSettings
@@ -67,6 +68,9 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         TrainingError: the loss is no number any more; the last good checkpoint stays in ``out``.
         Stopped: the run ended early; the same call goes on from its last checkpoint.
     """
+    check_form(out, "--out")
+    if settings.cache is not None:  # Ray Train starts its workers in another folder
+        settings = dataclasses.replace(settings, cache=str(Path(settings.cache).absolute()))
     check_trackers(settings.trackers)
     _check_precision(settings)
     _check_empty(out, overwrite)

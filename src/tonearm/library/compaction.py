@@ -169,7 +169,11 @@ def recover(destination: Destination, *, check: Callable[[], None] = lambda: Non
     Args:
         check: called once it is known what there is, before any of it is touched; raises where the lock is another's,
             since then it may be what that one writes.
+
+    Raises:
+        DestinationError: a folder in it is a link, so that what is deleted there may be another's.
     """
+    destination.check_own()
     marks, begun = list[str](), list[str]()
     for fingerprint in _fingerprints(destination):
         folder = destination.join("_checkpoint", fingerprint)
@@ -181,7 +185,7 @@ def recover(destination: Destination, *, check: Callable[[], None] = lambda: Non
     names = _names(destination.tracks)
     check()
     for name in names:
-        if name.startswith(tuple(begun)):
+        if name.startswith(tuple(begun)) and name.endswith(".parquet"):
             stores.delete(destination.join("tracks", name))
     for mark in marks:
         stores.delete(mark)

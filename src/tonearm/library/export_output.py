@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from tonearm.errors import DestinationError
 from tonearm.library import stores
+from tonearm.library.runs import check_form
 from tonearm.library.table import ListedRows
 
 By = Literal["genre", "tag"]
@@ -53,6 +54,7 @@ def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:
     Raises:
         DestinationError: a file where a folder must be or the reverse, or something is there and may not be replaced.
     """
+    check_form(output, "OUTPUT")
     with stores.writing(output):
         found, path = stores.filesystem(output)
         if not found.exists(path):

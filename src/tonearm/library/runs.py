@@ -22,6 +22,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Destination:
         Raises:
             DestinationError: a place that cannot hold one, such as ``https://`` or ``s3://`` without a bucket.
         """
-        _check_form(url)
+        check_form(url)
         if stores.is_local(url):
             return cls(local_path(url))
         if stores.scheme(url) not in WRITABLE:
@@ -81,6 +82,24 @@ class Destination:
         """Return the path of one of the places here in ``rooted()``."""
         return url.removeprefix(self.join(""))
 
+    def check_own(self) -> None:
+        """Refuse folders that are links: what is deleted there would be deleted where they lead.
+
+        Raises:
+            DestinationError: one of them is.
+        """
+        if not stores.is_local(self.url):
+            return
+        marks = Path(self.join("_checkpoint"))
+        with stores.reading(self.url):
+            below = sorted(marks.iterdir()) if marks.is_dir() else []
+            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join("runs"))), *below):
+                if folder.is_symlink():
+                    raise DestinationError(
+                        f"{shown(str(folder))} is a link, and a run deletes files in it; nothing was done. Put "
+                        "a folder in its place, or give the folder that holds what it leads to"
+                    )
+
     @property
     def manifest(self) -> str:
         return self.join("manifest")
@@ -100,20 +119,27 @@ class Destination:
         return self.join("runs", f"{run_id}.json")
 
 
-def _check_form(url: str) -> None:
-    """Refuse what would be taken for another place than its writer means."""
+def check_form(url: str, flag: str = "the destination") -> None:
+    """Refuse what would be taken for another place than its writer means.
+
+    Args:
+        flag: what messages call it.
+
+    Raises:
+        DestinationError: neither a path nor a URL, a path that names a machine, or a name that is not UTF-8.
+    """
     if not url.strip():
-        raise DestinationError(f"got '{url}' as destination, expected {PLACES}")
+        raise DestinationError(f"got {flag} '{url}', expected {PLACES}")
     try:
         url.encode()
     except UnicodeEncodeError:
-        raise DestinationError(f"got {shown(url)} as destination, expected a name in UTF-8") from None
+        raise DestinationError(f"got {flag} {shown(url)}, expected a name in UTF-8") from None
     form = SCHEME.match(url)
     if form is None and ("://" in url or MISSPELT.match(url)):
-        raise DestinationError(f"got {shown(url)} as destination, which is neither a path nor a URL; expected {PLACES}")
+        raise DestinationError(f"got {flag} {shown(url)}, which is neither a path nor a URL; expected {PLACES}")
     if form is not None and stores.is_local(url) and split_bucket(url)[0] not in ("", "localhost"):
         raise DestinationError(
-            f"got {shown(url)} as destination, which names another machine; expected file:///FOLDER or a path"
+            f"got {flag} {shown(url)}, which names another machine; expected file:///FOLDER or a path"
         )
 
 

@@ -109,7 +109,7 @@ def _read_commit(url: str) -> Commit:
             # What a commit names is deleted, so a path that leads elsewhere must not get that far.
             if not (isinstance(name, str) and _is_plain(name)):
                 raise ValueError(f"it names {name!r:.60}, expected files of tracks/")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = "it has no list of superseded files" if isinstance(error, KeyError | TypeError) else str(error)
         raise DestinationError(
             f"{shown(url)} is not what a compaction writes ({reason}), and nothing was deleted; delete that file: no "
@@ -165,7 +165,7 @@ def _finished(base: str) -> list[TrackFile]:
 def begun(marks: Collection[str]) -> list[str]:
     """Return how the names of the files begin that ``marks``, names of one or more folders, say are being written."""
     started = (mark.removesuffix(PENDING_SUFFIX) for mark in marks if mark.endswith(PENDING_SUFFIX))
-    return [name for name in started if f"{name}.parquet" not in marks]
+    return [name for name in started if name and f"{name}.parquet" not in marks]
 
 
 def _counts(name: str, pending: tuple[str, ...], superseded: frozenset[str]) -> bool:

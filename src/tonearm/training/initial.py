@@ -77,7 +77,8 @@ def read_start(
             folder = path
     else:
         patterns = CONFIG_FILES if from_scratch else CONFIG_FILES + WEIGHT_FILES + PICKLE_FILES
-        folder = resolve(source, revision=revision, patterns=patterns)
+        # Ray Train starts its workers in another folder.
+        folder = resolve(source, revision=revision, patterns=patterns).absolute()
     config = _read_config(folder, source)
     preprocessor = read_preprocessor(folder, source)
     has_weights = any(list(folder.glob(pattern)) for pattern in (*WEIGHT_FILES, *PICKLE_FILES))
