@@ -1,16 +1,22 @@
-"""A disk that fills up in mid-run: the run says so and goes on when there is space."""
+"""A disk that fills up: a run says so and goes on when there is space, and a server goes on without it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+import soundfile
 
 from tests.chaos.test_kill import assert_equal
 from tests.commands import finished_files, read_tracks
 from tests.one_process import tonearm
+from tests.serving import serving
 from tonearm.demo.library import write_library
 
 pytestmark = pytest.mark.slow
@@ -53,3 +59,17 @@ def test_a_full_disk_stops_the_run_until_there_is_space(small_disk: Path, tmp_pa
     undisturbed = tonearm(*command, tmp_path / "undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert_equal(read_tracks(out), read_tracks(tmp_path / "undisturbed"))
+
+
+def test_a_server_needs_no_room_to_answer(small_disk: Path) -> None:
+    """With a full temporary disk every route of a server answers as before, and goes on counting."""
+    with serving(TMPDIR=str(small_disk)) as server:
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        song = io.BytesIO()
+        soundfile.write(song, np.random.default_rng(0).normal(0, 0.1, 32000), 16000, format="WAV")
+        for path in ("/healthz", "/v1/models", "/metrics", "/", "/docs", "/healthz"):
+            assert httpx.get(server.url + path, timeout=20).status_code == 200, path
+        assert httpx.post(f"{server.url}/v1/tag", content=song.getvalue(), timeout=60).status_code == 200
+        assert server.metrics()['tonearm_requests_total{method="GET",route="/healthz",status="200"}'] >= 2
