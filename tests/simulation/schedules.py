@@ -348,7 +348,7 @@ class Schedule:
             "no finished manifest",
             "no audio in",
             "nothing at",
-            "--precision fp16 on a CPU",  # what another machine has settled
+            "precision fp16 on a CPU",  # what another machine has settled
         )
         if not any(words in error.message for words in expected):
             raise Violation(f"a run ends as {type(error).__name__}: {error.message}")

@@ -25,7 +25,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tonearm.errors import RequestError
+from tonearm.errors import RequestError, UsageError
 from tonearm.settings import ServeSettings
 from tonearm.web.messages import ErrorBody
 from tonearm.web.telemetry import metrics
@@ -257,12 +257,15 @@ class Listener:
         """Return once it serves.
 
         Raises:
-            OSError: the address cannot be listened on.
+            UsageError: the address cannot be listened on.
         """
         kind, _, _, _, address = socket.getaddrinfo(
             self.settings.host, self.settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        self._socket = socket.create_server(address[:2], family=kind, backlog=BACKLOG)
+        try:
+            self._socket = socket.create_server(address[:2], family=kind, backlog=BACKLOG)
+        except OSError as error:
+            raise UsageError(f"{self.settings.host} port {self.settings.port} was taken meanwhile ({error})") from None
         self._thread.start()
         self._is_ready.wait()
         if self._failure is not None:
@@ -270,7 +273,9 @@ class Listener:
 
     def call(self, work: Any, timeout_s: float) -> Any:
         """Return what a coroutine gives in the listener's loop."""
-        assert self.loop is not None
+        if self.loop is None or not self.is_alive:
+            work.close()
+            raise self._failure or RuntimeError("the listener has ended")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def stop(self) -> None:
@@ -328,7 +333,7 @@ def listening(build: Callable[[], ASGIApp], settings: ServeSettings) -> Iterator
     """Serve while the block runs.
 
     Raises:
-        OSError: the address cannot be listened on.
+        UsageError: the address cannot be listened on.
     """
     listener = Listener(build, settings)
     listener.start()
