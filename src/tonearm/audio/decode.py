@@ -104,8 +104,9 @@ def decode(
     source = open_source(data, name)
     plans = request.limited()
     rates = sorted({plan.sample_rate for plan in plans})
-    if request.max_duration_s is not None and source.declared_s is not None and source.is_declared():
-        request.check_length(source.declared_s)
+    limit_s, told_s = request.max_duration_s, source.declared_s
+    if limit_s is not None and told_s is not None and told_s > limit_s and source.is_declared():
+        request.check_length(told_s)
     if (sampled := _sampled(source, plans, allocate)) is not None:
         request.check_length(sampled.info.duration_s)
         return sampled
