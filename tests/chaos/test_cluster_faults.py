@@ -200,7 +200,7 @@ def test_a_run_waits_for_a_cluster_that_grows(
         arguments = ["tag", library, "--out", tmp_path / "out", "--demo-models", "--config", settings]
         own = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
         refused = tonearm(*arguments, **own)
-        assert refused.returncode == 2 and "do not fit" in refused.stderr, refused.stderr
+        assert refused.returncode == 2 and "does not fit" in refused.stderr, refused.stderr
         process = start_tonearm(*arguments, **own, TONEARM_WAIT_FOR_WORKERS_S="120")
         try:
             progress = tmp_path / "out" / "_checkpoint" / "progress.json"

@@ -267,7 +267,7 @@ def test_a_stopped_job_goes_on_where_it_was(cluster: Cluster, s3: S3Server, buck
     place = f"{bucket}/stopped"
     wait_for(lambda: s3.fs.exists(f"{place}/manifest/_manifest.json"), what="the listing")
     status = tonearm("status", f"s3://{place}", **s3.env)
-    assert "running: process" in status.stdout and "of 28 tracks done" in status.stdout, status.stdout
+    assert "running: process" in status.stdout and "of 28 tracks tagged" in status.stdout, status.stdout
     wait_for(lambda: marks(s3, place) >= 1 or cluster.state(job) == "SUCCEEDED", what="a finished file")
     cluster.stop(job)
     wait_for(lambda: cluster.state(job) != "RUNNING", what="the job's end")

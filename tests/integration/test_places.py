@@ -121,7 +121,7 @@ def test_proxies_a_long_tmpdir_ascii_and_other_peoples_files(place: Path) -> Non
     assert sorted(path.name for path in place.iterdir()) == sorted(["here", "music", long.name, out.name])
     assert not list(long.iterdir()), "what a run needs for a while is gone after it"
     status = run(command("status", out), place)
-    assert "2 of 2 tracks done" in status.stdout and "\\n" in status.stdout
+    assert "2 of 2 tracks tagged" in status.stdout and "\\n" in status.stdout
 
 
 @pytest.mark.slow
