@@ -46,6 +46,8 @@ class NotingEngine:
     async def view(self, data: bytes) -> View:
         if data == b"bug":
             raise ZeroDivisionError
+        if data == b"never":
+            await asyncio.Event().wait()
         self.calls.append((data,))
         facts: dict[str, Any] = {"codec": "flac", "sample_rate": 8000, "channels": 1, "title": None, "artist": None}
         return View(duration_s=1.0, peaks=[], spectrogram="", mel="", max_hz=4000.0, **facts)

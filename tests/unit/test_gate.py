@@ -263,7 +263,7 @@ def test_a_place_is_given_back_once_also_after_an_error() -> None:
 def test_one_place_is_one() -> None:
     gate = Gate(ServeSettings(max_queue=1))
     for _ in range(2):
-        with gate.place(), pytest.raises(RequestError, match="1 requests are in hand"):
+        with gate.place(), pytest.raises(RequestError, match="1 request is in hand"):
             gate.check_room()
     gate.check_room()
 

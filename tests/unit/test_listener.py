@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -81,6 +82,16 @@ def answer(connection: socket.socket) -> bytes:
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(2**16):
             found += part
+    return found
+
+
+def until(connection: socket.socket, end: bytes) -> bytes:
+    """Return what comes until it ends so."""
+    found = b""
+    while not found.endswith(b"\r\n\r\n" + end):
+        part = connection.recv(2**16)
+        assert part, found
+        found += part
     return found
 
 
@@ -199,6 +210,46 @@ def test_a_body_that_nobody_reads_does_not_keep_its_connection(monkeypatch: pyte
                 time.sleep(0.01)
 
 
+@pytest.mark.parametrize("early", [b"\r\n", b"\r\n\r\n", HEAD % b"b", HEAD % b"b" + b"\r\n"])
+def test_what_is_sent_before_the_answer_hides_no_leaving(early: bytes) -> None:
+    with served() as (running, app):
+        with connect(running) as connection:
+            connection.sendall(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+            time.sleep(0.1)
+            connection.sendall(early)
+            time.sleep(0.1)
+        wait_for(lambda: app.ended == ["wait cancelled"], timeout_s=5, what="its end")
+
+
+def test_an_empty_line_between_requests_is_nothing() -> None:
+    with served() as (running, _), connect(running) as connection:
+        for name in (b"a", b"b"):
+            connection.sendall(b"\r\nPOST /%s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\r\n" % name)
+            assert until(connection, name).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.05)
+
+
+def test_nobody_may_send_much_ahead() -> None:
+    with served() as (running, app), connect(running) as connection:
+        connection.sendall(HEAD % b"wait" + b"\r\n")
+        with pytest.raises(OSError):
+            for _ in range(200):
+                connection.sendall(PIECE)
+                time.sleep(0.005)
+        wait_for(lambda: app.ended == ["wait cancelled"], timeout_s=5, what="its end")
+
+
+def test_a_late_body_does_not_cut_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "LINGER_S", 0.4)
+    with served(keep_alive_s=5.0) as (running, _), connect(running) as connection:
+        connection.sendall(b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+        assert until(connection, b"unread").startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"xx")
+        time.sleep(0.6)
+        connection.sendall(HEAD % b"a" + b"\r\n")
+        assert until(connection, b"a").startswith(b"HTTP/1.1 200 ")
+
+
 def test_the_oldest_idle_connections_make_room() -> None:
     with served(max_connections=20, head_timeout_s=30.0) as (running, _), contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connect(running)) for _ in range(30)]
@@ -252,6 +303,32 @@ def test_bulk_waits_for_its_reader_and_ends_with_it() -> None:
             assert settled(lambda: len(app.engine.calls)) < 9000
             assert app.gate.num_in_hand == 1
         wait_for(lambda: app.gate.num_in_hand == 0, timeout_s=5, what="the end of its work")
+
+
+def test_bulk_requests_that_find_no_place_are_told_so() -> None:
+    """Before an answer has begun, which could only be broken off."""
+    app, (port,) = App(max_queue=1), free_ports(1)
+    body = json.dumps({"uris": ["http://h/" + "x" * 3000] * 3000}).encode()
+    with listening(lambda: app.asgi, ServeSettings(port=port)):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            head = b"POST /v1/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            slow.sendall(head % len(body) + body)
+            wait_for(lambda: app.gate.num_in_hand == 1, timeout_s=20, what="the first")
+            refused = httpx.post(f"http://127.0.0.1:{port}/v1/bulk", json={"uris": ["http://h/x"]})
+            assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        wait_for(lambda: app.gate.num_in_hand == 0, timeout_s=5, what="its end")
+
+
+def test_what_a_stopping_server_does_not_wait_for_is_told_so() -> None:
+    app, (port,) = App(), free_ports(1)
+    with listening(lambda: app.asgi, ServeSettings(port=port)) as running, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"http://127.0.0.1:{port}/v1/view", content=b"never", timeout=30)
+        wait_for(lambda: app.gate.num_in_hand == 1, timeout_s=10, what="the request")
+        assert running.call(app.gate.drain(0.2), 10) == 1
+        answered = asked.result()
+    assert (answered.status_code, answered.json()["code"]) == (503, "stopping")
+    assert app.gate.num_in_hand == 0
 
 
 def settled(count: Any) -> int:

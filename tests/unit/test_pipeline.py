@@ -27,7 +27,7 @@ from tonearm.models.classifier import WindowScores
 from tonearm.settings import DecodeSettings, ServeSettings
 from tonearm.web import pipeline
 from tonearm.web.batching import Chunk
-from tonearm.web.pipeline import Pipeline, Reads, ahead, ended_with_asker
+from tonearm.web.pipeline import Pipeline, Reads, ahead, ended
 
 
 class Works:
@@ -123,37 +123,72 @@ def test_nothing_is_left_under_way_when_it_ends(ending: str) -> None:
     asyncio.run(check())
 
 
-def test_work_that_is_nearly_done_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoding child goes on for a moment when its client has left: its sandbox is free only when that has ended."""
+def test_work_that_is_nearly_done_is_waited_for() -> None:
+    """A decoding child goes on for a moment when its client has left."""
 
     async def check() -> None:
         given_up: list[int] = []
         work: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(ended_with_asker(work, lambda: given_up.append(1)))
-        await settle()
-        task.cancel()
+        task = asyncio.create_task(ended(work, lambda: given_up.append(1)))
         await settle()
         assert not task.done()
         work.set_result(1)
         await settle()
-        assert task.cancelled() and not given_up
+        assert task.done() and not given_up
 
     asyncio.run(check())
 
 
-def test_work_that_goes_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GIVE_UP_S", 0.01)
+@pytest.mark.processes
+def test_a_track_whose_client_has_left_twice_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline and then a client that leaves: the child ends, and its sandbox is free only when it has."""
+    monkeypatch.setattr(pipeline, "GIVE_UP_S", 0.2)
 
     async def check() -> None:
-        work: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(ended_with_asker(work, lambda: work.set_exception(ValueError())))
-        await settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert work.done()
+        work = Pipeline(ServeSettings(), {}, {}, 1)
+        request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
+        try:
+            assert (await work._decode(sound(), request)).info.duration_s == 1.0
+            child = work.sandboxes[0].child_pid
+            assert child is not None
+            os.kill(child, signal.SIGSTOP)
+            task = asyncio.create_task(work._decode(sound(), request))
+            await asyncio.sleep(0.1)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0.01)
+            assert task.cancelled() and work.free.empty()
+            await asyncio.wait_for(work._decode(sound(), request), 10)
+            assert work.sandboxes[0].child_pid != child
+        finally:
+            work.close()
 
     asyncio.run(check())
+
+
+@pytest.mark.processes
+def test_a_server_that_ends_waits_for_no_child() -> None:
+    async def begin(work: Pipeline) -> None:
+        request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
+        await work._decode(sound(), request)
+        child = work.sandboxes[0].child_pid
+        assert child is not None
+        os.kill(child, signal.SIGSTOP)
+        task = asyncio.create_task(work._decode(sound(), request))
+        await asyncio.sleep(0.1)
+        task.cancel()
+
+    work = Pipeline(ServeSettings(), {}, {}, 1)
+    asyncio.run(begin(work))
+    started = time.monotonic()
+    work.close()
+    assert time.monotonic() - started < 5
+
+
+def sound() -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16000), 16000, format="WAV")
+    return file.getvalue()
 
 
 def test_a_head_that_fails_stops_the_others() -> None:
@@ -194,14 +229,16 @@ def test_reads_of_clients_that_left_hold_nobody_up(monkeypatch: pytest.MonkeyPat
         reads = Reads(2)
 
         async def leave() -> None:
-            task = asyncio.create_task(reads.run(stuck.wait, 30))
+            async with reads.places:
+                await reads.run(stuck.wait, 30)
+
+        for _ in range(4):
+            async with asyncio.timeout(5), reads.places:
+                assert await reads.run(str, 1) == "1"
+            task = asyncio.create_task(leave())
             await settle()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-        for _ in range(4):
-            assert await asyncio.wait_for(reads.run(str, 1), 5) == "1"
-            await leave()
         with pytest.raises(RequestError, match="4 reads of clients that left"):  # threads have a bound nevertheless
             await reads.run(str, 1)
         stuck.set()
@@ -214,24 +251,39 @@ def test_reads_of_clients_that_left_hold_nobody_up(monkeypatch: pytest.MonkeyPat
     asyncio.run(check())
 
 
+def test_a_client_that_leaves_as_its_read_ends_leaves_nothing_behind() -> None:
+    async def check() -> None:
+        reads = Reads(1)
+        for _ in range(50):
+            task = asyncio.create_task(reads.run(str, 1))
+            await asyncio.sleep(0)
+            time.sleep(0.002)  # the read has ended, and the loop has not heard of it
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.05)
+        assert reads.num_left == 0
+
+    asyncio.run(check())
+
+
 @pytest.mark.processes
 def test_a_child_that_is_given_up_ends_at_once() -> None:
     """And is no crash of its track: the next one is decoded by another child."""
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(16000), 16000, format="WAV")
     request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
     with DecodeSandbox(DecodeSettings()) as sandbox:
         for _ in range(2):
-            sandbox.decode(file.getvalue(), request)
+            sandbox.decode(sound(), request)
             first = sandbox.child_pid
             assert first is not None
+            assert os.getpgid(first) != os.getpgid(0)  # a terminal's Ctrl-C is not for it
             os.kill(first, signal.SIGSTOP)
             with ThreadPoolExecutor(1) as pool:
-                work = pool.submit(sandbox.decode, file.getvalue(), request)
+                work = pool.submit(sandbox.decode, sound(), request)
                 wait_for(sandbox._lock.locked, timeout_s=5, what="the decode")
                 time.sleep(0.05)
                 sandbox.give_up()
                 with pytest.raises(DecodeError, match="nobody waits"):
                     work.result(5)
             sandbox.give_up()  # of nothing
-        assert sandbox.decode(file.getvalue(), request).info.duration_s == 1.0
+        assert sandbox.decode(sound(), request).info.duration_s == 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from tonearm.cli import serve as verb
 from tonearm.errors import SettingsError, UsageError
 from tonearm.settings import ServeSettings, build
 from tonearm.web.gate import Gate, is_loopback, retry_after
@@ -92,3 +95,29 @@ def test_flags_and_the_shared_tables_of_the_file(tmp_path: Path, monkeypatch: py
     assert settings.max_windows is None  # tagging's own
     with pytest.raises(UsageError, match="got --demo-models together with"):
         serve_settings({}, None, genre_model="x", tag_model=None, demo_models=True)
+
+
+def test_what_nobody_reads_does_not_keep_a_server_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "SAY_S", 0.05)
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        verb._say(writer, "stopped")
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("rate", ["0/minute", "5/minute;1/hour"])
+def test_a_rate_that_means_something_else_is_refused(rate: str) -> None:
+    with pytest.raises(SettingsError, match="expected a rate such as 60/minute"):
+        Gate(ServeSettings(rate_limit=rate))
+
+
+def test_a_name_that_dns_could_not_have_is_one_line() -> None:
+    with pytest.raises(UsageError, match="cannot be listened on"):
+        verb._check_port("a" * 64 + ".example", 8000)

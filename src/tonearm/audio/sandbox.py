@@ -51,6 +51,8 @@ HEADER = struct.Struct("<Q")
 MAX_MESSAGE_BYTES = 256 * 2**20
 # How long a child that has closed its connection may take to end by itself.
 END_S = 5.0
+# How often a child that is at work is told to end, when its sandbox is closed.
+CLOSE_S = 0.2
 T = TypeVar("T")
 
 
@@ -188,9 +190,13 @@ class DecodeSandbox:
             child.process.kill()
 
     def close(self) -> None:
-        """End the child."""
-        with self._lock:
+        """End the child, also in the middle of a track: the call that waits for it raises ``DecodeError``."""
+        while not self._lock.acquire(timeout=CLOSE_S):
+            self.give_up()
+        try:
             self._discard()
+        finally:
+            self._lock.release()
 
     def _ready_child(self) -> _Child:
         child = self._child
@@ -245,6 +251,8 @@ class _Child:
                     str(self.source),
                     str(settings.max_memory_bytes),
                 ),
+                # Not the terminal's: its Ctrl-C is for whoever waits for the track, and may be to finish it.
+                process_group=0,
                 pass_fds=(theirs.fileno(), lifeline, self.source),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

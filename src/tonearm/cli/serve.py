@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import select
 import signal
 import socket
 import sys
@@ -17,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 from tonearm import settings as settings_module
 from tonearm.cli.tag import choose_models, read_values, stop_like_ctrl_c
 from tonearm.errors import UsageError
+from tonearm.library.uris import shown
 from tonearm.settings import ServeSettings
+from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from tonearm.tagging import HeadPlan
     from tonearm.web.engine import Engine
     from tonearm.web.listener import Listener
 
+SAY_S = 1.0
 ENGINES = {
     "process": "files are decoded in child processes and scored in this one; --engine ray has Ray Serve do it",
     "ray": "files are decoded and scored in deployments of Ray Serve; --engine process does without it",
@@ -110,7 +114,8 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
                 _wait_for_signal(listener)
                 _say(output, "stopping: finishing what is in hand")
                 num_left = listener.call(gate.drain(settings.drain_timeout_s), settings.drain_timeout_s + 5.0)
-        _say(output, f"stopped; {num_left} requests were cut off" if num_left else "stopped")
+        cut = counted(num_left, "request", "was cut off", "were cut off")
+        _say(output, f"stopped; {cut}" if num_left else "stopped")
     return 0
 
 
@@ -131,8 +136,10 @@ def _engine(
         with server.engine(settings, plans, metrics_folder) as make:
             yield make
         return
+    from tonearm.web import telemetry
     from tonearm.web.process_engine import ProcessEngine
 
+    telemetry.keep()
     engine = ProcessEngine(settings, plans)
     try:
         yield lambda: engine
@@ -146,9 +153,10 @@ def _check_port(host: str, port: int) -> None:
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that DNS could not have is the second
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{host} port {port} cannot be listened on ({error.strerror}); give another --host or --port"
+            f"{shown(host)} port {port} cannot be listened on ({reason}); give another --host or --port"
         ) from None
 
 
@@ -165,7 +173,13 @@ def _standard_output() -> Iterator[int]:
 
 def _say(output: int, text: str) -> None:
     with contextlib.suppress(OSError):
-        os.write(output, f"{text}\n".encode())
+        if _takes(output):
+            os.write(output, f"{text}\n".encode())
+
+
+def _takes(descriptor: int) -> bool:
+    """Return whether what is written goes on its way: a pipe that nobody reads must not keep a server from ending."""
+    return bool(select.select([], [descriptor], [], SAY_S)[1])
 
 
 @contextlib.contextmanager
@@ -174,9 +188,11 @@ def _access_log(settings: ServeSettings, folder: Path, output: int) -> Iterator[
     if settings.access_log is not None:
         log = Path(settings.access_log).absolute()
         try:
-            log.open("a").close()
-        except OSError as error:
-            raise UsageError(f"the access log {log} cannot be written ({error.strerror}); give another") from None
+            # A pipe that nobody reads must not be waited for.
+            os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o640))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"the access log {shown(str(log))} cannot be written ({reason}); give another") from None
         yield str(log)
         return
     path = folder / "access"
@@ -198,9 +214,11 @@ def _access_log(settings: ServeSettings, folder: Path, output: int) -> Iterator[
     try:
         yield str(path)
     finally:
-        os.write(pipe, ended)
-        thread.join(timeout=5)
-        os.close(pipe)
+        if _takes(pipe):
+            os.write(pipe, ended)
+            thread.join(timeout=5)
+        if not thread.is_alive():
+            os.close(pipe)
 
 
 def _wait_for_signal(listener: Listener) -> None:

@@ -122,9 +122,14 @@ class Service:
         """
         try:
             with self.gate.place(), metrics().in_hand.track_inprogress():
-                async with asyncio.timeout(self.settings.request_timeout_s):
-                    return await work(*arguments)
+                async with asyncio.timeout(self.settings.request_timeout_s) as limit:
+                    with self.gate.deadline(limit):
+                        return await work(*arguments)
         except TimeoutError:
+            if self.gate.is_stopping:
+                raise RequestError(
+                    "this server is being stopped, and this was not done in time", code="stopping", retry_after_s=10.0
+                ) from None
             raise RequestError(
                 f"not done within serve.request_timeout_s = {self.settings.request_timeout_s:g}",
                 code="unavailable",
@@ -275,17 +280,17 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
                     f"got {len(asked.uris):,} URIs, expected at most {settings.max_bulk_uris:,} (serve.max_bulk_uris)",
                     code="malformed",
                 )
-            service.gate.check_room()
+            # One place for the whole request: it has its own bound on what is in hand.
+            stack.enter_context(service.gate.place())
+            stack.enter_context(metrics().in_hand.track_inprogress())
             return BulkResponse(lines(asked), stack.pop_all())
 
     async def lines(asked: messages.BulkRequest) -> AsyncGenerator[bytes]:
         async def tag(uri: str) -> messages.TrackResult:
             return service.message(await service.engine.tag_uri(uri, service.windows(asked.max_windows)))
 
-        # One place for the whole request: it has its own bound on what is in hand.
-        with service.gate.place(), metrics().in_hand.track_inprogress():
-            async for line in bulk_lines(asked.uris, tag, concurrency=settings.bulk_concurrency):
-                yield line
+        async for line in bulk_lines(asked.uris, tag, concurrency=settings.bulk_concurrency):
+            yield line
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:

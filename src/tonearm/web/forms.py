@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from pydantic import ValidationError
@@ -12,6 +13,8 @@ from tonearm.errors import RequestError
 from tonearm.web.buffers import Buffer
 from tonearm.web.messages import FormFields
 
+# It says of each form that anybody sends in a bad way what the answer says already.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 MAX_PARTS = 64
 MAX_FIELD_BYTES = 1024
 # What a form may have besides the file's bytes.

@@ -18,14 +18,20 @@ from tonearm.errors import RequestError, SettingsError
 from tonearm.library.origins import ANY_ORIGIN, canonical_origin, split_host
 from tonearm.settings import ServeSettings
 from tonearm.web.keys import given_keys, holder, is_digest
+from tonearm.wording import counted
 
 LOCAL_NAMES = ("localhost",)
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+FORWARDED = (
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
+    *("x-forwarded-server", "x-real-ip"),
+)
 # Of Sec-Fetch-Site: same-site is another port of this machine, or another name of the same domain.
 FOREIGN_SITES = ("cross-site", "same-site")
 # How fast the estimate of a request's duration follows the last ones.
 SMOOTHING = 0.2
 MAX_RETRY_AFTER_S = 60.0
+# For the answers to those whom a server that ends does not wait for.
+LAST_WORDS_S = 2.0
 
 
 def is_loopback(host: str | None) -> bool:
@@ -49,7 +55,10 @@ def parse_rate(text: str) -> limits.RateLimitItem:
         SettingsError: not a rate.
     """
     try:
-        return limits.parse(text)
+        rates = limits.parse_many(text)
+        if len(rates) != 1 or rates[0].amount < 1:
+            raise ValueError(text)
+        return rates[0]
     except ValueError:
         raise SettingsError(f"serve.rate_limit: got {text!r}, expected a rate such as 60/minute") from None
 
@@ -67,6 +76,7 @@ class Gate:
         self.num_in_hand = 0
         self.mean_s = 1.0
         self.is_stopping = False
+        self.deadlines: set[asyncio.Timeout] = set()
 
     def identify(self, request: Request) -> str:
         """Return who asks: a key's holder, or without keys the address.
@@ -149,18 +159,34 @@ class Gate:
             raise RequestError("this server is being stopped", code="stopping", retry_after_s=10.0)
         if self.num_in_hand >= self.settings.max_queue:
             raise RequestError(
-                f"{self.num_in_hand} requests are in hand already (serve.max_queue)",
+                f"{counted(self.num_in_hand, 'request', 'is', 'are')} in hand already (serve.max_queue)",
                 code="busy",
                 retry_after_s=self.mean_s * self.num_in_hand / 2,
             )
 
     async def drain(self, timeout_s: float) -> int:
-        """Take on nothing more and wait for what is in hand; return how many requests are left."""
+        """Take on nothing more and wait for what is in hand; return how many requests are cut off after that."""
         self.is_stopping = True
-        ends = time.monotonic() + timeout_s
+        await self._ended_within(timeout_s)
+        num_left = self.num_in_hand
+        for deadline in list(self.deadlines):
+            deadline.reschedule(asyncio.get_running_loop().time())
+        await self._ended_within(min(timeout_s, LAST_WORDS_S))
+        return num_left
+
+    async def _ended_within(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
         while self.num_in_hand and time.monotonic() < ends:
             await asyncio.sleep(0.05)
-        return self.num_in_hand
+
+    @contextmanager
+    def deadline(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Have ``limit`` end with the server, if that is earlier."""
+        self.deadlines.add(limit)
+        try:
+            yield
+        finally:
+            self.deadlines.discard(limit)
 
     @contextmanager
     def place(self) -> Iterator[None]:

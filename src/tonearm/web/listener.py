@@ -23,6 +23,7 @@ from typing import Any
 import h11
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tonearm.errors import RequestError, UsageError
@@ -36,6 +37,8 @@ BACKLOG = 2048
 LINGER_S = 5.0
 # Descriptors that are not connections: models, children, logs.
 OTHER_FILES = 200
+# Of what a client sends before it has the answer to what it sent last.
+READ_AHEAD_BYTES = 2**18
 RETRY_AFTER_S = 5
 
 
@@ -48,6 +51,9 @@ class _Connection(h11.Connection):
         self.refused: tuple[str, str] | None = None
 
     def next_event(self) -> Any:
+        # Some clients end a body with an empty line, which is no part of the next request.
+        while self.their_state is h11.IDLE and self.trailing_data[0].startswith(b"\r\n"):
+            self._receive_buffer.maybe_extract_at_most(2)
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
@@ -107,19 +113,32 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.is_idle and "head" not in self.timers and "linger" not in self.timers:
-            self.began = time.monotonic()
-            self._start("head", self.settings.head_timeout_s, self._late)
         super().data_received(data)
-        if not self.is_idle:
-            self._stop("head")
+        self._after_event()
+        if not self.is_idle and self.conn.their_state is h11.DONE and not self.transport.is_closing():
+            # The next request came before this one's answer. It waits, but only who goes on reading sees a client go.
+            if len(self.conn.trailing_data[0]) > self.settings.max_head_bytes + READ_AHEAD_BYTES:
+                self.transport.abort()
+            elif len(self.cycle.body) <= HIGH_WATER_LIMIT:
+                self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         if self.conn.their_state is h11.SEND_BODY:
             self._start("linger", LINGER_S, self.transport.abort)
         super().on_response_complete()
-        if self.is_idle and self.conn.trailing_data[0]:  # the beginning of the next head came with this request
+        self._after_event()
+
+    def _after_event(self) -> None:
+        """Give a head that has begun its deadline, and take it from one that has ended."""
+        if self.conn.their_state is not h11.SEND_BODY:
+            self._stop("linger")
+        if not self.is_idle or self.conn.their_state is not h11.IDLE:
+            self._stop("head")
+            return
+        if self.conn.trailing_data[0]:
             self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is None and "head" not in self.timers:
+            self.began = time.monotonic()
             self._start("head", self.settings.head_timeout_s, self._late)
 
     def pause_writing(self) -> None:
@@ -229,8 +248,9 @@ class EndsWithClient:
         try:
             await work
         except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
             if not is_gone.is_set():
-                work.cancel()
                 raise
         finally:
             watcher.cancel()

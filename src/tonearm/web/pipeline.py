@@ -9,7 +9,6 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from tonearm.tagging import HeadPlan, Heads, TrackResult, decode_request
 from tonearm.web.batching import Chunk
 from tonearm.web.messages import View
 from tonearm.web.telemetry import metrics
+from tonearm.wording import counted
 
 T = TypeVar("T")
 Score = Callable[[Chunk], Awaitable[WindowScores]]
@@ -60,9 +60,11 @@ class Pipeline:
         fetch = dataclasses.replace(settings.fetch, max_bytes=min(settings.fetch.max_bytes, settings.max_body_bytes))
         self.reader = ObjectReader(fetch, AllowedUris(settings.allow_uris))
         self.reads = Reads(settings.bulk_concurrency)
-        self.sandboxes: asyncio.Queue[DecodeSandbox] = asyncio.Queue()
-        for _ in range(num_decoders):
-            self.sandboxes.put_nowait(DecodeSandbox(settings.decode))
+        self.sandboxes = [DecodeSandbox(settings.decode) for _ in range(num_decoders)]
+        self.free: asyncio.Queue[DecodeSandbox] = asyncio.Queue()
+        for sandbox in self.sandboxes:
+            self.free.put_nowait(sandbox)
+        self.ending: set[asyncio.Task[None]] = set()
         self.decoding = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
 
     async def tag(self, data: bytes, max_windows: int | None) -> TrackResult:
@@ -73,7 +75,8 @@ class Pipeline:
 
     async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
         """Return what all heads say of the object at ``uri``, which the caller has found allowed."""
-        return await self.tag(await self.reads.run(self.reader.read, make_ref(uri)), max_windows)
+        async with self.reads.places:  # until it is scored: what is read and waits is held as well
+            return await self.tag(await self.reads.run(self.reader.read, make_ref(uri)), max_windows)
 
     async def classify(self, head: str, data: bytes, function: str, max_windows: int | None) -> tuple[Scored, ...]:
         """Return every label of one head with the mean over windows of its score, descending."""
@@ -87,7 +90,7 @@ class Pipeline:
         plan = WindowPlan(VIEW_HZ, samples, samples, 1, 1)
         track = await self._decode(data, DecodeRequest((plan,), self.settings.max_duration_s))
         stream, info = track.streams[0], track.info
-        spectrogram, mel = await asyncio.to_thread(spectrograms, stream)
+        envelope, (spectrogram, mel) = await asyncio.to_thread(lambda: (peaks(stream), spectrograms(stream)))
         return View(
             duration_s=info.duration_s,
             codec=info.codec,
@@ -95,7 +98,7 @@ class Pipeline:
             channels=info.channels,
             title=info.title,
             artist=info.artist,
-            peaks=peaks(stream),
+            peaks=envelope,
             spectrogram=spectrogram,
             mel=mel,
             max_hz=VIEW_HZ / 2,
@@ -107,9 +110,9 @@ class Pipeline:
         return dict(zip(heads.plans, found, strict=True))
 
     def close(self) -> None:
-        """End the children."""
-        while not self.sandboxes.empty():
-            self.sandboxes.get_nowait().close()
+        """End the children, those that are at work too."""
+        for sandbox in self.sandboxes:
+            sandbox.close()
         self.decoding.shutdown(wait=False)
 
     def _request(self, heads: Heads) -> DecodeRequest:
@@ -117,19 +120,24 @@ class Pipeline:
 
     async def _decode(self, data: bytes, request: DecodeRequest) -> DecodedTrack:
         request = dataclasses.replace(request, max_duration_s=self.settings.max_duration_s)
-        async with self._sandbox() as sandbox:
-            work = asyncio.get_running_loop().run_in_executor(self.decoding, sandbox.decode, data, request)
-            track = await ended_with_asker(work, sandbox.give_up)
+        sandbox = await self.free.get()
+        work = asyncio.get_running_loop().run_in_executor(self.decoding, sandbox.decode, data, request)
+        try:
+            track = await asyncio.shield(work)
+        finally:
+            if work.done():
+                self.free.put_nowait(sandbox)
+            else:
+                # Whoever asked has gone. A task of its own sees to the child: that one may be cancelled again.
+                task = asyncio.create_task(self._give_up(sandbox, work))
+                self.ending.add(task)
+                task.add_done_callback(self.ending.discard)
         metrics().audio_seconds.inc(track.info.duration_s)
         return track
 
-    @asynccontextmanager
-    async def _sandbox(self) -> AsyncIterator[DecodeSandbox]:
-        sandbox = await self.sandboxes.get()
-        try:
-            yield sandbox
-        finally:
-            self.sandboxes.put_nowait(sandbox)
+    async def _give_up(self, sandbox: DecodeSandbox, work: asyncio.Future[DecodedTrack]) -> None:
+        await ended(work, sandbox.give_up)
+        self.free.put_nowait(sandbox)
 
     async def _score_head(self, head: str, heads: Heads, track: DecodedTrack) -> WindowScores:
         score = self.scores[head]
@@ -142,7 +150,7 @@ class Pipeline:
 
 
 class Reads:
-    """Reads under way at a time, each in a thread: whoever leaves gives the place up at once.
+    """Reads of all bulk requests, each in a thread; ``places`` has one for each that may be under way.
 
     A store that is silent keeps its thread until it is given up; the places are the askers', not the threads'.
     """
@@ -153,43 +161,41 @@ class Reads:
         self.num_left = 0
 
     async def run(self, read: Callable[..., T], *arguments: Any) -> T:
-        """Return ``read(*arguments)``.
+        """Return ``read(*arguments)``, for who has a place.
 
         Raises:
             RequestError: busy, with many reads left behind.
         """
-        async with self.places:
-            if self.num_left >= MOST_LEFT * self.count:
-                raise RequestError(
-                    f"{self.num_left} reads of clients that left wait for their stores", code="busy", retry_after_s=30.0
-                )
-            loop = asyncio.get_running_loop()
-            answer: asyncio.Future[T] = loop.create_future()
+        if self.num_left >= MOST_LEFT * self.count:
+            left = counted(self.num_left, "read")
+            raise RequestError(f"{left} of clients that left wait for their stores", code="busy", retry_after_s=30.0)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
 
-            def finish(value: T | None, error: BaseException | None) -> None:
-                if answer.done():
-                    self.num_left -= 1
-                elif error is not None:
-                    answer.set_exception(error)
-                else:
-                    answer.set_result(value)  # type: ignore[arg-type]
+        def finish(value: T | None, error: BaseException | None) -> None:
+            if answer.cancelled():
+                self.num_left -= 1
+            elif error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(value)  # type: ignore[arg-type]
 
-            def work() -> None:
-                value, failure = None, None
-                try:
-                    value = read(*arguments)
-                except BaseException as error:  # noqa: BLE001  it is the asker's
-                    failure = error
-                with contextlib.suppress(RuntimeError):  # the server has ended
-                    loop.call_soon_threadsafe(finish, value, failure)
-
-            threading.Thread(target=work, name="fetch", daemon=True).start()
+        def work() -> None:
+            value, failure = None, None
             try:
-                return await answer
-            except asyncio.CancelledError:
+                value = read(*arguments)
+            except BaseException as error:  # noqa: BLE001  it is the asker's
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the server has ended
+                loop.call_soon_threadsafe(finish, value, failure)
+
+        threading.Thread(target=work, name="fetch", daemon=True).start()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.cancelled() or answer.cancel():  # else it has just ended
                 self.num_left += 1
-                answer.cancel()
-                raise
+            raise
 
 
 def _chunks(plan: WindowPlan, track: DecodedTrack, size: int) -> Iterator[Chunk]:
@@ -229,14 +235,11 @@ async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def ended_with_asker(work: asyncio.Future[T], give_up: Callable[[], None]) -> T:
-    """Return what ``work`` gives. Cancelled, it is given up unless it ends by itself in a moment, and has ended."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
+async def ended(work: asyncio.Future[Any], give_up: Callable[[], None]) -> None:
+    """Return once ``work``, for which nobody waits any more, has ended: by itself in a moment, or given up."""
+    done, _ = await asyncio.wait([work], timeout=GIVE_UP_S)
+    while not done:
+        give_up()
         done, _ = await asyncio.wait([work], timeout=GIVE_UP_S)
-        while not done:
-            give_up()
-            done, _ = await asyncio.wait([work], timeout=GIVE_UP_S)
+    if not work.cancelled():
         work.exception()  # which nobody waits for
-        raise

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import stat
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -59,6 +58,14 @@ def share(folder: Path) -> None:
     os.environ[FOLDER_VARIABLE] = str(folder)
 
 
+def keep() -> None:
+    """Have this process keep its figures to itself, whatever the environment is set for.
+
+    To be called before the first use of ``metrics``.
+    """
+    os.environ.pop(FOLDER_VARIABLE, None)
+
+
 class Metrics:
     """The instruments of this process."""
 
@@ -76,6 +83,7 @@ class Metrics:
         self.in_hand = Gauge(
             "tonearm_requests_in_hand", "Requests taken on and not yet answered.", multiprocess_mode="livesum"
         )
+        self.lost_lines = Counter("tonearm_access_log_lost", "Lines of the access log that could not be written.")
         self.audio_seconds = Counter("tonearm_audio_seconds", "Seconds of audio decoded.")
         self.windows = Counter("tonearm_windows", "Windows scored; its rate is windows a second.", ["head"])
         self.batch_windows = Histogram(
@@ -139,6 +147,6 @@ class AccessLog:
                 print(line, flush=True)
             else:
                 os.write(self.descriptor, line.encode() + b"\n")
-        except OSError as error:
-            with contextlib.suppress(OSError):  # nor may a full disk behind standard error cost a request
-                print(f"access log: {error}", file=sys.stderr)
+        except OSError:
+            # Said by a figure alone: standard error may be the same pipe, which would hold all requests up.
+            metrics().lost_lines.inc()
