@@ -69,7 +69,13 @@ def form(*parts: str, end: str = "--x--\r\n") -> dict[str, Any]:
 
 
 FILE = 'Content-Disposition: form-data; name="f"; filename="a"\r\n\r\nRIFF'
+NAMED = "Content-Disposition: form-data; name=\"f\"; filename*=UTF-8''s%C3%B6ng.mp3\r\n\r\nRIFF"
 FIELD = 'Content-Disposition: form-data; name="{}"\r\n\r\n{}'
+
+
+def test_a_name_in_utf_8_is_a_name(app: App) -> None:
+    app.ask("POST", "/v1/tag", **form(NAMED))
+    assert app.engine.calls == [(b"RIFF", None)]
 
 
 def test_parts_that_say_little(app: App) -> None:

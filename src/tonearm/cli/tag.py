@@ -172,7 +172,7 @@ def _refuse_failures(audit: Audit, max_error_rate: float) -> None:
     codes += [f"{count:,} without {group}" for group, count in audit.missing_by_group.items()]
     raise TooManyFailures(
         f"{audit.num_error + audit.num_incomplete:,} of {counted(audit.num_listed, 'track')} failed "
-        f"({', '.join(codes)}), more than max_error_rate {max_error_rate:g} allows; every track has its row, with "
+        f"({', '.join(codes)}), more than --max-error-rate {max_error_rate:g} allows; every track has its row, with "
         "the reason in error_message"
     )
 

@@ -115,9 +115,12 @@ class FormReader:
         self.name, self.value = b"", b""
 
     def _end_headers(self) -> None:
-        _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
+        disposition = self.headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         kind = self.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         filename = options.get(b"filename")
+        if not filename and b"filename*=" in disposition.lower():  # a name in UTF-8, which the parser passes over
+            filename = disposition
         if filename or (filename is None and kind.startswith(("audio/", "video/", "application/octet-stream"))):
             if not self.has_file:
                 self.check_type(kind)
