@@ -112,6 +112,17 @@ def test_requests_share_a_connection_and_are_not_cancelled(server: tuple[Listene
     wait_for(lambda: {"a", "b"} <= set(app.ended), what="both to their end")
 
 
+def test_an_answer_does_not_wait_to_be_acknowledged(server: tuple[Listener, Stub]) -> None:
+    """Head and body are written apart; with Nagle's algorithm the second waits for the client's delayed ACK."""
+    with httpx.Client() as client:
+        taken_s = []
+        for _ in range(20):
+            started = time.monotonic()
+            client.get(f"http://127.0.0.1:{server[0].settings.port}/a")
+            taken_s.append(time.monotonic() - started)
+    assert sorted(taken_s)[5] < 0.03
+
+
 @pytest.mark.parametrize("size", [64, 2**18], ids=["in small pieces", "at once"])
 def test_a_head_without_an_end_is_refused(server: tuple[Listener, Stub], size: int) -> None:
     with connect(server[0]) as connection:
