@@ -26,6 +26,7 @@ from bench.figures import Figure, Section
 from bench.runs import run_tag
 from tonearm import demo
 from tonearm.demo.songs import RATE, compose
+from tonearm.wording import counted
 
 START_S = 180
 ROUNDS = 3
@@ -111,8 +112,8 @@ def _figures(case: Case, rounds: dict[tuple[str, int], list[tuple[float, float, 
 
     for precision, goal in case.goals.items():
         for count in case.loads:
-            title = f"{OURS[precision]}, {case.name}, {count} clients: requests a second against a plain server's"
-            yield Figure(title, against_plain(OURS[precision], count, 0), goal)
+            title = f"{OURS[precision]}, {case.name}, {counted(count, 'client')}: requests a second against"
+            yield Figure(f"{title} a plain server's", against_plain(OURS[precision], count, 0), goal)
     title = f"{OURS['fp32']}, {case.name}, 8 clients: p99 against a plain server's"
     yield Figure(title, against_plain(OURS["fp32"], 8, 2), 1.0, is_at_most=True)
 
