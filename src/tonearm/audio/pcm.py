@@ -11,7 +11,7 @@ MOST_ADDED = 64
 # Floats from here on are damage, as infinities are: what is computed from them overflows.
 LARGEST = np.float32(1e20)
 # PyAV 18's AudioFrame.planes looks for a null pointer behind the last plane. FFmpeg has one for up to seven channels;
-# from eight on, what follows is other memory, and a whole 7.1 file in AAC, Opus or Vorbis ends the process.
+# from eight on, what follows is other memory, and a whole 7.1 file in AAC or Opus ends the process.
 FIRST_COUNT_MISREAD = 8
 
 
