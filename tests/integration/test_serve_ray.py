@@ -18,6 +18,7 @@ import soundfile
 from tests.commands import wait_for
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.slow
 CONFIG = "[serve]\nbatch_windows = 2\n"
 
 
@@ -58,6 +59,7 @@ def test_it_answers_and_counts(server: Server) -> None:
 
 @pytest.mark.parametrize("deployment", ["Genre", "Decoder"])
 def test_a_killed_replica_under_load(server: Server, deployment: str) -> None:
+    """A replica that is killed costs nobody an answer but a 503, and is replaced."""
     clip, ended = noise(8), threading.Event()
     seen: list[tuple[float, int]] = []
 
@@ -90,7 +92,6 @@ def test_a_killed_replica_under_load(server: Server, deployment: str) -> None:
     assert server.metrics()['tonearm_waiting_windows{head="genre"}'] == 0
 
 
-@pytest.mark.slow
 def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
     """A model process that hangs makes the server unhealthy, and is replaced."""
     answers: list[httpx.Response] = []
