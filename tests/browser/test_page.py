@@ -202,7 +202,7 @@ def test_a_phone_in_the_dark(browser: Browser, server: Server, tracks: list[Path
 
 def test_the_documentation_page(page: Page, server: Server) -> None:
     page.goto(f"{server.url}/docs")
-    expect(page.locator(".opblock")).to_have_count(8)
+    expect(page.locator(".opblock")).to_have_count(11)
     expect(page.locator("body")).not_to_contain_text("Failed to load")
 
 
