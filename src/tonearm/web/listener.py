@@ -259,6 +259,18 @@ class EndsWithClient:
             watcher.cancel()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, which says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, is_ready: threading.Event) -> None:
+        super().__init__(config)
+        self.is_ready = is_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_ready.set()
+
+
 class Listener:
     """A server on a port, in a thread with an event loop of its own.
 
@@ -303,7 +315,7 @@ class Listener:
 
     def stop(self) -> None:
         """Close every connection and end what is in hand."""
-        if self.server is not None and self.loop is not None:
+        if self.server is not None:
             self.server.should_exit = True
             self._thread.join()
 
@@ -339,16 +351,9 @@ class Listener:
             backlog=BACKLOG,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        self.server = uvicorn.Server(config)
+        self.server = _Server(config, self._is_ready)
         assert self._socket is not None
-        ready = asyncio.ensure_future(self._tell())
         await self.server.serve(sockets=[self._socket])
-        await ready
-
-    async def _tell(self) -> None:
-        while self.server is None or not (self.server.started or self.server.should_exit):
-            await asyncio.sleep(0.01)
-        self._is_ready.set()
 
 
 @contextlib.contextmanager
