@@ -223,3 +223,8 @@ class Stopped(TonearmError):
     """The run ended early and can be taken up again by the same command."""
 
     code, exit_status = "stopped", 4
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says in a line; its kind where it says nothing, as a ``MemoryError`` often does."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

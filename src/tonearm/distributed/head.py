@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,6 @@ from tonearm.tagging import HeadPlan
 from tonearm.web.batching import Chunk
 from tonearm.web.scorer import Scorer
 from tonearm.web.telemetry import share
-
-
-@dataclasses.dataclass(frozen=True)
-class Batching:
-    """What ``user_config`` sets while a head runs."""
-
-    batch_windows: int
-    batch_wait_s: float | None
 
 
 class Head:
@@ -34,8 +25,7 @@ class Head:
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Take ``user_config``: batch size and wait, without loading the model anew."""
-        batching = Batching(**config)
-        self.scorer.configure(batching.batch_windows, batching.batch_wait_s)
+        self.scorer.configure(**config)
 
     @gives_errors
     async def windows(self, chunk: Chunk) -> WindowScores:

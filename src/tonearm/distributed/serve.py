@@ -12,7 +12,6 @@ call between them gives its value or its error, since an exception that crosses 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -30,16 +29,17 @@ from tonearm.distributed import cluster
 from tonearm.distributed.decoder import Decoder
 from tonearm.distributed.head import Head
 from tonearm.distributed.replicas import ask
-from tonearm.errors import ClusterError, TonearmError
+from tonearm.errors import ClusterError
 from tonearm.library.allowed_uris import AllowedUris
 from tonearm.models.pooling import Scored
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import ServeSettings
 from tonearm.settings import build as build_settings
 from tonearm.tagging import HeadPlan, TrackResult
+from tonearm.web.engine import CHECK_FRESH_S, states
 from tonearm.web.gate import Gate
 from tonearm.web.messages import View
-from tonearm.web.process_engine import CHECK_FRESH_S, CHECK_TIMEOUT_S, prepared
+from tonearm.web.process_engine import prepared
 from tonearm.web.telemetry import share
 
 APP_NAME = "tonearm"
@@ -107,20 +107,12 @@ class RayEngine:
 
     async def check(self) -> dict[str, str]:
         """Return ``ok`` for each head that answers, else why it does not."""
-        states = await asyncio.gather(*(self._check(handle) for handle in self.heads.values()))
-        return dict(zip(self.heads, states, strict=True))
+        checks = {head: ask(handle.check, CHECK_FRESH_S) for head, handle in self.heads.items()}
+        return await states(checks, (ray.exceptions.RayTaskError,), _last_line)
 
-    async def _check(self, handle: DeploymentHandle) -> str:
-        try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
-                await ask(handle.check, CHECK_FRESH_S)
-        except TimeoutError:
-            return f"no answer within {CHECK_TIMEOUT_S:g} s"
-        except TonearmError as error:
-            return error.message
-        except ray.exceptions.RayTaskError as error:
-            return str(error).strip().splitlines()[-1][:200]
-        return "ok"
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:200]
 
 
 def build(arguments: dict[str, Any]) -> Application:

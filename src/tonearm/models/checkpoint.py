@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.errors import CheckpointError
+from tonearm.errors import CheckpointError, first_line
 from tonearm.library.copies import local_copy
 from tonearm.models import calibration, config_files, converted
 from tonearm.models.calibration import Companion, read_companion
-from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR, first_line
+from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR
 from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
 from tonearm.wording import counted
 

@@ -191,8 +191,3 @@ def _is_count(value: Any, largest: int) -> bool:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def first_line(error: BaseException) -> str:
-    """Return what a library says is wrong, in a line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

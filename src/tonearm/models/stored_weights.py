@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tonearm.errors import CheckpointError
-from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, first_line
+from tonearm.errors import CheckpointError, first_line
+from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS
 from tonearm.wording import counted
 
 

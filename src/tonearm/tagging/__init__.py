@@ -13,7 +13,7 @@ from tonearm.tagging.plan import (
     plan_heads,
 )
 from tonearm.tagging.rows import result_columns, to_row, to_table, window_row
-from tonearm.tagging.tagger import Heads, Tagger, TrackResult, first_line, tag_bytes
+from tonearm.tagging.tagger import Heads, Tagger, TrackResult, tag_bytes
 
 __all__ = [
     "HeadPlan",
@@ -23,7 +23,6 @@ __all__ = [
     "Tagger",
     "TrackResult",
     "decode_request",
-    "first_line",
     "load_head",
     "model_columns",
     "plan_heads",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import AudioInfo, DecodedTrack
-from tonearm.errors import ScoreError, TrackError
+from tonearm.errors import ScoreError, TrackError, first_line
 from tonearm.models import pooling
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
@@ -246,8 +246,3 @@ def tag_bytes(
 def _covered_samples(starts: NDArray[np.int64], window_samples: int, num_samples: int) -> int:
     gaps = np.diff(np.append(starts, num_samples))
     return int(np.minimum(gaps, window_samples).sum())
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says in a line; its kind where it says nothing, as a ``MemoryError`` often does."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -58,7 +58,8 @@ class Pipeline:
         # Small chunks: those that find no room in a batch go to the end of the queue, and large ones would starve.
         self.chunk_windows = max(1, settings.batch_windows // 4)
         fetch = dataclasses.replace(settings.fetch, max_bytes=min(settings.fetch.max_bytes, settings.max_body_bytes))
-        self.reader = ObjectReader(fetch, AllowedUris(settings.allow_uris))
+        self.allowed = AllowedUris(settings.allow_uris)
+        self.reader = ObjectReader(fetch, self.allowed)
         self.reads = Reads(settings.bulk_concurrency)
         self.sandboxes = [DecodeSandbox(settings.decode) for _ in range(num_decoders)]
         self.free: asyncio.Queue[DecodeSandbox] = asyncio.Queue()

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tonearm.audio.windows import dequantize
-from tonearm.errors import ScoreError
+from tonearm.errors import ScoreError, first_line
 from tonearm.models.classifier import WindowScores
 from tonearm.settings import ServeSettings
-from tonearm.tagging import HeadPlan, first_line, load_head
+from tonearm.tagging import HeadPlan, load_head
 from tonearm.web.batching import Batcher, Chunk, Outcome, num_windows
 from tonearm.web.telemetry import metrics
 
