@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import signal
 import socket
@@ -12,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
+import soundfile
 
 from tests.commands import start_tonearm, wait_for
 
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 90
+
+
+def noise(seconds: float) -> bytes:
+    """Return a WAV of noise, mono at 16 kHz."""
+    file = io.BytesIO()
+    samples = np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds))
+    soundfile.write(file, samples, 16000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 class Server:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.apps import App, listening
-from tests.browser.test_page import CHROMIUM, FLAGS
 from tonearm.web.keys import new_key
 
 KEY, LINE = new_key("radio")
@@ -20,16 +19,6 @@ ASK = """async ([url, method, headers]) => {
   } catch { return "nothing"; }
 }"""
 BLIND = """async (url) => { await fetch(url, {method: "POST", mode: "no-cors", body: new Blob(["x"])}); }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium; run python -m tests.servers.debian chromium (root)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

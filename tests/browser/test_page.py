@@ -13,11 +13,9 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.pages import (
-    CHROMIUM,
-    FLAGS,
     card,
     clipboard,
     download,
@@ -38,19 +36,9 @@ from tonearm.web.keys import new_key
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium; run python -m tests.servers.debian chromium (root)")
+def server(browser: Browser) -> Iterator[Server]:  # which there may not be
     with serving() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser(server: Server) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_page import CHROMIUM, FLAGS
 from tests.tables import make_error, make_row, make_run, make_tracks, write_tracks
 from tonearm.library.report import write_report
 
@@ -35,16 +34,6 @@ BROKEN_WORDS = r"""() => {
   }
   return broken;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium; run python -m tests.servers.debian chromium (root)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import io
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import psutil
 import pytest
-import soundfile
 
 import tonearm
 from tests.commands import wait_for
 from tests.one_process import tonearm as run_tonearm
-from tests.serving import Server, serving
+from tests.serving import Server, noise, serving
 from tonearm.client import Retries
 from tonearm.web.keys import new_key
 
@@ -44,13 +41,6 @@ def server(keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFa
     arguments = ("--config", folder / "serve.toml", "--api-key-file", folder / "keys")
     with serving(*arguments, "--access-log", folder / "access.jsonl", TONEARM_API_KEYS=keys["app"][1]) as running:
         yield running
-
-
-def noise(seconds: float) -> bytes:
-    file = io.BytesIO()
-    samples = np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds))
-    soundfile.write(file, samples, 16000, format="WAV", subtype="PCM_16")
-    return file.getvalue()
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import threading
@@ -11,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-import soundfile
 
 from tests.commands import wait_for
-from tests.serving import Server, serving
+from tests.serving import Server, noise, serving
 
 pytestmark = pytest.mark.slow
 CONFIG = "[serve]\nbatch_windows = 2\n"
@@ -28,13 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "serve.toml").write_text(CONFIG)
     with serving("--config", folder / "serve.toml", "--engine", "ray") as running:
         yield running
-
-
-def noise(seconds: float) -> bytes:
-    file = io.BytesIO()
-    samples = np.random.default_rng(0).normal(0, 0.1, int(16000 * seconds))
-    soundfile.write(file, samples, 16000, format="WAV", subtype="PCM_16")
-    return file.getvalue()
 
 
 def ask(server: Server, data: bytes) -> httpx.Response:

@@ -301,15 +301,22 @@ def test_a_thousand_who_say_nothing_are_no_hindrance() -> None:
         assert time.monotonic() - started < 10
 
 
+@contextlib.contextmanager
+def asking_in_bulk(port: int, num_uris: int) -> Iterator[None]:
+    """Ask for so many URIs and read nothing of the answer, until the block ends."""
+    body = json.dumps({"uris": ["http://h/" + "x" * 3000] * num_uris}).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        head = b"POST /v1/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(body) + body)
+        yield
+
+
 def test_bulk_waits_for_its_reader_and_ends_with_it() -> None:
     """A client that reads nothing keeps few URIs in hand, and none once it has gone."""
     app, (port,) = App(), free_ports(1)
-    body = json.dumps({"uris": ["http://h/" + "x" * 3000] * 10_000}).encode()
     with listening(lambda: app.asgi, ServeSettings(port=port)):
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            head = b"POST /v1/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-            connection.sendall(head % len(body) + body)
+        with asking_in_bulk(port, 10_000):
             wait_for(lambda: app.engine.calls, timeout_s=20, what="the first URI")
             assert settled(lambda: len(app.engine.calls)) < 9000
             assert app.gate.num_in_hand == 1
@@ -319,12 +326,8 @@ def test_bulk_waits_for_its_reader_and_ends_with_it() -> None:
 def test_bulk_requests_that_find_no_place_are_told_so() -> None:
     """Before an answer has begun, which could only be broken off."""
     app, (port,) = App(max_queue=1), free_ports(1)
-    body = json.dumps({"uris": ["http://h/" + "x" * 3000] * 3000}).encode()
     with listening(lambda: app.asgi, ServeSettings(port=port)):
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
-            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            head = b"POST /v1/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-            slow.sendall(head % len(body) + body)
+        with asking_in_bulk(port, 3000):
             wait_for(lambda: app.gate.num_in_hand == 1, timeout_s=20, what="the first")
             refused = httpx.post(f"http://127.0.0.1:{port}/v1/bulk", json={"uris": ["http://h/x"]})
             assert (refused.status_code, refused.json()["code"]) == (503, "busy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ def test_what_nobody_reads_does_not_keep_a_server_from_ending(monkeypatch: pytes
             while True:
                 os.write(writer, bytes(4096))
         os.set_blocking(writer, True)
+        started = time.monotonic()
         verb._say(writer, "stopped")
+        assert time.monotonic() - started < 5
     finally:
         os.close(reader)
         os.close(writer)
