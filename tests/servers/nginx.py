@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -31,8 +32,9 @@ def running(folder: Path, port: int, behind: int, **changes: str) -> Iterator[st
         (line,) = (line for line in text.splitlines() if line.strip().startswith(f"{name} "))
         text = text.replace(line, f"{name} {value};")
     (folder / "nginx.conf").write_text(text)
-    folder.chmod(0o755)  # its workers are another user's
-    process = subprocess.Popen([PROGRAM, "-p", folder, "-c", folder / "nginx.conf", "-g", "daemon off;"])
+    # As root it hands its workers to another user, who may not enter a private temporary folder.
+    settings = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
+    process = subprocess.Popen([PROGRAM, "-p", folder, "-c", folder / "nginx.conf", "-g", settings])
     try:
         wait_for(lambda: _listens(port) or process.poll() is not None, timeout_s=20, what="nginx")
         assert process.poll() is None

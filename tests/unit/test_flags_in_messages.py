@@ -29,7 +29,7 @@ ENTRIES = {
 SAYS = {
     "cli.evaluate": "evaluate", "cli.plan": "plan", "cli.plot": "plot", "cli.prune": "prune", "cli.serve": "serve",
     "cli.tag": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
-    "cli.train": "train",
+    "cli.run_end": "tag", "cli.train": "train",
     # doctor and serve ask for no number of workers
     "distributed.cluster": "tag plan train evaluate demo", "distributed.local_ray": "tag plan train evaluate demo",
     "distributed.evaluate": "evaluate", "distributed.finetune": "train", "distributed.serve": "serve",

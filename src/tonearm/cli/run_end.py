@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from tonearm.cli.terminal import clock, hours
+from tonearm.errors import TooManyFailures
 from tonearm.library.report_text import size
 from tonearm.library.uris import shown
 from tonearm.wording import by_count, counted, some
@@ -111,3 +112,16 @@ def next_lines(out: str, report: str) -> list[str]:
     width = max(len(command) for command, _ in commands)
     lines = [f"{command:{width}}  {what}" for command, what in commands]
     return [f"report: {report}", *(f"{'next:' if not place else '':6}{line}" for place, line in enumerate(lines))]
+
+
+def refuse_failures(audit: Audit, max_error_rate: float) -> None:
+    """Raise ``TooManyFailures`` where a larger share than ``max_error_rate`` failed."""
+    if audit.error_rate <= max_error_rate:
+        return
+    codes = [f"{count:,} {code}" for code, count in audit.errors_by_code.items()]
+    codes += [f"{count:,} without {group}" for group, count in audit.missing_by_group.items()]
+    raise TooManyFailures(
+        f"{audit.num_error + audit.num_incomplete:,} of {counted(audit.num_listed, 'track')} failed "
+        f"({', '.join(codes)}), more than --max-error-rate {max_error_rate:g} allows; every track has its row, with "
+        "the reason in error_message"
+    )

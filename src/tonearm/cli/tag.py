@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine
-from tonearm.errors import DestinationError, TooManyFailures, UsageError
+from tonearm.errors import DestinationError, UsageError
 from tonearm.library.runs import Destination
 from tonearm.library.uris import visible
 from tonearm.settings import TagSettings
-from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from tonearm.distributed.batch import Outcome
-    from tonearm.library.resume import Audit
     from tonearm.library.run_summary import RunSummary
 
 # What other verbs read of the same file.
@@ -118,7 +116,7 @@ def tag(
         _print([] if beside is None else [beside])
     _print(run_end.found_lines(summary.found))
     _print(run_end.next_lines(out, report))
-    _refuse_failures(outcome.audit, settings.max_error_rate)
+    run_end.refuse_failures(outcome.audit, settings.max_error_rate)
     return 0
 
 
@@ -163,18 +161,6 @@ def _reported(out: str, outcome: Outcome) -> RunSummary | None:
     audit = outcome.audit
     said = (last.manifest.num_tracks, last.results.num_ok, last.results.num_error)
     return last if said == (audit.num_listed, audit.num_ok, audit.num_error) else None
-
-
-def _refuse_failures(audit: Audit, max_error_rate: float) -> None:
-    if audit.error_rate <= max_error_rate:
-        return
-    codes = [f"{count:,} {code}" for code, count in audit.errors_by_code.items()]
-    codes += [f"{count:,} without {group}" for group, count in audit.missing_by_group.items()]
-    raise TooManyFailures(
-        f"{audit.num_error + audit.num_incomplete:,} of {counted(audit.num_listed, 'track')} failed "
-        f"({', '.join(codes)}), more than --max-error-rate {max_error_rate:g} allows; every track has its row, with "
-        "the reason in error_message"
-    )
 
 
 def stop_like_ctrl_c() -> None:
