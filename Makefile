@@ -34,7 +34,7 @@ demo-models: $(STAMP)
 		--tracker none --overwrite
 	$(BIN)/tonearm train demo-collection/clips.csv --out src/tonearm/demo/models/tags --config recipes/demo-tags.toml \
 		--tracker none --overwrite
-	$(BIN)/python -m tonearm.models.conversion src/tonearm/demo/models/genre src/tonearm/demo/models/tags
+	$(BIN)/python -m tonearm.models.openvino.convert src/tonearm/demo/models/genre src/tonearm/demo/models/tags
 
 # No Ray, no process, no server: under 90 seconds.
 test-fast: $(STAMP)

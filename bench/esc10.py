@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from tonearm.audio.decode import decode_waveform
-from tonearm.training.metrics import interval
+from tonearm.training.judge.metrics import interval
 
 RATE, NUM_MFCC, NUM_TREES, SEED = 22050, 20, 500, 0
 

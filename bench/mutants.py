@@ -44,16 +44,16 @@ PACKAGE = "src/tonearm"
 MODULES = {
     name: f"{PACKAGE}/{folder}/{name}.py"
     for folder, names in {
-        "library": (
-            *("lock", "hold", "lock_file"),
-            *("runs", "ranking", "resume", "groups", "track_files", "compaction"),
-            *("manifest", "manifest_merge", "manifest_parts"),
-            "allowed_uris",
-        ),
+        "runs/lock": ("run_lock", "hold", "lock_file"),
+        "runs": ("destination", "resume", "groups", "compaction"),
+        "runs/rows": ("ranking", "track_files"),
+        "runs/manifest": ("manifest", "manifest_merge", "manifest_parts"),
+        "storage": ("allowed_uris",),
         "audio": ("windows", "streams"),
         "models": ("pooling",),
-        "training": ("splits", "metrics"),
-        "web": ("gate", "bodies"),
+        "training/data": ("splits",),
+        "training/judge": ("metrics",),
+        "web/requests": ("admission", "request_body"),
     }.items()
     for name in names
 }

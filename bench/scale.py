@@ -33,15 +33,19 @@ import soundfile
 from bench import machine
 from tonearm import demo
 from tonearm.audio.decode import DecodedTrack
-from tonearm.distributed import batch
-from tonearm.distributed.stages import ScoreTracks, peak_memory_bytes
+from tonearm.distributed.tagging import driver
+from tonearm.distributed.tagging.stages import ScoreTracks, peak_memory_bytes
 from tonearm.errors import TrackError
-from tonearm.library import compaction, lock, manifest, stores, table, track_files
-from tonearm.library.runs import Destination, among
-from tonearm.library.sources import TrackRef
-from tonearm.library.status import read_status
 from tonearm.models.classifier import WindowScores
+from tonearm.runs import compaction
+from tonearm.runs.destination import Destination, among
+from tonearm.runs.lock import run_lock
+from tonearm.runs.manifest import manifest
+from tonearm.runs.rows import track_files, track_rows
+from tonearm.runs.status import read_status
 from tonearm.settings import ModelSettings, TagSettings
+from tonearm.sources.listing import TrackRef
+from tonearm.storage import filesystems
 from tonearm.tagging import RunFacts, Tagger, TagPlan
 
 ROWS = (100_000, 1_000_000)
@@ -175,8 +179,8 @@ def _tag(folder: Path, limit: int | None = None) -> dict[str, Any]:
     settings = TagSettings(models=ModelSettings(**demo.models()), workers=1, limit=limit)  # type: ignore[arg-type]
     notes, processors = Notes(), ProcessorTime()
     processors.start()
-    stages = batch.Stages(ClipReader(), RandomScores)
-    outcome = batch.tag_library([str(folder / "source.parquet")], str(folder / "out"), settings, notes, stages=stages)
+    stages = driver.Stages(ClipReader(), RandomScores)
+    outcome = driver.tag_library([str(folder / "source.parquet")], str(folder / "out"), settings, notes, stages=stages)
     processors.ended.set()
     processors.join()
     counts = outcome.counts
@@ -194,22 +198,22 @@ def _tag_some(folder: Path) -> dict[str, Any]:
 def _copy(folder: Path) -> dict[str, Any]:
     """Write a row for every track of the source that has none: what a tagged one's says, in files as large."""
     place = Destination.of(str(folder / "out"))
-    with lock.held(place) as hold:
-        standing = np.sort(table.listed_rows(place.url).keys)
+    with run_lock.held(place) as hold:
+        standing = np.sort(track_rows.listed_rows(place.url).keys)
         listed = manifest.write_manifest(
             [str(folder / "source.parquet")], place.manifest, term=hold.term, check=hold.check
         )
         pattern = pq.read_table(max(track_files.finished(place.url), key=lambda file: file.size_bytes).path)
         num_files = 0
         for part in listed.parts:
-            tracks = stores.read_table(part)
+            tracks = filesystems.read_table(part)
             tracks = tracks.filter(pa.array(~among(tracks["track_key"].to_numpy(), standing)))
             for start in range(0, tracks.num_rows, pattern.num_rows):
                 some = tracks.slice(start, pattern.num_rows)
                 rows = pattern.slice(0, some.num_rows)
                 for name in some.column_names:
                     rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), some[name])
-                stores.write_table(f"{place.tracks}/copied-{num_files:06d}.parquet", rows)
+                filesystems.write_table(f"{place.tracks}/copied-{num_files:06d}.parquet", rows)
                 num_files += 1
     return {"files": num_files}
 
@@ -229,7 +233,7 @@ def _compact(folder: Path) -> dict[str, Any]:
 
 
 def _latest(folder: Path) -> dict[str, Any]:
-    return {"tracks": len(table.listed_rows(str(folder / "out")).keys)}
+    return {"tracks": len(track_rows.listed_rows(str(folder / "out")).keys)}
 
 
 PHASES: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from tonearm.library.run_summary import RunSummary
+from tonearm.runs.run_summary import RunSummary
 
 STAGES = ("fetch", "decode", "features", "forward", "pool", "write")
 OF_SCORING = ("features", "forward", "pool")

@@ -171,9 +171,9 @@ def _difference(out: Path, results: dict[str, dict[str, dict[str, float]]]) -> f
 def _object_store(case: Case) -> Figure:
     """Return what goes through Ray's object store: the rows between decoding and scoring, and the finished ones."""
     from tonearm.audio.decode import decode
-    from tonearm.distributed import blocks
-    from tonearm.library.sources import list_tracks
+    from tonearm.distributed.tagging import blocks
     from tonearm.settings import ModelSettings
+    from tonearm.sources.listing import list_tracks
     from tonearm.tagging import decode_request, plan_heads
 
     models = ModelSettings(genre_model=str(case.genre), tag_model=str(case.tags))

@@ -18,10 +18,10 @@ from bench.checkpoints import save_distilhubert
 from bench.figures import Section
 from tonearm.demo.collection import write_collection
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.examples import model_inputs
-from tonearm.training.loop import Alone, Loop
+from tonearm.training.data.examples import model_inputs
+from tonearm.training.fit.loop import Alone, Loop
+from tonearm.training.fit.step import seed_step
 from tonearm.training.prepare import prepare
-from tonearm.training.step import seed_step
 
 ROUNDS, WARM_UP, STEPS = 3, 1, 4
 TOLERANCE = 1e-3

@@ -4,6 +4,6 @@ serve deploy serve/config.yaml
 serve run serve.app:app demo_models=true
 """
 
-from tonearm.distributed.serve import build as app
+from tonearm.distributed.serving.app import build as app
 
 __all__ = ["app"]

@@ -18,8 +18,8 @@ from tonearm.models.pooling import Scored
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan, TrackResult
 from tonearm.web.app import build_app
-from tonearm.web.gate import Gate
 from tonearm.web.messages import View
+from tonearm.web.requests.admission import Gate
 
 LOCAL = "http://localhost:8000"
 

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from tonearm.settings import TrainSettings, build
-from tonearm.training.loop import Alone, Loop
+from tonearm.training.fit.loop import Alone, Loop
 from tonearm.training.prepare import Prepared, prepare
 
 RATE = 16000

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tonearm.library.track_ref import track_key
+from tonearm.sources.track_ref import track_key
 
 KEPT = Path(__file__).parent / "data" / "destinations_0_1_0"
 # What each is: see the maker.

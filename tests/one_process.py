@@ -159,14 +159,14 @@ def _answer(asked: dict[str, Any], answers: int, folder: Path) -> None:
 def _start_ray() -> None:
     import ray
 
-    from tonearm.distributed import cluster, local_ray
+    from tonearm.distributed.cluster import local_ray, session
 
     if not ray.is_initialized():
-        local_ray.start(cluster.local_cpus(None))
+        local_ray.start(session.local_cpus(None))
 
 
 def _end_ray() -> None:
-    from tonearm.distributed import local_ray
+    from tonearm.distributed.cluster import local_ray
 
     local_ray.stop()
 

@@ -14,13 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.simulation.runs import Watcher, outcome, settings
-from tonearm.distributed import batch, plans
+from tonearm.distributed.tagging import driver, plans
 from tonearm.errors import TrackError
-from tonearm.library import groups, manifest, schema, stores
-from tonearm.library.resume import OLD, TodoPart
-from tonearm.library.runs import Destination
-from tonearm.library.track_ref import TrackRef
 from tonearm.planning.preparation import settle
+from tonearm.runs import groups
+from tonearm.runs.destination import Destination
+from tonearm.runs.manifest import manifest
+from tonearm.runs.resume import OLD, TodoPart
+from tonearm.runs.rows import schema
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage import filesystems
 from tonearm.tagging import to_table
 
 
@@ -41,7 +44,7 @@ class StubRuns:
         self.music.mkdir()
         for name in ("a.mp3", "b.mp3", "c.mp3"):
             (self.music / name).write_bytes(name.encode())
-        monkeypatch.setattr(batch, "_execute", self._execute)
+        monkeypatch.setattr(driver, "_execute", self._execute)
         monkeypatch.setattr(plans, "prepared", lambda plan, *_: plan)
 
     def tag(
@@ -51,12 +54,12 @@ class StubRuns:
         rescore: Sequence[str] = (),
         retry_errors: bool = False,
         **models: Any,
-    ) -> batch.Outcome:
+    ) -> driver.Outcome:
         """Do what ``tonearm tag`` does, by default for both heads."""
         self.scored = {}
         wanted = settings(heads or ("genre", "tags"), **models)
         sources = [str(source or self.music)]
-        return batch.tag_library(sources, str(self.out), wanted, Watcher(), rescore=rescore, retry_errors=retry_errors)
+        return driver.tag_library(sources, str(self.out), wanted, Watcher(), rescore=rescore, retry_errors=retry_errors)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return all rows by the name of their file; no track may have two."""
@@ -79,15 +82,15 @@ class StubRuns:
         """Return the names of the listed files."""
         return {Path(ref.uri).name for ref in manifest.read_tracks(str(self.out / "manifest"))}
 
-    def _execute(self, run: batch.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[batch.Run, None, None, int]:
-        done = batch.execute_legs(run, settle(run.plan, "cpu"), todo, 1, self._leg)
+    def _execute(self, run: driver.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[driver.Run, None, None, int]:
+        done = driver.execute_legs(run, settle(run.plan, "cpu"), todo, 1, self._leg)
         runtime = "torch" if run.plan.models.runtime == "auto" else run.plan.models.runtime
-        return batch.note_runtimes(done, {head: {"runtime": runtime} for head in run.plan.heads}), None, None, 0
+        return driver.note_runtimes(done, {head: {"runtime": runtime} for head in run.plan.heads}), None, None, 0
 
-    def _leg(self, run: batch.Run, leg: Sequence[TodoPart], marks: str) -> None:
+    def _leg(self, run: driver.Run, leg: Sequence[TodoPart], marks: str) -> None:
         plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
         for part in leg:
-            rows = stores.read_table(part.url)
+            rows = filesystems.read_table(part.url)
             for number in range(rows.num_rows):
                 if self.stop is not None and not self.stop[0]:
                     failure, self.stop = self.stop[1], None
@@ -96,13 +99,13 @@ class StubRuns:
                     self.stop = self.stop[0] - 1, self.stop[1]
                 self._score(run, plan, rows.slice(number, 1), marks)
 
-    def _score(self, run: batch.Run, plan: Any, row: pa.Table, marks: str) -> None:
+    def _score(self, run: driver.Run, plan: Any, row: pa.Table, marks: str) -> None:
         (ref,) = [TrackRef(**values) for values in row.select(schema.MANIFEST.names).to_pylist()]
         name, heads = Path(ref.uri).name, tuple(plan.heads)
         failures = {ref.track_key: self.failures[name]} if name in self.failures else {}
         old = row[OLD] if OLD in row.column_names else None
-        table = to_table([ref], [outcome(ref, plan, failures)], batch.run_facts(run), heads, old)
+        table = to_table([ref], [outcome(ref, plan, failures)], driver.run_facts(run), heads, old)
         file = uuid.uuid4().hex
-        stores.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
-        stores.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))
+        filesystems.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
+        filesystems.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))
         bisect.insort(self.scored.setdefault(heads, []), name)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tonearm.library.report import (
+from tonearm.report.page import (
     MachineFacts,
     ManifestCounts,
     ModelFacts,
@@ -23,7 +23,7 @@ from tonearm.library.report import (
     SpeedFacts,
     write_run,
 )
-from tonearm.library.schema import MANIFEST, TRACKS
+from tonearm.runs.rows.schema import MANIFEST, TRACKS
 
 GENRES = ("rock", "jazz", "hiphop", "classical", "disco", "blues", "metal", "country", "reggae", "pop")
 TAGS = (

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from tonearm.errors import SettingsError
-from tonearm.library.origins import check_origins, check_root_path
+from tonearm.origins import check_origins, check_root_path
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -124,7 +124,7 @@ class TagSettings:
 
 @dataclasses.dataclass(frozen=True)
 class LabelSettings:
-    """Where a collection keeps its labels, and how it is split; see ``library.labelled`` for what a field is.
+    """Where a collection keeps its labels, and how it is split; see ``sources.labelled`` for what a field is.
 
     Attributes:
         split_by: ``stratified``, ``gtzan-fault-filtered``, or a field whose values name the splits.

@@ -27,7 +27,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import tonearm.cli.app", {"torch", "ray", "transformers", "librosa"}),
         ("import tonearm.audio.sandbox, tonearm.audio.decode, tonearm.audio.plots", {"torch", "ray", "transformers"}),
         (
-            "import tonearm.library.sources, tonearm.library.runs, tonearm.library.report",
+            "import tonearm.sources.listing, tonearm.runs.destination, tonearm.report.page",
             {"torch", "ray", "transformers"},
         ),
         ("import tonearm.tagging", {"ray"}),

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.apps import App, listening
-from tonearm.web.keys import new_key
+from tonearm.web.requests.keys import new_key
 
 KEY, LINE = new_key("radio")
 # Asks another server as a page would, and returns the status or that nothing may be read.

@@ -30,9 +30,9 @@ from tests.browser.pages import (
 from tests.serving import Server, serving
 from tonearm.demo.library import write_library
 from tonearm.demo.songs import RATE, compose
-from tonearm.library.export_labels import track_labels
-from tonearm.library.telling_tags import most_telling
-from tonearm.web.keys import new_key
+from tonearm.exports.audacity import track_labels
+from tonearm.runs.rows.telling_tags import most_telling
+from tonearm.web.requests.keys import new_key
 
 
 @pytest.fixture(scope="module")

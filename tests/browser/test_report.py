@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.tables import make_error, make_row, make_run, make_tracks, write_tracks
-from tonearm.library.report import write_report
+from tonearm.report.page import write_report
 
 NUM_ROWS = 10_000
 # Of a single filter, with everything else that the machine has to do; alone it takes some 20 ms.

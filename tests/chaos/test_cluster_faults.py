@@ -154,8 +154,8 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
 ASKING = """
 import pathlib, sys, threading
 from tonearm.distributed import cluster
-from tonearm.distributed.tally import start_tally
-from tonearm.distributed.watch import HeadGuard, Verdict, failing, watching
+from tonearm.distributed.tagging.counters import start_tally
+from tonearm.distributed.tagging.watch import HeadGuard, Verdict, failing, watching
 from tonearm.errors import Stopped
 
 class Watcher:

@@ -137,8 +137,8 @@ def test_a_second_run_into_the_same_place_is_refused_and_ctrl_c_stops_the_first(
 ELSEWHERE = """
 import socket, sys
 socket.gethostname = lambda: "other-machine"
-from tonearm.library import lock
-lock.STALE_S = 6.0
+from tonearm.runs.lock import run_lock
+run_lock.STALE_S = 6.0
 from tonearm.cli import main
 sys.argv = ["tonearm", *sys.argv[1:]]
 sys.exit(main())

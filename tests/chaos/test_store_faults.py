@@ -17,8 +17,8 @@ from tests.integration.conftest import s3 as s3
 from tests.servers.fault_proxy import Fault, FaultProxy, faulty
 from tests.servers.s3 import S3Server
 from tonearm.demo.library import write_library
-from tonearm.library import table
-from tonearm.library.sources import list_tracks
+from tonearm.runs.rows import track_rows
+from tonearm.sources.listing import list_tracks
 
 pytestmark = pytest.mark.slow
 
@@ -198,10 +198,10 @@ def test_an_object_that_changes_between_listing_and_reading(
     again = one_process.tonearm(*command(bucket, "out", config), **s3.env)
     assert again.returncode == 0, again.stderr
     columns = ["track_key", "uri", "status", "error_code", "error_message"]
-    found = [row for batch in table.scan(f"s3://{bucket}/out", columns) for row in batch.to_pylist()]
+    found = [row for batch in track_rows.scan(f"s3://{bucket}/out", columns) for row in batch.to_pylist()]
     assert "changed" not in [row["error_code"] for row in found], "a version that no one has read is out of sight"
     listed = {ref.track_key: ref for ref in list_tracks([f"s3://{bucket}/music"])}
-    shown = table.listed_rows(f"s3://{bucket}/out").keys.tolist()
+    shown = track_rows.listed_rows(f"s3://{bucket}/out").keys.tolist()
     assert sorted(listed) == shown, "each object's row is that of the version that there is"
     assert sorted(row["track_key"] for row in found) == shown
     for row in found:

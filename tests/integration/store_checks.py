@@ -13,11 +13,13 @@ import pytest
 from tests.one_process import tonearm
 from tests.servers.s3 import S3Server
 from tonearm.errors import DestinationError, FetchError, SourceError, Stopped
-from tonearm.library import lock, manifest, stores
-from tonearm.library.objects import ObjectReader
-from tonearm.library.runs import Destination
-from tonearm.library.sources import ListingCounts, TrackRef, list_tracks
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock import run_lock
+from tonearm.runs.manifest import manifest
 from tonearm.settings import FetchSettings
+from tonearm.sources.listing import ListingCounts, TrackRef, list_tracks
+from tonearm.sources.reader import ObjectReader
+from tonearm.storage import filesystems
 
 ODD_KEYS = ["a b.mp3", "a#b?c.mp3", "100%.mp3", "%41.mp3", "[Live] *.mp3", "é→.mp3", "a+b&c=d.mp3", "x//y.mp3"]
 
@@ -81,7 +83,7 @@ def check_refusals(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="no bucket"):
         listed("s3://no-bucket-of-this-name/music")
     with pytest.raises(DestinationError, match="create the bucket"):
-        stores.write_text("s3://no-bucket-of-this-name/a.txt", "x")
+        filesystems.write_text("s3://no-bucket-of-this-name/a.txt", "x")
     (ref,) = listed(f"s3://{bucket}").values()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(SourceError, match=r"may not be read .*check the keys") as caught:
@@ -91,7 +93,7 @@ def check_refusals(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         ObjectReader(FetchSettings()).read(ref)
     assert refused.value.code == "access_denied"
     with pytest.raises(DestinationError, match="give a place you may write"):
-        stores.write_text(f"s3://{bucket}/a.txt", "x")
+        filesystems.write_text(f"s3://{bucket}/a.txt", "x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(SourceError, match=r"cannot be reached .*AWS_ENDPOINT_URL"):
         listed(f"s3://{bucket}")
@@ -158,13 +160,13 @@ def _rows(s3: S3Server, out: str) -> list[dict[str, object]]:
 def check_lock(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several that take the lock at once one holds it, whatever the server makes of If-None-Match."""
     place = Destination.of(f"s3://{s3.bucket()}/out")
-    url = lock.lock_url(place)
-    stores.create_bytes(place.join("once.txt"), b"first")
+    url = run_lock.lock_url(place)
+    filesystems.create_bytes(place.join("once.txt"), b"first")
     with pytest.raises(FileExistsError):
-        stores.create_bytes(place.join("once.txt"), b"second")
-    assert stores.read_bytes(place.join("once.txt"), max_bytes=100) == b"first"
-    stores.write_bytes(place.join("empty.txt"), b"")
-    assert stores.read_bytes(place.join("empty.txt"), max_bytes=100) == b""
+        filesystems.create_bytes(place.join("once.txt"), b"second")
+    assert filesystems.read_bytes(place.join("once.txt"), max_bytes=100) == b"first"
+    filesystems.write_bytes(place.join("empty.txt"), b"")
+    assert filesystems.read_bytes(place.join("empty.txt"), max_bytes=100) == b""
     terms: list[int] = []
     for _ in range(3):
         holds, messages = _race(place, 8)
@@ -173,18 +175,18 @@ def check_lock(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         holds[0].check()
         terms.append(holds[0].term)
         holds[0].release()
-        assert lock.read_holder(place) is None
+        assert run_lock.read_holder(place) is None
     assert terms == sorted(set(terms)), terms
     _check_takeover(place, url, monkeypatch)
 
 
 def _check_takeover(place: Destination, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent lock is taken over; its holder, when it wakes, finds that out and deletes nothing."""
-    monkeypatch.setattr(lock, "STALE_S", 1.0)
-    monkeypatch.setattr(lock, "POLL_S", 0.1)
+    monkeypatch.setattr(run_lock, "STALE_S", 1.0)
+    monkeypatch.setattr(run_lock, "POLL_S", 0.1)
     said: list[str] = []
-    first = lock.acquire(url, place.url, machine=lock.Machine("first", "one", ""))
-    second = lock.acquire(url, place.url, machine=lock.Machine("second", "two", ""), waiting=said.append)
+    first = run_lock.acquire(url, place.url, machine=run_lock.Machine("first", "one", ""))
+    second = run_lock.acquire(url, place.url, machine=run_lock.Machine("second", "two", ""), waiting=said.append)
     assert second.term == first.term + 1 and len(said) == 1
     first.beat()
     with pytest.raises(Stopped, match="on second"):
@@ -192,26 +194,26 @@ def _check_takeover(place: Destination, url: str, monkeypatch: pytest.MonkeyPatc
     first.release()
     second.check()
     second.release()
-    assert lock.read_holder(place) is None
+    assert run_lock.read_holder(place) is None
     # One that beats is respected.
-    third = lock.acquire(url, place.url, machine=lock.Machine("third", "three", ""))
+    third = run_lock.acquire(url, place.url, machine=run_lock.Machine("third", "three", ""))
     ended = threading.Event()
     beating = threading.Thread(target=lambda: [third.beat() for _ in iter(lambda: ended.wait(0.2), True)])
     beating.start()
     with pytest.raises(DestinationError, match="on third"):
-        lock.acquire(url, place.url)
+        run_lock.acquire(url, place.url)
     ended.set()
     beating.join()
     third.release()
 
 
-def _race(place: Destination, num_writers: int) -> tuple[list[lock.Hold], list[str]]:
+def _race(place: Destination, num_writers: int) -> tuple[list[run_lock.Hold], list[str]]:
     gate, holds, messages = threading.Barrier(num_writers), [], []
 
     def start() -> None:
         gate.wait()
         try:
-            holds.append(lock.acquire(lock.lock_url(place), place.url))
+            holds.append(run_lock.acquire(run_lock.lock_url(place), place.url))
         except DestinationError as error:
             messages.append(error.message)
 

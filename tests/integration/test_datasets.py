@@ -12,10 +12,10 @@ import pytest
 from tests.commands import read_tracks
 from tests.one_process import tonearm
 from tonearm.errors import FetchError, SourceError
-from tonearm.library import datasets_source
-from tonearm.library.objects import ObjectReader
-from tonearm.library.sources import list_tracks
 from tonearm.settings import FetchSettings
+from tonearm.sources import hub_datasets
+from tonearm.sources.listing import list_tracks
+from tonearm.sources.reader import ObjectReader
 
 datasets = pytest.importorskip("datasets")
 READER = ObjectReader(FetchSettings(num_attempts=1))
@@ -46,7 +46,7 @@ def test_threads_that_ask_for_one_data_set_at_once_load_it_once(
     """Decoding reads rows on several threads; the loader's progress bars are not made for that."""
     files = save(songs, tmp_path / "set")
     refs = list(list_tracks([str(tmp_path / "set")]))
-    datasets_source._load_once.cache_clear()
+    hub_datasets._load_once.cache_clear()
     loads = []
 
     def load(folder: str) -> object:

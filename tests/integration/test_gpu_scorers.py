@@ -21,11 +21,11 @@ import ray.data
 from tonearm import demo
 from tonearm.audio.decode import DecodedTrack
 from tonearm.distributed import blocks
-from tonearm.distributed.batch import scored
-from tonearm.distributed.cluster import Layout
-from tonearm.distributed.tally import start_tally
-from tonearm.library.schema import MANIFEST
-from tonearm.library.sources import make_ref
+from tonearm.distributed.tagging.driver import scored
+from tonearm.distributed.cluster.session import Layout
+from tonearm.distributed.tagging.counters import start_tally
+from tonearm.runs.rows.schema import MANIFEST
+from tonearm.sources.listing import make_ref
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import TagPlan, plan_heads
 

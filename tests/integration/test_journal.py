@@ -11,7 +11,7 @@ from tests.commands import environment
 TELLING = """
 import ray
 from tonearm.distributed import local_ray
-from tonearm.distributed.journal import start_journal
+from tonearm.distributed.training.worker_events import start_journal
 
 local_ray.start(1)
 journal = start_journal()

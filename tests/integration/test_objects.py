@@ -10,10 +10,10 @@ import pytest
 
 from tests.servers.faulty_http import Answer, FaultyServer, serving
 from tonearm.errors import FetchError, SourceError
-from tonearm.library.local_listing import local_ref
-from tonearm.library.objects import ObjectReader
-from tonearm.library.sources import list_tracks, make_ref
 from tonearm.settings import FetchSettings
+from tonearm.sources.listing import list_tracks, make_ref
+from tonearm.sources.local import local_ref
+from tonearm.sources.reader import ObjectReader
 
 DATA = bytes(range(256)) * 8000
 

@@ -16,7 +16,7 @@ import pytest
 from tests.old_destinations import NAMES, restore
 from tests.one_process import tonearm
 from tonearm.demo import genre_model_path
-from tonearm.library import manifest
+from tonearm.runs.manifest import manifest
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_error, make_row, write_listing, write_tracks
-from tonearm.library import compaction, table
-from tonearm.library.runs import Destination
-from tonearm.library.schema import TRACKS
+from tonearm.runs import compaction
+from tonearm.runs.destination import Destination
+from tonearm.runs.rows import track_rows
+from tonearm.runs.rows.schema import TRACKS
 
 RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "cluster.md"
 SINCE_FORMAT_2 = ["term", "read_settings", "genre_settings", "tag_settings"]
@@ -78,7 +79,7 @@ def expected(labels: Path) -> dict[int, Any]:
 
 
 def shown(folder: Path) -> dict[int, Any]:
-    rows = [row for batch in table.scan(str(folder), TRACKS.names) for row in batch.to_pylist()]
+    rows = [row for batch in track_rows.scan(str(folder), TRACKS.names) for row in batch.to_pylist()]
     return {row["track_key"]: row for row in rows}
 
 

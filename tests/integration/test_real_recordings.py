@@ -13,7 +13,7 @@ from tests.checkpoints import save_full_size
 from tests.commands import PeakMemory, read_tracks, start_tonearm
 from tests.one_process import tonearm
 from tests.servers.s3 import S3Server
-from tonearm.library.sources import list_tracks
+from tonearm.sources.listing import list_tracks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LIMIT_BYTES = 2 * 2**30

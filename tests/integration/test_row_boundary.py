@@ -17,13 +17,13 @@ import pytest
 
 from tests.servers.faulty_http import Answer, FaultyServer, serving
 from tests.uris import uris
-from tonearm.distributed import blocks
+from tonearm.distributed.tagging import blocks
 from tonearm.errors import FetchError, SourceError
-from tonearm.library.allowed_uris import AllowedUris
-from tonearm.library.failures import http_failure
-from tonearm.library.objects import ObjectReader
-from tonearm.library.sources import TrackRef, list_tracks, make_ref
 from tonearm.settings import FetchSettings
+from tonearm.sources.listing import TrackRef, list_tracks, make_ref
+from tonearm.sources.reader import ObjectReader
+from tonearm.storage.allowed_uris import AllowedUris
+from tonearm.storage.store_errors import http_failure
 
 DATA = bytes(range(256)) * 100
 # What a read may take longer on a machine that does something else as well.

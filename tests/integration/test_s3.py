@@ -11,8 +11,8 @@ import pytest
 from tests.commands import tonearm
 from tests.integration import store_checks
 from tests.servers.s3 import S3Server
-from tonearm.library.objects import ObjectReader
 from tonearm.settings import FetchSettings
+from tonearm.sources.reader import ObjectReader
 
 
 def test_prefixes_globs_and_objects(s3: S3Server) -> None:

@@ -18,7 +18,7 @@ from tests.commands import wait_for
 from tests.one_process import tonearm as run_tonearm
 from tests.serving import Server, noise, serving
 from tonearm.client import Retries
-from tonearm.web.keys import new_key
+from tonearm.web.requests.keys import new_key
 
 MAX_QUEUE = 8
 CONFIG = f"""

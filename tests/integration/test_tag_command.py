@@ -18,7 +18,7 @@ from tests import commands
 from tests.checkpoints import AST, save_small
 from tests.commands import read_tracks
 from tests.one_process import tonearm
-from tonearm.library import schema, table
+from tonearm.runs.rows import schema, track_rows
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_new_changed_and_retried_tracks_only(
         {("empty.mp3", "ok"): 1, ("added.mp3", "ok"): 1, ("blip.wav", "error"): 1, ("broken download.mp3", "error"): 1}
     )
     # The row of the empty file stays, out of sight: the manifest lists a later version of it.
-    shown = [row for batch in table.scan(str(out), ["uri", "status"]) for row in batch.to_pylist()]
+    shown = [row for batch in track_rows.scan(str(out), ["uri", "status"]) for row in batch.to_pylist()]
     assert [row["status"] for row in shown if row["uri"].endswith("empty.mp3")] == ["ok"]
     assert len(shown) == 13
 

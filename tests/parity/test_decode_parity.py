@@ -15,9 +15,9 @@ from tonearm.audio import streams
 from tonearm.audio.decode import DecodedTrack, DecodeRequest, decode, decode_waveform
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
-from tonearm.distributed import blocks
-from tonearm.library.sources import make_ref
+from tonearm.distributed.tagging import blocks
 from tonearm.settings import DecodeSettings
+from tonearm.sources.listing import make_ref
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000]
 WAV = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"]

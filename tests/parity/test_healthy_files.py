@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from tonearm.audio import ogg
 from tonearm.audio.decode import DecodeRequest, decode
+from tonearm.audio.readers import ogg
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.checkpoints import AST, save_small
 from tests.labelled import loop_of, prepared, train_settings, write_folders
-from tonearm.training.loop import Loop
+from tonearm.training.fit.loop import Loop
 
 NO_DROPOUT = {
     "hubert": {

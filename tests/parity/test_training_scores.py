@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from tests.checkpoints import FIVE, SMALL, clips, save_small
 from tests.labelled import prepared, train_settings
 from tonearm.audio.sandbox import DecodeSandbox
-from tonearm.library.objects import ObjectReader
 from tonearm.models.pooling import softmax
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
+from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import Tagger, decode_request
-from tonearm.training.loop import Alone, Loop
+from tonearm.training.fit.loop import Alone, Loop
 from tonearm.training.prepare import Prepared
 
 TOLERANCE = 1e-5

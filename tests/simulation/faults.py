@@ -11,25 +11,15 @@ from unittest import mock
 import numpy as np
 
 from tests.simulation.runs import Workers
-from tonearm.distributed import batch
+from tonearm.distributed.tagging import driver
 from tonearm.errors import DestinationError
-from tonearm.library import (
-    compaction,
-    finished_rows,
-    groups,
-    hold,
-    lock,
-    lock_file,
-    manifest,
-    manifest_marker,
-    ranking,
-    resume,
-    stores,
-    table,
-    track_files,
-)
-from tonearm.library.runs import Destination
 from tonearm.planning import adoption
+from tonearm.runs import compaction, groups, resume
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock import hold, lock_file, run_lock
+from tonearm.runs.manifest import manifest, manifest_marker
+from tonearm.runs.rows import finished_rows, ranking, track_files, track_rows
+from tonearm.storage import filesystems
 from tonearm.tagging import TagPlan
 
 Change = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -70,7 +60,7 @@ def _same_host(self: lock_file.Holder, machine: lock_file.Machine | None = None)
 
 def _free_if_unreadable(url: str) -> bytes | None:
     try:
-        return stores.read_bytes(url, max_bytes=lock_file.MAX_BYTES + 1)
+        return filesystems.read_bytes(url, max_bytes=lock_file.MAX_BYTES + 1)
     except OSError:
         return None
 
@@ -79,7 +69,7 @@ def _free_if_unreadable(url: str) -> bytes | None:
 
 
 def _claims_by_writing(url: str, place: str, own: lock_file.Holder, *_: Any) -> bool:
-    stores.write_text(lock_file.claim_url(url, own.term), lock_file.to_json(own))
+    filesystems.write_text(lock_file.claim_url(url, own.term), lock_file.to_json(own))
     return True
 
 
@@ -87,7 +77,7 @@ def _claims_by_writing(url: str, place: str, own: lock_file.Holder, *_: Any) -> 
 
 
 def _judges_first() -> contextlib.AbstractContextManager[Any]:
-    real, known = lock.held, dict[Any, Any]()
+    real, known = run_lock.held, dict[Any, Any]()
 
     def held(destination: Destination, **keywords: Any) -> Any:
         known["found"] = groups.read(destination)
@@ -117,7 +107,9 @@ def _judges_first() -> contextlib.AbstractContextManager[Any]:
         if check is not None:
             holds.append(check.__self__)
 
-    return _all(_put(batch.lock, "held", held), _put(adoption, "adopt", adopt), _put(compaction, "recover", recover))()
+    return _all(
+        _put(driver.run_lock, "held", held), _put(adoption, "adopt", adopt), _put(compaction, "recover", recover)
+    )()
 
 
 # two rows for one key
@@ -135,7 +127,7 @@ def _no_terms(self: ranking.Ranking, term: int, run: str) -> int:
 
 
 def _reads_once(destination: str, columns: Any, reduce: Any, known: Any = None) -> Any:
-    filesystem, _ = stores.arrow_filesystem(f"{destination}/tracks")
+    filesystem, _ = filesystems.arrow_filesystem(f"{destination}/tracks")
     found = {}
     for file in track_files.finished(destination):
         try:
@@ -148,13 +140,13 @@ def _reads_once(destination: str, columns: Any, reduce: Any, known: Any = None) 
 # clocks of two machines
 
 
-def _compares_clocks(destination: Destination, **_: Any) -> lock.Watched:
-    holder = lock.read_holder(destination)
+def _compares_clocks(destination: Destination, **_: Any) -> run_lock.Watched:
+    holder = run_lock.read_holder(destination)
     if holder is None:
-        return lock.Watched(None, False)
+        return run_lock.Watched(None, False)
     times = (holder.at or holder.since, lock_file.now())
     there, here = (datetime.datetime.strptime(time, lock_file.SINCE) for time in times)
-    return lock.Watched(holder, abs((here - there).total_seconds()) < lock.STALE_S)
+    return run_lock.Watched(holder, abs((here - there).total_seconds()) < run_lock.STALE_S)
 
 
 # precision as asked
@@ -212,14 +204,14 @@ WRITERS: dict[str, Change] = {
     "a suspended holder goes on": _put(hold.Hold, "is_ours", _never_looks),
     "a pid is believed in another container": _put(lock_file.Holder, "is_here", _same_host),
     "a lock that cannot be read is free": _put(lock_file, "_read_bytes", _free_if_unreadable),
-    "two take the lock at once": _put(lock, "_claim", _claims_by_writing),
+    "two take the lock at once": _put(run_lock, "_claim", _claims_by_writing),
     "settings are judged before the lock": _judges_first,
     "every row of a key is shown": _put(ranking.Ranking, "masks", _every_row_counts),
     "the last run counts whatever its term": _put(ranking.Ranking, "_number", _no_terms),
     "doubles stay": _put(compaction, "mend", lambda *_, **__: 0),
-    "readers show what is not listed": _put(table, "read_listed", lambda destination: None),
+    "readers show what is not listed": _put(track_rows, "read_listed", lambda destination: None),
     "readers do not look again": _put(finished_rows, "read_finished", _reads_once),
-    "two clocks are compared": _put(lock, "watch", _compares_clocks),
+    "two clocks are compared": _put(run_lock, "watch", _compares_clocks),
     "facts are those asked for": _facts_as_asked,
     "what was settled is not adopted": _put(adoption, "_adopted", _adopts_nothing),
 }

@@ -19,15 +19,19 @@ from tests.simulation.store import SimulatedFileSystem, Store
 from tests.simulation.world import World
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo
-from tonearm.distributed import batch, plans
+from tonearm.distributed.tagging import driver, plans
 from tonearm.errors import Stopped, TrackError
-from tonearm.library import compaction, lock, manifest, schema, stores
-from tonearm.library.resume import OLD, TodoPart
-from tonearm.library.runs import KEY, Destination
-from tonearm.library.track_ref import TrackRef
 from tonearm.models import pooling
 from tonearm.planning import adoption
+from tonearm.runs import compaction
+from tonearm.runs.destination import KEY, Destination
+from tonearm.runs.lock import run_lock
+from tonearm.runs.manifest import manifest
+from tonearm.runs.resume import OLD, TodoPart
+from tonearm.runs.rows import schema
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage import filesystems
 from tonearm.tagging import HeadPlan, TagPlan, to_table
 from tonearm.tagging.tagger import TrackResult
 
@@ -82,18 +86,18 @@ class Workers:
         self.world, self.store, self.spec = world, store, spec
         self.filesystem = SimulatedFileSystem(store)
 
-    def execute(self, run: batch.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[batch.Run, None, None, int]:
+    def execute(self, run: driver.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[driver.Run, None, None, int]:
         """Do what ``batch._execute`` does."""
         process = self.world.process
         lost: list[Stopped] = []
         plan = plans.settled(run.plan, _Layout(1.0 if process.host.has_gpu else 0.0))
         with run.hold.on_lost(lost.append):
-            run = batch.execute_legs(run, plan, todo, 4, functools.partial(self._try_leg, lost))
+            run = driver.execute_legs(run, plan, todo, 4, functools.partial(self._try_leg, lost))
             if lost:
                 raise lost[0]
         runtime = "torch" if process.host.has_gpu else "openvino"
         described = {head: {"runtime": runtime} for head in plan.heads}
-        return batch.note_runtimes(run, described), None, None, 0
+        return driver.note_runtimes(run, described), None, None, 0
 
     def _try_leg(self, *args: Any) -> None:
         try:
@@ -101,17 +105,17 @@ class Workers:
         except OSError as error:  # see ``watch.failing``
             raise Stopped(f"the run broke off: {error}") from None
 
-    def _leg(self, lost: list[Stopped], run: batch.Run, leg: Sequence[TodoPart], marks: str) -> None:
+    def _leg(self, lost: list[Stopped], run: driver.Run, leg: Sequence[TodoPart], marks: str) -> None:
         folder = run.destination.checkpoint(marks)
         if self.leg_cleans:
             self._clean(run.destination, folder)
         plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
-        facts = batch.run_facts(run)
+        facts = driver.run_facts(run)
         failures = self.spec.failures(run.run_id)
         write = f"{self.world.random.randrange(16**8):08x}"
         number = 0
         for part in leg:
-            rows = stores.read_table(part.url)
+            rows = filesystems.read_table(part.url)
             for first in range(0, rows.num_rows, 2):
                 if lost:
                     raise lost[0]
@@ -123,14 +127,14 @@ class Workers:
                 self._write(run, folder, f"{write}_{number:06d}", table)
                 number += 1
 
-    def _write(self, run: batch.Run, folder: str, name: str, table: pa.Table) -> None:
+    def _write(self, run: driver.Run, folder: str, name: str, table: pa.Table) -> None:
         pending, mark = f"{folder}/{name}.pending.parquet", f"{folder}/{name}.parquet"
-        self._do(lambda: stores.write_table(pending, table.select([KEY])))
+        self._do(lambda: filesystems.write_table(pending, table.select([KEY])))
         self.spec.writes(table, f"{name}-0.parquet")
-        self._do(lambda: stores.write_table(run.destination.join("tracks", f"{name}-0.parquet"), table))
+        self._do(lambda: filesystems.write_table(run.destination.join("tracks", f"{name}-0.parquet"), table))
         self._do(lambda: self._commit(run, pending, mark, table))
 
-    def _commit(self, run: batch.Run, pending: str, mark: str, table: pa.Table) -> None:
+    def _commit(self, run: driver.Run, pending: str, mark: str, table: pa.Table) -> None:
         has_mark, has_pending = self.filesystem.exists(mark), self.filesystem.exists(pending)
         path = self.filesystem._strip_protocol(mark)
         if has_mark:
@@ -154,19 +158,19 @@ class Workers:
             except (OSError, DestinationError):
                 if attempt == 2:
                     raise
-                lock.CLOCK.sleep(1.0)
+                run_lock.CLOCK.sleep(1.0)
 
     def _clean(self, destination: Destination, folder: str) -> None:
         """Do what Ray Data does before each execution where it is left to: undo what has a pending mark."""
-        names = [name for name in stores.list_files(folder) if name.endswith(".pending.parquet")]
+        names = [name for name in filesystems.list_files(folder) if name.endswith(".pending.parquet")]
         if not names:
             return
         begun = tuple(name.removesuffix(".pending.parquet") for name in names)
-        for name in stores.list_files(destination.tracks):
+        for name in filesystems.list_files(destination.tracks):
             if name.startswith(begun):
-                stores.delete(destination.join("tracks", name))
+                filesystems.delete(destination.join("tracks", name))
         for name in names:
-            stores.delete(f"{folder}/{name}")
+            filesystems.delete(f"{folder}/{name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +204,7 @@ class Tag:
         """Do it."""
         wanted = settings(self.heads, limit=self.limit, max_windows=self.max_windows, precision=self.precision)
         rescore = [head for head in self.rescore if head in self.heads]
-        return batch.tag_library(self.sources, out, wanted, Watcher(), retry_errors=self.retry_errors, rescore=rescore)
+        return driver.tag_library(self.sources, out, wanted, Watcher(), retry_errors=self.retry_errors, rescore=rescore)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +216,7 @@ class Compact:
     def run(self, out: str) -> Any:
         """Do it."""
         destination = Destination.of(out)
-        with lock.held(destination) as hold:
+        with run_lock.held(destination) as hold:
             compaction.compact(destination, target_bytes=self.target_bytes, check=hold.check)
 
 
@@ -225,5 +229,5 @@ class Prune:
     def run(self, out: str) -> Any:
         """Do it."""
         destination = Destination.of(out)
-        with lock.held(destination) as hold:
+        with run_lock.held(destination) as hold:
             manifest.prune(destination.manifest, [self.source], term=hold.term, check=hold.check)

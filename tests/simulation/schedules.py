@@ -28,24 +28,16 @@ from tests.simulation.world import (
     Violation,
     World,
 )
-from tonearm.distributed import batch, plans
+from tonearm.distributed.tagging import driver, plans
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped, TonearmError
-from tonearm.library import (
-    compaction,
-    finished_rows,
-    hold,
-    lock,
-    lock_file,
-    manifest,
-    row_schemas,
-    schema,
-    status,
-    stores,
-    table,
-)
-from tonearm.library import runs as library_runs
-from tonearm.library.lock_file import Machine
 from tonearm.planning import adoption
+from tonearm.runs import compaction, status
+from tonearm.runs import destination as library_runs
+from tonearm.runs.lock import hold, lock_file, run_lock
+from tonearm.runs.lock.lock_file import Machine
+from tonearm.runs.manifest import manifest
+from tonearm.runs.rows import finished_rows, merged_schemas, schema, track_rows
+from tonearm.storage import filesystems
 
 OUT = "memory://labels/out"
 MUSIC = "memory://music"
@@ -361,7 +353,7 @@ class Schedule:
         has_any = bool(self.spec.committed)
         rows: list[dict[str, Any]] = []
         try:
-            for found in table.scan(OUT, COLUMNS):
+            for found in track_rows.scan(OUT, COLUMNS):
                 rows += found.to_pylist()
         except (DestinationError, SourceError) as error:
             self._excuse(error, process, has_any)
@@ -411,7 +403,7 @@ class Schedule:
         filesystem = SimulatedFileSystem(self.store)
         threads = Threading(world)
         pool = type("Pool", (InlinePool,), {"world": world})
-        real = lock.acquire
+        real = run_lock.acquire
 
         def acquire(*args: Any, **keywords: Any) -> Any:
             world.process.began_to_take = world.now
@@ -420,7 +412,7 @@ class Schedule:
             world.process.has_lock = True
             return found
 
-        def tag(run: batch.Run, *args: Any, **keywords: Any) -> Any:
+        def tag(run: driver.Run, *args: Any, **keywords: Any) -> Any:
             done = tag_(run, *args, **keywords)
             self.spec.completed(listed.pop(run.run_id), run.hold.term, checked[id(run.hold)])
             return done
@@ -446,7 +438,7 @@ class Schedule:
             world.process.is_releasing = True
             release_(self_)
 
-        def look(*args: Any) -> lock.Sight:
+        def look(*args: Any) -> run_lock.Sight:
             world.process.sighted = world.now
             return look_(*args)
 
@@ -455,7 +447,7 @@ class Schedule:
                 with pq.ParquetFile(filesystem.open(file.path)) as parquet:
                     there = [name for name in wanted if name in parquet.schema_arrow.names]
                     rows = parquet.read(there, use_threads=False)
-                rows = row_schemas.conformed(rows, pa.schema([schema.TRACKS.field(name) for name in wanted]))
+                rows = merged_schemas.conformed(rows, pa.schema([schema.TRACKS.field(name) for name in wanted]))
                 yield from rows.to_batches(batch_rows)
 
         def now_there() -> datetime.datetime:
@@ -473,20 +465,20 @@ class Schedule:
         listed: dict[str, list[int]] = {}
         checked: dict[int, float] = {}
         run_ids: dict[tuple[int, str], str] = {}
-        is_ours_, release_, look_ = hold.Hold.is_ours, hold.Hold.release, lock.look
-        check_, tag_, listing_keys_, recorder = hold.Hold.check, batch._tag, manifest.listing_keys, batch.Recorder
+        is_ours_, release_, look_ = hold.Hold.is_ours, hold.Hold.release, run_lock.look
+        check_, tag_, listing_keys_, recorder = hold.Hold.check, driver._tag, manifest.listing_keys, driver.Recorder
         times = types.SimpleNamespace(datetime=Datetime, UTC=datetime.UTC)
         num_threads = pa.cpu_count()
         with contextlib.ExitStack() as stack:
             pa.set_cpu_count(1)
             stack.callback(pa.set_cpu_count, num_threads)
             for place, name, value in (
-                (stores, "filesystem", lambda url: (filesystem, filesystem._strip_protocol(url))),
-                (lock, "CLOCK", SimulatedClock(world)),
-                (lock, "threading", threads),
+                (filesystems, "filesystem", lambda url: (filesystem, filesystem._strip_protocol(url))),
+                (run_lock, "CLOCK", SimulatedClock(world)),
+                (run_lock, "threading", threads),
                 (hold, "threading", threads),
-                (lock, "acquire", acquire),
-                (lock, "look", look),
+                (run_lock, "acquire", acquire),
+                (run_lock, "look", look),
                 (lock_file, "psutil", Psutil(world)),
                 (lock_file, "now", lambda: f"{now_there():{lock_file.SINCE}}"),
                 (Machine, "this", lambda: world.process.host.machine),
@@ -494,19 +486,19 @@ class Schedule:
                 (hold.Hold, "is_ours", is_ours),
                 (hold.Hold, "release", release),
                 (uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
-                (table, "_open", opened),
+                (track_rows, "_open", opened),
                 (finished_rows, "ThreadPoolExecutor", pool),
                 (library_runs, "ThreadPoolExecutor", pool),
-                (row_schemas, "ThreadPoolExecutor", pool),
+                (merged_schemas, "ThreadPoolExecutor", pool),
                 (compaction, "ThreadPoolExecutor", pool),
                 (adoption, "planned", runs.planned),
                 (manifest, "listing_keys", listing_keys),
                 (plans, "check_runtime", lambda models: None),
                 (plans, "prepared", lambda plan, *_: plan),
-                (batch, "_execute", self.workers.execute),
-                (batch, "_tag", tag),
-                (batch, "Recorder", recorded),
-                (batch, "datetime", times),
+                (driver, "_execute", self.workers.execute),
+                (driver, "_tag", tag),
+                (driver, "Recorder", recorded),
+                (driver, "datetime", times),
             ):
                 stack.enter_context(mock.patch.object(place, name, value))
             yield

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tonearm.library.hold import Clock
-from tonearm.library.lock_file import Machine
+from tonearm.runs.lock.hold import Clock
+from tonearm.runs.lock.lock_file import Machine
 
 MAX_STEPS = 30_000
 LONG_S = 200.0

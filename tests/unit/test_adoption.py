@@ -12,12 +12,12 @@ import pytest
 
 from tonearm import demo
 from tonearm.errors import CheckpointError, DestinationError, UsageError
-from tonearm.library import groups
-from tonearm.library.groups import Group
-from tonearm.library.runs import Destination
 from tonearm.models import runtimes
 from tonearm.planning import adoption
 from tonearm.planning.preparation import settle
+from tonearm.runs import groups
+from tonearm.runs.destination import Destination
+from tonearm.runs.groups import Group
 from tonearm.settings import ModelSettings
 from tonearm.tagging import TagPlan, load_head
 

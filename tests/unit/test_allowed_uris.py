@@ -11,7 +11,7 @@ import pytest
 from aiohttp.resolver import ThreadedResolver
 
 from tonearm.errors import FetchError, RequestError, SettingsError
-from tonearm.library.allowed_uris import AllowedUris, is_public, public_resolver
+from tonearm.storage.allowed_uris import AllowedUris, is_public, public_resolver
 
 ALLOWED = AllowedUris(["s3://music/flac/", "https://cdn.example.org/a/", "http://10.0.0.5:9000/open", "gs://all"])
 

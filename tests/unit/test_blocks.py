@@ -12,10 +12,10 @@ import soundfile
 from tonearm.audio.decode import AudioInfo, DecodedTrack, DecodeRequest, PcmStream
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
-from tonearm.distributed import blocks
+from tonearm.distributed.tagging import blocks
 from tonearm.errors import DecodeError
-from tonearm.library.sources import make_ref
 from tonearm.settings import DecodeSettings
+from tonearm.sources.listing import make_ref
 
 
 def test_rows_come_back_as_they_went() -> None:

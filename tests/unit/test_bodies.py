@@ -13,9 +13,9 @@ from starlette.requests import Request
 
 from tonearm.errors import RequestError
 from tonearm.settings import ServeSettings
-from tonearm.web.bodies import BodyReader, Upload
-from tonearm.web.buffers import Held
 from tonearm.web.messages import BulkRequest
+from tonearm.web.requests.buffers import Held
+from tonearm.web.requests.request_body import BodyReader, Upload
 
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[dict[str, object]]]

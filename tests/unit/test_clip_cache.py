@@ -15,10 +15,10 @@ import soundfile
 from tonearm.audio.decode import decode_waveform
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError, FetchError
-from tonearm.library.sources import list_tracks
 from tonearm.settings import DecodeSettings, FetchSettings
-from tonearm.training import cache as cache_module
-from tonearm.training.cache import ClipCache, open_cache
+from tonearm.sources.listing import list_tracks
+from tonearm.training.data import cache as cache_module
+from tonearm.training.data.cache import ClipCache, open_cache
 
 pytestmark = pytest.mark.processes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tonearm.distributed.cluster import plan
+from tonearm.distributed.cluster.session import plan
 from tonearm.errors import ClusterError
 
 

@@ -17,12 +17,14 @@ import pytest
 
 from tests.tables import make_tracks
 from tonearm.errors import DestinationError, Stopped
-from tonearm.library import compaction, groups, row_schemas, stores, table, track_files
-from tonearm.library.compaction import Compacted
-from tonearm.library.groups import Group
-from tonearm.library.runs import Destination
-from tonearm.library.schema import TRACKS
-from tonearm.library.track_files import TrackFile
+from tonearm.runs import compaction, groups
+from tonearm.runs.compaction import Compacted
+from tonearm.runs.destination import Destination
+from tonearm.runs.groups import Group
+from tonearm.runs.rows import merged_schemas, track_files, track_rows
+from tonearm.runs.rows.schema import TRACKS
+from tonearm.runs.rows.track_files import TrackFile
+from tonearm.storage import filesystems
 
 NUM_ROWS, ROWS_A_FILE = 600, 20
 NUM_FILES = NUM_ROWS // ROWS_A_FILE
@@ -59,7 +61,7 @@ def destination(left_by_a_run: Path, tmp_path: Path) -> Destination:
 
 def rows(destination: Destination) -> pa.Table:
     """Return what every reader of tonearm sees."""
-    batches = list(table.scan(destination.url, TRACKS.names))
+    batches = list(track_rows.scan(destination.url, TRACKS.names))
     return pa.Table.from_batches(batches).sort_by("track_key")
 
 
@@ -271,7 +273,7 @@ def test_a_row_group_is_of_8192_rows_and_has_what_a_look_up_by_key_needs(tmp_pat
     keys = np.random.default_rng(0).permutation(8193)
     for number, part in enumerate(np.array_split(keys, 2)):
         columns = {"track_key": part, "uri": [f"/m/{key}.mp3" for key in part], "status": ["ok"] * len(part)}
-        pq.write_table(row_schemas.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
+        pq.write_table(merged_schemas.conformed(pa.table(columns), TRACKS), tmp_path / "tracks" / f"{number}-0.parquet")
     compaction.compact(place)
     (only,) = track_files.finished(place.url)
     metadata = pq.read_metadata(only.path)
@@ -370,7 +372,7 @@ def test_a_store_that_fails_while_it_is_compacted_is_one_line(
     def fail(url: str) -> list[str]:
         raise TimeoutError("no answer")
 
-    monkeypatch.setattr(stores, "list_files", fail)
+    monkeypatch.setattr(filesystems, "list_files", fail)
     with pytest.raises(DestinationError, match="cannot be read"):
         compaction.compact(destination)
 
@@ -413,10 +415,10 @@ def test_recovery_undoes_every_step_that_was_killed_and_no_other(destination: De
         (compaction, "_write_output", 2),
         (compaction, "_write_marks", 0),
         (compaction, "_complete", 0),
-        (stores, "delete", 0),
-        (stores, "delete", 7),
-        (stores, "delete", NUM_ROWS // ROWS_A_FILE * 2),
-        (stores, "delete", NUM_ROWS // ROWS_A_FILE * 2 + 1),
+        (filesystems, "delete", 0),
+        (filesystems, "delete", 7),
+        (filesystems, "delete", NUM_ROWS // ROWS_A_FILE * 2),
+        (filesystems, "delete", NUM_ROWS // ROWS_A_FILE * 2 + 1),
     ],
 )
 def test_killed_at_any_point_no_row_is_lost_or_doubled(

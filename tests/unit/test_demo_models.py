@@ -29,13 +29,13 @@ def test_they_are_known_wherever_they_lie(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["genre", "tags"])
 def test_they_bring_the_form_that_openvino_runs(folder: Path) -> None:
-    """Made anew with ``python -m tonearm.models.conversion`` whenever the weights change."""
-    from tonearm.models import converted
+    """Made anew with ``python -m tonearm.models.openvino.convert`` whenever the weights change."""
     from tonearm.models.checkpoint import describe_checkpoint
+    from tonearm.models.openvino import cache
 
-    beside = converted.Converted(folder / converted.BESIDE)
+    beside = cache.Converted(folder / cache.BESIDE)
     assert beside.digest == describe_checkpoint(str(folder)).revision
-    assert beside.facts["format"] == converted.FORMAT
+    assert beside.facts["format"] == cache.FORMAT
     assert sum(path.stat().st_size for path in beside.folder.iterdir()) < 4_000_000
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tonearm.errors import DestinationError
-from tonearm.library.differences import Difference, changed, differences, refuse
-from tonearm.library.groups import Group
-from tonearm.library.runs import Destination
+from tonearm.runs.destination import Destination
+from tonearm.runs.differences import Difference, changed, differences, refuse
+from tonearm.runs.groups import Group
 
 WINDOWS = {
     "sample_rate": 16000,

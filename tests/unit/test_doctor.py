@@ -13,7 +13,7 @@ import pytest
 
 from tests.commands import environment
 from tonearm.cli import doctor
-from tonearm.distributed import cluster
+from tonearm.distributed.cluster import session
 from tonearm.errors import ClusterError
 
 # A machine on which Ray takes for ever to start.
@@ -48,7 +48,7 @@ def test_a_ray_that_does_not_start_is_one_line_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
 ) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setattr(cluster, "session", lambda *_: failing(error))
+    monkeypatch.setattr(session, "session", lambda *_: failing(error))
     for name in ("_packages", "_decoding"):
         monkeypatch.setattr(doctor, name, lambda: iter(()))
     monkeypatch.setattr(doctor, "_models", lambda: iter([doctor.Finding("model", "ok", "the last one")]))

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tonearm.audio.windows import WindowPlan
 from tonearm.demo.library import Encoding, encode
 from tonearm.demo.songs import RATE, compose
-from tonearm.library.sources import list_tracks
 from tonearm.settings import DecodeSettings, FetchSettings
-from tonearm.training.cache import open_cache
-from tonearm.training.duplicates import NUM_NEIGHBOURS, Twin, count_by_side, find_twins
+from tonearm.sources.listing import list_tracks
+from tonearm.training.data.cache import open_cache
+from tonearm.training.data.duplicates import NUM_NEIGHBOURS, Twin, count_by_side, find_twins
 
 pytestmark = pytest.mark.processes
 

@@ -12,8 +12,8 @@ import torch
 from tests.checkpoints import save_small
 from tests.labelled import loop_of, prepared, train_settings, write_folders
 from tonearm.settings import AugmentSettings
-from tonearm.training.augment import augment, generator, mix
-from tonearm.training.examples import TrainingSet
+from tonearm.training.data.augment import augment, generator, mix
+from tonearm.training.data.examples import TrainingSet
 
 RATE = 16000
 
@@ -154,7 +154,7 @@ def test_clips_of_other_lengths_are_padded_as_the_reference_does(tmp_path: Path)
     from transformers import AutoFeatureExtractor
 
     from tonearm.models.features import build_features
-    from tonearm.training.examples import model_inputs
+    from tonearm.training.data.examples import model_inputs
 
     checkpoint = save_small(tmp_path, "hubert", extractor={"return_attention_mask": True})
     extractor = AutoFeatureExtractor.from_pretrained(checkpoint)

@@ -18,12 +18,13 @@ import pytest
 from tests.tables import damage, make_error, make_row, make_tracks, write_listing, write_tracks
 from tonearm.cli.app import app
 from tonearm.errors import DestinationError, UsageError
-from tonearm.library import export_playlists, table
-from tonearm.library.export import export
-from tonearm.library.export_labels import Label, track_labels
-from tonearm.library.schema import TRACKS
-from tonearm.library.table_source import list_table
-from tonearm.library.track_ref import make_ref
+from tonearm.exports import m3u
+from tonearm.exports.audacity import Label, track_labels
+from tonearm.exports.export import export
+from tonearm.runs.rows import track_rows
+from tonearm.runs.rows.schema import TRACKS
+from tonearm.sources.tables import list_table
+from tonearm.sources.track_ref import make_ref
 
 BOOKKEEPING = ("term", "read_settings", "genre_settings", "tag_settings")
 NESTED = ("genre_scores", "tags", "windows", "genre_embedding", "tag_embedding")
@@ -203,7 +204,7 @@ def playlist(path: Path) -> list[tuple[str, str]]:
 
 
 def test_playlists_by_genre_hold_every_ok_track_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_playlists, "RUN_ENTRIES", 37)  # so that runs are merged
+    monkeypatch.setattr(m3u, "RUN_ENTRIES", 37)  # so that runs are merged
     make_tracks(tmp_path, 600, error_share=0.1)
     counts = export(str(tmp_path), "m3u", str(tmp_path / "lists"))
     rows = [entry for entry in pq.read_table(tmp_path / "tracks").to_pylist() if entry["status"] == "ok"]
@@ -270,14 +271,14 @@ def test_both_passes_of_an_export_are_about_the_same_tracks(
 ) -> None:
     """Embeddings are projected by what was fitted on them, and names that are alike are told apart."""
     write_tracks(tmp_path, [row(1, track_key=1, uri="/a/x.mp3"), row(2, track_key=2, uri="/a/y.mp3")])
-    real, calls = table.scan, []
+    real, calls = track_rows.scan, []
 
     def scan(*args: Any, **how: Any) -> Iterator[pa.RecordBatch]:
         calls.append(how["rows"])
         yield from real(*args, **how)
         write_tracks(tmp_path, [row(3, track_key=3, uri="/b/x.mp3")], name="b.parquet")
 
-    monkeypatch.setattr(table, "scan", scan)
+    monkeypatch.setattr(track_rows, "scan", scan)
     done = export(str(tmp_path), kind, str(tmp_path / "out"), dim=2 if kind == "embeddings" else None)
     assert len(calls) == 2 and calls[0] is calls[1]
     assert done.num_tracks == 2

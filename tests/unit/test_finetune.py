@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tonearm.distributed import finetune
+from tonearm.distributed.training import driver
 from tonearm.errors import DestinationError, Stopped
-from tonearm.library import lock, lock_file
-from tonearm.library.lock import Holder, Machine
+from tonearm.runs.lock import lock_file, run_lock
+from tonearm.runs.lock.run_lock import Holder, Machine
 from tonearm.settings import TrainSettings
-from tonearm.training.export import CONFIG, METRICS
+from tonearm.training.publish.model_folder import CONFIG, METRICS
 
 
 class Quiet:
@@ -40,12 +40,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that a training was begun in; each leaves a model."""
     begun: list[str] = []
 
-    def train(source: str, out: str, prepared: Prepared, watcher: Quiet, hold: lock.Hold) -> dict[str, Any]:
+    def train(source: str, out: str, prepared: Prepared, watcher: Quiet, hold: run_lock.Hold) -> dict[str, Any]:
         begun.append(out)
         return finish(Path(out), prepared.fingerprint)
 
-    monkeypatch.setattr(finetune, "prepare", lambda *_, **__: Prepared())
-    monkeypatch.setattr(finetune, "_train", train)
+    monkeypatch.setattr(driver, "prepare", lambda *_, **__: Prepared())
+    monkeypatch.setattr(driver, "_train", train)
     return begun
 
 
@@ -59,15 +59,15 @@ def finish(out: Path, fingerprint: str) -> dict[str, Any]:
 
 def before_the_lock(monkeypatch: pytest.MonkeyPatch, action: Any) -> None:
     """Have ``action`` happen once all is judged and the lock is waited for."""
-    real = lock.held_at
+    real = run_lock.held_at
 
     @contextlib.contextmanager
-    def held_at(*arguments: Any, **keywords: Any) -> Iterator[lock.Hold]:
+    def held_at(*arguments: Any, **keywords: Any) -> Iterator[run_lock.Hold]:
         action()
         with real(*arguments, **keywords) as hold:
             yield hold
 
-    monkeypatch.setattr(lock, "held_at", held_at)
+    monkeypatch.setattr(run_lock, "held_at", held_at)
 
 
 def test_a_model_that_was_finished_meanwhile_is_not_written_over(
@@ -77,10 +77,10 @@ def test_a_model_that_was_finished_meanwhile_is_not_written_over(
     out = tmp_path / "model"
     before_the_lock(monkeypatch, lambda: finish(out, "theirs"))
     with pytest.raises(DestinationError, match="holds a model trained otherwise"):
-        finetune.train("music", str(out), TrainSettings(), Quiet())
+        driver.train("music", str(out), TrainSettings(), Quiet())
     assert trained == []
     assert json.loads((out / METRICS).read_text()) == {"fingerprint": "theirs"}
-    assert finetune.train("music", str(out), TrainSettings(), Quiet(), overwrite=True).is_new
+    assert driver.train("music", str(out), TrainSettings(), Quiet(), overwrite=True).is_new
     assert trained == [str(out)]
 
 
@@ -89,9 +89,9 @@ def test_the_same_model_that_was_finished_meanwhile_is_taken(
 ) -> None:
     out = tmp_path / "model"
     before_the_lock(monkeypatch, lambda: finish(out, "ours"))
-    assert not finetune.train("music", str(out), TrainSettings(), Quiet()).is_new
+    assert not driver.train("music", str(out), TrainSettings(), Quiet()).is_new
     assert trained == []
-    assert not (out / finetune.WORK).exists()
+    assert not (out / driver.WORK).exists()
 
 
 def test_what_was_written_meanwhile_is_not_written_among(
@@ -101,17 +101,17 @@ def test_what_was_written_meanwhile_is_not_written_among(
     out.mkdir()
     before_the_lock(monkeypatch, lambda: (out / "thesis.txt").write_text("x"))
     with pytest.raises(DestinationError, match=r"holds other files \(thesis.txt\)"):
-        finetune.train("music", str(out), TrainSettings(), Quiet())
+        driver.train("music", str(out), TrainSettings(), Quiet())
     assert trained == []
 
 
 def test_claims_are_no_unfinished_run(tmp_path: Path, trained: list[str]) -> None:
     """A run that was killed before its first checkpoint leaves its lock and claims alone."""
-    out, url = tmp_path / "model", str(tmp_path / "model" / finetune.WORK / finetune.LOCK)
-    lock.acquire(url, str(out)).release()
+    out, url = tmp_path / "model", str(tmp_path / "model" / driver.WORK / driver.LOCK)
+    run_lock.acquire(url, str(out)).release()
     assert lock_file.list_claims(url) == [1]
-    assert finetune.train("music", str(out), TrainSettings(), Quiet()).is_new
-    assert not (out / finetune.WORK).exists()
+    assert driver.train("music", str(out), TrainSettings(), Quiet()).is_new
+    assert not (out / driver.WORK).exists()
 
 
 def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
@@ -119,12 +119,12 @@ def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
 ) -> None:
     out = tmp_path / "model"
 
-    def train(source: str, out: str, prepared: Prepared, watcher: Quiet, hold: lock.Hold) -> dict[str, Any]:
+    def train(source: str, out: str, prepared: Prepared, watcher: Quiet, hold: run_lock.Hold) -> dict[str, Any]:
         other = Holder.of_this_process(Machine("elsewhere", "another", ""))
         lock_file.write(hold.url, dataclasses.replace(other, term=hold.term + 1))
         return {}
 
-    monkeypatch.setattr(finetune, "_train", train)
+    monkeypatch.setattr(driver, "_train", train)
     with pytest.raises(Stopped, match="on elsewhere"):
-        finetune.train("music", str(out), TrainSettings(), Quiet())
-    assert (out / finetune.WORK / finetune.LOCK).exists()
+        driver.train("music", str(out), TrainSettings(), Quiet())
+    assert (out / driver.WORK / driver.LOCK).exists()

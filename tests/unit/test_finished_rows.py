@@ -14,8 +14,9 @@ import pytest
 
 from tests.tables import make_error, make_row, write_tracks
 from tonearm.errors import DestinationError
-from tonearm.library import compaction, finished_rows, resume, track_files
-from tonearm.library.runs import KEY, Destination
+from tonearm.runs import compaction, resume
+from tonearm.runs.destination import KEY, Destination
+from tonearm.runs.rows import finished_rows, track_files
 
 
 @pytest.fixture

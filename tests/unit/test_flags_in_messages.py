@@ -21,41 +21,62 @@ ENTRIES = {
     verb: [f"cli.{module}"]
     for verb, module in {
         "tag": "tag", "plan": "plan", "plot": "plot", "models": "models", "serve": "serve", "demo": "demo",
-        "doctor": "doctor", "status": "status", "compact": "status", "prune": "prune", "train": "train",
-        "evaluate": "evaluate", "publish": "publish",
+        "doctor": "doctor", "status": "status", "compact": "status", "prune": "prune", "train": "training.train",
+        "evaluate": "training.evaluate", "publish": "training.publish",
     }.items()
-} | {"report": ["library.report"], "export": ["library.export"]}  # fmt: skip
+} | {"report": ["report.page"], "export": ["exports.export"]}  # fmt: skip
 # Where an import says less than it seems to: who can come to the messages of a module.
 SAYS = {
-    "cli.evaluate": "evaluate", "cli.plan": "plan", "cli.plot": "plot", "cli.prune": "prune", "cli.serve": "serve",
+    "cli.training.evaluate": "evaluate",
+    "cli.plan": "plan",
+    "cli.plot": "plot",
+    "cli.prune": "prune",
+    "cli.serve": "serve",
     "cli.tag": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
-    "cli.run_end": "tag", "cli.train": "train",
+    "cli.run_end": "tag",
+    "cli.training.train": "train",
     # doctor and serve ask for no number of workers
-    "distributed.cluster": "tag plan train evaluate demo", "distributed.local_ray": "tag plan train evaluate demo",
-    "distributed.evaluate": "evaluate", "distributed.finetune": "train", "distributed.serve": "serve",
-    "distributed.training_worker": "train",
-    "library.export": "export", "library.export_output": "export",
-    "library.labelled": "train evaluate",
+    "distributed.cluster.session": "tag plan train evaluate demo",
+    "distributed.cluster.local_ray": "tag plan train evaluate demo",
+    "distributed.tagging.evaluate": "evaluate",
+    "distributed.training.driver": "train",
+    "distributed.serving.app": "serve",
+    "distributed.training.worker": "train",
+    "exports.export": "export",
+    "exports.output": "export",
+    "sources.labelled": "train evaluate",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
     "settings": "tag plan plot models serve train evaluate",  # a file that was named and is not there
     "tagging.plan": "tag plan plot serve",  # evaluate and demo have a model always
-    "training.card": "train", "training.duplicates": "train", "training.holdout": "train", "training.initial": "train",
-    "training.loop": "train", "training.prepare": "train", "training.recipe": "train", "training.space": "publish",
-    "training.splits": "train", "training.step": "train", "training.trackers": "train",
-    "web.keys": "serve",
-}  # fmt: skip
+    "training.publish.card": "train",
+    "training.data.duplicates": "train",
+    "training.data.holdout": "train",
+    "training.fit.initial": "train",
+    "training.fit.loop": "train",
+    "training.prepare": "train",
+    "training.fit.recipe": "train",
+    "training.publish.space": "publish",
+    "training.data.splits": "train",
+    "training.fit.step": "train",
+    "training.publish.trackers": "train",
+    "web.requests.keys": "serve",
+}
 # Parts of a command line that is put together.
-PARTS = {("cli.train", "--tag-model"), ("cli.train", "--genre-model"), ("training.card", "--tag-model")}
-PARTS |= {("training.card", "--genre-model"), ("library.groups", "--rescore")}
-PARTS |= {("library.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
-PARTS |= {("library.differences", "--set")}  # of a message of training
+PARTS = {
+    ("cli.training.train", "--tag-model"),
+    ("cli.training.train", "--genre-model"),
+    ("training.publish.card", "--tag-model"),
+}
+PARTS |= {("training.publish.card", "--genre-model"), ("runs.groups", "--rescore")}
+PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
+PARTS |= {("runs.differences", "--set")}  # of a message of training
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 # What they say is the help of the flags themselves.
-DECLARING = {"cli.app", "cli.library_verbs", "cli.training_verbs"}
+DECLARING = {"cli.app", "cli.library_verbs", "cli.training.verbs"}
 
 
 @cache

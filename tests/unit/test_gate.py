@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from tonearm.errors import RequestError, SettingsError
 from tonearm.settings import ServeSettings
-from tonearm.web.gate import Gate, is_loopback, parse_rate, retry_after
-from tonearm.web.keys import new_key
+from tonearm.web.requests.admission import Gate, is_loopback, parse_rate, retry_after
+from tonearm.web.requests.keys import new_key
 
 KEY, LINE = new_key("radio")
 OTHER_KEY, OTHER_LINE = new_key("archive")

@@ -11,11 +11,11 @@ import pytest
 
 from tests.tables import make_run
 from tonearm.errors import DestinationError
-from tonearm.library import groups
-from tonearm.library.differences import differences
-from tonearm.library.groups import Group
-from tonearm.library.run_summary import ModelFacts
-from tonearm.library.runs import Destination
+from tonearm.runs import groups
+from tonearm.runs.destination import Destination
+from tonearm.runs.differences import differences
+from tonearm.runs.groups import Group
+from tonearm.runs.run_summary import ModelFacts
 
 FACTS = {"model": "sha256:1", "windows": {"window_samples": 480}, "precision": "fp32", "calibration": None}
 OLD = {

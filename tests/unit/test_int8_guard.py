@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import AST, save_small
-from tonearm.models import converted
-from tonearm.models.converted import Int8Verdict
+from tonearm.models.openvino import cache
+from tonearm.models.openvino.cache import Int8Verdict
 from tonearm.planning import preparation
 from tonearm.settings import TagSettings, build
 from tonearm.tagging import TagPlan, plan_heads
@@ -46,9 +46,9 @@ def settled(model: Path, head: str, monkeypatch: pytest.MonkeyPatch, *, is_kept:
         asked.update(named)
         return MOVED
 
-    monkeypatch.setattr(preparation.openvino_form, "convert", lambda *_: (form, ""))
+    monkeypatch.setattr(preparation.select, "convert", lambda *_: (form, ""))
     monkeypatch.setattr(preparation, "_windows", lambda *_: {head: np.zeros((120, 10), np.float32)})
-    monkeypatch.setattr(converted, "quantize", quantize)
+    monkeypatch.setattr(cache, "quantize", quantize)
     plan = preparation.prepare(TagPlan(heads, settings.models, 100.0), settings, [], said.append)
     return plan.heads[head].precision, said, asked.get("is_multi")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tonearm.errors import SettingsError
-from tonearm.web.keys import FILE_VARIABLE, KEYS_VARIABLE, LINE_LABEL, holder, new_key, read_keys
+from tonearm.web.requests.keys import FILE_VARIABLE, KEYS_VARIABLE, LINE_LABEL, holder, new_key, read_keys
 
 
 def test_a_key_is_known_by_its_digest_alone() -> None:

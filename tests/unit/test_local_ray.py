@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from tonearm.distributed import cluster, local_ray
+from tonearm.distributed.cluster import local_ray, session
 from tonearm.errors import ClusterError
 
 pytestmark = pytest.mark.processes
@@ -42,7 +42,7 @@ def test_a_machine_with_too_much_to_do_is_said_in_a_line(monkeypatch: pytest.Mon
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with (
         pytest.raises(ClusterError, match="within 30 s, 2 times; the machine has too much to do"),
-        cluster.session(None),
+        session.session(None),
     ):
         pass
     assert len(late.left) == 2
@@ -58,6 +58,6 @@ def test_another_fault_of_the_start_is_not_tried_again(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("ray.init", fail)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ClusterError, match="no room for sockets"), cluster.session(None):
+    with pytest.raises(ClusterError, match="no room for sockets"), session.session(None):
         pass
     assert len(calls) == 1

@@ -22,10 +22,11 @@ import pytest
 
 from tests.commands import environment, wait_for
 from tonearm.errors import DestinationError, Stopped
-from tonearm.library import hold as hold_module
-from tonearm.library import lock, lock_file, stores
-from tonearm.library.lock import Hold, Holder, Machine
-from tonearm.library.runs import Destination
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock import hold as hold_module
+from tonearm.runs.lock import lock_file, run_lock
+from tonearm.runs.lock.run_lock import Hold, Holder, Machine
+from tonearm.storage import filesystems
 
 ELSEWHERE = Machine("elsewhere", "another-boot", "pid:[1]")
 THIRD = Machine("third", "a-third-boot", "pid:[1]")
@@ -33,7 +34,7 @@ THIRD = Machine("third", "a-third-boot", "pid:[1]")
 OLD = {"token": "x", "host": "elsewhere", "pid": 7, "process_started": 1.5, "since": "2026-01-01 00:00:00", "beat": 3}
 
 
-class FakeClock(lock.Clock):
+class FakeClock(run_lock.Clock):
     """Time passes only while somebody waits; what is planned for a moment happens then."""
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ def memory() -> Iterator[Destination]:
     """A destination that is no local one, so that claims are split as on an object store."""
     destination = Destination.of(f"memory://{os.getpid()}-{time.monotonic_ns()}/out")
     yield destination
-    filesystem, path = stores.filesystem(destination.url)
+    filesystem, path = filesystems.filesystem(destination.url)
     with contextlib.suppress(FileNotFoundError):
         filesystem.rm(path, recursive=True)
 
@@ -72,7 +73,7 @@ def memory() -> Iterator[Destination]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
-    monkeypatch.setattr(lock, "CLOCK", fake)
+    monkeypatch.setattr(run_lock, "CLOCK", fake)
     return fake
 
 
@@ -93,17 +94,17 @@ def leave(place: Destination, **values: object) -> None:
 
 
 def is_ours(place: Destination) -> bool:
-    holder = lock.read_holder(place)
+    holder = run_lock.read_holder(place)
     return holder is not None and holder.token != "x" and holder.pid == os.getpid()
 
 
 def take(place: Destination, machine: Machine = ELSEWHERE, **keywords: Any) -> Hold:
     """Take the lock as a run of another machine does; nothing beats."""
-    return lock.acquire(lock.lock_url(place), place.url, machine=machine, **keywords)
+    return run_lock.acquire(run_lock.lock_url(place), place.url, machine=machine, **keywords)
 
 
 def on_disk(place: Destination) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(stores.read_bytes(lock.lock_url(place)))
+    values: dict[str, Any] = json.loads(filesystems.read_bytes(run_lock.lock_url(place)))
     return values
 
 
@@ -114,7 +115,7 @@ def race(place: Destination, num_writers: int) -> list[Hold]:
     def start() -> None:
         gate.wait()
         try:
-            holds.append(lock.acquire(lock.lock_url(place), place.url))
+            holds.append(run_lock.acquire(run_lock.lock_url(place), place.url))
         except DestinationError as error:
             others.append(error.message)
 
@@ -134,15 +135,15 @@ def race(place: Destination, num_writers: int) -> list[Hold]:
 def test_a_second_run_is_refused_and_the_first_leaves_nothing(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "GRACE_S", 0.2)
-    with lock.held(place) as first:
+    monkeypatch.setattr(run_lock, "GRACE_S", 0.2)
+    with run_lock.held(place) as first:
         says = f"process {os.getpid()} on .* is writing to .*out; wait"
-        with pytest.raises(DestinationError, match=says), lock.held(place):
+        with pytest.raises(DestinationError, match=says), run_lock.held(place):
             pass
         assert path_of(place).exists()
         first.check()
     assert not path_of(place).exists()
-    with lock.held(place) as second:
+    with run_lock.held(place) as second:
         assert is_ours(place)
         assert (first.term, second.term) == (1, 2)
 
@@ -154,48 +155,48 @@ def test_a_run_that_is_ending_is_waited_for(place: Destination) -> None:
     leave(place, pid=process.pid, process_started=psutil.Process(process.pid).create_time())
     timer = threading.Timer(0.3, process.kill)
     timer.start()
-    with lock.held(place):
+    with run_lock.held(place):
         assert is_ours(place)
     process.communicate()
 
 
 def test_this_machines_own_run_is_given_its_grace_and_no_longer(place: Destination, clock: FakeClock) -> None:
     """A live process of this machine: its end within the grace is enough, and its beats are no reason to give up."""
-    holder = lock.acquire(lock.lock_url(place), place.url)
+    holder = run_lock.acquire(run_lock.lock_url(place), place.url)
     clock.planned = [(1.0, holder.beat), (2.5, holder.release)]
     said: list[str] = []
-    with lock.held(place, waiting=said.append) as ours:
+    with run_lock.held(place, waiting=said.append) as ours:
         assert is_ours(place)
         assert ours.term == 2
     assert said == [], "nobody waits for another machine"
     leave(place, term=3)
     clock.seconds = 0.0
-    with pytest.raises(DestinationError, match=f"process {os.getpid()} on "), lock.held(place):
+    with pytest.raises(DestinationError, match=f"process {os.getpid()} on "), run_lock.held(place):
         pass
-    assert lock.GRACE_S <= clock.seconds < lock.GRACE_S + lock.POLL_S
+    assert run_lock.GRACE_S <= clock.seconds < run_lock.GRACE_S + run_lock.POLL_S
     assert on_disk(place)["token"] == "x", "the lock of the other stays"
 
 
 def test_who_holds_it_is_written_down(place: Destination) -> None:
-    with lock.held(place) as hold:
-        holder = lock.read_holder(place)
+    with run_lock.held(place) as hold:
+        holder = run_lock.read_holder(place)
         assert holder is not None
         assert (holder.host, holder.pid, holder.beat) == (socket.gethostname(), os.getpid(), 0)
         assert (holder.term, holder.token) == (hold.term, hold.token)
         assert holder.process_started == psutil.Process().create_time()
         assert holder.boot_id and holder.is_here() and not holder.is_dead()
-    assert lock.read_holder(place) is None
+    assert run_lock.read_holder(place) is None
 
 
 def test_it_is_freed_when_the_run_fails(place: Destination) -> None:
-    with pytest.raises(RuntimeError), lock.held(place):
+    with pytest.raises(RuntimeError), run_lock.held(place):
         raise RuntimeError
     assert not path_of(place).exists()
 
 
 def test_the_holder_beats(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.02)
-    with lock.held(place):
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
+    with run_lock.held(place):
         wait_for(lambda: on_disk(place)["beat"] >= 3, what="three beats", timeout_s=10)
         assert is_ours(place)
 
@@ -219,11 +220,11 @@ def test_a_dead_process_of_this_machine_holds_nothing(place: Destination) -> Non
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     leave(place, pid=process.pid)
-    with lock.held(place):
+    with run_lock.held(place):
         assert is_ours(place)
     # The number of a process that is gone may be another's by now.
     leave(place, process_started=1.0, term=3)
-    with lock.held(place):
+    with run_lock.held(place):
         assert is_ours(place)
 
 
@@ -231,8 +232,8 @@ def test_the_same_host_name_in_another_container_is_another_machine(place: Desti
     """Two containers of one host name: no process of that number is here, and the run there is alive."""
     pid = 2**22 + 1
     leave(place, pid=pid, pid_namespace="pid:[4026532000]")
-    clock.planned = [(lock.BEAT_S, lambda: leave(place, pid=pid, pid_namespace="pid:[4026532000]", beat=1))]
-    with pytest.raises(DestinationError, match=f"process {pid} on"), lock.held(place):
+    clock.planned = [(run_lock.BEAT_S, lambda: leave(place, pid=pid, pid_namespace="pid:[4026532000]", beat=1))]
+    with pytest.raises(DestinationError, match=f"process {pid} on"), run_lock.held(place):
         pass
     assert on_disk(place)["token"] == "x"
 
@@ -240,8 +241,10 @@ def test_the_same_host_name_in_another_container_is_another_machine(place: Desti
 @pytest.mark.processes
 def test_a_run_in_a_container_of_the_same_host_name_is_respected(place: Destination) -> None:
     """A real PID namespace: the holder's number means nothing here, or another process."""
-    program = "import sys; from tonearm.library import lock; from tonearm.library.runs import Destination\n"
-    program += "lock.BEAT_S = 0.2\nwith lock.held(Destination.of(sys.argv[1])): print('holds', flush=True); input()"
+    program = "import sys; from tonearm.runs.lock import run_lock; from tonearm.runs.destination import Destination\n"
+    program += (
+        "run_lock.BEAT_S = 0.2\nwith run_lock.held(Destination.of(sys.argv[1])): print('holds', flush=True); input()"
+    )
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program, place.url]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
@@ -250,7 +253,7 @@ def test_a_run_in_a_container_of_the_same_host_name_is_respected(place: Destinat
         assert process.stdout is not None
         if process.stdout.readline() != "holds\n":
             pytest.skip(f"no PID namespace here: {process.communicate()[1][-200:]}")
-        with pytest.raises(DestinationError, match="is writing to"), lock.held(place):
+        with pytest.raises(DestinationError, match="is writing to"), run_lock.held(place):
             pass
     finally:
         process.communicate("\n")
@@ -262,10 +265,10 @@ def test_a_run_in_a_container_of_the_same_host_name_is_respected(place: Destinat
 def test_a_silent_lock_of_another_machine_is_taken_over(place: Destination, clock: FakeClock) -> None:
     leave(place, host="elsewhere", term=4)
     said: list[str] = []
-    with lock.held(place, waiting=said.append) as hold:
+    with run_lock.held(place, waiting=said.append) as hold:
         assert is_ours(place)
         assert hold.term == 5
-    assert lock.STALE_S <= clock.seconds < lock.STALE_S + 2 * lock.POLL_S
+    assert run_lock.STALE_S <= clock.seconds < run_lock.STALE_S + 2 * run_lock.POLL_S
     (line,) = said
     assert line.endswith("wrote there last; waiting 50 s to see whether it still does")
     assert "(process" in line and "on elsewhere, since 2026-01-01 00:00:00 UTC)" in line
@@ -274,7 +277,7 @@ def test_a_silent_lock_of_another_machine_is_taken_over(place: Destination, cloc
 def test_a_beating_lock_of_another_machine_is_respected(place: Destination, clock: FakeClock) -> None:
     leave(place, host="elsewhere")
     clock.planned = [(40.0, lambda: leave(place, host="elsewhere", beat=1))]
-    with pytest.raises(DestinationError, match="on elsewhere"), lock.held(place):
+    with pytest.raises(DestinationError, match="on elsewhere"), run_lock.held(place):
         pass
     assert clock.seconds < 45
 
@@ -282,9 +285,9 @@ def test_a_beating_lock_of_another_machine_is_respected(place: Destination, cloc
 @pytest.mark.parametrize("at", ["2020-01-01 00:00:00", "2099-01-01 00:00:00"])
 def test_the_holders_clock_decides_nothing(place: Destination, clock: FakeClock, at: str) -> None:
     leave(place, host="elsewhere", at=at, since=at)
-    with lock.held(place):
+    with run_lock.held(place):
         assert is_ours(place)
-    assert clock.seconds >= lock.STALE_S
+    assert clock.seconds >= run_lock.STALE_S
 
 
 def test_a_watcher_that_slept_has_not_watched(place: Destination, clock: FakeClock) -> None:
@@ -296,7 +299,7 @@ def test_a_watcher_that_slept_has_not_watched(place: Destination, clock: FakeClo
         clock.planned = [(clock.seconds + 15, lambda: leave(place, host="elsewhere", beat=1))]
 
     clock.planned = [(4.0, sleep)]
-    with pytest.raises(DestinationError, match="on elsewhere"), lock.held(place):
+    with pytest.raises(DestinationError, match="on elsewhere"), run_lock.held(place):
         pass
 
 
@@ -304,14 +307,14 @@ def test_a_lock_of_the_last_version_is_understood(place: Destination, clock: Fak
     path_of(place).parent.mkdir(parents=True)
     path_of(place).write_text(json.dumps(OLD))
     clock.planned = [(15.0, lambda: path_of(place).write_text(json.dumps(OLD | {"beat": 4})))]
-    with pytest.raises(DestinationError, match="process 7 on elsewhere"), lock.held(place):
+    with pytest.raises(DestinationError, match="process 7 on elsewhere"), run_lock.held(place):
         pass
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         assert hold.term == 1
     # And beside claims of today's.
     path_of(place).write_text(json.dumps(OLD))
     clock.planned = [(clock.seconds + 15, lambda: path_of(place).write_text(json.dumps(OLD | {"beat": 4})))]
-    with pytest.raises(DestinationError, match="process 7 on elsewhere"), lock.held(place):
+    with pytest.raises(DestinationError, match="process 7 on elsewhere"), run_lock.held(place):
         pass
 
 
@@ -322,10 +325,10 @@ def test_a_suspended_holder_finds_that_another_has_taken_over(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     calls: list[Stopped] = []
-    with lock.held(place) as first:
+    with run_lock.held(place) as first:
         first.on_lost(calls.append)
         monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
-        with lock.held(place) as second:
+        with run_lock.held(place) as second:
             assert second.term == first.term + 1
             first.beat()
             assert on_disk(place)["token"] == second.token, "no beat over a foreign token"
@@ -347,9 +350,9 @@ def test_a_suspended_holder_finds_that_another_has_taken_over(
 
 
 def test_the_beats_of_a_thread_end_with_the_loss(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.02)
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
     lost = threading.Event()
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         with hold.on_lost(lambda failure: lost.set()):
             leave(place, host="elsewhere", term=2, token="other")
             assert lost.wait(10)
@@ -359,7 +362,7 @@ def test_the_beats_of_a_thread_end_with_the_loss(place: Destination, monkeypatch
 
 def test_a_callback_that_is_forgotten_is_not_called(place: Destination, clock: FakeClock) -> None:
     calls: list[Stopped] = []
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         with hold.on_lost(calls.append):
             pass
         leave(place, host="elsewhere", term=2)
@@ -370,16 +373,16 @@ def test_a_callback_that_is_forgotten_is_not_called(place: Destination, clock: F
 
 def test_a_claim_alone_displaces_a_holder(place: Destination, clock: FakeClock) -> None:
     """The other has claimed the next term and not yet written the lock: what this one writes now is late."""
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         other = dataclasses.replace(Holder.of_this_process(ELSEWHERE), term=hold.term + 1)
-        stores.create_bytes(lock_file.claim_url(hold.url, other.term), lock_file.to_json(other).encode())
+        filesystems.create_bytes(lock_file.claim_url(hold.url, other.term), lock_file.to_json(other).encode())
         with pytest.raises(Stopped, match="on elsewhere"):
             hold.check()
 
 
 def test_a_lock_of_a_lower_term_is_written_over(place: Destination, clock: FakeClock) -> None:
     leave(place, term=3, released=True)
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         leave(place, term=2, token="woke up late", host="elsewhere")
         hold.beat()
         assert on_disk(place)["token"] == hold.token
@@ -401,26 +404,26 @@ def test_where_all_was_deleted_the_chain_has_begun_again(place: Destination, clo
 def test_a_store_that_refuses_a_beat_or_the_end_does_not_end_the_run(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.02)
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
     refused = threading.Event()
 
     def refuse(*_: object) -> None:
         refused.set()
         raise DestinationError("the store says no")
 
-    with lock.held(place):
-        monkeypatch.setattr(stores, "write_text", refuse)
+    with run_lock.held(place):
+        monkeypatch.setattr(filesystems, "write_text", refuse)
         assert refused.wait(10)
         refused.clear()
         assert refused.wait(10), "it beats on"
-        monkeypatch.setattr(stores, "delete", refuse)
+        monkeypatch.setattr(filesystems, "delete", refuse)
     assert not any(thread.name == "lock" for thread in threading.enumerate())
 
 
 def test_a_store_that_says_nothing_is_asked_again_before_a_leg(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
-    hold, real = take(place), stores.read_bytes
+    hold, real = take(place), filesystems.read_bytes
     answers = [errno.EIO, errno.EIO]
 
     def read(url: str, **keywords: Any) -> bytes:
@@ -428,7 +431,7 @@ def test_a_store_that_says_nothing_is_asked_again_before_a_leg(
             raise OSError(answers.pop(), "Input/output error")
         return real(url, **keywords)
 
-    monkeypatch.setattr(stores, "read_bytes", read)
+    monkeypatch.setattr(filesystems, "read_bytes", read)
     hold.check()
     assert clock.seconds == 3
     answers = [errno.EIO] * 99
@@ -441,17 +444,17 @@ def test_a_store_that_says_nothing_is_asked_again_before_a_leg(
 
 
 def test_a_read_that_fails_is_not_free(place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
-    with lock.held(place) as first:
-        real = stores.read_bytes
+    with run_lock.held(place) as first:
+        real = filesystems.read_bytes
 
         def fail(url: str, **keywords: Any) -> bytes:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(stores, "read_bytes", fail)
-        with pytest.raises(DestinationError, match="cannot be read") as caught, lock.held(place):
+        monkeypatch.setattr(filesystems, "read_bytes", fail)
+        with pytest.raises(DestinationError, match="cannot be read") as caught, run_lock.held(place):
             pass
         assert "\n" not in caught.value.message
-        monkeypatch.setattr(stores, "read_bytes", real)
+        monkeypatch.setattr(filesystems, "read_bytes", real)
         assert on_disk(place)["token"] == first.token
 
 
@@ -474,7 +477,7 @@ def test_a_read_that_fails_is_not_free(place: Destination, monkeypatch: pytest.M
 def test_what_is_no_lock_is_left_alone(place: Destination, content: bytes, says: str) -> None:
     path_of(place).parent.mkdir(parents=True)
     path_of(place).write_bytes(content)
-    with pytest.raises(DestinationError, match=says) as caught, lock.held(place):
+    with pytest.raises(DestinationError, match=says) as caught, run_lock.held(place):
         raise AssertionError("it counts as free")
     assert "is no lock of tonearm" in caught.value.message and "delete this file" in caught.value.message
     assert "\n" not in caught.value.message and len(caught.value.message) < 500
@@ -485,23 +488,23 @@ def test_what_is_no_lock_is_left_alone(place: Destination, content: bytes, says:
 def test_a_large_lock_is_not_read_whole(place: Destination) -> None:
     path_of(place).parent.mkdir(parents=True)
     path_of(place).write_bytes(b" " * 10_000_000)
-    assert len(stores.read_bytes(str(path_of(place)), max_bytes=100)) == 100
+    assert len(filesystems.read_bytes(str(path_of(place)), max_bytes=100)) == 100
     path_of(place).write_bytes(b"")
-    assert stores.read_bytes(str(path_of(place)), max_bytes=100) == b""
+    assert filesystems.read_bytes(str(path_of(place)), max_bytes=100) == b""
 
 
 def test_a_claim_that_cannot_be_made_out_is_watched(place: Destination, clock: FakeClock) -> None:
     leave(place, term=3, released=True)
     Path(lock_file.claim_url(str(path_of(place)), 4)).write_text("{")
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         assert hold.term == 5
-    assert clock.seconds >= lock.STALE_S
+    assert clock.seconds >= run_lock.STALE_S
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     says = "a file is where a folder should be"
-    with pytest.raises(DestinationError, match=says), lock.held(Destination.of(str(tmp_path / "out"))):
+    with pytest.raises(DestinationError, match=says), run_lock.held(Destination.of(str(tmp_path / "out"))):
         pass
 
 
@@ -509,14 +512,14 @@ def test_without_the_right_to_delete(place: Destination, monkeypatch: pytest.Mon
     def refuse(url: str) -> None:
         raise DestinationError(f"{url} cannot be written (AccessDenied); give a place you may write, or other keys")
 
-    monkeypatch.setattr(stores, "delete", refuse)
-    monkeypatch.setattr(lock, "KEPT_TERMS", 0)
+    monkeypatch.setattr(filesystems, "delete", refuse)
+    monkeypatch.setattr(run_lock, "KEPT_TERMS", 0)
     said: list[str] = []
     for term in (1, 2, 3):
-        with lock.held_at(lock.lock_url(place), place.url, waiting=said.append) as hold:
+        with run_lock.held_at(run_lock.lock_url(place), place.url, waiting=said.append) as hold:
             assert hold.term == term
         assert on_disk(place)["released"] is True
-        assert lock.read_holder(place) is None
+        assert run_lock.read_holder(place) is None
     assert said == []
 
 
@@ -526,10 +529,10 @@ def test_a_run_that_may_not_delete_is_told_so_before_it_begins(
 ) -> None:
     """As with keys that may only put and get: Ray Data would fail after its first file of rows, an hour later maybe."""
     there = Destination.of(str(tmp_path / "out") if is_local else f"memory://{tmp_path.name}/out")
-    with lock.held(there):
+    with run_lock.held(there):
         pass
-    store, _ = stores.filesystem(there.url)
-    before = store.find(stores.filesystem(there.url)[1])
+    store, _ = filesystems.filesystem(there.url)
+    before = store.find(filesystems.filesystem(there.url)[1])
 
     def refuse(path: str) -> None:
         raise PermissionError(errno.EACCES, "AccessDenied")
@@ -538,10 +541,10 @@ def test_a_run_that_may_not_delete_is_told_so_before_it_begins(
     line = (
         rf"may-delete cannot be deleted \(.*must be allowed to delete below {re.escape(there.url)}: each file of rows"
     )
-    with pytest.raises(DestinationError, match=line) as refusal, lock.held(there):
+    with pytest.raises(DestinationError, match=line) as refusal, run_lock.held(there):
         raise AssertionError("no lock is taken")
     assert "\n" not in refusal.value.message
-    after = store.find(stores.filesystem(there.url)[1])
+    after = store.find(filesystems.filesystem(there.url)[1])
     assert [path for path in after if path not in before and not path.endswith("may-delete")] == []
 
 
@@ -549,11 +552,11 @@ def test_one_that_ended_between_its_last_two_steps_has_ended(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     hold = take(place)
-    monkeypatch.setattr(stores, "delete", lambda url: None)
+    monkeypatch.setattr(filesystems, "delete", lambda url: None)
     hold.release()
     assert path_of(place).exists()
-    assert lock.read_holder(place) is None
-    with lock.held(place):
+    assert run_lock.read_holder(place) is None
+    with run_lock.held(place):
         assert is_ours(place)
     assert clock.seconds == 0
 
@@ -572,9 +575,9 @@ def test_a_listing_that_lags_behind_hides_nobody(
 
 
 def test_claims_of_long_ago_are_tidied_away(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "KEPT_TERMS", 2)
+    monkeypatch.setattr(run_lock, "KEPT_TERMS", 2)
     for _ in range(6):
-        with lock.held(place) as hold:
+        with run_lock.held(place) as hold:
             pass
     assert hold.term == 6
     assert lock_file.list_claims(hold.url) == [4, 5, 6]
@@ -585,7 +588,7 @@ def test_claims_of_long_ago_are_tidied_away(place: Destination, monkeypatch: pyt
 
 def test_of_two_starts_within_one_writes_latency_one_holds(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """One has seen that it is free, and its first write takes long; the other starts meanwhile and holds it."""
-    monkeypatch.setattr(lock, "GRACE_S", 0.3)
+    monkeypatch.setattr(run_lock, "GRACE_S", 0.3)
     writes, about_to_write, go_on = {}, threading.Event(), threading.Event()
 
     def slowed(name: str) -> Callable[..., None]:
@@ -598,13 +601,13 @@ def test_of_two_starts_within_one_writes_latency_one_holds(place: Destination, m
         return write
 
     for name in ("write_text", "create_bytes"):
-        writes[name] = getattr(stores, name)
-        monkeypatch.setattr(stores, name, slowed(name))
+        writes[name] = getattr(filesystems, name)
+        monkeypatch.setattr(filesystems, name, slowed(name))
     outcomes: list[str] = []
 
     def start() -> None:
         try:
-            with lock.held(place):
+            with run_lock.held(place):
                 outcomes.append("held")
         except DestinationError:
             outcomes.append("refused")
@@ -612,7 +615,7 @@ def test_of_two_starts_within_one_writes_latency_one_holds(place: Destination, m
     slow = threading.Thread(target=start, name="slow")
     slow.start()
     assert about_to_write.wait(30)
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         go_on.set()
         slow.join()
         assert outcomes == ["refused"]
@@ -626,7 +629,7 @@ def test_a_claimer_that_was_suspended_before_it_wrote_the_lock(
     real, others = lock_file.write, []
 
     def write(url: str, holder: Holder) -> None:
-        if url == lock.lock_url(place) and not others:
+        if url == run_lock.lock_url(place) and not others:
             others.append(None)
             others[0] = take(place, THIRD)
         real(url, holder)
@@ -641,7 +644,7 @@ def test_a_claimer_that_was_suspended_before_it_wrote_the_lock(
 
 
 def test_of_many_threads_one_holds(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "GRACE_S", 0.5)
+    monkeypatch.setattr(run_lock, "GRACE_S", 0.5)
     for term in range(1, 6):
         (hold,) = race(place, 8)
         assert hold.term == term, "no term is claimed in vain"
@@ -651,10 +654,12 @@ def test_of_many_threads_one_holds(place: Destination, monkeypatch: pytest.Monke
 
 @pytest.mark.processes
 def test_of_many_processes_one_holds(place: Destination) -> None:
-    program = "import sys, time; from tonearm.library import lock; from tonearm.library.runs import Destination\n"
-    program += "from tonearm.errors import DestinationError\nlock.GRACE_S = 0.5\n"
+    program = (
+        "import sys, time; from tonearm.runs.lock import run_lock; from tonearm.runs.destination import Destination\n"
+    )
+    program += "from tonearm.errors import DestinationError\nrun_lock.GRACE_S = 0.5\n"
     program += "print('ready', flush=True); sys.stdin.readline()\n"
-    program += "try:\n with lock.held(Destination.of(sys.argv[1])) as hold:\n"
+    program += "try:\n with run_lock.held(Destination.of(sys.argv[1])) as hold:\n"
     program += "  print('holds', hold.term, flush=True); sys.stdin.readline(); hold.check()\n"
     program += "except DestinationError: print('refused', flush=True)"
     command = [sys.executable, "-c", program, place.url]
@@ -681,11 +686,16 @@ def test_of_many_processes_one_holds(place: Destination) -> None:
 
 def test_who_was_displaced_is_stopped_whatever_it_stumbles_over(place: Destination) -> None:
     """Files that are gone and facts that are others are the successor's doing."""
-    with pytest.raises(Stopped, match="has taken over"), lock.held(place):
+    with pytest.raises(Stopped, match="has taken over"), run_lock.held(place):
         successor = dataclasses.replace(Holder.of_this_process(ELSEWHERE), term=2)
-        stores.create_bytes(lock_file.claim_url(lock.lock_url(place), 2), lock_file.to_json(successor).encode())
+        filesystems.create_bytes(
+            lock_file.claim_url(run_lock.lock_url(place), 2), lock_file.to_json(successor).encode()
+        )
         raise DestinationError("tracks/ changed while it was read")
-    with pytest.raises(DestinationError, match="tracks/ changed"), lock.held_at(f"{place.url}/other.json", place.url):
+    with (
+        pytest.raises(DestinationError, match="tracks/ changed"),
+        run_lock.held_at(f"{place.url}/other.json", place.url),
+    ):
         raise DestinationError("tracks/ changed while it was read")
 
 
@@ -694,13 +704,13 @@ def test_a_store_that_ignores_preconditions(memory: Destination, monkeypatch: py
 
     def create(url: str, data: bytes) -> None:
         time.sleep(0.03)
-        stores.write_bytes(url, data)
+        filesystems.write_bytes(url, data)
 
-    monkeypatch.setattr(stores, "create_bytes", create)
-    monkeypatch.setattr(lock, "SETTLE_S", 0.3)
-    monkeypatch.setattr(lock, "GRACE_S", 1.5)
+    monkeypatch.setattr(filesystems, "create_bytes", create)
+    monkeypatch.setattr(run_lock, "SETTLE_S", 0.3)
+    monkeypatch.setattr(run_lock, "GRACE_S", 1.5)
     said: list[str] = []
-    with lock.held(memory, waiting=said.append):
+    with run_lock.held(memory, waiting=said.append):
         assert is_ours(memory)
     assert len(said) == 1 and "lets two runs create one object" in said[0]
     for _ in range(2):
@@ -713,14 +723,14 @@ def test_a_store_that_looks_first_and_writes_later(memory: Destination, monkeypa
     """Swift does: it refuses the second of two, but of eight at once it lets up to eight create one object."""
 
     def create(url: str, data: bytes) -> None:
-        if stores.exists(url):
+        if filesystems.exists(url):
             raise FileExistsError(url)
         time.sleep(0.03)
-        stores.write_bytes(url, data)
+        filesystems.write_bytes(url, data)
 
-    monkeypatch.setattr(stores, "create_bytes", create)
-    monkeypatch.setattr(lock, "SETTLE_S", 0.3)
-    monkeypatch.setattr(lock, "GRACE_S", 1.5)
+    monkeypatch.setattr(filesystems, "create_bytes", create)
+    monkeypatch.setattr(run_lock, "SETTLE_S", 0.3)
+    monkeypatch.setattr(run_lock, "GRACE_S", 1.5)
     for _ in range(3):
         (hold,) = race(memory, 8)
         hold.check()
@@ -731,15 +741,15 @@ def test_the_answer_to_a_claim_that_was_made_may_be_lost(
     memory: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     """The client asks again, and is told that the object is there: its own."""
-    real = stores.create_bytes
+    real = filesystems.create_bytes
 
     def create(url: str, data: bytes) -> None:
         with contextlib.suppress(FileExistsError):
             real(url, data)
         raise FileExistsError(url)
 
-    monkeypatch.setattr(stores, "create_bytes", create)
-    with lock.held(memory) as hold:
+    monkeypatch.setattr(filesystems, "create_bytes", create)
+    with run_lock.held(memory) as hold:
         assert hold.term == 1
         hold.check()
 
@@ -750,7 +760,7 @@ def test_one_that_fails_before_it_begins_keeps_nobody_waiting(
     real = lock_file.write
 
     def fail(url: str, holder: Holder) -> None:
-        if url == lock.lock_url(place):
+        if url == run_lock.lock_url(place):
             raise DestinationError("no space left")
         real(url, holder)
 
@@ -758,7 +768,7 @@ def test_one_that_fails_before_it_begins_keeps_nobody_waiting(
         patch.setattr(lock_file, "write", fail)
         with pytest.raises(DestinationError, match="no space left"):
             take(place)
-    with lock.held(place) as hold:
+    with run_lock.held(place) as hold:
         assert hold.term == 2
     assert clock.seconds == 0
 
@@ -774,9 +784,9 @@ def test_a_file_is_created_only_if_absent(tmp_path: Path, monkeypatch: pytest.Mo
     if refusal is not None:
         monkeypatch.setattr(os, "link", link)
     url = str(tmp_path / "a" / "b.json")
-    stores.create_bytes(url, b"first")
+    filesystems.create_bytes(url, b"first")
     with pytest.raises(FileExistsError):
-        stores.create_bytes(url, b"second")
+        filesystems.create_bytes(url, b"second")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
     assert Path(url).read_bytes() == b"first"
 
@@ -789,10 +799,10 @@ def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pyte
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(os, "link", link)
-    stores.create_bytes(str(tmp_path / "a"), b"x")
+    filesystems.create_bytes(str(tmp_path / "a"), b"x")
     monkeypatch.setattr(os, "link", real)
     with pytest.raises(FileExistsError):
-        stores.create_bytes(str(tmp_path / "a"), b"x")
+        filesystems.create_bytes(str(tmp_path / "a"), b"x")
 
 
 def test_a_full_disk_is_no_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -801,7 +811,7 @@ def test_a_full_disk_is_no_file_that_is_there(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(DestinationError, match="no space left"):
-        stores.create_bytes(str(tmp_path / "a"), b"x")
+        filesystems.create_bytes(str(tmp_path / "a"), b"x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -809,7 +819,7 @@ def test_a_run_of_this_process_whose_end_could_not_be_written(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk takes no mark of the end, and the next run of a notebook must not wait for its own process."""
-    first = lock.acquire(lock.lock_url(place), place.url)
+    first = run_lock.acquire(run_lock.lock_url(place), place.url)
 
     def is_full(url: str, holder: Holder) -> None:
         raise DestinationError(f"{url} cannot be written: no space left on device")
@@ -817,6 +827,6 @@ def test_a_run_of_this_process_whose_end_could_not_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(lock_file, "write", is_full)
         first.release()
-    second = lock.acquire(lock.lock_url(place), place.url)
+    second = run_lock.acquire(run_lock.lock_url(place), place.url)
     assert second.term == first.term + 1
     second.release()

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tonearm.errors import DestinationError, SourceError
-from tonearm.library import manifest, manifest_merge, manifest_parts, stores, track_ref
-from tonearm.library.schema import MANIFEST
-from tonearm.library.track_ref import TrackRef
+from tonearm.runs.manifest import manifest, manifest_merge, manifest_parts
+from tonearm.runs.rows.schema import MANIFEST
+from tonearm.sources import track_ref
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage import filesystems
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -259,13 +261,13 @@ def test_objects_that_meet_across_parts_are_told_apart_and_no_other_is_touched(
     """Parts of a to d, e to h, i to l and m to p: e meets n, and f, o and p do."""
     meeting.update({"e": 70, "n": 70, "f": 80, "o": 80, "p": 80})
     written: list[str] = []
-    real = stores.write_table
+    real = filesystems.write_table
 
     def write_table(url: str, table: object) -> None:
         written.append(url)
         real(url, table)
 
-    monkeypatch.setattr(stores, "write_table", write_table)
+    monkeypatch.setattr(filesystems, "write_table", write_table)
     made = manifest.write_manifest([listing(tmp_path, *"abcdefghijklmnop")], str(tmp_path / "out"))
     assert written == [*made.parts, made.parts[1], made.parts[3]]
     expected = {name: real_key(name, salt=1 if name in meeting else 0) for name in "abcdefghijklmnop"}

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonearm.errors import DestinationError, SourceError, Stopped
-from tonearm.library import manifest, manifest_marker, manifest_merge, manifest_parts, stores, track_ref
-from tonearm.library.schema import MANIFEST
-from tonearm.library.sources import FILES, ListingCounts, list_tracks, source_name
+from tonearm.runs.manifest import manifest, manifest_marker, manifest_merge, manifest_parts
+from tonearm.runs.rows.schema import MANIFEST
+from tonearm.sources import track_ref
+from tonearm.sources.listing import FILES, ListingCounts, list_tracks, source_name
+from tonearm.storage import filesystems
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +93,7 @@ class Library:
         folder = Path(self.out)
         folder.mkdir(parents=True)
         uris = [name if "://" in name else self.path(name) for name in names]
-        stores.write_table(
+        filesystems.write_table(
             f"{folder}/part-00000-0badf00d.parquet", manifest.to_table(list(map(track_ref.make_ref, uris)))
         )
         values = {"num_tracks": len(names), "num_bytes": 0, "skipped": {".txt": 2}, "digest": "0" * 16}
@@ -259,7 +261,7 @@ def test_below_a_prefix_what_is_gone_goes_whoever_listed_it(library: Library) ->
             )
         )
     )
-    stores.write_bytes("memory://gone/m/1.mp3", b"1")
+    filesystems.write_bytes("memory://gone/m/1.mp3", b"1")
     library.tag("t.csv")
     manifest.write_manifest(["memory://gone/m"], library.out)
     assert library.names() == {
@@ -387,9 +389,9 @@ def test_small_parts_are_joined(library: Library) -> None:
 
 
 def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tonearm.library import store_listing
+    from tonearm.sources import buckets
 
-    monkeypatch.setattr(store_listing, "web_object", lambda url: track_ref.make_ref(url, 3))
+    monkeypatch.setattr(buckets, "web_object", lambda url: track_ref.make_ref(url, 3))
     for address in (
         "a.mp3?X-Amz-Signature=s3cret&X-Amz-Date=1",
         "a.mp3?X-Amz-Signature=other&X-Amz-Date=2",
@@ -404,7 +406,7 @@ def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, m
 
 def test_credentials_are_never_in_the_marker(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tonearm.library.sources._opened", lambda source, skipped: iter([track_ref.make_ref("s3://b/1")])
+        "tonearm.sources.listing._opened", lambda source, skipped: iter([track_ref.make_ref("s3://b/1")])
     )
     sources = [
         "https://me:s3cret@host/tracks.csv?sig=s3cret&id=s3cret",
@@ -542,7 +544,7 @@ def test_a_marker_that_cannot_be_read_is_not_taken_for_none(library: Library, mo
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "read_bytes", fail)
+        patch.setattr(filesystems, "read_bytes", fail)
         for act in (*READERS, lambda folder: library.tag("b")):
             with pytest.raises(DestinationError, match="cannot be read"):
                 act(library.out)
@@ -578,19 +580,19 @@ def test_of_a_damaged_manifest_of_0_1_0_a_complete_listing_makes_a_whole_one(lib
 
 def replacing(library: Library, monkeypatch: pytest.MonkeyPatch, *, num_times: int) -> Iterator[int]:
     """Have another listing end just before a part is read, so many times; yield how often it has."""
-    done, real = 0, stores.read_bytes
+    done, real = 0, filesystems.read_bytes
 
     def read_bytes(url: str) -> bytes:
         nonlocal done
         if url.endswith(".parquet") and done < num_times and "/part-00001" in url:
             done += 1
-            monkeypatch.setattr(stores, "read_bytes", real)
+            monkeypatch.setattr(filesystems, "read_bytes", real)
             library.make(f"a/new{done}.mp3")
             library.tag("a")
-            monkeypatch.setattr(stores, "read_bytes", read_bytes)
+            monkeypatch.setattr(filesystems, "read_bytes", read_bytes)
         return real(url)
 
-    monkeypatch.setattr(stores, "read_bytes", read_bytes)
+    monkeypatch.setattr(filesystems, "read_bytes", read_bytes)
     while True:
         yield done
 
@@ -624,14 +626,14 @@ def test_a_manifest_that_is_replaced_between_its_marker_and_its_parts_is_read_ag
 ) -> None:
     library.make("a/1.mp3", "b/2.mp3")
     library.tag("a")
-    real = stores.list_files
+    real = filesystems.list_files
 
     def list_files(url: str) -> list[str]:
-        monkeypatch.setattr(stores, "list_files", real)
+        monkeypatch.setattr(filesystems, "list_files", real)
         library.tag("a", "b")
         return real(url)
 
-    monkeypatch.setattr(stores, "list_files", list_files)
+    monkeypatch.setattr(filesystems, "list_files", list_files)
     assert manifest.read_manifest(library.out).num_tracks == 2
 
 
@@ -647,7 +649,7 @@ def test_a_part_that_a_stores_listing_does_not_show_yet_is_there(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.make("a/1.mp3")
-    monkeypatch.setattr(stores, "list_files", lambda url: [])
+    monkeypatch.setattr(filesystems, "list_files", lambda url: [])
     made = library.tag("a")
     assert manifest.read_manifest(library.out) == made
 
@@ -663,7 +665,7 @@ def test_a_store_that_refuses_deletes_ends_nothing(library: Library, monkeypatch
         raise DestinationError(f"{url} cannot be written (access denied); give a place you may write, or other keys")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "delete", delete)
+        patch.setattr(filesystems, "delete", delete)
         for number in range(3):
             library.make(f"a/{number + 5}.mp3")
             library.tag("a")
@@ -681,7 +683,7 @@ def test_nothing_is_deleted_before_the_marker_is_there(library: Library, monkeyp
         raise DestinationError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "write_text", fail)
+        patch.setattr(filesystems, "write_text", fail)
         with pytest.raises(DestinationError, match="no space"):
             library.tag("a", "b")
     assert len(manifest.read_keys(library.out)) == 1
@@ -722,7 +724,7 @@ def test_a_listing_of_a_displaced_run_does_not_take_the_place_of_a_later_ones(
 
     def list_a() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(stores, "delete", lambda url: None)
+            patch.setattr(filesystems, "delete", lambda url: None)
             library.tag("a", term=2)
 
     meanwhile(monkeypatch, list_a)
@@ -739,12 +741,12 @@ def test_a_marker_that_a_displaced_run_had_under_way_hides_nothing_when_it_lands
     library.make("a/1.mp3")
     late: list[tuple[str, str]] = []
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "write_text", lambda url, text: late.append((url, text)))
+        patch.setattr(filesystems, "write_text", lambda url, text: late.append((url, text)))
         library.tag("a", term=1)
     library.make("a/2.mp3")
     library.tag("a", term=2)
     for url, text in late:
-        stores.write_text(url, text)
+        filesystems.write_text(url, text)
     assert {Path(uri).name for uri in (ref.uri for ref in manifest.read_tracks(library.out))} == {"1.mp3", "2.mp3"}
     library.tag("a", term=3)
     assert library.names() == {"a/1.mp3", "a/2.mp3"}, "the next run clears it away"
@@ -787,7 +789,7 @@ def test_what_another_run_lists_meanwhile_stays(library: Library, monkeypatch: p
     def list_a() -> None:
         # It began earlier, so it takes nothing of this run's away.
         with monkeypatch.context() as patch:
-            patch.setattr(stores, "delete", lambda url: None)
+            patch.setattr(filesystems, "delete", lambda url: None)
             library.tag("a", term=2)
 
     meanwhile(monkeypatch, list_a)

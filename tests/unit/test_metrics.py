@@ -14,17 +14,17 @@ import torch
 import torchmetrics
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.cli.evaluate import _print_calibration
-from tonearm.distributed.evaluate import store_calibration
+from tonearm.cli.training.evaluate import _print_calibration
+from tonearm.distributed.tagging.evaluate import store_calibration
 from tonearm.models.calibration import Calibration, Companion, read_companion, write_companion
 from tonearm.models.pooling import sigmoid, softmax
 from tonearm.settings import TrainSettings
-from tonearm.training import metrics
-from tonearm.training.calibration import fit, fit_temperature, threshold_for
-from tonearm.training.evaluation import Evaluation, _facts, cross_fitted_scores, judge
-from tonearm.training.json_text import json_text
-from tonearm.training.metrics import Predictions
-from tonearm.training.recipe import Job
+from tonearm.training.fit.recipe import Job
+from tonearm.training.judge import metrics
+from tonearm.training.judge.calibration import fit, fit_temperature, threshold_for
+from tonearm.training.judge.evaluation import Evaluation, _facts, cross_fitted_scores, judge
+from tonearm.training.judge.json_text import json_text
+from tonearm.training.judge.metrics import Predictions
 
 LABELS = ("a", "b", "c", "d", "e")
 

@@ -14,15 +14,15 @@ from huggingface_hub import ModelCard
 from tests.checkpoints import save_small
 from tests.labelled import loop_of, prepared, train_settings, write_folders
 from tonearm.errors import DestinationError, SettingsError, SourceError
-from tonearm.library.copies import local_copy
 from tonearm.models.checkpoint import describe_checkpoint, plan_windows
 from tonearm.settings import TrainSettings, build
-from tonearm.training.card import Comparison, dataset_name, source_share
-from tonearm.training.export import write_model
-from tonearm.training.omitted import Omitted
+from tonearm.storage.download import local_copy
+from tonearm.training.data.omitted import Omitted
+from tonearm.training.fit.result import Result, read_result
 from tonearm.training.prepare import Prepared
-from tonearm.training.result import Result, read_result
-from tonearm.training.trackers import check_trackers
+from tonearm.training.publish.card import Comparison, dataset_name, source_share
+from tonearm.training.publish.model_folder import write_model
+from tonearm.training.publish.trackers import check_trackers
 
 RUN = {"workers": 1, "precision": "fp32", "why": "no GPU", "device": "cpu", "step_size": 4}
 
@@ -193,14 +193,14 @@ def test_a_folder_in_a_store_is_copied_until_it_changes(tmp_path: Path, monkeypa
     ],
 )
 def test_any_setting_can_be_given_on_the_command_line(assignment: str, read: dict[str, object]) -> None:
-    from tonearm.cli.train import train_settings as from_command
+    from tonearm.cli.training.train import train_settings as from_command
 
     assert from_command({}, None, [assignment]) == build(TrainSettings, read)
 
 
 def test_flags_go_before_the_file_and_set_before_flags(tmp_path: Path) -> None:
     from tonearm.cli.tag import tag_settings
-    from tonearm.cli.train import train_settings as from_command
+    from tonearm.cli.training.train import train_settings as from_command
 
     path = tmp_path / "settings.toml"
     path.write_text("max_windows = 5\n[train]\nepochs = 3\nbatch_size = 2\nseed = 1\n")
@@ -213,7 +213,7 @@ def test_flags_go_before_the_file_and_set_before_flags(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_settings() -> None:
-    from tonearm.cli.train import train_settings as from_command
+    from tonearm.cli.training.train import train_settings as from_command
 
     recipes = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
     assert len(recipes) == 4

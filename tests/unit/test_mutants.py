@@ -61,8 +61,8 @@ def test_a_sample_is_the_same_for_a_seed_and_never_twice_at_a_place() -> None:
 
 
 def test_the_table_counts_equivalent_ones_apart() -> None:
-    mutant = Mutant("lock", "AddNot", range(1, 2), "if a:", "if not a:", "")
-    other = Mutant("runs", "AddNot", range(1, 2), "if b:", "if not b:", "")
+    mutant = Mutant("run_lock", "AddNot", range(1, 2), "if a:", "if not a:", "")
+    other = Mutant("destination", "AddNot", range(1, 2), "if b:", "if not b:", "")
     outcomes = [
         Outcome(mutant, True, None),
         Outcome(mutant, True, None),
@@ -70,17 +70,17 @@ def test_the_table_counts_equivalent_ones_apart() -> None:
         Outcome(other, False, None),
     ]
     text, share = mutants.report(outcomes)
-    assert "| runs | 1 | 0 | 1 | 0 | 0% |" in text
+    assert "| destination | 1 | 0 | 1 | 0 | 0% |" in text
     assert "| lock | 3 | 2 | 0 | 1 | 100% |" in text
     assert text.splitlines()[-1] == "| all | 4 | 2 | 1 | 1 | 67% |"
     assert share == pytest.approx(2 / 3)
 
 
 def test_an_equivalent_mutant_is_known_by_its_line_before_and_after() -> None:
-    mutant = Mutant("lock", "AddNot", range(1, 2), "if a:", "if not a:", "")
-    entry = {"module": "lock", "before": "if a:", "after": "if not a:", "reason": "it is so"}
+    mutant = Mutant("run_lock", "AddNot", range(1, 2), "if a:", "if not a:", "")
+    entry = {"module": "run_lock", "before": "if a:", "after": "if not a:", "reason": "it is so"}
     assert mutants.equivalent(mutant, [entry]) == "it is so"
-    for change in ({"module": "runs"}, {"before": "if b:"}, {"after": "if a is a:"}):
+    for change in ({"module": "destination"}, {"before": "if b:"}, {"after": "if a is a:"}):
         assert mutants.equivalent(mutant, [entry | change]) is None
 
 

@@ -15,7 +15,7 @@ import torch
 from tests.checkpoints import AST, save_small
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import describe_checkpoint, load_model
-from tonearm.training.initial import read_start
+from tonearm.training.fit.initial import read_start
 
 EVIL = "evil/kernel"
 GONE = object()

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from tests.checkpoints import clips, save_small
 from tonearm.errors import SettingsError
-from tonearm.models import checkpoint, converted, runtimes
+from tonearm.models import checkpoint, runtimes
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
-from tonearm.models.converted import Converted, Int8Verdict
-from tonearm.models.openvino_runtime import OpenVinoRuntime
+from tonearm.models.openvino import cache as converted
+from tonearm.models.openvino.cache import Converted, Int8Verdict
+from tonearm.models.openvino.runtime import OpenVinoRuntime
 
 RATE = 16000
 
@@ -144,7 +145,7 @@ def test_the_description_is_that_of_the_checkpoints_own_files(
 ) -> None:
     from_form = describe_checkpoint(str(hubert))
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.converted, "find", lambda folder, digest: None)
+        patch.setattr(checkpoint.cache, "find", lambda folder, digest: None)
         assert describe_checkpoint(str(hubert)) == from_form
 
 
@@ -160,7 +161,7 @@ def test_any_length_scores_as_torch_does(hubert: Path, form: Converted) -> None:
 
 @pytest.mark.processes
 def test_several_passes_at_a_time_give_the_same_in_order(form: Converted) -> None:
-    from tonearm.models.openvino_runtime import OpenVinoRuntime
+    from tonearm.models.openvino.runtime import OpenVinoRuntime
 
     batch = windows(5)
     one = OpenVinoRuntime(form, "fp32", num_threads=2)
@@ -174,7 +175,7 @@ def test_several_passes_at_a_time_give_the_same_in_order(form: Converted) -> Non
 def test_streams_are_measured_once_for_each_number_of_threads(
     form: Converted, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tonearm.models import openvino_runtime
+    from tonearm.models.openvino import runtime as openvino_runtime
 
     asked = []
 
@@ -195,8 +196,8 @@ def test_streams_are_measured_once_for_each_number_of_threads(
 
 @pytest.mark.processes
 def test_measuring_streams_gives_a_rate_for_either_layout(form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tonearm.models import openvino_runtime
-    from tonearm.models.openvino_runtime import measure_streams
+    from tonearm.models.openvino import runtime as openvino_runtime
+    from tonearm.models.openvino.runtime import measure_streams
 
     monkeypatch.setattr(openvino_runtime, "TRY_S", 0.1)
     rates = measure_streams(form, "fp32", windows(1)[0], 2)
@@ -212,7 +213,7 @@ def test_int8_is_refused_before_it_was_calibrated(hubert: Path, form: Converted)
 
 @pytest.mark.processes
 def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, form: Converted) -> None:
-    from tonearm.models.openvino_runtime import has_bf16
+    from tonearm.models.openvino.runtime import has_bf16
 
     verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
     assert (verdict.num_calibrated, verdict.num_checked) == (8, 22)
@@ -242,7 +243,7 @@ def test_int8_is_quantized_once_and_runs(hubert: Path, form: Converted, monkeypa
 
 @pytest.mark.processes
 def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tonearm.models import conversion
+    from tonearm.models.openvino import convert
 
     class Says:
         def __init__(self, logits: list[list[float]]) -> None:
@@ -253,9 +254,9 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
 
     def judged(found: list[list[float]], *, is_multi: bool) -> Int8Verdict:
         said = {"fp32": [[2.0, 1.0]] * len(found), "int8": found}
-        monkeypatch.setattr(conversion, "OpenVinoRuntime", lambda form, precision, num_threads: Says(said[precision]))
+        monkeypatch.setattr(convert, "OpenVinoRuntime", lambda form, precision, num_threads: Says(said[precision]))
         begun = Int8Verdict(8, len(found), 1.0, 0.0)
-        return conversion._verdict(begun, form, windows(len(found)), is_multi=is_multi, num_threads=1)
+        return convert._verdict(begun, form, windows(len(found)), is_multi=is_multi, num_threads=1)
 
     assert judged([[2.0, 1.0]] * 100, is_multi=True).refused is None
     assert judged([[2.0, 1.0]] * 99 + [[1.0, 2.0]], is_multi=False).refused is None

@@ -25,9 +25,9 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError, RequestError, ScoreError
 from tonearm.models.classifier import WindowScores
 from tonearm.settings import DecodeSettings, ServeSettings
-from tonearm.web import pipeline
-from tonearm.web.batching import Chunk
-from tonearm.web.pipeline import Pipeline, Reads, ahead, ended
+from tonearm.web.engines import pipeline
+from tonearm.web.engines.batching import Chunk
+from tonearm.web.engines.pipeline import Pipeline, Reads, ahead, ended
 
 
 class Works:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tonearm import demo
-from tonearm.audio.container import AudioInfo
+from tonearm.audio.readers.container import AudioInfo
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import DecodeError
-from tonearm.library.runs import Destination
-from tonearm.library.sources import TrackRef, list_tracks, make_ref
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep, kept
 from tonearm.planning.measure import Rates, measure
 from tonearm.planning.sample import Listed, Look, examples, list_sample, look
+from tonearm.runs.destination import Destination
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
+from tonearm.sources.listing import TrackRef, list_tracks, make_ref
 from tonearm.tagging import HeadPlan, TagPlan, decode_request, plan_heads
 
 SETTINGS = TagSettings(models=ModelSettings(**demo.models()))  # type: ignore[arg-type]

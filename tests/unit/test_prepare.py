@@ -17,8 +17,8 @@ from tests.labelled import prepared, train_settings, write_folders, write_gtzan
 from tonearm.errors import CheckpointError, DestinationError, SourceError, Stopped, TooManyFailures
 from tonearm.settings import TrainSettings
 from tonearm.training import prepare as prepare_module
-from tonearm.training.initial import load_start, read_start
-from tonearm.training.omitted import Omitted
+from tonearm.training.data.omitted import Omitted
+from tonearm.training.fit.initial import load_start, read_start
 from tonearm.training.prepare import check_space
 
 
@@ -280,7 +280,7 @@ def test_gtzan_is_known_by_its_names_and_its_broken_file_is_no_matter(start: Pat
     filtered = prepared(folder, train_settings(start, cache, labels={"split_by": "gtzan-fault-filtered"}))
     sides = {name: len(numbers) for name, numbers in filtered.split.sides().items()}
     assert sides["train"] + sides["validation"] + sides["test"] < 100
-    from tonearm.distributed.finetune import other_split
+    from tonearm.distributed.training.driver import other_split
 
     assert other_split(run) == "gtzan-fault-filtered"
     assert other_split(filtered) is None

@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 
 from tests.tables import make_tracks
 from tonearm.errors import UsageError
-from tonearm.library.export import export
-from tonearm.library.projection import Moments
+from tonearm.exports.export import export
+from tonearm.exports.projection import Moments
 
 
 def rows(count: int = 500, dim: int = 24) -> np.ndarray:

@@ -11,10 +11,11 @@ import typer
 from tests.tables import make_row, write_tracks
 from tonearm.cli.prune import prune
 from tonearm.errors import DestinationError, SourceError, UsageError
-from tonearm.library import manifest, table
-from tonearm.library.runs import Destination, scan_tracks
-from tonearm.library.sources import list_tracks
-from tonearm.library.status import read_status
+from tonearm.runs.destination import Destination, scan_tracks
+from tonearm.runs.manifest import manifest
+from tonearm.runs.rows import track_rows
+from tonearm.runs.status import read_status
+from tonearm.sources.listing import list_tracks
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_what_is_listed_must_be_known(out: Path) -> None:
     for read in (
         lambda: prune(str(out), is_sure=True),
         lambda: read_status(str(out)),
-        lambda: table.listed_rows(str(out)),
+        lambda: track_rows.listed_rows(str(out)),
         lambda: manifest.write_manifest([str(out.parent / "a.csv")], str(out / "manifest")),
     ):
         with pytest.raises(DestinationError, match=r"_manifest\.json is not what tonearm writes.* nothing is lost"):
@@ -71,7 +72,7 @@ def test_a_source_is_forgotten_with_its_tracks(out: Path) -> None:
         prune(str(out), [str(out.parent / "c.csv")], is_sure=True)
     assert prune(str(out), [str(out.parent / "b.csv")], is_sure=True) == 0
     assert uris(out) == {"s3://records/a0.mp3"}
-    assert [row["uri"] for batch in table.scan(str(out), ["uri"]) for row in batch.to_pylist()] == [
+    assert [row["uri"] for batch in track_rows.scan(str(out), ["uri"]) for row in batch.to_pylist()] == [
         "s3://records/a0.mp3"
     ]
 

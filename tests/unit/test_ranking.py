@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonearm.library.ranking import Ranking
+from tonearm.runs.rows.ranking import Ranking
 
 ROW = st.tuples(st.integers(1, 5), st.none() | st.integers(1, 4), st.none() | st.sampled_from(["a", "b", "c"]))
 

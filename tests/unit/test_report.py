@@ -17,10 +17,10 @@ import pytest
 
 from tests.tables import RUN_ID, make_error, make_row, make_run, make_tracks, write_listing, write_tracks
 from tonearm.errors import TRACK_CODES, DestinationError
-from tonearm.library import report_text as text
-from tonearm.library.report import RunSummary, read_run, render_report, write_report
-from tonearm.library.report_figures import LibraryFigures, gather
-from tonearm.library.report_pictures import duration_histogram, nice_ticks, score_histogram
+from tonearm.report import text
+from tonearm.report.figures import LibraryFigures, gather
+from tonearm.report.page import RunSummary, read_run, render_report, write_report
+from tonearm.report.pictures import duration_histogram, nice_ticks, score_histogram
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 HOSTILE = '<script>alert("x")</script>'
@@ -381,7 +381,7 @@ def test_numbers_are_said_as_people_say_them(said: str, expected: str) -> None:
 MEASURE = """
 import resource, sys
 from tests.tables import make_run
-from tonearm.library.report import write_report
+from tonearm.report.page import write_report
 import pyarrow, pyarrow.dataset, jinja2, numpy
 write_report(sys.argv[2], make_run())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_row, write_tracks
-from tonearm.distributed.batch import legs
+from tonearm.distributed.tagging.driver import legs
 from tonearm.errors import DestinationError, Stopped
-from tonearm.library import manifest, resume, schema, stores
-from tonearm.library.groups import Group
-from tonearm.library.resume import Audit, TodoPart
-from tonearm.library.runs import Destination
-from tonearm.library.track_ref import TrackRef
+from tonearm.runs import resume
+from tonearm.runs.destination import Destination
+from tonearm.runs.groups import Group
+from tonearm.runs.manifest import manifest
+from tonearm.runs.resume import Audit, TodoPart
+from tonearm.runs.rows import schema
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage import filesystems
 
 GENRE, TAGS = Group({"model": "g"}), Group({"model": "t"})
 GROUPS = {"genre": GENRE, "tags": TAGS}
@@ -159,7 +162,7 @@ def test_the_todo_is_what_is_not_done_and_nothing_of_the_run_before(place: Desti
     assert [(part.url, part.num_tracks) for part in fresh] == list(zip(parts, [3, 2, 1], strict=True))
     todo = resume.write_todo(place, parts, np.array([2, 4, 5, 9]))
     assert [part.num_tracks for part in todo] == [2, 1]
-    assert [stores.read_table(part.url)["uri"].to_pylist() for part in todo] == [["/a", "/c"], ["/f"]]
+    assert [filesystems.read_table(part.url)["uri"].to_pylist() for part in todo] == [["/a", "/c"], ["/f"]]
     resume.write_todo(place, parts, np.array([1, 2, 3, 4, 5]))
     folder = Path(place.join("_checkpoint", "todo"))
     assert [path.name[:10] for path in folder.iterdir()] == ["part-00002"]
@@ -206,7 +209,7 @@ def test_rows_are_carried_whole_with_the_columns_of_others(place: Destination, m
     found = resume.find(place, GROUPS).again(np.arange(1, 6), BOTH, retry_errors=False)
     parts = resume.write_again(place, found)
     assert [(part.num_tracks, part.heads, part.again) for part in parts] == [(2, ("tags",), 0)] * 2
-    rows = pa.concat_tables([stores.read_table(part.url) for part in parts])
+    rows = pa.concat_tables([filesystems.read_table(part.url) for part in parts])
     assert rows.column_names == [*schema.MANIFEST.names, "old"]
     old = {row["track_key"]: row for row in rows["old"].to_pylist()}
     assert {key: row["mine"] for key, row in old.items()} == {1: None, 2: None, 3: None, 4: "x"}
@@ -229,7 +232,7 @@ def test_columns_of_others_that_do_not_go_together_are_carried_apart(place: Dest
     add_column(Path(place.tracks, "d.parquet"), [1.5, 2.5], pa.float64())
     found = resume.find(place, GROUPS).again(np.arange(8), BOTH, retry_errors=False)
     parts = resume.write_again(place, found)
-    carried = [[row["mine"] for row in stores.read_table(part.url)["old"].to_pylist()] for part in parts]
+    carried = [[row["mine"] for row in filesystems.read_table(part.url)["old"].to_pylist()] for part in parts]
     assert carried == [["x", "y", None, None], [1.0, 2.0, 1.5, 2.5]]
     assert len(list(legs(parts, 100))) == 2, "a leg reads its parts as one table"
 

@@ -14,10 +14,10 @@ import pytest
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo, DecodedTrack, PcmStream
 from tonearm.errors import DecodeError, FetchError, TrackError
-from tonearm.library import schema
-from tonearm.library.track_ref import make_ref
 from tonearm.models.classifier import WindowScores
+from tonearm.runs.rows import schema
 from tonearm.settings import ModelSettings
+from tonearm.sources.track_ref import make_ref
 from tonearm.tagging import Heads, RunFacts, TagPlan, TrackResult, plan_heads, to_table
 
 MODELS = ModelSettings(**demo.models())

@@ -17,11 +17,12 @@ from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.cli import run_end
 from tonearm.cli import tag as verb
 from tonearm.errors import DecodeError
-from tonearm.library import report_figures, run_summary
-from tonearm.library.report_figures import gather
-from tonearm.library.resume import Audit
-from tonearm.library.run_summary import FoundLabels, RunSummary
-from tonearm.library.telling_tags import most_telling, weight
+from tonearm.report import figures
+from tonearm.report.figures import gather
+from tonearm.runs import run_summary
+from tonearm.runs.resume import Audit
+from tonearm.runs.rows.telling_tags import most_telling, weight
+from tonearm.runs.run_summary import FoundLabels, RunSummary
 
 BROKEN = DecodeError("it breaks off", code="corrupt")
 
@@ -132,7 +133,7 @@ def test_a_second_run_reads_no_rows_to_say_it_all_again(
     def gathers(destination: str) -> Any:
         raise AssertionError("all rows are read")
 
-    monkeypatch.setattr(report_figures, "gather", gathers)
+    monkeypatch.setattr(figures, "gather", gathers)
     second = tag()
     assert second.splitlines()[0] == f"nothing to do: all 3 tracks are in {runs.out} already"
     assert "2 tracks tagged, 1 failed" in second and "genres: " in second

@@ -10,8 +10,8 @@ import pytest
 
 from tests.tables import make_row, write_tracks
 from tonearm.errors import DestinationError
-from tonearm.library import runs
-from tonearm.library.runs import Destination
+from tonearm.runs import destination
+from tonearm.runs.destination import Destination
 
 
 def ok(key: int, **changes: object) -> dict[str, object]:
@@ -24,7 +24,9 @@ def place(tmp_path: Path) -> Destination:
 
 
 def keys_of(place: Destination) -> list[int]:
-    return sorted(key for _, table in runs.scan_tracks(place, ["track_key"]) for key in table["track_key"].to_pylist())
+    return sorted(
+        key for _, table in destination.scan_tracks(place, ["track_key"]) for key in table["track_key"].to_pylist()
+    )
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/labels", "gs://bucket", "az://bucket/a/b", "memory://bucket/x"])
@@ -61,25 +63,25 @@ def test_a_column_that_an_older_file_lacks_is_null(place: Destination) -> None:
     write_tracks(place.url, [ok(1, term=4)], name="new.parquet")
     new = pq.read_table(Path(place.tracks, "new.parquet"), partitioning=None)
     pq.write_table(new.drop_columns(["term"]).append_column("mine", [["x"]]), Path(place.tracks, "old.parquet"))
-    found = {file.name: table for file, table in runs.scan_tracks(place, ["track_key", "term"])}
+    found = {file.name: table for file, table in destination.scan_tracks(place, ["track_key", "term"])}
     assert [found[name]["term"].to_pylist() for name in ("new.parquet", "old.parquet")] == [[4], [None]]
-    whole = {file.name: table for file, table in runs.scan_tracks(place, None)}
+    whole = {file.name: table for file, table in destination.scan_tracks(place, None)}
     assert whole["old.parquet"]["mine"].to_pylist() == ["x"]
 
 
 def test_files_are_read_in_their_order_few_at_a_time(place: Destination) -> None:
     for number in range(7):
         write_tracks(place.url, [ok(10 - number)], name=f"{number}.parquet")
-    pairs = list(runs.scan_tracks(place, ["track_key"], num_ahead=2))
+    pairs = list(destination.scan_tracks(place, ["track_key"], num_ahead=2))
     assert [file.name for file, _ in pairs] == [f"{number}.parquet" for number in range(7)]
     assert [table["track_key"].to_pylist() for _, table in pairs] == [[10 - number] for number in range(7)]
     some = [file for file, _ in pairs][2:4]
-    assert [file for file, _ in runs.scan_tracks(place, None, some)] == some
+    assert [file for file, _ in destination.scan_tracks(place, None, some)] == some
     assert keys_of(place) == list(range(4, 11))
 
 
 def test_among_is_membership_in_sorted_keys() -> None:
     keys = np.array([2, 4, 6])
-    assert runs.among(np.array([1, 2, 3, 6, 7]), keys).tolist() == [False, True, False, True, False]
-    assert runs.among(np.array([1, 2]), np.empty(0, np.int64)).tolist() == [False, False]
-    assert runs.among(np.empty(0, np.int64), keys).tolist() == []
+    assert destination.among(np.array([1, 2, 3, 6, 7]), keys).tolist() == [False, True, False, True, False]
+    assert destination.among(np.array([1, 2]), np.empty(0, np.int64)).tolist() == [False, False]
+    assert destination.among(np.empty(0, np.int64), keys).tolist() == []

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tonearm.audio import decode as decode_module
-from tonearm.audio.container import Source, open_source
 from tonearm.audio.decode import DecodedTrack, DecodeRequest, decode
+from tonearm.audio.readers.container import Source, open_source
 from tonearm.audio.windows import WindowPlan, dequantize
 from tonearm.demo.library import Encoding, encode
 from tonearm.demo.songs import compose

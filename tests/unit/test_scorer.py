@@ -8,8 +8,8 @@ import pytest
 from tonearm import demo
 from tonearm.errors import ScoreError
 from tonearm.models.classifier import Classifier, WindowScores
-from tonearm.web.batching import Batcher, Chunk, Outcome
-from tonearm.web.scorer import Scorer
+from tonearm.web.engines.batching import Batcher, Chunk, Outcome
+from tonearm.web.engines.scorer import Scorer
 
 
 def test_one_request_that_breaks_a_batch_fails_alone() -> None:

@@ -15,7 +15,7 @@ from ray.serve.schema import ServeDeploySchema
 from tonearm.cli import serve as verb
 from tonearm.errors import SettingsError, UsageError
 from tonearm.settings import ServeSettings, build
-from tonearm.web.gate import Gate, is_loopback, retry_after
+from tonearm.web.requests.admission import Gate, is_loopback, retry_after
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve" / "config.yaml"
 
@@ -45,11 +45,11 @@ def test_the_entry_point_holds_no_logic() -> None:
 
 
 def test_demo_models_by_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tonearm.distributed import serve
+    from tonearm.distributed.serving import app
 
     made: list[ServeSettings] = []
-    monkeypatch.setattr(serve, "application", made.append)
-    serve.build({"demo_models": True, "max_queue": 3, "models": {"batch_size": 2}})
+    monkeypatch.setattr(app, "application", made.append)
+    app.build({"demo_models": True, "max_queue": 3, "models": {"batch_size": 2}})
     assert made[0].models.genre_model is not None
     assert made[0].models.genre_model.endswith("demo/models/genre")
     assert (made[0].max_queue, made[0].models.batch_size) == (3, 2)

@@ -14,9 +14,9 @@ import soundfile
 from tests.tables import make_row, make_run, write_tracks
 from tonearm.audio.decode import DecodeRequest, decode
 from tonearm.audio.windows import WindowPlan
-from tonearm.library.export import export
-from tonearm.library.report import render_report
-from tonearm.library.report_figures import gather
+from tonearm.exports.export import export
+from tonearm.report.figures import gather
+from tonearm.report.page import render_report
 from tonearm.settings import ModelSettings
 from tonearm.tagging import Heads
 

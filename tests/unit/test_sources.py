@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tonearm.errors import FetchError, SourceError, TrackError, UsageError
-from tonearm.library import globs
-from tonearm.library.objects import ObjectReader
-from tonearm.library.sources import ListingCounts, TrackRef, list_tracks, track_key
-from tonearm.library.track_ref import from_nanoseconds, from_seconds, to_utc
-from tonearm.library.uris import local_path, resolve, scrubbed, shown
 from tonearm.settings import FetchSettings
+from tonearm.sources.listing import ListingCounts, TrackRef, list_tracks, track_key
+from tonearm.sources.reader import ObjectReader
+from tonearm.sources.track_ref import from_nanoseconds, from_seconds, to_utc
+from tonearm.storage import globs
+from tonearm.storage.uris import local_path, resolve, scrubbed, shown
 
 READER = ObjectReader(FetchSettings(num_attempts=1))
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tonearm.errors import SourceError
-from tonearm.library.labelled import LabelledTrack
-from tonearm.library.sources import make_ref
 from tonearm.settings import LabelSettings
-from tonearm.training.splits import (
+from tonearm.sources.labelled import LabelledTrack
+from tonearm.sources.listing import make_ref
+from tonearm.training.data.splits import (
     FAULT_FILTERED,
     Split,
     fault_filtered,

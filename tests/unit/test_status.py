@@ -19,11 +19,14 @@ import pytest
 from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.cli.status import lines
 from tonearm.errors import DestinationError
-from tonearm.library import groups, lock, lock_file, manifest, progress, stores
-from tonearm.library.progress import Progress
-from tonearm.library.runs import Destination
-from tonearm.library.sources import list_tracks
-from tonearm.library.status import read_status
+from tonearm.runs import groups, progress
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock import lock_file, run_lock
+from tonearm.runs.manifest import manifest
+from tonearm.runs.progress import Progress
+from tonearm.runs.status import read_status
+from tonearm.sources.listing import list_tracks
+from tonearm.storage import filesystems
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -45,7 +48,7 @@ def place(tmp_path: Path) -> Destination:
     return destination
 
 
-class FakeClock(lock.Clock):
+class FakeClock(run_lock.Clock):
     """Time passes only while somebody waits; ``beats`` happens at its moment."""
 
     def __init__(self) -> None:
@@ -65,14 +68,14 @@ class FakeClock(lock.Clock):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
-    monkeypatch.setattr(lock, "CLOCK", fake)
+    monkeypatch.setattr(run_lock, "CLOCK", fake)
     return fake
 
 
-def hold(destination: Destination, **changes: object) -> lock.Holder:
-    holder = dataclasses.replace(lock.Holder.of_this_process(), since="2026-03-01 11:00:00", term=1)
+def hold(destination: Destination, **changes: object) -> run_lock.Holder:
+    holder = dataclasses.replace(run_lock.Holder.of_this_process(), since="2026-03-01 11:00:00", term=1)
     holder = dataclasses.replace(holder, **{"at": "2026-03-01 11:59:50", **changes})
-    lock_file.write(lock.lock_url(destination), holder)
+    lock_file.write(run_lock.lock_url(destination), holder)
     return holder
 
 
@@ -121,7 +124,7 @@ def test_killed_elsewhere_is_known_by_its_silence(place: Destination, clock: Fak
     holder, told = hold(place, host="elsewhere"), []
     found = read_status(place.url, waiting=told.append)
     assert found.state == "killed" and found.silent_s is not None
-    assert lock.STALE_S <= found.silent_s == clock.seconds < lock.STALE_S + 2 * lock.POLL_S
+    assert run_lock.STALE_S <= found.silent_s == clock.seconds < run_lock.STALE_S + 2 * run_lock.POLL_S
     assert told == [f"waiting up to 50 s for a sign of life of process {holder.pid} on elsewhere"]
     assert "gave no sign of life for 50 s; run the same command to go on" in "\n".join(lines(found))
 
@@ -130,7 +133,7 @@ def test_killed_elsewhere_is_known_by_its_silence(place: Destination, clock: Fak
 def test_the_clocks_of_two_machines_are_not_compared(place: Destination, clock: FakeClock, skew_s: int) -> None:
     at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=skew_s)
     holder = hold(place, host="elsewhere", at=at.strftime(lock_file.SINCE))
-    clock.beats = (7.0, lambda: lock_file.write(lock.lock_url(place), dataclasses.replace(holder, beat=1)))
+    clock.beats = (7.0, lambda: lock_file.write(run_lock.lock_url(place), dataclasses.replace(holder, beat=1)))
     found = read_status(place.url)
     assert (found.state, found.silent_s) == ("running", 8.0), "it answers with the first beat"
     assert "; a sign of life came after 8 s" in "\n".join(lines(found))
@@ -138,13 +141,13 @@ def test_the_clocks_of_two_machines_are_not_compared(place: Destination, clock: 
 
 def test_the_same_host_name_in_another_container_is_watched(place: Destination, clock: FakeClock) -> None:
     holder = hold(place, pid=2**22 + 1, pid_namespace="pid:[4026532000]")
-    clock.beats = (7.0, lambda: lock_file.write(lock.lock_url(place), dataclasses.replace(holder, beat=1)))
+    clock.beats = (7.0, lambda: lock_file.write(run_lock.lock_url(place), dataclasses.replace(holder, beat=1)))
     assert read_status(place.url).state == "running"
 
 
 def test_a_run_that_ends_while_it_is_watched(place: Destination, clock: FakeClock) -> None:
     hold(place, host="elsewhere")
-    clock.beats = (7.0, lambda: stores.delete(lock.lock_url(place)))
+    clock.beats = (7.0, lambda: filesystems.delete(run_lock.lock_url(place)))
     found = read_status(place.url)
     assert (found.state, found.holder) == ("unfinished", None)
 
@@ -158,7 +161,7 @@ def test_a_released_lock_is_none(place: Destination) -> None:
 def test_a_run_that_ended_and_may_not_delete_its_lock_was_not_killed(place: Destination, where: str) -> None:
     """Its process is gone, as that of a killed one is."""
     holder = hold(place, process_started=1.0, released=where == "lock")
-    claim = lock_file.claim_url(lock.lock_url(place), 1)
+    claim = lock_file.claim_url(run_lock.lock_url(place), 1)
     lock_file.write(claim, dataclasses.replace(holder, released=where == "claim"))
     assert (read_status(place.url).state, read_status(place.url).holder) == ("unfinished", None)
     lock_file.write(claim, dataclasses.replace(holder, released=False))
@@ -167,8 +170,8 @@ def test_a_run_that_ended_and_may_not_delete_its_lock_was_not_killed(place: Dest
 
 
 def test_what_is_no_lock_is_said(place: Destination) -> None:
-    Path(lock.lock_url(place)).parent.mkdir(exist_ok=True)
-    Path(lock.lock_url(place)).write_text("{")
+    Path(run_lock.lock_url(place)).parent.mkdir(exist_ok=True)
+    Path(run_lock.lock_url(place)).write_text("{")
     with pytest.raises(DestinationError, match="is no lock of tonearm"):
         read_status(place.url)
 
@@ -252,10 +255,10 @@ def test_a_first_listing_under_way(tmp_path: Path) -> None:
 def test_a_store_that_fails_is_no_traceback(place: Destination, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The last run is left out then; the rest cannot be said."""
     make_run(place.url)
-    store, _ = stores.filesystem("memory://bucket")
+    store, _ = filesystems.filesystem("memory://bucket")
     there = Destination.of(f"memory://{place.url.strip('/')}/out")
     for path in Path(place.url).rglob("*.*"):
-        stores.write_bytes(f"{there.url}/{path.relative_to(place.url)}", path.read_bytes())
+        filesystems.write_bytes(f"{there.url}/{path.relative_to(place.url)}", path.read_bytes())
     for asked in ("ls", "info", "cat_file"):
 
         def fail(

@@ -14,13 +14,16 @@ from pyarrow.fs import PyFileSystem
 
 from tests.tables import STARTED, make_row, make_run, write_tracks
 from tonearm.errors import DestinationError
-from tonearm.library import compaction, export, groups, manifest, progress, resume, stores
-from tonearm.library.groups import Group
-from tonearm.library.progress import Progress
-from tonearm.library.run_summary import read_run
-from tonearm.library.runs import Destination
-from tonearm.library.status import read_status
+from tonearm.exports import export
 from tonearm.planning import estimate
+from tonearm.runs import compaction, groups, progress, resume
+from tonearm.runs.destination import Destination
+from tonearm.runs.groups import Group
+from tonearm.runs.manifest import manifest
+from tonearm.runs.progress import Progress
+from tonearm.runs.run_summary import read_run
+from tonearm.runs.status import read_status
+from tonearm.storage import filesystems
 
 REQUESTS = ("ls", "info", "cat_file", "_open", "rm_file", "exists")
 
@@ -33,8 +36,9 @@ class Fault:
         for name in REQUESTS:
             monkeypatch.setattr(LocalFileSystem, name, self._wrapped(getattr(LocalFileSystem, name)))
         # Arrow's own local file system would not pass through here.
-        through = lambda url: (PyFileSystem(stores.ObjectStoreHandler(LocalFileSystem())), stores.local_path(url))  # noqa: E731
-        monkeypatch.setattr(stores, "arrow_filesystem", through)
+        handled = PyFileSystem(filesystems.ObjectStoreHandler(LocalFileSystem()))
+        through = lambda url: (handled, filesystems.local_path(url))  # noqa: E731
+        monkeypatch.setattr(filesystems, "arrow_filesystem", through)
 
     def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def request(*values: Any, **named: Any) -> Any:

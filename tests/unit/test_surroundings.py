@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tonearm import own_process, surroundings
-from tonearm.cli.training_line import TrainingLine
-from tonearm.distributed import finetune, joining, local_ray
+from tonearm.cli.training.progress import TrainingLine
+from tonearm.distributed.cluster import joining, local_ray
+from tonearm.distributed.training import driver
 from tonearm.errors import ClusterError, DestinationError, UsageError
-from tonearm.library.export_output import check_output
-from tonearm.library.runs import Destination
+from tonearm.exports.output import check_output
+from tonearm.runs.destination import Destination
 from tonearm.settings import TrainSettings
 
 
@@ -230,7 +231,7 @@ def test_other_outputs_are_looked_at_as_well(wrong: str) -> None:
     with pytest.raises(DestinationError, match="got OUTPUT"):
         check_output(wrong, is_folder=False, overwrite=False)
     with pytest.raises(DestinationError, match="got --out"):
-        finetune.train("no such collection", wrong, TrainSettings(), TrainingLine(1))
+        driver.train("no such collection", wrong, TrainSettings(), TrainingLine(1))
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "%41", "*", "[x]", "a b", "a\nb", "a\tb", "ä日", "a;b", "a:b", "-a"])

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from tests.tables import damage, make_error, make_row, make_tracks, write_listing, write_tracks
 from tonearm.errors import DestinationError, SourceError
-from tonearm.library import compaction, finished_rows, stores, table, track_files
-from tonearm.library.runs import Destination
-from tonearm.library.schema import TRACKS
+from tonearm.runs import compaction
+from tonearm.runs.destination import Destination
+from tonearm.runs.rows import finished_rows, track_files, track_rows
+from tonearm.runs.rows.schema import TRACKS
+from tonearm.storage import filesystems
 
 
 def day(number: int) -> datetime.datetime:
@@ -34,17 +36,17 @@ def row(key: int, **changes: object) -> dict[str, object]:
 
 def test_scan_gives_every_row_once_in_batches_no_larger_than_asked(tmp_path: Path) -> None:
     make_tracks(tmp_path, 2500)
-    batches = list(table.scan(str(tmp_path), ["track_key", "uri"], batch_rows=400))
+    batches = list(track_rows.scan(str(tmp_path), ["track_key", "uri"], batch_rows=400))
     assert max(batch.num_rows for batch in batches) <= 400
     assert all(batch.schema.names == ["track_key", "uri"] for batch in batches)
     expected = pq.read_table(tmp_path / "tracks")
     assert pa.Table.from_batches(batches)["track_key"].to_pylist() == expected["track_key"].to_pylist()
-    assert table.listed_rows(str(tmp_path)).keys.tolist() == sorted(expected["track_key"].to_pylist())
+    assert track_rows.listed_rows(str(tmp_path)).keys.tolist() == sorted(expected["track_key"].to_pylist())
 
 
 def test_scan_filters_by_columns_that_are_not_read(tmp_path: Path) -> None:
     make_tracks(tmp_path, 300, error_share=0.3)
-    (failed,) = table.scan(str(tmp_path), ["error_code"], ds.field("status") == "error")
+    (failed,) = track_rows.scan(str(tmp_path), ["error_code"], ds.field("status") == "error")
     assert failed.num_rows == sum(
         status == "error" for status in pq.read_table(tmp_path / "tracks")["status"].to_pylist()
     )
@@ -55,18 +57,20 @@ def test_a_column_that_an_older_file_lacks_is_null(tmp_path: Path) -> None:
     write_tracks(tmp_path, [row(1)])
     path = tmp_path / "tracks" / "part-0.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["album"]), path)
-    (batch,) = table.scan(str(tmp_path), ["album", "title"])
+    (batch,) = track_rows.scan(str(tmp_path), ["album", "title"])
     assert batch["album"].to_pylist() == [None]
 
 
 def shown(place: Path, **how: Any) -> list[int]:
     """Return the keys that a scan shows, in their order."""
-    return [key for batch in table.scan(str(place), ["track_key"], **how) for key in batch["track_key"].to_pylist()]
+    return [
+        key for batch in track_rows.scan(str(place), ["track_key"], **how) for key in batch["track_key"].to_pylist()
+    ]
 
 
 def values(place: Path, column: str, **how: Any) -> dict[int, Any]:
     """Return a column of the rows that a scan shows, by key; no key may come twice."""
-    found = [row for batch in table.scan(str(place), ["track_key", column], **how) for row in batch.to_pylist()]
+    found = [row for batch in track_rows.scan(str(place), ["track_key", column], **how) for row in batch.to_pylist()]
     by_key = {row["track_key"]: row[column] for row in found}
     assert len(by_key) == len(found)
     return by_key
@@ -78,7 +82,7 @@ def test_a_file_that_an_older_one_replaced_is_not_shown(tmp_path: Path) -> None:
     write_tracks(tmp_path, [gone], name="a.parquet")
     write_tracks(tmp_path, [there], name="b.parquet")
     write_listing(tmp_path, [there])
-    rows = table.listed_rows(str(tmp_path))
+    rows = track_rows.listed_rows(str(tmp_path))
     assert rows.keys.tolist() == shown(tmp_path) == [2]
     assert (rows.num_unlisted, rows.num_outranked) == (1, 0)
 
@@ -90,7 +94,7 @@ def test_deleted_and_renamed_files_are_out_of_sight_unless_asked_for(tmp_path: P
     write_listing(tmp_path, [rows[2], after])
     assert shown(tmp_path) == [3, 4]
     assert shown(tmp_path, unlisted=True) == [1, 2, 3, 4]
-    everything = table.listed_rows(str(tmp_path), unlisted=True)
+    everything = track_rows.listed_rows(str(tmp_path), unlisted=True)
     assert (everything.keys.tolist(), everything.num_unlisted) == ([1, 2, 3, 4], 0)
 
 
@@ -101,7 +105,7 @@ def test_of_rows_of_one_key_the_highest_term_counts_then_the_later_run_then_the_
     for name, rows in zip("abc", (first, second, third), strict=True):
         write_tracks(tmp_path, rows, name=f"{name}.parquet")
     assert values(tmp_path, "title") == {1: "high", 2: "later", 3: "two"}
-    assert table.listed_rows(str(tmp_path)).num_outranked == 4
+    assert track_rows.listed_rows(str(tmp_path)).num_outranked == 4
 
 
 def test_a_copied_file_shows_no_track_twice(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_copied_file_shows_no_track_twice(tmp_path: Path) -> None:
     (path,) = (tmp_path / "tracks").iterdir()
     shutil.copy(path, path.with_name("copy.parquet"))
     assert len(shown(tmp_path)) == len(set(shown(tmp_path))) == 50
-    assert table.listed_rows(str(tmp_path)).num_outranked == 50
+    assert track_rows.listed_rows(str(tmp_path)).num_outranked == 50
 
 
 def test_which_row_counts_does_not_depend_on_the_filter(tmp_path: Path) -> None:
@@ -144,21 +148,21 @@ def test_a_manifest_that_is_replaced_while_it_is_read_is_read_again(
 ) -> None:
     write_tracks(tmp_path, [row(1), row(2)])
     write_listing(tmp_path, [row(1)])
-    real = stores.read_bytes
+    real = filesystems.read_bytes
 
     def read(url: str, **how: Any) -> bytes:
-        if "part-" in url and real is not stores.read_bytes:
-            monkeypatch.setattr(stores, "read_bytes", real)
+        if "part-" in url and real is not filesystems.read_bytes:
+            monkeypatch.setattr(filesystems, "read_bytes", real)
             write_listing(tmp_path, [row(2)])
         return real(url, **how)
 
-    monkeypatch.setattr(stores, "read_bytes", read)
+    monkeypatch.setattr(filesystems, "read_bytes", read)
     assert shown(tmp_path) == [2]
 
 
 def test_keys_and_what_was_decided_before_narrow_a_scan(tmp_path: Path) -> None:
     write_tracks(tmp_path, [row(number) for number in range(20)])
-    rows = table.listed_rows(str(tmp_path))
+    rows = track_rows.listed_rows(str(tmp_path))
     write_tracks(tmp_path, [row(number, title="new", term=9) for number in range(15, 25)], name="b.parquet")
     assert shown(tmp_path, keys=np.array([3, 7, 99])) == [3, 7]
     assert shown(tmp_path, rows=rows) == list(range(20)), "the tracks that there were then"
@@ -183,7 +187,7 @@ def interfere(monkeypatch: pytest.MonkeyPatch, at: int, step: Callable[[], None]
 
     meanwhile(track_files, "finished")
     meanwhile(finished_rows, "_read")
-    meanwhile(table, "_open")
+    meanwhile(track_rows, "_open")
     return counted
 
 
@@ -212,7 +216,7 @@ def test_a_compaction_between_any_two_batches_changes_nothing(tmp_path: Path, af
         write_tracks(tmp_path, [row(10 * number + place) for place in range(5)], name=f"w_{number}-0.parquet")
     expected = values(tmp_path, "title")
     found: list[dict[str, Any]] = []
-    for number, batch in enumerate(table.scan(str(tmp_path), ["track_key", "title"], batch_rows=2), 1):
+    for number, batch in enumerate(track_rows.scan(str(tmp_path), ["track_key", "title"], batch_rows=2), 1):
         found += batch.to_pylist()
         if number == after:
             compaction.compact(Destination.of(str(tmp_path)))
@@ -235,7 +239,7 @@ def test_rows_that_move_to_another_file_while_the_folder_is_read_are_not_missed(
 
 def test_the_end_of_a_file_that_moves_elsewhere_between_look_and_read_is_not_missed(tmp_path: Path) -> None:
     write_tracks(tmp_path, [row(1, term=1), row(2, term=1), row(3, term=1)], name="b.parquet")
-    rows = table.listed_rows(str(tmp_path))
+    rows = track_rows.listed_rows(str(tmp_path))
     write_tracks(tmp_path, [row(3, term=2, title="new")], name="a.parquet")
     write_tracks(tmp_path, [row(1, term=1), row(2, term=1)], name="b.parquet")
     found = values(tmp_path, "title", rows=rows)
@@ -253,7 +257,7 @@ def test_a_file_that_a_store_shows_as_the_same_and_is_another_is_noticed_by_its_
 
     monkeypatch.setattr(track_files, "finished", finished)
     write_tracks(tmp_path, [row(1), row(2)], name="a.parquet")
-    rows = table.listed_rows(str(tmp_path))
+    rows = track_rows.listed_rows(str(tmp_path))
     write_tracks(tmp_path, [row(2, title="now"), row(1, title="now")], name="a.parquet")
     assert values(tmp_path, "title", rows=rows) == {1: "now", 2: "now"}
 
@@ -262,11 +266,11 @@ def test_a_file_that_is_gone_is_never_a_matter_for_a_person(tmp_path: Path, monk
     """Even if it is all that there was: a prune has removed the last rows of a listed track."""
     write_tracks(tmp_path, [row(1)], name="a.parquet")
     write_tracks(tmp_path, [row(2)], name="b.parquet")
-    batches = table.scan(str(tmp_path), ["track_key"])
+    batches = track_rows.scan(str(tmp_path), ["track_key"])
     assert next(batches)["track_key"].to_pylist() == [1]
-    rows = table.listed_rows(str(tmp_path))
+    rows = track_rows.listed_rows(str(tmp_path))
     shutil.rmtree(tmp_path / "tracks")
-    assert list(table.scan(str(tmp_path), ["track_key"], rows=rows)) == []
+    assert list(track_rows.scan(str(tmp_path), ["track_key"], rows=rows)) == []
 
 
 def test_a_folder_that_never_stands_still_is_given_up_with_one_line(
@@ -283,7 +287,7 @@ def test_a_folder_that_never_stands_still_is_given_up_with_one_line(
         shown(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(finished_rows, "MAX_LOOKS", 5)
-    monkeypatch.setattr(table, "_open", gone)
+    monkeypatch.setattr(track_rows, "_open", gone)
     with pytest.raises(DestinationError, match=r"tracks/ changed 5 times while it was read; run the command again"):
         shown(tmp_path)
 
@@ -412,7 +416,7 @@ def test_each_listed_track_has_one_row_whatever_goes_on(
                 is_busy[0] = False
 
         patched.setattr(finished_rows, "READERS", 1)  # in one order
-        for module, function in ((track_files, "finished"), (finished_rows, "_read"), (table, "_open")):
+        for module, function in ((track_files, "finished"), (finished_rows, "_read"), (track_rows, "_open")):
 
             def called(*args: Any, real: Any = getattr(module, function), **how: Any) -> Any:
                 tick()
@@ -422,7 +426,7 @@ def test_each_listed_track_has_one_row_whatever_goes_on(
         found: list[str] = []
         chosen = ds.field("status") == "ok" if only_ok else None
         try:
-            for batch in table.scan(name, columns, chosen, batch_rows=batch_rows):
+            for batch in track_rows.scan(name, columns, chosen, batch_rows=batch_rows):
                 assert batch.schema.names == columns and batch.num_rows <= batch_rows
                 found += batch["title"].to_pylist()
                 tick()
@@ -467,7 +471,7 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     make_tracks(tmp_path, 10)
     (tmp_path / "tracks" / "torn.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(DestinationError, match=r"torn\.parquet.*move that file"):
-        list(table.scan(str(tmp_path), ["uri"]))
+        list(track_rows.scan(str(tmp_path), ["uri"]))
 
 
 @pytest.mark.parametrize("column", ["status", "windows.list.element.start_s"])
@@ -476,7 +480,7 @@ def test_a_file_with_a_damaged_column_is_named(tmp_path: Path, column: str) -> N
     write_tracks(tmp_path, [row(1)], name="torn.parquet")
     damage(tmp_path / "tracks" / "torn.parquet", column)
     with pytest.raises(DestinationError, match=r"torn\.parquet cannot be read .*move that file"):
-        list(table.scan(str(tmp_path), ["uri", "status", "windows"], batch_rows=3))
+        list(track_rows.scan(str(tmp_path), ["uri", "status", "windows"], batch_rows=3))
 
 
 @pytest.mark.parametrize("key", [pa.array(["one"]), pa.array([None], pa.int64()), None])
@@ -491,11 +495,11 @@ def test_a_table_without_keys_is_named(tmp_path: Path, key: pa.Array | None) -> 
 def test_an_empty_table_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "tracks").mkdir()
     pq.write_table(TRACKS.empty_table(), tmp_path / "tracks" / "none.parquet")
-    assert list(table.scan(str(tmp_path), ["uri"])) == []
-    assert table.listed_rows(str(tmp_path)).keys.tolist() == []
+    assert list(track_rows.scan(str(tmp_path), ["uri"])) == []
+    assert track_rows.listed_rows(str(tmp_path)).keys.tolist() == []
 
 
 def test_failed_rows_have_nulls_where_they_have_nothing(tmp_path: Path) -> None:
     write_tracks(tmp_path, [make_error(1, np.random.default_rng(0))])
-    (batch,) = table.scan(str(tmp_path), ["genre", "tags", "duration_s"])
+    (batch,) = track_rows.scan(str(tmp_path), ["genre", "tags", "duration_s"])
     assert batch.to_pylist() == [{"genre": None, "tags": None, "duration_s": None}]

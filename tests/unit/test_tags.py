@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tonearm.audio import tags
 from tonearm.audio.decode import decode_waveform
+from tonearm.audio.readers import tags
 
 FIELDS = {
     "cp1251": ("Кино", "Группа крови", "Звезда по имени Солнце"),

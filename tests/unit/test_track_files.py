@@ -15,9 +15,11 @@ import pytest
 from pyarrow.fs import FileInfo, FileSelector
 
 from tonearm.errors import DestinationError
-from tonearm.library import compaction, stores, track_files
-from tonearm.library.runs import Destination
-from tonearm.library.track_files import Commit, Compactions
+from tonearm.runs import compaction
+from tonearm.runs.destination import Destination
+from tonearm.runs.rows import track_files
+from tonearm.runs.rows.track_files import Commit, Compactions
+from tonearm.storage import filesystems
 
 
 def put(place: Path, *names: str, text: str = "") -> None:
@@ -169,7 +171,7 @@ def test_a_commit_that_vanishes_between_the_listing_and_its_reading_is_looked_fo
     """That compaction is over: its outputs count, although its pending mark was among the names listed."""
     put(tmp_path, "tracks/compacted-7f-00000.parquet", "_checkpoint/compaction/7f.pending")
     commit(tmp_path, "7f", "a.parquet")
-    real = stores.read_bytes
+    real = filesystems.read_bytes
 
     def read(url: str) -> bytes:
         if url.endswith("7f.json"):
@@ -177,7 +179,7 @@ def test_a_commit_that_vanishes_between_the_listing_and_its_reading_is_looked_fo
                 (tmp_path / "_checkpoint/compaction" / name).unlink(missing_ok=True)
         return real(url)
 
-    monkeypatch.setattr(stores, "read_bytes", read)
+    monkeypatch.setattr(filesystems, "read_bytes", read)
     assert track_files.read_compactions(str(tmp_path)) == Compactions(frozenset(), {})
     put(tmp_path, "_checkpoint/compaction/7f.pending")
     commit(tmp_path, "7f", "a.parquet")
@@ -187,7 +189,7 @@ def test_a_commit_that_vanishes_between_the_listing_and_its_reading_is_looked_fo
 def test_a_file_that_is_finished_during_the_listing_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows may have been removed from the file where they stood before, so leaving it out would hide them."""
     put(tmp_path, "tracks/old-0.parquet", "tracks/new-0.parquet", "_checkpoint/0a/new.pending.parquet")
-    real = stores.arrow_filesystem
+    real = filesystems.arrow_filesystem
 
     class Store:
         """A file system on which the run renames its mark right after the first listing."""
@@ -206,7 +208,7 @@ def test_a_file_that_is_finished_during_the_listing_counts(tmp_path: Path, monke
         store, path = real(url)
         return Store(store), path
 
-    monkeypatch.setattr(stores, "arrow_filesystem", opened)
+    monkeypatch.setattr(filesystems, "arrow_filesystem", opened)
     assert names(tmp_path) == ["new-0.parquet", "old-0.parquet"]
 
 
@@ -293,8 +295,8 @@ def test_what_was_found_is_a_value(tmp_path: Path) -> None:
 def test_a_folder_that_comes_into_being_while_one_looks_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``tracks/`` of a bucket does beside a reader: pyarrow takes it for a file between its two looks."""
     place = f"memory://{uuid.uuid4().hex}/out"
-    stores.write_text(f"{place}/tracks/a.parquet", "")
-    store, _ = stores.filesystem(place)
+    filesystems.write_text(f"{place}/tracks/a.parquet", "")
+    store, _ = filesystems.filesystem(place)
     real, looks = store.isdir, itertools.count()
     monkeypatch.setattr(store, "isdir", lambda path: real(path) and next(looks) > 0)
     assert [file.name for file in track_files.finished(place)] == ["a.parquet"]
@@ -303,6 +305,6 @@ def test_a_folder_that_comes_into_being_while_one_looks_is_no_file(monkeypatch: 
 
 def test_what_is_said_already_is_not_said_again() -> None:
     """Of gs:// and az:// any error counts as the store's."""
-    for kind in (stores.reading, stores.writing):
+    for kind in (filesystems.reading, filesystems.writing):
         with pytest.raises(DestinationError, match=r"^delete that file$"), kind("memory://bucket/out"):
             raise DestinationError("delete that file")

@@ -18,13 +18,13 @@ from tests.labelled import loop_of, prepared, train_settings, write_folders
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError, TrainingError
 from tonearm.settings import TrainSettings
-from tonearm.training import metrics
-from tonearm.training.examples import Example
-from tonearm.training.loop import BEST, MOST_WAITING, STATE, Alone, Loop, Progress, _by_length
-from tonearm.training.metrics import read_predictions
+from tonearm.training.data.examples import Example
+from tonearm.training.fit.loop import BEST, MOST_WAITING, STATE, Alone, Loop, Progress, _by_length
+from tonearm.training.fit.recipe import Job, Schedule, choose_precision
+from tonearm.training.fit.result import read_result
+from tonearm.training.judge import metrics
+from tonearm.training.judge.metrics import read_predictions
 from tonearm.training.prepare import Prepared
-from tonearm.training.recipe import Job, Schedule, choose_precision
-from tonearm.training.result import read_result
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import hypothesis.strategies as st
 import pytest
 
 from tests.uris import uris
-from tonearm.library.allowed_uris import AllowedUris
-from tonearm.library.names import track_name
-from tonearm.library.sources import source_name
-from tonearm.library.track_ref import make_ref
-from tonearm.library.uris import folder_of, local_path, local_uri, resolve, scrubbed, shown, split_url, to_unicode
+from tonearm.sources.listing import source_name
+from tonearm.sources.track_ref import make_ref
+from tonearm.storage.allowed_uris import AllowedUris
+from tonearm.storage.filenames import track_name
+from tonearm.storage.uris import folder_of, local_path, local_uri, resolve, scrubbed, shown, split_url, to_unicode
 
 MALFORMED = [
     *("http://[::1/x.mp3", "http://]/", "http://[v1.a]/x", "https://ex\u2100mple.org/a", "http://h:abc/x", "http://"),

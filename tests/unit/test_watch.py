@@ -11,12 +11,12 @@ from unittest import mock
 
 import pytest
 
-from tonearm.distributed import cluster
-from tonearm.distributed.batch import legs
-from tonearm.distributed.cluster import Layout, stuck
-from tonearm.distributed.watch import WAKE, ClusterGuard, HeadGuard, failing, wake_main_thread, wakeable
+from tonearm.distributed.cluster import session
+from tonearm.distributed.cluster.session import Layout, stuck
+from tonearm.distributed.tagging.driver import legs
+from tonearm.distributed.tagging.watch import WAKE, ClusterGuard, HeadGuard, failing, wake_main_thread, wakeable
 from tonearm.errors import Stopped, TonearmError
-from tonearm.library.resume import TodoPart
+from tonearm.runs.resume import TodoPart
 
 
 def test_legs_are_whole_parts_of_at_least_so_many_tracks() -> None:
@@ -104,7 +104,7 @@ def test_a_run_without_its_head_ends_after_the_time_of_the_settings(monkeypatch:
         return socket.socket()
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    monkeypatch.setattr(cluster, "head_address", lambda: ("10.0.0.1", 6379))
+    monkeypatch.setattr(session, "head_address", lambda: ("10.0.0.1", 6379))
     guard = HeadGuard(failures, "DEST", 12.0)  # type: ignore[arg-type]
     for is_up[0], seconds in ((True, 100.0), (False, 11.9), (True, 1.0), (False, 11.9)):
         guard.look()
@@ -129,7 +129,7 @@ def test_a_shrunken_cluster_is_given_the_time_of_the_settings(
         monkeypatch.delenv("TONEARM_WAIT_FOR_WORKERS_S", raising=False)
     clock, failures = Clock(monkeypatch), Failures()
     nodes: list[dict[str, float]] = [{}]
-    monkeypatch.setattr(cluster, "node_resources", lambda: nodes)
+    monkeypatch.setattr(session, "node_resources", lambda: nodes)
     guard = ClusterGuard(failures, LOCAL, 30.0)  # type: ignore[arg-type]
     guard.look(None)
     clock.now += patience_s - 0.1

@@ -15,9 +15,9 @@ from tonearm import cli
 from tonearm.cli import demo
 from tonearm.cli.models import models
 from tonearm.demo import models as built_in
-from tonearm.distributed import joining
-from tonearm.library.uris import shown, visible
+from tonearm.distributed.cluster import joining
 from tonearm.settings import ModelSettings
+from tonearm.storage.uris import shown, visible
 
 TONEARM = f"{sys.executable} -P -m tonearm"
 

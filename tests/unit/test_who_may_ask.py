@@ -9,9 +9,9 @@ import pytest
 
 from tests.apps import LOCAL, App, refusal
 from tonearm.errors import SettingsError
-from tonearm.library.origins import canonical_origin, split_host
+from tonearm.origins import canonical_origin, split_host
 from tonearm.settings import ServeSettings, build
-from tonearm.web.keys import new_key
+from tonearm.web.requests.keys import new_key
 
 KEY, LINE = new_key("radio")
 FOREIGN = {

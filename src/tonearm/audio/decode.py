@@ -14,8 +14,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from tonearm.audio import tags
-from tonearm.audio.container import AudioInfo, Source, open_source
+from tonearm.audio.readers import tags
+from tonearm.audio.readers.container import AudioInfo, Source, open_source
 from tonearm.audio.streams import Allocate, PcmStream, Spans, keep, ordinary
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError

@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tonearm import own_process
-from tonearm.audio.container import AudioInfo
 from tonearm.audio.decode import DecodedTrack, DecodeRequest, PcmStream
+from tonearm.audio.readers.container import AudioInfo
 from tonearm.errors import DecodeError
 from tonearm.settings import DecodeSettings
 from tonearm.wording import counted

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodeRequest, decode
-from tonearm.audio.headers import read_header
+from tonearm.audio.readers.headers import read_header
 from tonearm.audio.sandbox import KEPT_BYTES, receive_message, send_message
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError
-from tonearm.library.uris import scrubbed
+from tonearm.storage.uris import scrubbed
 
 # Where decoding and scoring share cores, a forward pass that waits for one of its threads wastes the others.
 NICENESS = 5

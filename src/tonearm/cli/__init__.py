@@ -16,7 +16,7 @@ def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
     own_process.leave_current_folder()
     from tonearm import surroundings
-    from tonearm.library.uris import visible
+    from tonearm.storage.uris import visible
 
     surroundings.open_standard_streams()
     try:
@@ -47,7 +47,7 @@ def _unexpected(error: Exception) -> int:
 
     import typer
 
-    from tonearm.library.uris import visible
+    from tonearm.storage.uris import visible
 
     if isinstance(error, typer.Abort):
         return 4

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from tonearm import __version__
-from tonearm.cli import library_verbs, training_verbs
+from tonearm.cli import library_verbs
+from tonearm.cli.training import verbs
 
 app = typer.Typer(
     name="tonearm",
@@ -195,7 +196,7 @@ def models(
     return verb(settings.models)
 
 
-training_verbs.add(app)
+verbs.add(app)
 library_verbs.add(app)
 
 

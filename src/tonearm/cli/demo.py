@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tonearm.cli.terminal import clock
-from tonearm.library.telling_tags import most_telling
-from tonearm.library.uris import visible
+from tonearm.runs.rows.telling_tags import most_telling
 from tonearm.settings import TagSettings
+from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
 NUM_TAGS = 3
@@ -36,13 +36,13 @@ def demo(library: Path, out: Path, settings: TagSettings, *, num_tracks: int = 2
 
 
 def _print_table(library: Path, out: Path) -> None:
-    from tonearm.library import table
+    from tonearm.runs.rows import track_rows
 
     with (library / LABELS).open(newline="") as file:
         truths = {os.path.abspath(library / row["path"]): row["genre"] for row in csv.DictReader(file)}
     columns = ["uri", "status", "error_code", "title", "artist", "codec", "sample_rate", "channels", "duration_s"]
     columns += ["genre", "genre_score", "tags"]
-    rows = [row for batch in table.scan(str(out), columns) for row in batch.to_pylist()]
+    rows = [row for batch in track_rows.scan(str(out), columns) for row in batch.to_pylist()]
     rows.sort(key=lambda row: (row["artist"] is None, row["artist"], row["title"]))
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("artist", "title", "audio", "length", "genre", "", "score", "tags"):

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
-from tonearm.library.uris import visible
+from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
 
@@ -141,11 +141,11 @@ def _decoding() -> Iterator[Finding]:
 
 
 def _ray() -> Iterator[Finding]:
-    from tonearm.distributed import cluster
+    from tonearm.distributed.cluster import session
 
     where = os.environ.get("RAY_ADDRESS", "a local Ray")
     # While it is joined, what is printed goes to its log.
-    with cluster.session(None) as layout:
+    with session.session(None) as layout:
         gpus = f", {layout.scorer_gpus:g} GPU each" if layout.scorer_gpus else ""
         threads = counted(layout.scorer_threads, "thread")
         text = f"{where}: scoring with {layout.num_scorers} × {threads}{gpus}"

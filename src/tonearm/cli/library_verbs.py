@@ -47,8 +47,8 @@ def compact(dest: Destination) -> int:
 
 def report(dest: Destination) -> int:
     """Write report.html of DEST anew, from its rows and its last run."""
-    from tonearm.library.report import write_report
-    from tonearm.library.uris import visible
+    from tonearm.report.page import write_report
+    from tonearm.storage.uris import visible
 
     print(visible(write_report(dest)))
     return 0
@@ -77,8 +77,8 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> int:
     """Write the rows of DEST for other programs."""
-    from tonearm.library import export as library_export
-    from tonearm.library.uris import visible
+    from tonearm.exports import export as library_export
+    from tonearm.storage.uris import visible
 
     counts = library_export.export(
         dest,

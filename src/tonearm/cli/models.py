@@ -7,9 +7,9 @@ from rich.table import Table
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
-from tonearm.library.uris import visible
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
 from tonearm.settings import ModelSettings
+from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
 NUM_LABELS = 8

@@ -11,10 +11,10 @@ from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError
-from tonearm.library.names import file_name, track_name
-from tonearm.library.telling_tags import weight
-from tonearm.library.uris import visible
+from tonearm.runs.rows.telling_tags import weight
 from tonearm.settings import TagSettings
+from tonearm.storage.filenames import file_name, track_name
+from tonearm.storage.uris import visible
 
 # Pictures of more say less, and three hours at 96 kHz would take gigabytes.
 MAX_SHOWN_S = 600.0
@@ -28,8 +28,8 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
         TrackError: it cannot be read, decoded or scored.
     """
     from tonearm.audio import plots
-    from tonearm.library.objects import ObjectReader
-    from tonearm.library.sources import list_tracks
+    from tonearm.sources.listing import list_tracks
+    from tonearm.sources.reader import ObjectReader
 
     ref = next(list_tracks([source], limit=1))
     data = ObjectReader(settings.fetch).read(ref)

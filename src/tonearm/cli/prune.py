@@ -9,10 +9,13 @@ import typer
 
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import UsageError
-from tonearm.library import compaction, lock, manifest, table
-from tonearm.library.runs import Destination
-from tonearm.library.status import read_status
-from tonearm.library.uris import shown
+from tonearm.runs import compaction
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock import run_lock
+from tonearm.runs.manifest import manifest
+from tonearm.runs.rows import track_rows
+from tonearm.runs.status import read_status
+from tonearm.storage.uris import shown
 from tonearm.wording import counted
 
 
@@ -29,11 +32,11 @@ def prune(dest: str, forget: Sequence[str] = (), *, is_sure: bool = False) -> in
         print(f"{shown(name) or 'listed by tonearm 0.1.0'}: {counted(num_tracks, 'track')}{part}")
     for source in forget:
         _ask(f"forget what {shown(source)} has listed?", is_sure=is_sure)
-    with ProgressLine("pruning") as line, lock.held(destination, waiting=line.waiting) as hold:
+    with ProgressLine("pruning") as line, run_lock.held(destination, waiting=line.waiting) as hold:
         if forget:
             gone = manifest.prune(destination.manifest, forget, check=hold.check)
             print(f"no longer listed: {counted(gone, 'track')}")
-        listed = table.read_listed(dest)
+        listed = track_rows.read_listed(dest)
         compaction.recover(destination)
         found = compaction.unlisted(destination, listed) if listed is not None else {}
         num_rows = sum(int(np.count_nonzero(~rows)) for rows in found.values())

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tonearm.cli.terminal import clock, hours
 from tonearm.errors import TooManyFailures
-from tonearm.library.report_text import size
-from tonearm.library.uris import shown
+from tonearm.report.text import size
+from tonearm.storage.uris import shown
 from tonearm.wording import by_count, counted, some
 
 if TYPE_CHECKING:
-    from tonearm.distributed.batch import Outcome
-    from tonearm.library.resume import Audit
-    from tonearm.library.run_summary import FoundLabels, RunSummary
+    from tonearm.distributed.tagging.driver import Outcome
+    from tonearm.runs.resume import Audit
+    from tonearm.runs.run_summary import FoundLabels, RunSummary
 
 NUM_CODES, NUM_GENRES, NUM_TAGS, NUM_EXTENSIONS = 6, 8, 5, 8
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from tonearm import settings as settings_module
 from tonearm.cli.tag import choose_models, read_values, stop_like_ctrl_c
 from tonearm.errors import UsageError
-from tonearm.library.uris import shown
 from tonearm.settings import ServeSettings
+from tonearm.storage.uris import shown
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from tonearm.tagging import HeadPlan
-    from tonearm.web.engine import Engine
+    from tonearm.web.engines.engine import Engine
     from tonearm.web.listener import Listener
 
 SAY_S = 1.0
@@ -61,7 +61,7 @@ def serve_settings(
 
 def make_key(name: str) -> int:
     """Print a new API key and the line that lets it in; return the exit status."""
-    from tonearm.web.keys import KEY_LABEL, LINE_LABEL, new_key
+    from tonearm.web.requests.keys import KEY_LABEL, LINE_LABEL, new_key
 
     key, line = new_key(name)
     print(f"{KEY_LABEL} {key}")
@@ -81,9 +81,9 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
 
     try:
         from tonearm.web.app import build_app
-        from tonearm.web.gate import Gate, is_loopback
+        from tonearm.web.engines.process_engine import prepared
         from tonearm.web.listener import listening
-        from tonearm.web.process_engine import prepared
+        from tonearm.web.requests.admission import Gate, is_loopback
     except ImportError as error:
         raise UsageError(
             f"a server needs packages that are not installed ({error}); pip install 'tonearm[serve]'"
@@ -131,13 +131,13 @@ def _engine(
 ) -> Iterator[Callable[[], Engine]]:
     """Yield what makes the engine in the listener's event loop."""
     if kind == "ray":
-        from tonearm.distributed import serve as server
+        from tonearm.distributed.serving import app as server
 
         with server.engine(settings, plans, metrics_folder) as make:
             yield make
         return
     from tonearm.web import telemetry
-    from tonearm.web.process_engine import ProcessEngine
+    from tonearm.web.engines.process_engine import ProcessEngine
 
     telemetry.keep()
     engine = ProcessEngine(settings, plans)

@@ -8,10 +8,12 @@ import json
 import sys
 
 from tonearm.cli.terminal import ProgressLine, clock, hours
-from tonearm.library import compaction, lock, report_text
-from tonearm.library.runs import Destination
-from tonearm.library.status import Status, read_status
-from tonearm.library.uris import shown
+from tonearm.report import text as report_text
+from tonearm.runs import compaction
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock import run_lock
+from tonearm.runs.status import Status, read_status
+from tonearm.storage.uris import shown
 from tonearm.wording import by_count, counted
 
 
@@ -93,7 +95,7 @@ def compact(dest: str) -> int:
     """Rewrite the small files of ``dest`` as few large ones."""
     destination = Destination.of(dest)
     read_status(dest, is_watched=False)  # says so when there is nothing
-    with ProgressLine("compacting") as line, lock.held(destination, waiting=line.waiting) as hold:
+    with ProgressLine("compacting") as line, run_lock.held(destination, waiting=line.waiting) as hold:
         done = compaction.compact(destination, progress=line.rows, check=hold.check)
     if not done.num_before:
         print(f"nothing to do: {shown(dest)}/tracks has no small files to put together")

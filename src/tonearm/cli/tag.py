@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import DestinationError, UsageError
-from tonearm.library.runs import Destination
-from tonearm.library.uris import visible
+from tonearm.runs.destination import Destination
 from tonearm.settings import TagSettings
+from tonearm.storage.uris import visible
 
 if TYPE_CHECKING:
-    from tonearm.distributed.batch import Outcome
-    from tonearm.library.run_summary import RunSummary
+    from tonearm.distributed.tagging.driver import Outcome
+    from tonearm.runs.run_summary import RunSummary
 
 # What other verbs read of the same file.
 TABLES = ("train", "serve")
@@ -94,14 +94,14 @@ def tag(
     from tonearm import demo
     from tonearm.cli import run_end
     from tonearm.cli.plan import beside_truth
-    from tonearm.distributed import batch
+    from tonearm.distributed.tagging import driver
     from tonearm.planning.estimate import kept
 
     stop_like_ctrl_c()
     if demo_models:
         print(demo.NOTICE, file=sys.stderr)
     with ProgressLine() as watcher:
-        outcome = batch.tag_library(sources, out, settings, watcher, retry_errors=retry_errors, rescore=rescore)
+        outcome = driver.tag_library(sources, out, settings, watcher, retry_errors=retry_errors, rescore=rescore)
     # Before the library is counted, which takes a while where it is large.
     _print(run_end.done_lines(outcome, out))
     summary, report = _report(out, outcome, settings, notice=demo.NOTICE if demo_models else None)
@@ -127,10 +127,10 @@ def _print(lines: Sequence[str]) -> None:
 
 def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | None) -> tuple[RunSummary, str]:
     """Write the run's summary and the report, unless they say this already; return the summary and where that is."""
-    from tonearm.distributed.summary import summarize
-    from tonearm.library.report import write_report
-    from tonearm.library.report_figures import gather
-    from tonearm.library.run_summary import write_run
+    from tonearm.distributed.tagging.summary import summarize
+    from tonearm.report.figures import gather
+    from tonearm.report.page import write_report
+    from tonearm.runs.run_summary import write_run
 
     last = _reported(out, outcome)
     if last is not None and last.found is not None:
@@ -146,14 +146,14 @@ def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | 
 
 def _reported(out: str, outcome: Outcome) -> RunSummary | None:
     """Return the last run where this one had nothing to do and the report of that one says it all."""
-    from tonearm.library import stores
-    from tonearm.library.run_summary import read_run
+    from tonearm.runs.run_summary import read_run
+    from tonearm.storage import filesystems
 
     if outcome.counts is not None:
         return None
     try:
-        with stores.reading(out):
-            if not stores.exists(Destination(out).report):
+        with filesystems.reading(out):
+            if not filesystems.exists(Destination(out).report):
                 return None
         last = read_run(out)
     except DestinationError:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from tonearm.library.uris import visible
+from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
 PLAIN_EVERY_S = 10.0

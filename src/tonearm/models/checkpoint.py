@@ -19,11 +19,12 @@ from typing import Any
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, first_line
-from tonearm.library.copies import local_copy
-from tonearm.models import calibration, config_files, converted
+from tonearm.models import calibration, config_files
 from tonearm.models.calibration import Companion, read_companion
 from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR
+from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
+from tonearm.storage.download import local_copy
 from tonearm.wording import counted
 
 CONFIG_FILES = [CONFIG, PREPROCESSOR]
@@ -79,7 +80,7 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     name = source if is_hub_id(source) else folder.resolve().name
     digest = folder.name if is_hub_id(source) else _folder_hash(folder)
     config_files.check_is_model(folder, source)
-    if (found := converted.find(folder, digest)) is not None:  # loads no transformers
+    if (found := cache.find(folder, digest)) is not None:  # loads no transformers
         companion = read_companion(folder)
         try:
             described = found.description | {"labels": tuple(found.description["labels"])}

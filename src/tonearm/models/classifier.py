@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.models import openvino_form, runtimes
+from tonearm.models import runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
+from tonearm.models.openvino import select
 
 if TYPE_CHECKING:
     from tonearm.models.runtimes import Runtime
@@ -88,12 +89,12 @@ class Classifier:
         threads, note = num_threads or runtimes.usable_cores(), ""
         on_cpu = max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
         if kind == "openvino":
-            wanted = openvino_form.Wanted(
+            wanted = select.Wanted(
                 source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server
             )
             # Two passes over long windows at a time would take the memory that batches of them may not have.
             may_be_many = is_bulk and on_cpu >= threads
-            form = openvino_form.choose(wanted, info, plan.window_samples if may_be_many else None)
+            form = select.choose(wanted, info, plan.window_samples if may_be_many else None)
             if form.converted is not None:
                 return cls(info, plan, form.load(threads), batch_size or max(on_cpu, form.num_streams), form.note)
             chosen, note = form.precision, form.note

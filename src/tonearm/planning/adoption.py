@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tonearm.errors import UsageError
-from tonearm.library import differences, groups, named_settings
-from tonearm.library.differences import Difference
-from tonearm.library.groups import Group
-from tonearm.library.runs import Destination
 from tonearm.models.checkpoint import is_hub_id
+from tonearm.runs import differences, groups, named_settings
+from tonearm.runs.destination import Destination
+from tonearm.runs.differences import Difference
+from tonearm.runs.groups import Group
 from tonearm.settings import ModelSettings
 from tonearm.tagging import HeadPlan, TagPlan, plan_heads
 from tonearm.tagging.plan import READ

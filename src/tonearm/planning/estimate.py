@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tonearm.errors import DestinationError
-from tonearm.library import stores
-from tonearm.library.formats import extension_of
 from tonearm.planning.measure import Rates, scored_s
 from tonearm.planning.sample import Listed, Look
+from tonearm.sources.extensions import extension_of
+from tonearm.storage import filesystems
 from tonearm.tagging import HeadPlan
 
 if TYPE_CHECKING:
-    from tonearm.library.runs import Destination
+    from tonearm.runs.destination import Destination
 
 # What starting Ray, loading the models and the audit take, whatever there is to do.
 START_S = 20.0
@@ -201,14 +201,14 @@ def keep(destination: Destination, plan: Estimate) -> None:
     Raises:
         DestinationError: the place is full, read-only or refused.
     """
-    stores.write_text(_url(destination), plan.to_json())
+    filesystems.write_text(_url(destination), plan.to_json())
 
 
 def kept(destination: Destination) -> dict[str, Any] | None:
     """Return the estimate that was kept, or None."""
     try:
-        with stores.reading(_url(destination)):
-            values: dict[str, Any] = json.loads(stores.read_bytes(_url(destination)))
+        with filesystems.reading(_url(destination)):
+            values: dict[str, Any] = json.loads(filesystems.read_bytes(_url(destination)))
     except (DestinationError, ValueError):  # it is only there to be compared with
         return None
     return values if {"audio_s", "wall_s", "num_tracks"} <= set(values) else None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tonearm.audio.decode import DecodedTrack
 from tonearm.errors import SourceError, TrackError
-from tonearm.library.objects import ObjectReader
 from tonearm.planning.sample import Look
+from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Tagger, TagPlan
 from tonearm.wording import counted
 

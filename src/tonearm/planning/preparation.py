@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from tonearm.audio.decode import DecodedTrack
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import CheckpointError, TrackError
-from tonearm.library.objects import ObjectReader
-from tonearm.models import converted, openvino_form, runtimes
-from tonearm.models.openvino_form import Wanted
+from tonearm.models import runtimes
+from tonearm.models.openvino import cache, select
+from tonearm.models.openvino.select import Wanted
 from tonearm.settings import TagSettings
+from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
-    from tonearm.library.sources import TrackRef
+    from tonearm.sources.listing import TrackRef
 
 # int8 is calibrated on 20 windows and checked on 100, few enough to be done in minutes and enough that one in a hundred
 # can be told.
@@ -77,7 +78,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
             continue
         is_guarded = plan.models.int8_guard and not before.heads[head].is_settled
         wanted = Wanted(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
-        found, _ = openvino_form.convert(wanted, each.checkpoint, say)
+        found, _ = select.convert(wanted, each.checkpoint, say)
         if precision != "int8" or found is None:
             continue
         verdict = found.settled_verdict(is_guarded=is_guarded)
@@ -101,7 +102,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
             "minutes"
         )
         try:
-            verdict = converted.quantize(
+            verdict = cache.quantize(
                 found,
                 windows[head],
                 num_calibrated=NUM_CALIBRATED,
@@ -130,7 +131,7 @@ def _instead(plan: HeadPlan, note: str) -> HeadPlan:
 
 
 def _has_bf16() -> bool:
-    from tonearm.models.openvino_runtime import has_bf16  # which loads OpenVINO
+    from tonearm.models.openvino.runtime import has_bf16  # which loads OpenVINO
 
     return has_bf16()
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.audio.container import AudioInfo
-from tonearm.audio.headers import HEAD_BYTES, TAIL_BYTES
+from tonearm.audio.readers.container import AudioInfo
+from tonearm.audio.readers.headers import HEAD_BYTES, TAIL_BYTES
 from tonearm.errors import TrackError
-from tonearm.library.formats import extension_of
-from tonearm.library.objects import ObjectReader
-from tonearm.library.sources import ListingCounts, TrackRef, list_tracks
+from tonearm.sources.extensions import extension_of
+from tonearm.sources.listing import ListingCounts, TrackRef, list_tracks
+from tonearm.sources.reader import ObjectReader
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tonearm.errors import TrackError
-from tonearm.library import schema
 from tonearm.models import pooling
+from tonearm.runs.rows import schema
 from tonearm.tagging.plan import COLUMNS, READ, SETTINGS_COLUMNS, RunFacts
 
 if TYPE_CHECKING:
-    from tonearm.library.track_ref import TrackRef
+    from tonearm.sources.track_ref import TrackRef
     from tonearm.tagging.tagger import TrackResult
 
 

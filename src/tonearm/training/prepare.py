@@ -16,18 +16,16 @@ from typing import Any
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError, SourceError, Stopped, TooManyFailures
-from tonearm.library.labelled import Collection, LabelledTrack, list_labelled
-from tonearm.library.track_ref import TrackRef
-from tonearm.library.uris import shown
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.cache import ClipCache
-from tonearm.training.clips import add_whole, cache_of
-from tonearm.training.duplicates import Twin, describe_twins, find_twins
-from tonearm.training.examples import Example
-from tonearm.training.initial import Start, load_start, read_start
-from tonearm.training.omitted import Omitted
-from tonearm.training.recipe import Job
-from tonearm.training.splits import (
+from tonearm.sources.labelled import Collection, LabelledTrack, list_labelled
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage.uris import shown
+from tonearm.training.data.cache import ClipCache
+from tonearm.training.data.clips import add_whole, cache_of
+from tonearm.training.data.duplicates import Twin, describe_twins, find_twins
+from tonearm.training.data.examples import Example
+from tonearm.training.data.omitted import Omitted
+from tonearm.training.data.splits import (
     FAULT_FILTERED,
     STRATIFIED,
     TRAIN,
@@ -38,6 +36,8 @@ from tonearm.training.splits import (
     split_tracks,
     straddling_groups,
 )
+from tonearm.training.fit.initial import Start, load_start, read_start
+from tonearm.training.fit.recipe import Job
 from tonearm.wording import counted
 
 NUM_NAMED = 3

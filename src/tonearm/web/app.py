@@ -21,19 +21,19 @@ from starlette.types import Receive, Scope, Send
 
 from tonearm import __version__, demo
 from tonearm.errors import RequestError
-from tonearm.library import telling_tags
+from tonearm.runs.rows import telling_tags
 from tonearm.settings import ServeSettings
 from tonearm.tagging import TrackResult as Result
 from tonearm.tagging import model_columns, result_columns
 from tonearm.web import messages
-from tonearm.web.answers import add_handlers, documented
-from tonearm.web.bodies import BodyReader
 from tonearm.web.bulk import bulk_lines
-from tonearm.web.engine import Engine
-from tonearm.web.entrance import Cors, Entrance, RootPath
-from tonearm.web.gate import Gate
-from tonearm.web.observe import Observe
+from tonearm.web.engines.engine import Engine
+from tonearm.web.error_responses import add_handlers, documented
 from tonearm.web.openapi import AUDIO_BODY, BULK_BODY, CLASSIFY_BODY, described
+from tonearm.web.request_log import Observe
+from tonearm.web.requests.admission import Gate
+from tonearm.web.requests.entrance import Cors, Entrance, RootPath
+from tonearm.web.requests.request_body import BodyReader
 from tonearm.web.telemetry import AccessLog, metrics
 
 T = TypeVar("T")

@@ -1,0 +1,111 @@
+"""A stream decoded in parts: all packets are read, which costs little, and only those that a part needs are decoded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.audio.readers.pcm import joined, samples_of
+
+# From a length in samples, ``[start, stop)`` in samples, ascending.
+Wanted = Callable[[int], Sequence[tuple[int, int]]]
+
+# Whose parts are those of the whole. Not Vorbis, whose packets do not tell their times where blocks change size, nor
+# AAC, whose noise comes from a generator that goes on from the start.
+CODECS = {"flac", "alac", "mp3", "mp2", "opus"}
+
+# What is decoded and thrown away before a part: codecs build on what came before (MP3's reservoir, Opus's predictors).
+PREROLL_S, PREROLL_PACKETS = 0.5, 12
+# Packets are all held at once to be read in parts.
+MOST_BYTES = 256 * 2**20
+
+
+class InDoubt(Exception):
+    """A stream that had better be decoded as a whole."""
+
+
+class Packets:
+    """All packets of a stream, to be decoded in parts; positions are in samples after the first that is decoded."""
+
+    def __init__(self, stream: Any) -> None:
+        self.codec = stream.codec_context
+        self.rate = self.codec.sample_rate
+        name = self.codec.codec.canonical_name
+        if name not in CODECS and not name.startswith("pcm_"):
+            raise InDoubt
+        self.time_base = stream.time_base
+        if not self.rate or not self.time_base or self.time_base.denominator % self.rate:
+            raise InDoubt  # times that do not tell the sample
+        self.packets = [packet for packet in stream.container.demux(stream) if packet.size]
+        if not self.packets or any(packet.pts is None or packet.is_corrupt for packet in self.packets):
+            raise InDoubt
+        self.positions = np.array([self._sample(packet.pts) for packet in self.packets])
+        if (np.diff(self.positions) <= 0).any():
+            raise InDoubt
+        self.first = self._decoded(0, 2)[0][0]
+        last = self._decoded(self._before(int(self.positions[-1])), len(self.packets))[-1]
+        self.num_samples = last[0] + len(last[1]) - self.first
+
+    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]]:
+        """Return the length in samples, and the parts that ``wanted`` asks for once it is told that length.
+
+        Raises:
+            InDoubt: the parts may not be those of the whole.
+            av.error.FFmpegError: a packet that does not decode.
+        """
+        return self.num_samples, [self._range(start, stop) for start, stop in wanted(self.num_samples)]
+
+    def _range(self, start: int, stop: int) -> NDArray[np.float32]:
+        begin, end = start + self.first, stop + self.first
+        until = int(np.searchsorted(self.positions, end)) + 1
+        frames = self._decoded(self._before(begin), until)
+        at, blocks = frames[0][0], []
+        if at > begin:
+            raise InDoubt
+        for position, samples in frames:
+            blocks.append(samples[max(0, begin - position) : max(0, end - position)])
+            at = position + len(samples)
+        if at < end:
+            raise InDoubt
+        return np.concatenate(blocks)
+
+    def _before(self, sample: int) -> int:
+        """Return the packet from which to decode so that all is settled at ``sample``."""
+        early = int(np.searchsorted(self.positions, sample - int(PREROLL_S * self.rate), side="right")) - 1
+        exact = int(np.searchsorted(self.positions, sample, side="right")) - 1
+        return max(0, min(early, exact - PREROLL_PACKETS))
+
+    def _decoded(self, begin: int, end: int) -> list[tuple[int, NDArray[np.float32]]]:
+        """Return position and samples of what the packets hold, without a gap."""
+        self.codec.flush_buffers()
+        frames: list[tuple[int, NDArray[np.float32]]] = []
+        for number in range(begin, min(end, len(self.packets))):
+            try:
+                decoded = self.packets[number].decode()
+            except av.error.FFmpegError:
+                if number - begin < PREROLL_PACKETS and begin:
+                    frames.clear()  # what it builds on was before
+                    continue
+                raise
+            frames += map(self._placed, decoded)
+        if end >= len(self.packets):
+            frames += map(self._placed, self.codec.decode(None))
+        if not frames or any(
+            position + len(samples) != after for (position, samples), (after, _) in itertools.pairwise(frames)
+        ):
+            raise InDoubt
+        return frames
+
+    def _placed(self, frame: Any) -> tuple[int, NDArray[np.float32]]:
+        if frame.pts is None or frame.sample_rate != self.rate:
+            raise InDoubt
+        samples, name = samples_of(frame)
+        return self._sample(frame.pts), joined([samples], (frame.sample_rate, frame.layout.nb_channels, name))
+
+    def _sample(self, pts: int) -> int:
+        return round(pts * self.time_base * self.rate)

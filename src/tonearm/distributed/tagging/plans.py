@@ -1,0 +1,56 @@
+"""A run's plan made ready for the machines that score: what is settled, converted and shipped before they start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from tonearm.distributed.cluster import session
+from tonearm.distributed.tagging.watch import Watcher
+from tonearm.models.openvino import cache
+from tonearm.planning.preparation import prepare, settle
+from tonearm.settings import ModelSettings, TagSettings
+from tonearm.sources.track_ref import TrackRef
+from tonearm.tagging import TagPlan
+
+
+def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
+    """Return the plan with what is made on this machine before a run: converted forms, int8.
+
+    A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
+    """
+    is_int8 = any(each.precision == "int8" for each in plan.heads.values())
+    if os.environ.get("RAY_ADDRESS") and not is_int8:
+        return plan
+    return prepare(plan, settings, tracks, watcher.waiting)
+
+
+def settled(plan: TagPlan, layout: session.Layout) -> TagPlan:
+    """Return the plan with every precision settled for the workers of ``layout``."""
+    if all(each.is_settled for each in plan.heads.values()):
+        return plan
+    return settle(plan, "cuda" if layout.scorer_gpus else "cpu")
+
+
+def check_runtime(models: ModelSettings) -> None:
+    """Refuse what this machine cannot run before anything is listed; a cluster's workers check for themselves."""
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    from tonearm.models.runtimes import choose
+
+    choose(models.runtime, models.precision, None)
+
+
+def shipped_forms(plan: TagPlan, layout: session.Layout) -> dict[str, Any]:
+    """Return the quantized checkpoints that this machine has made, where scoring workers elsewhere need them."""
+    import ray
+
+    if layout.is_local or layout.scorer_gpus:
+        return {}
+    packed = {}
+    for each in plan.heads.values():
+        found = cache.find_cached(each.checkpoint.revision) if each.precision == "int8" else None
+        if found is not None:
+            packed[each.checkpoint.revision] = ray.put(cache.pack(found))
+    return packed

@@ -1,0 +1,350 @@
+"""Watching a run from its driver: who is told, what is written down, and how a failure is explained."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import random
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Protocol
+
+from tonearm.distributed.cluster import session
+from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError
+from tonearm.runs import progress
+from tonearm.runs.destination import Destination
+from tonearm.runs.lock.hold import Hold
+from tonearm.runs.progress import Progress
+from tonearm.runs.resume import TodoPart
+from tonearm.runs.rows import schema
+from tonearm.settings import FetchSettings
+from tonearm.sources.reader import ObjectReader
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage import filesystems
+from tonearm.storage.store_errors import STORE_CODES
+from tonearm.storage.uris import shown
+from tonearm.wording import counted
+
+# Reads that failed one after the other, over all workers, before the store itself is suspected.
+REFUSED_READS = 24
+# Others that are tried then, some at once, until one can be read.
+NUM_PROBES, PROBES_AT_ONCE = 32, 8
+PROBE_S = 20.0
+RECORD_S = 15.0
+# What Ray adds to the message of an error in a worker: how often it tried, and which of its settings say so.
+RAYS_ADVICE = re.compile(r"\nFailed to .* after \d+/\d+ attempts|\nTo change retry attempts")
+
+
+class Watcher(Protocol):
+    """Who is told how the run goes; the terminal's progress line, or a test."""
+
+    def waiting(self, why: str) -> None: ...
+    def listing(self, num_tracks: int) -> None: ...
+    def starting(self, num_tracks: int, num_done: int) -> None: ...
+    def progress(self, counts: Any) -> None: ...
+
+
+class Recorder:
+    """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``.
+
+    Args:
+        hold: the run's lock; what is there of another's progress once that has taken over is left alone.
+    """
+
+    def __init__(
+        self, destination: Destination, run_id: str, started: datetime.datetime, watcher: Watcher, hold: Hold
+    ) -> None:
+        self.hold = hold
+        self.destination = destination
+        self.watcher = watcher
+        self.now = Progress(run_id, "listing", started, started)
+        self.written = -RECORD_S
+
+    def __enter__(self) -> Recorder:
+        self._record()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is None and self.hold.lost is None:
+            progress.clear(self.destination)
+        else:
+            why = error.message if isinstance(error, TonearmError) else "by a signal; run the same command to go on"
+            self._record(doing=why, is_due=True)
+
+    def waiting(self, why: str) -> None:
+        """Pass it on."""
+        self.watcher.waiting(why)
+
+    def listing(self, num_tracks: int) -> None:
+        """Pass it on, and note how many tracks there are so far."""
+        self.watcher.listing(num_tracks)
+        self._record(num_listed=num_tracks)
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Pass it on, and note what is ahead; the rate counts from here."""
+        self.watcher.starting(num_tracks, num_done)
+        now = datetime.datetime.now(datetime.UTC)
+        self._record(doing="tagging", started=now, num_listed=num_tracks, num_done_before=num_done, is_due=True)
+
+    def progress(self, counts: Any) -> None:
+        """Pass it on, and note what is done."""
+        self.watcher.progress(counts)
+        self._record(num_tracks=counts.num_tracks, num_failed=counts.num_failed, audio_s=counts.audio_s)
+
+    def _record(self, *, is_due: bool = False, **changes: Any) -> None:
+        self.now = dataclasses.replace(self.now, at=datetime.datetime.now(datetime.UTC), **changes)
+        if self.hold.lost is None and (is_due or time.monotonic() - self.written >= RECORD_S):
+            progress.write(self.destination, self.now)
+            self.written = time.monotonic()
+
+
+class Verdict:
+    """What is wrong with the whole of a run, whoever finds it: a worker that cannot start, or one of the guards."""
+
+    def __init__(self, tally: Any) -> None:
+        self.tally = tally
+        self.failure: TonearmError | None = None
+
+    def fail(self, failure: TonearmError, *, wake: bool = False) -> None:
+        """End the run with ``failure``: its tasks raise it when they next look.
+
+        Args:
+            wake: no task may start any more that could raise it, so the driver's main thread is woken as by Ctrl-C.
+        """
+        self.failure = failure
+        if wake:
+            wake_main_thread()
+        self.tally.fail.remote(failure)
+
+    def read(self) -> TonearmError | None:
+        """Return what was found."""
+        import ray
+
+        if self.failure is not None:
+            return self.failure
+        try:
+            found: TonearmError | None = ray.get(self.tally.read.remote(), timeout=5).failure
+            return found
+        except ray.exceptions.RayError:
+            return None
+
+
+# Not SIGINT, which whatever a script starts in the background ignores.
+WAKE = signal.SIGUSR1
+
+
+def wake_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, which is in ``wakeable``."""
+    signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
+
+
+@contextlib.contextmanager
+def wakeable() -> Iterator[None]:
+    """Have ``wake_main_thread`` and a scheduler's SIGTERM interrupt the main thread while the block runs there.
+
+    On other threads nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # Ray takes SIGTERM for itself when it starts, and ends the driver by it without a word.
+    before = {number: signal.signal(number, interrupt) for number in (WAKE, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StoreGuard:
+    """Stops a run whose store gives nothing any more, before it writes a failed row for every track that is left.
+
+    Some objects may be refused for good, so failures in a row prove nothing: many others are tried too.
+    """
+
+    def __init__(self, verdict: Verdict, todo: Sequence[TodoPart], settings: FetchSettings) -> None:
+        self.verdict = verdict
+        self.todo = todo
+        timeout_s = min(settings.timeout_s, PROBE_S)
+        self.reader = ObjectReader(dataclasses.replace(settings, num_attempts=1, timeout_s=timeout_s))
+        self.limit = REFUSED_READS
+
+    def look(self, counts: Any) -> None:
+        """Have the workers stop when the store refuses everything."""
+        if counts.refused_in_a_row < self.limit:
+            self.limit = REFUSED_READS
+            return
+        why = self._probe()
+        if why is None:
+            self.limit = 2 * counts.refused_in_a_row
+            return
+        failed = counted(counts.refused_in_a_row, "read")
+        message = f"nothing can be read any more: {why} ({failed} failed one after the other)"
+        advice = "Mend that and run the same command: it goes on, and reads what failed again"
+        self.verdict.fail(Stopped(f"{message}; the rows already written stay. {advice}"))
+
+    def _probe(self) -> str | None:
+        """Return why none of a few tracks can be read, or None when one of them can."""
+        try:
+            refs = self._sample()
+        except filesystems.store_errors(filesystems.scheme(self.todo[0].url)) as error:
+            return filesystems.reason(error)
+        why = None
+        with ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe") as pool:
+            for first in range(0, len(refs), PROBES_AT_ONCE):
+                answers = list(pool.map(self._refusal, refs[first : first + PROBES_AT_ONCE]))
+                if None in answers:
+                    return None
+                why = why or answers[0]
+        return why
+
+    def _sample(self) -> list[TrackRef]:
+        part = random.choice(self.todo)
+        table = filesystems.read_table(part.url, schema.MANIFEST.names)
+        rows = random.sample(range(table.num_rows), min(NUM_PROBES, table.num_rows))
+        return [TrackRef(**row) for row in table.take(rows).to_pylist()]
+
+    def _refusal(self, ref: TrackRef) -> str | None:
+        try:
+            self.reader.read(ref)
+        except FetchError as error:
+            return error.message if error.code in STORE_CODES else None
+        return None
+
+
+class ClusterGuard:
+    """Stops a run that waits for ever because the cluster has shrunk and does not grow again."""
+
+    def __init__(self, verdict: Verdict, layout: session.Layout, timeout_s: float) -> None:
+        self.verdict = verdict
+        self.layout = layout
+        self.patience_s = max(timeout_s, session.growth_s())
+        self.since: float | None = None
+
+    def look(self, counts: Any) -> None:
+        """End the run when it has been stuck for longer than new nodes take."""
+        if self.layout.is_local:
+            return
+        why = session.stuck(session.node_resources(), self.layout)
+        if why is None:
+            self.since = None
+            return
+        self.since = self.since or time.monotonic()
+        if time.monotonic() - self.since < self.patience_s:
+            return
+        message = f"the cluster has shrunk, and {why}; the rows already written stay"
+        self.verdict.fail(Stopped(f"{message}. Run the same command to go on with the nodes there are"), wake=True)
+
+
+class HeadGuard:
+    """Stops a run whose head is gone: Ray itself would end the driver a little later without a word.
+
+    It must not ask Ray anything, which may not answer any more.
+    """
+
+    def __init__(self, verdict: Verdict, place: str, timeout_s: float) -> None:
+        self.verdict = verdict
+        self.place = place
+        self.timeout_s = timeout_s
+        self.address = session.head_address()
+        self.since: float | None = None
+
+    def look(self) -> None:
+        """End the run when nothing has listened at the head's address for ``timeout_s``."""
+        try:
+            socket.create_connection(self.address, timeout=5).close()
+        except OSError:
+            self.since = self.since or time.monotonic()
+        else:
+            self.since = None
+        if self.since is None or time.monotonic() - self.since < self.timeout_s or self.verdict.failure is not None:
+            return
+        where = "{}:{}".format(*self.address)
+        message = f"the head of the cluster at {where} has been gone for {self.timeout_s:g} s"
+        message += f"; what is written in {self.place} stays"
+        self.verdict.fail(Stopped(f"{message}. Run the same command to go on, on any cluster or on none"), wake=True)
+
+
+class Guard(Protocol):
+    """Looks at a run's counts now and then, and ends it when something is wrong with the whole of it."""
+
+    def look(self, counts: Any) -> None: ...
+
+
+@contextlib.contextmanager
+def watching(
+    tally: Any, watcher: Watcher, guards: Sequence[Guard] = (), head: HeadGuard | None = None
+) -> Iterator[None]:
+    """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
+    import ray
+
+    def look() -> None:
+        counts = ray.get(tally.read.remote(), timeout=5)
+        watcher.progress(counts)
+        for guard in guards:
+            if counts.failure is None:
+                guard.look(counts)
+
+    with wakeable(), contextlib.ExitStack() as stack:
+        if head is not None:
+            stack.enter_context(session.polling(head.look))
+        stack.enter_context(session.polling(look))
+        yield
+        watcher.progress(ray.get(tally.read.remote()))
+
+
+@contextlib.contextmanager
+def failing(place: str, verdict: Verdict) -> Iterator[None]:
+    """Turn what stops a whole run into one line; every file already written stays."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (failure := verdict.read()) is not None:
+            raise failure from None
+        raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
+    except TonearmError:
+        raise
+    except Exception as error:
+        if (failure := verdict.read()) is not None:
+            raise failure from None
+        raise _explain(error, place) from error
+
+
+def _explain(error: Exception, place: str) -> TonearmError:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, TonearmError) and not isinstance(cause, DestinationError):
+            return cause
+        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
+            return Stopped(
+                f"the disk under {shown(place)} or under Ray's temporary folder is full; the rows already written "
+                "stay. Free some space and run the same command to go on"
+            )
+    lines = RAYS_ADVICE.split(str(causes[-1]))[0].strip().splitlines() or ["no message"]
+    return Stopped(
+        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {shown(place)} "
+        f"stay. Run the same command to go on; Ray's own words are in {session.log_path()}"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = getattr(current, "cause", None) or current.__cause__ or current.__context__

@@ -1,0 +1,115 @@
+"""Where an export goes: files that appear whole or not at all, locally and on object storage alike."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, Literal, TextIO, cast
+
+from tonearm.errors import DestinationError
+from tonearm.runs.destination import check_form
+from tonearm.runs.rows.track_rows import ListedRows
+from tonearm.storage import filesystems
+
+By = Literal["genre", "tag"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportRequest:
+    """One export, checked; ``rows`` are those that it shows, the same ones in each of its passes."""
+
+    destination: str
+    output: str
+    by: By
+    min_score: float | None
+    include_embeddings: bool
+    dim: int | None
+    rows: ListedRows
+
+    def threshold(self, default: float) -> float:
+        return default if self.min_score is None else self.min_score
+
+
+def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:
+    """Refuse an output that is taken, or of the wrong kind.
+
+    Raises:
+        DestinationError: a file where a folder must be or the reverse, or something is there and may not be replaced.
+    """
+    check_form(output, "OUTPUT")
+    with filesystems.writing(output):
+        found, path = filesystems.filesystem(output)
+        if not found.exists(path):
+            return
+        if found.isdir(path):
+            is_empty, is_right = not found.ls(path, detail=False), is_folder
+        else:
+            is_empty, is_right = not found.size(path), not is_folder
+    if not is_right:
+        got, expected = ("a file", "a folder") if is_folder else ("a folder", "a file")
+        raise DestinationError(f"{output} is {got}, expected the name of {expected} for this kind of export")
+    if not is_empty and not overwrite:
+        raise DestinationError(
+            f"{output} exists already and is not empty; give another name, or --overwrite to replace it"
+        )
+
+
+@contextlib.contextmanager
+def whole_file(url: str) -> Iterator[TextIO]:
+    """Give a UTF-8 text file that appears at ``url`` when the block ends well, and never otherwise.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    with _whole(url, lambda path: path.open("w", encoding="utf-8", newline="")) as file:
+        yield cast(TextIO, file)
+
+
+@contextlib.contextmanager
+def whole_binary(url: str) -> Iterator[BinaryIO]:
+    """Give a binary file that appears at ``url`` when the block ends well, and never otherwise.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    with _whole(url, lambda path: path.open("wb")) as file:
+        yield cast(BinaryIO, file)
+
+
+@contextlib.contextmanager
+def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
+    found, path = filesystems.filesystem(url)
+    with filesystems.writing(url), contextlib.ExitStack() as stack:
+        if filesystems.is_local(url):
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name[:100]}.{os.getpid()}.partial")
+        else:
+            partial = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonearm-"))) / "export"
+        stack.callback(partial.unlink, missing_ok=True)
+        with open_(partial) as file:
+            yield file
+        if filesystems.is_local(url):
+            partial.replace(target)
+        else:
+            found.put_file(str(partial), path)
+
+
+def write_texts(folder: str, texts: dict[str, str]) -> None:
+    """Write each text as ``folder/name``, whole or not at all; on object storage many at a time.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    base = folder.rstrip("/") or "/"
+    if filesystems.is_local(folder):
+        for name, content in texts.items():
+            filesystems.write_text(f"{base}/{name}", content)
+        return
+    found, path = filesystems.filesystem(base)
+    with filesystems.writing(folder):
+        found.pipe({f"{path}/{name}": content.encode() for name, content in texts.items()})

@@ -1,0 +1,1 @@
+"""OpenVINO, the runtime of processors: ``select`` decides whether and how, ``cache`` keeps what ``convert`` makes."""

@@ -1,0 +1,178 @@
+"""The process that converts a checkpoint for ``models.openvino.cache``.
+
+python -m tonearm.models.openvino.convert < MESSAGE    does what ``models.openvino.cache`` asks for
+python -m tonearm.models.openvino.convert FOLDER...    puts the converted form into the folders themselves
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tonearm.models.checkpoint import describe_checkpoint, load_model
+from tonearm.models.features import Features, build_features, load_features, save_features
+from tonearm.models.openvino.cache import FORMAT, Converted, Int8Verdict, bring_along
+from tonearm.models.openvino.runtime import OpenVinoRuntime, core, network_inputs
+from tonearm.models.pooling import sigmoid
+from tonearm.models.release_memory import trim
+from tonearm.models.runtimes import Scores
+from tonearm.models.torch_runtime import WithEmbedding
+
+# Seconds of the noise that is traced; raw waveforms come in any length, so the network is checked on another one too.
+TRACED_S, CHECKED_S = 1.0, 1.7
+TOLERANCE = 1e-3
+
+# Of SmoothQuant (arXiv:2211.10438), between activations and weights; NNCF's own 0.95 moved scores three times as far.
+SMOOTHING = 0.5
+
+
+class _OneInput(nn.Module):
+    """``WithEmbedding`` with its one input given by position, as tracing wants it."""
+
+    def __init__(self, model: Any, input_name: str) -> None:
+        super().__init__()
+        self.inner, self.input_name = WithEmbedding(model), input_name
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner(**{self.input_name: values})
+
+
+def main() -> None:
+    """Do what the arguments, or the message on the standard input, say."""
+    if sys.argv[1:]:
+        for folder in sys.argv[1:]:
+            bring_along(Path(folder), describe_checkpoint(folder).revision)
+        return
+    message = json.loads(sys.stdin.read())
+    torch.set_num_threads(message["num_threads"])
+    warnings.simplefilter("ignore")
+    if message["task"] == "convert":
+        _convert(message)
+    else:
+        _quantize(message)
+
+
+def _convert(message: dict[str, Any]) -> None:
+    source, revision, folder = message["source"], message["revision"], Path(message["folder"])
+    model, extractor, _ = load_model(source, revision=revision, allow_pickle=message["allow_pickle"])
+    info = describe_checkpoint(source, revision=revision)
+    features = build_features(extractor)
+    if not isinstance(features, Features):
+        raise SystemExit(f"the features of a {info.family} model are transformers' own, which stay with torch")
+    folder.mkdir(parents=True)
+    checked = [_noise(round(length_s * info.sample_rate)) for length_s in (TRACED_S, CHECKED_S)]
+    with torch.no_grad():
+        expected = [WithEmbedding(model)(**features(windows)) for windows in checked]
+        ((name, example),) = features(checked[0]).items()
+        network = openvino.convert_model(_OneInput(model, name), example_input=(example,))
+        # A window of its own length, or any: raw waveforms vary, spectrograms are padded to one size.
+        shape = openvino.PartialShape([-1, -1] if example.ndim == 2 else [-1, *example.shape[1:]])
+        network.reshape(shape)
+        openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
+    save_features(features, folder / "features.safetensors")
+    # Beside the copies that tracing made the runtime's own would be one too many for a small machine.
+    del model, network
+    trim()
+    runtime = OpenVinoRuntime(Converted(folder), "fp32", num_threads=message["num_threads"])
+    for windows, scores in zip(checked, expected, strict=True):
+        _check(runtime.run(windows.numpy()), scores)
+    described = dataclasses.asdict(info)
+    for decided_elsewhere in ("name", "revision", "companion"):
+        del described[decided_elsewhere]
+    facts = {"format": FORMAT, "checkpoint": message["checkpoint"], "info": described}
+    facts["made_with"] = {"openvino": openvino.__version__, "torch": torch.__version__}
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1))
+
+
+def _noise(num_samples: int) -> Tensor:
+    return torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def _check(found: Scores, expected: tuple[Tensor, Tensor]) -> None:
+    for values, wanted in zip(found, expected, strict=True):
+        difference = float(np.abs(values - wanted.numpy()).max())
+        if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
+            raise SystemExit(f"its scores differ from torch's by {difference:.2g}")
+
+
+def _quantize(message: dict[str, Any]) -> None:
+    try:
+        import nncf
+    except ImportError:
+        raise SystemExit("int8 needs nncf; run pip install 'tonearm[int8]'") from None
+
+    making, converted = Path(message["making"]), Converted(Path(message["folder"]))
+    windows: NDArray[np.float32] = np.load(making / "windows.npy", mmap_mode="r")
+    features = load_features(converted.features_path)
+    chosen = np.zeros(len(windows), bool)
+    chosen[np.linspace(0, len(windows) - 1, min(len(windows) // 3, message["num_calibrated"]), dtype=int)] = True
+    calibration, checked = windows[chosen], windows[~chosen] if message["is_guarded"] else windows[:0]
+    network = core().read_model(converted.network_path)
+    quantized = nncf.quantize(
+        network,
+        nncf.Dataset([network_inputs(features, np.array(window[None])) for window in calibration]),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibration),
+        ignored_scope=nncf.IgnoredScope(names=_outermost(network)),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
+        ),
+    )
+    openvino.save_model(quantized, making / "int8.xml", compress_to_fp16=False)
+    del network, quantized
+    trim()
+    for suffix in (".bin", ".xml"):
+        (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
+    verdict = Int8Verdict(len(calibration), len(checked), 1.0, 0.0)
+    if len(checked):
+        verdict = _verdict(
+            verdict, converted, checked, is_multi=message["is_multi"], num_threads=message["num_threads"]
+        )
+    (making / "int8.json").write_text(json.dumps(dataclasses.asdict(verdict), indent=1))
+    (making / "int8.json").rename(converted.folder / "int8.json")
+
+
+def _outermost(network: Any) -> list[str]:
+    """Return the first convolution and the last product: little of the work, most of what int8 loses."""
+    names: dict[str, list[str]] = {"Convolution": [], "MatMul": []}
+    for operation in network.get_ordered_ops():
+        if operation.get_type_name() in names:
+            names[operation.get_type_name()].append(operation.get_friendly_name())
+    return names["Convolution"][:1] + names["MatMul"][-1:]
+
+
+def _logits(
+    converted: Converted, precision: str, windows: NDArray[np.float32], num_threads: int
+) -> NDArray[np.float32]:
+    runtime = OpenVinoRuntime(converted, precision, num_threads=num_threads)
+    return np.concatenate([runtime.run(np.array(window[None]))[0] for window in windows])
+
+
+def _verdict(
+    verdict: Int8Verdict,
+    converted: Converted,
+    windows: NDArray[np.float32],
+    *,
+    is_multi: bool,
+    num_threads: int,
+) -> Int8Verdict:
+    wanted, found = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
+    agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
+    move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
+    measured = dataclasses.replace(verdict, top1_agreement=agreement, largest_move=move)
+    return dataclasses.replace(measured, refused=measured.refusal(is_multi=is_multi))
+
+
+if __name__ == "__main__":
+    main()

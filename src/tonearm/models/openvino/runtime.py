@@ -1,0 +1,160 @@
+"""Forward passes in OpenVINO on processors, from a checkpoint that ``models.openvino.cache`` has converted."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.models.release_memory import drop_pages
+from tonearm.models.runtimes import Scores
+
+if TYPE_CHECKING:
+    from tonearm.models.openvino.cache import Converted
+
+# Of what is made for one shape of input. Unbounded, as by default, each length of a short track would take megabytes
+# for ever: 2.5 GB after 400 lengths on a small HuBERT. So many hold the few shapes that come again and again.
+KEPT_KERNELS, KEPT_PRIMITIVES = 64, 128
+
+# Seconds of each layout that is tried, once for a checkpoint on a machine.
+TRY_S = 2.0
+
+
+@functools.cache
+def core() -> Any:
+    """Return this process's one ``openvino.Core``.
+
+    Each has a stack of its own put under the thread's signal handlers, and takes it away when it goes, even from under
+    another one's: after the first of two has gone, any signal that Python handles, Ctrl-C too, ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+@functools.cache
+def has_bf16() -> bool:
+    """Return whether this processor multiplies in bf16; elsewhere asking for it would silently change nothing."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoRuntime:
+    """One converted checkpoint; features stay in torch, on one thread.
+
+    Args:
+        precision: fp32, bf16 or int8. int8 computes what it did not quantize in bf16 where the processor has that.
+        num_streams: passes at a time, each with its share of the threads; one with all of them by default.
+        is_for_one_too: a window alone has all threads nevertheless, in a second copy of the network: for small ones.
+    """
+
+    name, device = "openvino", "cpu"
+
+    def __init__(
+        self,
+        converted: Converted,
+        precision: str,
+        *,
+        num_threads: int,
+        num_streams: int = 1,
+        is_for_one_too: bool = False,
+    ) -> None:
+        import torch
+
+        from tonearm.models.features import load_features
+
+        torch.set_num_threads(1)  # its threads and OpenVINO's would take each other's cores, and features take 1%
+        self.precision, self.num_streams = precision, num_streams
+        self.features = load_features(converted.features_path)
+        self.features_s = 0.0
+        network = converted.int8_path if precision == "int8" else converted.network_path
+        self.weights = network.with_suffix(".bin")
+        self.shape: tuple[int, ...] = ()
+        self.compiled = compile_network(network, precision, num_threads=num_threads, num_streams=num_streams)
+        self.requests = [self.compiled.create_infer_request() for _ in range(num_streams)]
+        self.alone = self.requests[0]
+        if is_for_one_too and num_streams > 1:
+            self.alone = compile_network(network, precision, num_threads=num_threads).create_infer_request()
+        drop_pages(self.weights)
+
+    def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[Scores]:
+        """Run batches in order."""
+        return map(self.run, batches)
+
+    def run(self, windows: NDArray[np.float32]) -> Scores:
+        """Run one batch, spread over the streams."""
+        started = time.perf_counter()
+        inputs = network_inputs(self.features, windows)
+        self.features_s += time.perf_counter() - started
+        scores = self._infer(inputs)
+        if inputs.shape != self.shape:  # for a new one, weights are read and put into another order
+            self.shape = inputs.shape
+            drop_pages(self.weights)
+        return scores
+
+    def _infer(self, inputs: NDArray[np.float32]) -> Scores:
+        if self.num_streams == 1 or len(inputs) == 1:
+            self.alone.infer([inputs])
+            return _outputs(self.alone)
+        parts = [part for part in np.array_split(inputs, self.num_streams) if len(part)]
+        requests = self.requests[: len(parts)]
+        for request, part in zip(requests, parts, strict=True):
+            request.start_async([np.ascontiguousarray(part)])
+        for request in requests:
+            request.wait()
+        outputs = [_outputs(request) for request in requests]
+        return np.concatenate([logits for logits, _ in outputs]), np.concatenate([dim for _, dim in outputs])
+
+
+def network_inputs(features: Any, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what a network takes for these windows, made by its ``features``."""
+    import torch
+
+    made = []
+    with torch.inference_mode():
+        for window in torch.from_numpy(windows).split(1):  # a window's spectra fit the cache, a batch's do not
+            (values,) = features(window).values()
+            made.append(values.numpy())
+    return np.concatenate(made) if len(made) > 1 else made[0]
+
+
+def compile_network(path: Path, precision: str, *, num_threads: int, num_streams: int = 1) -> Any:
+    """Return a network compiled for this processor; the weights stay in the file's pages until they are repacked."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))  # the library below has no other way
+    # f32 must be asked for on processors with bf16, or bf16 is taken.
+    hint = "f32" if precision == "fp32" or not has_bf16() else "bf16"
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": num_threads,
+        "NUM_STREAMS": num_streams,
+        "ENABLE_MMAP": True,
+        "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
+    }
+    return core().compile_model(path, "CPU", settings)
+
+
+def measure_streams(
+    converted: Converted, precision: str, window: NDArray[np.float32], num_threads: int
+) -> dict[str, float]:
+    """Return the windows a second of one pass with all threads, and of a pass a thread, as ``{"1x2": 0.9, ...}``."""
+    rates = {}
+    for num_streams in (1, num_threads):
+        runtime = OpenVinoRuntime(converted, precision, num_threads=num_threads, num_streams=num_streams)
+        windows = np.repeat(window[None], num_streams, axis=0)
+        runtime.run(windows)
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < TRY_S or count < 2 * num_streams:
+            runtime.run(windows)
+            count += num_streams
+        rates[f"{num_streams}x{num_threads // num_streams}"] = count / (time.perf_counter() - started)
+    return rates
+
+
+def _outputs(request: Any) -> Scores:
+    # Copied: the request's next pass writes over its tensors.
+    return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()

@@ -1,0 +1,139 @@
+"""Whether and how OpenVINO runs a checkpoint: what of it is at hand, what has to be made, what int8 is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tonearm.errors import CheckpointError, SettingsError
+from tonearm.models.checkpoint import CheckpointInfo, resolve
+from tonearm.models.openvino import cache as store
+
+if TYPE_CHECKING:
+    from tonearm.models.openvino.cache import Converted
+    from tonearm.models.openvino.runtime import OpenVinoRuntime
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What was asked for; ``runtime`` is ``auto`` where torch will do as well.
+
+    ``is_multi``: the head reads labels independently, whatever the checkpoint's config says.
+    ``is_server``: see ``Classifier.load``.
+    """
+
+    source: str
+    revision: str | None
+    allow_pickle: bool
+    runtime: str
+    precision: str
+    num_threads: int
+    is_multi: bool = False
+    is_server: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How OpenVINO runs a checkpoint, or, without ``converted``, that torch does.
+
+    ``note`` says why it is not what was asked for. With ``is_for_one_too`` a window alone has all threads, however many
+    passes at a time there are.
+    """
+
+    converted: Converted | None
+    precision: str
+    note: str = ""
+    num_streams: int = 1
+    is_for_one_too: bool = False
+
+    def load(self, num_threads: int) -> OpenVinoRuntime:
+        """Return the runtime."""
+        from tonearm.models.openvino.runtime import OpenVinoRuntime
+
+        assert self.converted is not None
+        return OpenVinoRuntime(
+            self.converted,
+            self.precision,
+            num_threads=num_threads,
+            num_streams=self.num_streams,
+            is_for_one_too=self.is_for_one_too,
+        )
+
+
+def convert(
+    wanted: Wanted, info: CheckpointInfo, say: Callable[[str], None] | None = None
+) -> tuple[Converted | None, str]:
+    """Return the checkpoint's converted form, made now where need be, or None and why torch runs it.
+
+    Args:
+        say: told before something that takes a while.
+
+    Raises:
+        SettingsError: OpenVINO was asked for and cannot run it.
+    """
+    folder = resolve(wanted.source, revision=wanted.revision, patterns=["config.json"])
+    found = store.find(folder, info.revision)
+    may_be_torch = wanted.runtime == "auto" and wanted.precision != "int8"
+    if found is None:
+        is_small = info.num_parameters is not None and info.num_parameters < store.WORTHWHILE_PARAMETERS
+        if may_be_torch and wanted.precision == "fp32" and is_small and not wanted.is_server:
+            return None, ""
+        if say is not None:
+            say(f"converting {info.name} for this kind of processor, once: up to half a minute")
+        try:
+            found = store.convert(
+                wanted.source,
+                folder,
+                info.revision,
+                revision=wanted.revision,
+                allow_pickle=wanted.allow_pickle,
+                num_threads=wanted.num_threads,
+            )
+        except (CheckpointError, OSError) as error:  # or there is no room for it
+            reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
+            if may_be_torch:
+                return None, reason
+            raise SettingsError(f"got {asked(wanted)} for a {info.family} model; {reason}; give runtime auto") from None
+    return found, ""
+
+
+def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Form:
+    """Return how the checkpoint runs.
+
+    Args:
+        bulk_samples: of a window, where many come at a time.
+
+    Raises:
+        SettingsError: what was asked for cannot be had.
+    """
+    from tonearm.models.openvino.runtime import has_bf16
+
+    found, note = convert(wanted, info)
+    if found is None:
+        return Form(None, wanted.precision, note)
+    next_best = "bf16" if has_bf16() else "fp32"
+    precision = wanted.precision
+    if precision == "bf16" and next_best != "bf16":
+        precision, note = "fp32", "this processor has no bf16"
+    if precision == "int8":
+        verdict = found.int8_verdict()
+        if verdict is None:
+            raise SettingsError(
+                f"got precision int8 for {info.name}, which was not calibrated on this machine yet; run "
+                "`tonearm tag LIBRARY --out DEST --precision int8` with the same model once"
+            )
+        refusal = verdict.refusal(is_multi=wanted.is_multi or info.multi_label)
+        if refusal is not None:
+            precision, note = next_best, f"not int8: {refusal}"
+    num_streams = 1
+    if wanted.is_server and (info.num_parameters or store.WORTHWHILE_PARAMETERS) < store.WORTHWHILE_PARAMETERS:
+        return Form(found, precision, note, wanted.num_threads, is_for_one_too=True)
+    if bulk_samples is not None and (info.num_parameters or 0) >= store.WORTHWHILE_PARAMETERS:
+        num_streams = store.fastest_streams(found, precision, bulk_samples, wanted.num_threads)
+    return Form(found, precision, note, num_streams)
+
+
+def asked(wanted: Wanted) -> str:
+    """Return the setting that asked for OpenVINO."""
+    return "precision int8" if wanted.precision == "int8" else "runtime openvino"

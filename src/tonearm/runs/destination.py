@@ -1,0 +1,201 @@
+"""The places of a destination, and its rows file by file.
+
+A destination holds::
+
+    manifest/            the listed tracks, one row each
+    tracks/*.parquet     the finished tracks; see ``ranking`` for which row of a track counts
+    _checkpoint/groups.json    what decided the content of each group of columns; see ``groups``
+    _checkpoint/FP/      Ray Data's marks, one per file of tracks/; FP stands for the groups that a run wrote
+    _checkpoint/lock.json, terms/, may-delete  who writes there; see ``lock``
+    _checkpoint/progress.json  how far the run under way is; see ``progress``
+    runs/RUN.json        what one invocation did
+    report.html
+
+Ray Data writes each file in two phases: a *pending* mark, the file, then the mark renamed. A track is done when a file
+without a pending mark holds its row; everything else is done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow.fs import SubTreeFileSystem
+
+from tonearm.errors import DestinationError
+from tonearm.runs.rows import finished_rows, schema, track_files
+from tonearm.runs.rows.finished_rows import READERS as READERS
+from tonearm.runs.rows.ranking import KEY as KEY
+from tonearm.runs.rows.track_files import TrackFile
+from tonearm.storage import filesystems
+from tonearm.storage.uris import SCHEME, local_path, shown, split_bucket
+
+WRITABLE = ("s3", "gs", "az", "memory")
+PLACES = "a folder, s3://, gs:// or az://BUCKET/PREFIX"
+# One slash short: a folder called "s3:" would be made here.
+MISSPELT = re.compile(r"(?i)(file|s3[an]?|gc?s|az|abfss?|https?|memory):/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Destination:
+    """The places below one ``--out``."""
+
+    url: str
+
+    @classmethod
+    def of(cls, url: str) -> Destination:
+        """Return the destination at ``url``, with a local path made absolute.
+
+        Raises:
+            DestinationError: a place that cannot hold one, such as ``https://`` or ``s3://`` without a bucket.
+        """
+        check_form(url)
+        if filesystems.is_local(url):
+            return cls(local_path(url))
+        if filesystems.scheme(url) not in WRITABLE:
+            raise DestinationError(f"got {shown(url)} as destination, expected {PLACES}")
+        if not split_bucket(url)[0]:
+            raise DestinationError(
+                f"got {url} as destination, expected a bucket: {filesystems.scheme(url)}://BUCKET/PREFIX"
+            )
+        return cls(url)
+
+    def join(self, *parts: str) -> str:
+        return posixpath.join(self.url.rstrip("/") or "/", *parts)
+
+    def rooted(self) -> SubTreeFileSystem:
+        """Return a file system whose paths begin here.
+
+        Ray Data takes paths for URLs: a folder called ``what?`` would lose its files to a query, and one with a tab in
+        its name the tab.
+        """
+        filesystem, path = filesystems.arrow_filesystem(self.url)
+        return SubTreeFileSystem(path, filesystem)
+
+    def below(self, url: str) -> str:
+        """Return the path of one of the places here in ``rooted()``."""
+        return url.removeprefix(self.join(""))
+
+    def check_own(self) -> None:
+        """Refuse folders that are links: what is deleted there would be deleted where they lead.
+
+        Raises:
+            DestinationError: one of them is.
+        """
+        if not filesystems.is_local(self.url):
+            return
+        marks = Path(self.join("_checkpoint"))
+        with filesystems.reading(self.url):
+            below = sorted(marks.iterdir()) if marks.is_dir() else []
+            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join("runs"))), *below):
+                if folder.is_symlink():
+                    raise DestinationError(
+                        f"{shown(str(folder))} is a link, and a run deletes files in it; nothing was done. Put "
+                        "a folder in its place, or give the folder that holds what it leads to"
+                    )
+
+    @property
+    def manifest(self) -> str:
+        return self.join("manifest")
+
+    @property
+    def tracks(self) -> str:
+        return self.join("tracks")
+
+    @property
+    def report(self) -> str:
+        return self.join("report.html")
+
+    def checkpoint(self, fingerprint: str) -> str:
+        return self.join("_checkpoint", fingerprint)
+
+    def run(self, run_id: str) -> str:
+        return self.join("runs", f"{run_id}.json")
+
+
+def check_form(url: str, flag: str = "the destination") -> None:
+    """Refuse what would be taken for another place than its writer means.
+
+    Args:
+        flag: what messages call it.
+
+    Raises:
+        DestinationError: neither a path nor a URL, a path that names a machine, or a name that is not UTF-8.
+    """
+    if not url.strip():
+        raise DestinationError(f"got {flag} '{url}', expected {PLACES}")
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise DestinationError(f"got {flag} {shown(url)}, expected a name in UTF-8") from None
+    form = SCHEME.match(url)
+    if form is None and ("://" in url or MISSPELT.match(url)):
+        raise DestinationError(f"got {flag} {shown(url)}, which is neither a path nor a URL; expected {PLACES}")
+    if form is not None and filesystems.is_local(url) and split_bucket(url)[0] not in ("", "localhost"):
+        raise DestinationError(
+            f"got {flag} {shown(url)}, which names another machine; expected file:///FOLDER or a path"
+        )
+
+
+def scan_tracks(
+    destination: Destination,
+    columns: list[str] | None,
+    files: Sequence[TrackFile] | None = None,
+    *,
+    num_ahead: int = 16 * READERS,
+) -> Iterator[tuple[TrackFile, pa.Table]]:
+    """Yield the finished rows file by file; for who holds the lock, since a file that goes away meanwhile is an error.
+
+    Args:
+        columns: of ``schema.TRACKS``, null where a file of before lacks one; None for all that each file has.
+        files: some of the finished files; None for all.
+        num_ahead: files that are held at once; few where whole rows are read.
+
+    Raises:
+        DestinationError: a file that is not Parquet, named, or a store that does not give it.
+    """
+    filesystem, _ = filesystems.arrow_filesystem(destination.tracks)
+
+    def read(file: TrackFile) -> tuple[TrackFile, pa.Table]:
+        try:
+            with pq.ParquetFile(file.path, filesystem=filesystem) as parquet:
+                if columns is None:
+                    return file, parquet.read(use_threads=False)
+                named = [name for name in columns if name in parquet.schema_arrow.names]
+                return file, _completed(parquet.read(named, use_threads=False), columns)
+        except FileNotFoundError:
+            raise DestinationError(
+                f"{shown(destination.url)}: tracks/ changed while it was read ({file.name} is gone); run it again"
+            ) from None
+        except (*finished_rows.PARQUET_ERRORS, *filesystems.store_errors(filesystems.scheme(destination.url))) as error:
+            raise finished_rows.unreadable(destination.url, error, file) from None
+
+    wanted = track_files.finished(destination.url) if files is None else files
+    with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:  # a store's latency, many times over
+        for first in range(0, len(wanted), num_ahead):
+            yield from pool.map(read, wanted[first : first + num_ahead])
+
+
+def _completed(table: pa.Table, columns: list[str]) -> pa.Table:
+    for name in columns:
+        if name not in table.column_names:
+            kind = schema.TRACKS.field(name).type
+            table = table.append_column(pa.field(name, kind), pa.nulls(table.num_rows, kind))
+    return table
+
+
+def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which ``values`` are among ``known``, which are sorted; ``np.isin`` would sort them anew for each file."""
+    if not len(known):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.asarray(known[places] == values)

@@ -1,0 +1,273 @@
+"""The objects that a lock is made of, and what they say.
+
+::
+
+    lock.json                 who holds the lock: written again with each beat, deleted at the end
+    terms/000000000007.json   the claim of term 7: created only if absent, so whoever creates it owns the term, alone
+    terms/000000000007.closed on object stores: somebody was about to win term 7 (see ``lock``)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import posixpath
+import re
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tonearm.errors import DestinationError
+from tonearm.storage import filesystems
+from tonearm.storage.uris import shown
+from tonearm.wording import counted
+
+# A lock has about 400 bytes. Whatever is larger is another program's, and is not read whole.
+MAX_BYTES = 64 * 1024
+MAX_TEXT = 300
+MAX_TERM = 10**12 - 2
+TERMS = "terms"
+CLAIM = re.compile(r"^(\d{12})\.(json|closed)$")
+SINCE = "%Y-%m-%d %H:%M:%S"
+# Tokens of this process's runs that are over. That one has ended may not be written where a disk is full, and a process
+# that goes on, a notebook's say, would wait for itself.
+LET_GO: set[str] = set()
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where a process number means something: two containers of one host may give the same number to two processes."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+
+    @classmethod
+    def this(cls) -> Machine:
+        """Return the machine, or the container, of this process."""
+        return cls(socket.gethostname(), _boot_id(), _pid_namespace())
+
+
+@functools.cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return f"{uuid.getnode():012x}-{psutil.boot_time():.0f}"
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who holds a lock, or has claimed a term of it.
+
+    Attributes:
+        token: this holding's own word.
+        process_started: seconds since the epoch, by the holder's clock; compared only where ``is_here``.
+        since, at: UTC by the holder's clock, for people: when it began, and when this was written.
+        beat: changes with every writing.
+        term: one more than that of the holder before; 0 for a run of tonearm 0.1.0.
+        boot_id, pid_namespace: see ``Machine``; empty for a run of tonearm 0.1.0.
+        released: it has ended, where the store did not let it delete the lock.
+    """
+
+    token: str
+    host: str
+    pid: int
+    process_started: float
+    since: str
+    beat: int = 0
+    at: str = ""
+    term: int = 0
+    boot_id: str = ""
+    pid_namespace: str = ""
+    released: bool = False
+
+    @classmethod
+    def of_this_process(cls, machine: Machine | None = None) -> Holder:
+        """Return this process as a holder, with a new token and no term yet."""
+        machine, process = machine or Machine.this(), psutil.Process()
+        return cls(
+            uuid.uuid4().hex,
+            machine.host,
+            process.pid,
+            process.create_time(),
+            now(),
+            boot_id=machine.boot_id,
+            pid_namespace=machine.pid_namespace,
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Holder:
+        """Return what ``data`` says.
+
+        Raises:
+            ValueError: it is no lock of any version of tonearm; the message says why, in a few words.
+        """
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it has more than {counted(MAX_BYTES, 'byte')}")
+        begins = f"it begins with {data[:24]!r}" if data else "it is empty"
+        try:
+            values = json.loads(data)
+        except (ValueError, RecursionError):
+            raise ValueError(begins) from None
+        if not isinstance(values, dict):
+            raise ValueError(begins)
+        known = {}
+        for field in dataclasses.fields(cls):
+            if field.name in values:
+                known[field.name] = values[field.name]
+                if not _fits(field.name, values[field.name]):
+                    raise ValueError(f"its {field.name!r} is {str(values[field.name])[:40]!r}")
+            elif field.default is dataclasses.MISSING:
+                raise ValueError(f"it has no {field.name!r}")
+        return cls(**known)
+
+    @property
+    def who(self) -> str:
+        return f"another run (process {self.pid} on {self.host}, since {self.since} UTC)"
+
+    def is_here(self, machine: Machine | None = None) -> bool:
+        """Return whether this machine's list of processes says whether it lives."""
+        machine = machine or Machine.this()
+        return bool(self.boot_id) and machine == Machine(self.host, self.boot_id, self.pid_namespace)
+
+    def is_dead(self, machine: Machine | None = None) -> bool:
+        """Return whether this was a process of this machine that is gone, or a run of this process that is over."""
+        if not self.is_here(machine):
+            return False
+        if self.pid == os.getpid() and self.token in LET_GO:
+            return True
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() != self.process_started or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+
+TEXTS, NUMBERS = {"token", "host", "since", "at", "boot_id", "pid_namespace"}, {"pid": 2**31, "beat": 2**62}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in TEXTS:
+        # One line of a message, whatever wrote it.
+        return (
+            isinstance(value, str)
+            and value.isprintable()
+            and len(value) <= MAX_TEXT
+            and (value != "" or name != "token")
+        )
+    if name == "released":
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    if name == "process_started":
+        return isinstance(value, int | float)
+    return isinstance(value, int) and 0 <= value <= NUMBERS.get(name, MAX_TERM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim that is there; ``holder`` is None where it cannot be made out."""
+
+    term: int
+    holder: Holder | None
+
+
+def now() -> str:
+    """Return the time of day as a lock writes it, UTC."""
+    return time.strftime(SINCE, time.gmtime())
+
+
+def read(url: str, place: str) -> Holder | None:
+    """Return what the lock at ``url`` says; None only where there is none.
+
+    Raises:
+        DestinationError: the store does not say, or something else is there.
+    """
+    data = _read_bytes(url)
+    if data is None:
+        return None
+    try:
+        return Holder.parse(data)
+    except ValueError as error:
+        raise DestinationError(
+            f"{shown(url)} is no lock of tonearm ({error}), so another program may be writing to {shown(place)}; "
+            "stop that program or delete this file, then run the same command again"
+        ) from None
+
+
+def write(url: str, holder: Holder) -> None:
+    """Write the lock, over whatever is there.
+
+    Raises:
+        DestinationError: the store refuses.
+    """
+    filesystems.write_text(url, to_json(holder))
+
+
+def to_json(holder: Holder) -> str:
+    """Return what is written for ``holder``."""
+    return json.dumps(dataclasses.asdict(holder))
+
+
+def claim_url(url: str, term: int, ending: str = "json") -> str:
+    """Return where ``term`` of the lock at ``url`` is claimed."""
+    return posixpath.join(posixpath.dirname(url), TERMS, f"{term:012d}.{ending}")
+
+
+def read_claim(url: str, term: int) -> Claim | None:
+    """Return the claim of ``term``; None only where there is none.
+
+    Raises:
+        DestinationError: the store does not say.
+    """
+    data = _read_bytes(claim_url(url, term))
+    if data is None:
+        return None
+    try:
+        return Claim(term, Holder.parse(data))
+    except ValueError:
+        return Claim(term, None)
+
+
+def list_claims(url: str) -> list[int]:
+    """Return the terms that have been claimed and not yet tidied away, sorted.
+
+    Raises:
+        DestinationError: the store does not say.
+    """
+    folder = posixpath.dirname(claim_url(url, 0))
+    matches = [CLAIM.match(name) for name in filesystems.list_files(folder)]
+    return sorted({int(match[1]) for match in matches if match is not None and match[2] == "json"})
+
+
+def is_there(url: str) -> bool:
+    """Return whether there is an object at ``url``; asked by reading it, since listings may lag behind.
+
+    Raises:
+        DestinationError: the store does not say.
+    """
+    return _read_bytes(url) is not None
+
+
+def _read_bytes(url: str) -> bytes | None:
+    with filesystems.reading(url):
+        try:
+            return filesystems.read_bytes(url, max_bytes=MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None

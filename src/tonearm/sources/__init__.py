@@ -1,0 +1,5 @@
+"""Which tracks there are, and reading one.
+
+``listing`` is the entrance: any SOURCE becomes a stream of ``TrackRef``. One module a kind: ``local``, ``buckets``,
+``tables``, ``hub_datasets``. ``reader`` reads one object whole; ``labelled`` lists tracks with their labels.
+"""

@@ -1,0 +1,214 @@
+"""Hugging Face data sets as a source: ``hf://datasets/OWNER/NAME[/CONFIG]``, or a folder of ``save_to_disk``.
+
+Audio is never decoded here (``Audio(decode=False)``). A row that names a file is that file's track. A row that holds
+its bytes is ``PLACE#SPLIT/ROW``, where PLACE is the ``hf://`` source or ``arrow+file:///FOLDER``, and ``read_row``
+reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is written anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import posixpath
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from tonearm.errors import FetchError, SourceError
+from tonearm.sources.local import any_ref
+from tonearm.sources.track_ref import TrackRef, make_ref
+from tonearm.storage.uris import SCHEME, local_path, scrubbed, shown, to_unicode
+
+SAVED, HUB = "arrow+file://", "hf://datasets/"
+PATH = "(path)"  # no column's name
+WHOLE = "all"  # the split of a data set that has none
+BATCH_ROWS = 1000
+
+_loading = threading.Lock()
+
+
+def is_saved(folder: str) -> bool:
+    """Return whether ``folder`` is one that ``save_to_disk`` wrote."""
+    names = ("dataset_dict.json", "state.json")
+    return any(os.path.isfile(os.path.join(folder, name)) for name in names)
+
+
+def is_row(uri: str) -> bool:
+    """Return whether ``uri`` is a row that ``read_row`` reads."""
+    return uri.startswith((SAVED, HUB)) and "#" in uri
+
+
+def list_rows(source: str) -> Iterator[TrackRef]:
+    """Yield a track for each row, split by split; only lengths and paths are read.
+
+    Raises:
+        SourceError: the data set is missing, or has no column of audio.
+    """
+    for ref, _ in _rows(_place(source)):
+        yield ref
+
+
+def _rows(place: str) -> Iterator[tuple[TrackRef, str | None]]:
+    """Yield each row's track, and the path its audio was made from or its column ``file`` or ``path`` says."""
+    for split, dataset, column in _loaded(place):
+        number = 0
+        names = [column, *(name for name in ("file", "path") if name in dataset.features and name != column)][:2]
+        for batch in dataset.select_columns(names).with_format("arrow").iter(batch_size=BATCH_ROWS):
+            audio = batch[column].combine_chunks()
+            lengths = pc.binary_length(pc.struct_field(audio, "bytes")).to_pylist()
+            paths = pc.struct_field(audio, "path").to_pylist()
+            others = batch[names[1]].to_pylist() if len(names) > 1 else [None] * len(paths)
+            for length, path, other in zip(lengths, paths, others, strict=True):
+                ref = _ref(place, f"{split}/{number}", dataset._fingerprint, length, path)
+                yield ref, path or (other if isinstance(other, str) else None)
+                number += 1
+
+
+def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRef, dict[str, Any]]]:
+    """Yield a track for each row with the row's ``columns``, its ``split`` and, as ``PATH``, the file it once was.
+
+    Class numbers become their names.
+
+    Raises:
+        SourceError: as ``list_rows``, or one of the columns is missing.
+    """
+    place = _place(source)
+    for _, dataset, _ in _loaded(place):
+        if missing := [name for name in columns if name not in (*dataset.features, "split")]:
+            known = ", ".join(dataset.features)
+            raise SourceError(f"{shown(source)} has the columns {known}; expected {', '.join(missing)} too")
+    refs = _rows(place)
+    for split, dataset, _ in _loaded(place):
+        names = [name for name in columns if name in dataset.features]
+        read = {name: _named(dataset.features[name]) for name in names}
+        for batch in dataset.select_columns(names).iter(batch_size=BATCH_ROWS) if names else [{}] * len(dataset):
+            for index in range(len(batch[names[0]]) if names else 1):
+                values = {name: read[name](batch[name][index]) for name in names}
+                ref, path = next(refs)
+                yield ref, {"split": split, PATH: path} | values
+
+
+def class_columns(source: str) -> list[str]:
+    """Return the names of the columns that hold classes: ``ClassLabel``, or a list of them."""
+    import datasets
+
+    _, dataset, _ = _loaded(_place(source))[0]
+    kinds = {name: getattr(feature, "feature", feature) for name, feature in dataset.features.items()}
+    return [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+
+
+def _named(feature: Any) -> Callable[[Any], Any]:
+    """Return what turns a stored value into what a person would write: a class's name for its number."""
+    kind = getattr(feature, "feature", feature)
+    if not hasattr(kind, "int2str"):
+        return lambda value: value
+
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(item) for item in value]
+        return None if value is None or value < 0 else kind.int2str(value)
+
+    return name
+
+
+def _place(source: str) -> str:
+    return source.rstrip("/") if source.startswith("hf://") else SAVED + urllib.parse.quote(os.fsencode(source))
+
+
+def _ref(place: str, row: str, fingerprint: str, length: int | None, path: str | None) -> TrackRef:
+    if length is None and path:
+        if SCHEME.match(path):
+            return make_ref(to_unicode(path))
+        if place.startswith(SAVED):
+            return any_ref(os.path.normpath(posixpath.join(local_path(place), path)))
+    return make_ref(f"{place}#{row}", length, fingerprint)
+
+
+def read_row(ref: TrackRef) -> bytes:
+    """Return the bytes in a row.
+
+    Raises:
+        FetchError: the data set or the row is gone (not_found), or was written anew since it was listed (changed).
+    """
+    place, _, row = ref.uri.rpartition("#")
+    split, _, number = row.rpartition("/")
+    try:
+        found = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
+        if found is None:
+            raise FetchError(f"{shown(ref.uri)}: no split {split} there", code="not_found")
+        dataset, column = found
+        if ref.etag is not None and ref.etag != dataset._fingerprint:
+            raise FetchError(f"{shown(ref.uri)} was written anew since it was listed; run again", code="changed")
+        audio = dataset[int(number)][column]
+        if audio is None:
+            raise FetchError(f"{shown(ref.uri)} is a row without audio", code="not_found")
+        if audio["bytes"] is None and audio["path"]:
+            return Path(audio["path"]).read_bytes()
+        return bytes(audio["bytes"] or b"")
+    except (SourceError, IndexError, ValueError, OSError) as error:
+        raise FetchError(f"{shown(ref.uri)} cannot be read ({scrubbed(str(error))})", code="not_found") from None
+
+
+def _loaded(place: str) -> tuple[tuple[str, Any, str], ...]:
+    written: int | None = None
+    if place.startswith(SAVED):
+        folder = local_path(place)
+        states = [os.path.join(folder, name) for name in ("dataset_dict.json", "state.json")]
+        written = max((os.stat(path).st_mtime_ns for path in states if os.path.isfile(path)), default=None)
+    return _load(place, written)
+
+
+def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
+    # One at a time: the progress bars that `datasets` loads with take each other's lock away, and a data set that
+    # several threads ask for is loaded once.
+    with _loading:
+        return _load_once(place, written)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
+    """Return the splits: name, data set with undecoded audio, name of its audio column."""
+    del written  # a folder that was written anew is read anew
+    try:
+        import datasets
+    except ImportError:
+        raise SourceError(f"{shown(place)}: data sets need a package; run pip install 'tonearm[datasets]'") from None
+    try:
+        loaded = datasets.load_from_disk(local_path(place)) if place.startswith(SAVED) else _load_hub(place)
+    except (OSError, ValueError, RuntimeError) as error:
+        advice = (
+            "check its name and the network, or log in with `hf auth login`"
+            if place.startswith("hf://")
+            else "save it again"
+        )
+        raise SourceError(f"the data set {shown(place)} cannot be loaded ({scrubbed(str(error))}); {advice}") from None
+    splits = loaded.items() if isinstance(loaded, dict) else [(WHOLE, loaded)]
+    found = []
+    for split, dataset in splits:
+        names = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
+        if not names:
+            columns = ", ".join(dataset.features)
+            raise SourceError(f"the data set {shown(place)} has the columns {columns}; expected one of type Audio")
+        column = "audio" if "audio" in names else names[0]
+        found.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
+    return tuple(found)
+
+
+def _load_hub(place: str) -> Any:
+    import datasets
+
+    parts = place.removeprefix(HUB).split("/")
+    if not place.startswith(HUB) or len(parts) not in (2, 3) or not all(parts):
+        raise SourceError(f"got {shown(place)}, expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME/CONFIG")
+    name, _, revision = parts[1].partition("@")
+    try:
+        return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision=revision or None)
+    except RuntimeError as error:
+        # Older data sets, GTZAN among them, are a loading script, which is code; the hub keeps its output as Parquet.
+        if "script" not in str(error) or revision:
+            raise
+        return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision="refs/convert/parquet")

@@ -1,0 +1,194 @@
+"""Labelled tracks: where a collection keeps its labels, its groups and its splits, read as one list.
+
+A *field* says where one of the three stands: ``folder`` (the name of the folder that holds the file), ``name:REGEX``
+(the first group of a match in the path below the source), or the name of a column of a table or data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tonearm.errors import SourceError
+from tonearm.sources import hub_datasets, tables
+from tonearm.sources.extensions import is_table
+from tonearm.sources.listing import list_tracks
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage.uris import is_local, local_path, scheme, shown
+
+FOLDER, NAME = "folder", "name:"
+SEPARATORS = re.compile(r"\s*[;|]\s*")
+LABEL_COLUMNS = ("label", "labels", "genre", "genres", "tags", "class", "category")
+NUM_NAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledTrack:
+    """One track and what its collection says of it; no labels at all is None, labels that are none is ``()``."""
+
+    ref: TrackRef
+    labels: tuple[str, ...] | None
+    group: str | None = None
+    split: str | None = None
+    source: str | None = None
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its file, also where a data set has taken in the file's bytes."""
+        return posixpath.basename(self.path or _plain(self.ref.uri))
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """A labelled collection.
+
+    Attributes:
+        tracks: in the order of the source.
+        label_by: the field that the labels were taken from.
+        is_multi: whether a track may have several labels, or none.
+    """
+
+    tracks: tuple[LabelledTrack, ...]
+    label_by: str
+    is_multi: bool
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many tracks have each label."""
+        return Counter(label for track in self.tracks for label in track.labels or ())
+
+
+def list_labelled(
+    source: str,
+    *,
+    label_by: str | None = None,
+    group_by: str | None = None,
+    split_by: str | None = None,
+    source_by: str | None = None,
+) -> Collection:
+    """Return the tracks of ``source`` with their labels.
+
+    Args:
+        source: anything that ``sources.list_tracks`` reads.
+        label_by: a field; by default the folders' names, the only ClassLabel, or a column named label, genre or tags.
+        group_by: a field; tracks of one group (an artist, a recording) belong on one side of a split.
+        split_by: a field whose values name the splits.
+        source_by: a field with where a track comes from, which may give its label away.
+
+    Raises:
+        SourceError: the source is missing, or has no such column.
+    """
+    fields = [field for field in (label_by, group_by, split_by, source_by) if field is not None]
+    columns = [field for field in fields if field != FOLDER and not field.startswith(NAME)]
+    for field in fields:
+        _compile(field)
+    has_columns, rows, label_by = _open(source, label_by, columns)
+    if columns and not has_columns:
+        raise SourceError(
+            f"{shown(source)} has no column {columns[0]}: it is a folder of files; expected 'folder', 'name:REGEX' "
+            "or a table with that column"
+        )
+    root = _root(source)
+    tracks, is_multi = [], False
+    for ref, row in rows:
+        found = _value(label_by, ref, row, root)
+        is_list = isinstance(found, list | tuple) or (isinstance(found, str) and bool(SEPARATORS.search(found)))
+        is_multi = is_multi or is_list
+        tracks.append(
+            LabelledTrack(
+                ref,
+                _labels(found),
+                _text(_value(group_by, ref, row, root)) if group_by else None,
+                _text(_value(split_by, ref, row, root)) if split_by else None,
+                _text(_value(source_by, ref, row, root)) if source_by else None,
+                row.get(hub_datasets.PATH),
+            )
+        )
+    return Collection(tuple(tracks), label_by, is_multi)
+
+
+def _open(
+    source: str, label_by: str | None, columns: list[str]
+) -> tuple[bool, Iterator[tuple[TrackRef, Mapping[str, Any]]], str]:
+    """Return whether there are columns, the rows, and the field of the labels."""
+    kind = scheme(source)
+    if kind == "hf" or (is_local(source) and hub_datasets.is_saved(local_path(source))):
+        place = source if kind == "hf" else local_path(source)
+        if label_by is None:
+            label_by = _only(hub_datasets.class_columns(place), source, "ClassLabel")
+            columns = [*columns, label_by]
+        return True, hub_datasets.list_labelled(place, columns), label_by
+    if is_table(source.partition("?")[0]):
+        if label_by is None:
+            label_by = _label_column(source)
+            columns = [*columns, label_by]
+        return True, tables.list_rows(source, columns), label_by
+    return False, ((ref, {}) for ref in list_tracks([source])), label_by or FOLDER
+
+
+def _label_column(source: str) -> str:
+    first = next(iter(tables.list_rows(source, ["*"])), None)
+    names = [name for name in LABEL_COLUMNS if first is not None and name in first[1]]
+    return _only(names[:1], source, f"column named {', '.join(LABEL_COLUMNS)}")
+
+
+def _only(names: Sequence[str], source: str, what: str) -> str:
+    if len(names) != 1:
+        got = ", ".join(names) or "none"
+        raise SourceError(f"{shown(source)}: got {got}, expected one {what} with the labels; name it with --label-by")
+    return names[0]
+
+
+def _compile(field: str) -> re.Pattern[str] | None:
+    if not field.startswith(NAME):
+        return None
+    try:
+        pattern = re.compile(field.removeprefix(NAME))
+    except re.error as error:
+        raise SourceError(f"got {field}, which is not a regular expression ({error})") from None
+    if not pattern.groups:
+        raise SourceError(f"got {field}, expected a group in parentheses that takes the value, as in 'name:^(\\d)-'")
+    return pattern
+
+
+def _value(field: str, ref: TrackRef, row: Mapping[str, Any], root: str) -> Any:
+    if field == FOLDER:
+        return posixpath.basename(posixpath.dirname(row.get(hub_datasets.PATH) or _plain(ref.uri))) or None
+    pattern = _compile(field)
+    if pattern is None:
+        return row.get(field)
+    path = row.get(hub_datasets.PATH) or _plain(ref.uri)
+    below = path.removeprefix(root).lstrip("/") if path.startswith(root) else path
+    match = pattern.search(below) or pattern.search(posixpath.basename(below))
+    return match.group(1) if match else None
+
+
+def _plain(uri: str) -> str:
+    return local_path(uri) if is_local(uri) else uri
+
+
+def _root(source: str) -> str:
+    if is_local(source):
+        path = local_path(source)
+        return path if os.path.isdir(path) else os.path.dirname(path)
+    return source.rstrip("/")
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value != value:
+        return None
+    text = str(value).strip()
+    return text or None
+
+
+def _labels(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, list | tuple):
+        return tuple(dict.fromkeys(text for item in value if (text := _text(item)) is not None))
+    text = _text(value)
+    return None if text is None else tuple(dict.fromkeys(part for part in SEPARATORS.split(text) if part))

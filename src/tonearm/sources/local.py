@@ -1,0 +1,127 @@
+"""Listing folders and globs of this machine, one folder in memory at a time, in an order that is always the same."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from tonearm.errors import SourceError
+from tonearm.sources.extensions import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_system
+from tonearm.sources.track_ref import TrackRef, from_nanoseconds, make_ref
+from tonearm.storage.globs import glob_matcher, part_matches, split_glob
+from tonearm.storage.uris import local_uri
+
+UNREADABLE, NOT_A_FILE = "(unreadable folder)", "(not a file)"
+
+
+def local_ref(path: str) -> TrackRef:
+    """Return the ref of a local file as it is now; of one that is gone, without size and time.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return make_ref(local_uri(path))
+    return make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+
+
+def any_ref(path: str) -> TrackRef:
+    """Return ``local_ref``, or the name alone of what cannot be looked at: reading it says what is wrong."""
+    try:
+        return local_ref(path)
+    except (OSError, ValueError):
+        return make_ref(local_uri(path))
+
+
+def list_folder(folder: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Yield the audio files below ``folder``, links followed, each real folder once.
+
+    Raises:
+        SourceError: the folder itself cannot be read; one below it is counted as skipped.
+    """
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise SourceError(f"the folder {folder} cannot be read ({why}); change that or leave it out") from None
+    return _tracks(_walk(folder, skipped, lambda path: True), skipped)
+
+
+def list_glob(pattern: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Yield the audio files that match ``pattern`` or lie below a folder that does, as a shell's expansion would.
+
+    Args:
+        pattern: an absolute path with ``*``, ``?``, ``[...]`` or ``**``.
+    """
+    folder, below = split_glob(pattern, os.path.isdir)
+    parts = below.split("/")
+    matches = glob_matcher(below)
+    recursive = next((number for number, part in enumerate(parts) if "**" in part), len(parts))
+
+    def may_hold(path: str) -> bool:
+        pairs = zip(path[len(folder) :].split("/"), parts[:recursive], strict=False)
+        return all(part_matches(name, part) for name, part in pairs)
+
+    if not os.path.isdir(folder or "/"):
+        return iter(())
+    top = folder.rstrip("/") or "/"
+    return _tracks((path for path in _walk(top, skipped, may_hold) if matches(path[len(folder) :])), skipped)
+
+
+def _tracks(paths: Iterator[str], skipped: Counter[str]) -> Iterator[TrackRef]:
+    for path in paths:
+        extension = extension_of(path)
+        if extension not in AUDIO_EXTENSIONS:
+            skipped[extension] += 1
+            continue
+        try:
+            found = os.stat(path)
+        except OSError:  # a dangling link, or one that turns in a circle: reading it says what is wrong
+            yield make_ref(local_uri(path))
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+        else:
+            skipped[NOT_A_FILE] += 1
+
+
+def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the paths of all that is no folder. Real folders come first, so a link into the tree adds nothing."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [top], list[str]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            names, below, linked = _scan(folder, skipped)
+        except OSError:
+            skipped[UNREADABLE] += 1
+            continue
+        yield from (posixpath.join(folder, name) for name in names)
+        folders.extend(path for path in reversed(below) if may_hold(path))
+        links.extend(path for path in linked if may_hold(path))
+
+
+def _scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the names of files, and the paths of folders and of links to folders, each sorted."""
+    names, below, linked = list[str](), list[str](), list[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_system(entry.name):
+                skipped[SYSTEM] += 1
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                linked.append(entry.path)
+            else:
+                names.append(entry.name)
+    return sorted(names), sorted(below), sorted(linked)

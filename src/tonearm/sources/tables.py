@@ -1,0 +1,216 @@
+"""A table of the user's own as a source: Parquet, CSV or JSON Lines with a ``uri`` column, read in batches.
+
+``file_name``, ``file`` and ``path`` are taken for ``uri`` where a table has one of them instead.
+
+A relative URI is relative to the table's folder. A local file is looked up, so its size and time are those of now. For
+an object in a store the columns ``size``, ``etag`` and ``modified`` count where the table has them; one request a row
+would cost more than it tells, so without them a changed object is not noticed.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from tonearm.errors import SourceError
+from tonearm.sources.extensions import extension_of
+from tonearm.sources.local import any_ref
+from tonearm.sources.track_ref import MAX_SIZE_BYTES, TrackRef, from_nanoseconds, from_seconds, make_ref, to_utc
+from tonearm.storage import filesystems
+from tonearm.storage.store_errors import diagnose
+from tonearm.storage.uris import SCHEME, folder_of, is_local, local_path, resolve, scheme, scrubbed, shown, to_unicode
+
+Row = Mapping[str, Any]
+URI, SIZE = ("uri", "file_name", "file", "path"), ("size_bytes", "size")
+ETAG, MODIFIED = ("etag",), ("modified", "last_modified")
+BATCH_ROWS = 10_000
+# Times since 1970 are in seconds, or in the smaller units that pandas and JavaScript write: as seconds, those would be
+# past the year 5138.
+MAX_SECONDS = 10**11
+MISSING = frozenset({"", "nan", "nat", "<na>", "na", "n/a", "none", "null"})
+
+
+def list_table(source: str) -> Iterator[TrackRef]:
+    """Yield a track for each row.
+
+    A row without a URI that can be read is a track all the same, which will not be found.
+
+    Raises:
+        SourceError: the table is missing, unreadable or without a ``uri`` column, or holds text in place of numbers.
+    """
+    for ref, _ in list_rows(source):
+        yield ref
+
+
+def list_rows(source: str, columns: Sequence[str] = ()) -> Iterator[tuple[TrackRef, Row]]:
+    """Yield a track for each row, with the row's further ``columns``; ``*`` for all there are.
+
+    Raises:
+        SourceError: as ``list_table``, or one of the columns is missing.
+    """
+    folder = folder_of(source)
+    for number, row in enumerate(_rows(source, columns), 1):
+        try:
+            yield _ref(row, folder) or _unnamed(source, number, folder), row
+        except ValueError as error:
+            raise SourceError(f"{shown(source)}, row {number}: {error}") from None
+
+
+def _unnamed(source: str, number: int, folder: str) -> TrackRef:
+    """Return what stands for a row without a URI: a place that does not exist, and says which row it is."""
+    uri = resolve(f"{posixpath.basename(shown(source))}, row {number} without a uri", folder)
+    return any_ref(local_path(uri)) if is_local(uri) else make_ref(to_unicode(uri))
+
+
+def _ref(row: Row, folder: str) -> TrackRef | None:
+    given = next((row[name] for name in URI if name in row), None)
+    if not isinstance(given, str) or not given.strip():
+        return None
+    if SCHEME.match(given.strip()):  # a name may begin with a space, and a URL never does
+        given = given.strip()
+    uri = resolve(given, folder)
+    if is_local(uri):
+        return any_ref(local_path(uri))
+    uri = to_unicode(uri)
+    etag = _first(row, ETAG)
+    return make_ref(uri, _size(_first(row, SIZE)), str(etag).strip('"') if etag else None, _time(_first(row, MODIFIED)))
+
+
+def _first(row: Row, names: tuple[str, ...]) -> Any:
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def _number(value: Any) -> float | int | None:
+    """Return a number, also one that is written as text, as CSV has all of them; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return int(value) if isinstance(value, int | str) else value
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _size(value: Any) -> int | None:
+    if _is_missing(value):
+        return None
+    size = _number(value)
+    if size is None:
+        raise ValueError(f"got {value!r} as size, expected a number of bytes")
+    # Columns with gaps are of floats, in pandas and so in the files that it writes. A number that is no size says that
+    # it is not known.
+    return int(size) if 0 <= size <= MAX_SIZE_BYTES and size == int(size) else None
+
+
+def _time(value: Any) -> datetime.datetime | None:
+    if _is_missing(value):
+        return None
+    try:
+        if isinstance(value, str):
+            value = datetime.datetime.fromisoformat(value.strip())
+    except ValueError:
+        pass
+    if isinstance(value, datetime.datetime):
+        return to_utc(value)
+    number = _number(value)
+    if number is None:
+        raise ValueError(f"got {value!r} as modified, expected a time such as 2026-01-31T12:00:00Z")
+    if abs(number) < MAX_SECONDS:
+        return from_seconds(number)
+    for unit in (10**3, 10**6, 10**9):
+        if abs(number) < MAX_SECONDS * unit:
+            return from_nanoseconds(int(number * (10**9 // unit)))
+    return None
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value is how data frames write that there is none."""
+    return value is None or value != value or (isinstance(value, str) and value.strip().lower() in MISSING)
+
+
+def _rows(source: str, columns: Sequence[str]) -> Iterator[Row]:
+    read = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}[extension_of(source.partition("?")[0])]
+    kind = scheme(source)
+    try:
+        with _open(source) as file:
+            yield from read(source, file, columns)
+    except (pa.ArrowException, csv.Error, ValueError, OverflowError) as error:
+        raise SourceError(
+            f"{shown(source)} is not a readable table ({filesystems.reason(error)}); save it as UTF-8 again"
+        ) from None
+    except SourceError:
+        raise
+    except filesystems.store_errors(kind) as error:
+        failure = diagnose(error)
+        advice = "expected a .parquet, .csv or .jsonl file with a uri column"
+        raise SourceError(f"the table {shown(source)} cannot be read ({failure.reason}); {advice}") from None
+
+
+def _open(source: str) -> BinaryIO:
+    filesystem, path = filesystems.filesystem(source)
+    file: BinaryIO = filesystem.open(path, "rb")
+    return file
+
+
+def _check(source: str, names: list[str], columns: Sequence[str]) -> None:
+    got = ", ".join(names[:20]) or "none"
+    if not set(URI) & set(names):
+        raise SourceError(f"{shown(source)} has the columns {got}; expected one named uri with a path or URL a row")
+    if missing := [name for name in columns if name not in (*names, "*")]:
+        raise SourceError(f"{shown(source)} has the columns {got}; expected {', '.join(missing)} too")
+
+
+def _parquet(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(file)
+    names = table.schema_arrow.names
+    _check(source, names, columns)
+    wanted = [name for name in dict.fromkeys([*URI, *SIZE, *ETAG, *MODIFIED, *columns]) if name in names]
+    wanted = names if "*" in columns else wanted
+    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+        for name in set(MODIFIED) & set(wanted):
+            batch = batch.set_column(wanted.index(name), name, _readable(batch[name]))
+        yield from batch.to_pylist()
+
+
+def _readable(column: pa.Array) -> pa.Array:
+    """Return a column of times without those that Python does not have, such as the year 10000."""
+    if not pa.types.is_timestamp(column.type):
+        return column
+    unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
+    times = [
+        None if value is None else from_nanoseconds(value * (10**9 // unit))
+        for value in column.cast("int64").to_pylist()
+    ]
+    return pa.array(times, pa.timestamp("us", "UTC"))
+
+
+def _csv(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
+    rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+    _check(source, list(rows.fieldnames or ()), columns)
+    yield from rows
+
+
+def _jsonl(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), 1):
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise SourceError(
+                f"{shown(source)}, line {number}: got {scrubbed(line)[:40]}, expected an object with a uri"
+            )
+        if number == 1:
+            _check(source, list(row), columns)
+        yield row

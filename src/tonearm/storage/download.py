@@ -1,0 +1,62 @@
+"""Folders of an object store, such as a model's, copied to this machine as a whole and kept until they change."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tonearm.errors import SourceError
+from tonearm.storage import filesystems
+from tonearm.storage.store_errors import diagnose
+from tonearm.storage.uris import shown
+from tonearm.surroundings import cache_folder
+
+
+def local_copy(url: str, patterns: Sequence[str]) -> Path:
+    """Return a local folder with those files directly in ``url`` that match a pattern.
+
+    Raises:
+        SourceError: the place cannot be read, or no file in it matches.
+    """
+    found, path = filesystems.filesystem(url)
+    try:
+        entries = [entry for entry in found.ls(path, detail=True) if entry["type"] == "file"]
+    except FileNotFoundError:
+        entries = []
+    except filesystems.store_errors(filesystems.scheme(url)) as error:
+        raise SourceError(f"{shown(url)} cannot be read ({diagnose(error).reason})") from None
+    wanted = {
+        entry["name"].rpartition("/")[2]: entry
+        for entry in sorted(entries, key=lambda entry: entry["name"])
+        if any(fnmatch.fnmatch(entry["name"].rpartition("/")[2], pattern) for pattern in patterns)
+    }
+    if not wanted:
+        raise SourceError(f"{shown(url)} holds none of {', '.join(patterns)}")
+    # A changed object is another version, and so another copy.
+    versions = [
+        f"{name} {entry.get('size')} {entry.get('ETag') or entry.get('etag')}" for name, entry in wanted.items()
+    ]
+    digest = hashlib.sha256("\n".join([url.rstrip("/"), *versions]).encode()).hexdigest()[:20]
+    base = cache_folder() / "models"
+    folder = base / digest / (url.rstrip("/").rpartition("/")[2] or "model")
+    if folder.is_dir():
+        return folder
+    with filesystems.writing(str(base)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        try:
+            for name, entry in wanted.items():
+                found.get_file(entry["name"], str(partial / name))
+            if not folder.is_dir():
+                partial.rename(folder)
+        except OSError:
+            # Another process may have been first.
+            if not folder.is_dir():
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder

@@ -1,0 +1,394 @@
+"""Where bytes are kept: local folders and object stores through fsspec, one configuration for all of them.
+
+``s3://`` goes through s3fs, with the usual AWS variables, profiles and roles, and AWS_ENDPOINT_URL for other vendors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
+
+from tonearm.errors import DestinationError, SourceError, TonearmError
+from tonearm.storage.store_errors import diagnose
+from tonearm.storage.uris import SCHEME as SCHEME
+from tonearm.storage.uris import is_local as is_local
+from tonearm.storage.uris import local_path, scrubbed, shown, split_bucket
+from tonearm.storage.uris import scheme as scheme
+
+# Six attempts with a wait that doubles ride out half a minute of a store that asks to slow down.
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5.0, 30.0, 6
+EXTRAS = {"gs": "gcs", "az": "azure"}
+# File systems without hard links: exFAT, SMB, buckets that are mounted.
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+KNOWN = "s3://, gs://, az://, https:// and paths"
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of ``url`` and the path in it.
+
+    Raises:
+        SourceError: an unknown scheme, or one whose package is not installed.
+    """
+    kind = scheme(url)
+    if kind == "file":
+        return _instance("file", os.getpid(), ()), local_path(url)
+    if kind == "s3":
+        return s3_filesystem(), "/".join(split_bucket(url)).rstrip("/")
+    try:
+        found = _instance(kind, os.getpid(), ())
+    except ValueError:
+        raise SourceError(f"{shown(url)}: unknown scheme {kind}://; expected one of {KNOWN}") from None
+    except ImportError:
+        extra = EXTRAS.get(kind)
+        advice = f"run pip install 'tonearm[{extra}]'" if extra else f"install the fsspec package for {kind}://"
+        raise SourceError(f"{shown(url)}: {kind}:// needs a package that is not installed; {advice}") from None
+    return found, found._strip_protocol(url)
+
+
+def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S) -> Any:
+    """Return this process's s3fs file system for the credentials and endpoint that the environment names now.
+
+    Listings are not cached: another process may have written since.
+
+    Args:
+        num_attempts: how often the client itself tries a request.
+        read_timeout_s: how long a connection may be silent.
+    """
+    environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    return _instance("s3", os.getpid(), environment, num_attempts, read_timeout_s)
+
+
+@functools.cache
+def _instance(
+    kind: str,
+    pid: int,
+    environment: tuple[tuple[str, str], ...],
+    num_attempts: int = NUM_ATTEMPTS,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> Any:
+    # One instance a process and an environment: an asynchronous file system does not survive a fork, and reads the
+    # environment only once.
+    del pid, environment
+    if kind != "s3":
+        return fsspec.filesystem(kind, skip_instance_cache=True, use_listings_cache=False)
+    return fsspec.filesystem(
+        "s3",
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": read_timeout_s,
+            "retries": {"total_max_attempts": num_attempts, "mode": "standard"},
+            "max_pool_connections": 32,
+            "user_agent_extra": "tonearm",
+        },
+    )
+
+
+class ObjectStoreHandler(FSSpecHandler):
+    """An object store for pyarrow: folders are not made, since there are none; s3fs would make a missing bucket."""
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Do nothing."""
+
+    def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
+        """Return what is in a folder."""
+        try:
+            found: list[FileInfo] = super().get_file_info_selector(selector)
+        except NotADirectoryError:
+            # pyarrow takes what is no folder at its first look and is there at its second for a file. It may have come
+            # into being in between.
+            found = super().get_file_info_selector(selector)
+        return found
+
+
+def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
+    """Return ``url`` as pyarrow and Ray Data take it: a file system and the path in it.
+
+    Raises:
+        SourceError: an unknown scheme, or one whose package is not installed.
+    """
+    found, path = filesystem(url)
+    if is_local(url):
+        return LocalFileSystem(), path
+    return PyFileSystem(ObjectStoreHandler(found)), path
+
+
+def read_bytes(url: str, *, max_bytes: int | None = None) -> bytes:
+    """Return the object.
+
+    Args:
+        max_bytes: return no more than so many from its start; None for all of it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found, path = filesystem(url)
+    if max_bytes is None:
+        data: bytes = found.cat_file(path)
+        return data
+    try:
+        data = found.cat_file(path, start=0, end=max_bytes)
+    except store_errors(scheme(url)) as error:
+        if _answer(error) not in ("InvalidRange", "416"):
+            raise
+        return b""  # S3 has no range of an object without bytes
+    return data[:max_bytes]
+
+
+def read_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one Parquet object, read whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return pq.read_table(io.BytesIO(read_bytes(url)), columns=None if columns is None else list(columns))
+
+
+def exists(url: str) -> bool:
+    """Return whether there is an object or folder at ``url``."""
+    found, path = filesystem(url)
+    return bool(found.exists(path))
+
+
+def list_files(url: str) -> list[str]:
+    """Return the names of the files directly in a folder, sorted; none where there is no folder.
+
+    Raises:
+        DestinationError: the place is refused or cannot be reached.
+    """
+    found, path = filesystem(url)
+    with reading(url):
+        try:
+            entries = found.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+    return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
+
+
+def delete(url: str) -> None:
+    """Remove an object; nothing happens where there is none.
+
+    Raises:
+        DestinationError: the place is read-only or refused.
+    """
+    found, path = filesystem(url)
+    try:
+        found.rm_file(path)
+    except FileNotFoundError:
+        return
+    except store_errors(scheme(url)) as error:
+        raise _unwritten(url, error, "deleted") from None
+
+
+def write_text(url: str, text: str) -> None:
+    """Write an object whole or not at all, its folders included.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    write_bytes(url, text.encode())
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write an object whole or not at all, its folders included.
+
+    A local file is written beside its place and renamed; an object store shows an object only when it is complete.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    found, path = filesystem(url)
+    with writing(url):
+        if not is_local(url):
+            found.pipe_file(path, data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
+        try:
+            partial.write_bytes(data)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def create_bytes(url: str, data: bytes) -> None:
+    """Write an object whole, its folders included, only if nothing is there.
+
+    On disk exactly one of several that try at once succeeds, and so on S3 at AWS, GCS and Azure. Not every server is so
+    strict: OpenStack Swift looks first and writes later, so that several succeed, and others ignore the condition or
+    do not know it (then this is an ordinary write). Who rests on it looks again; see ``lock``.
+
+    Raises:
+        FileExistsError: something is there.
+        DestinationError: the place is full, read-only or refused.
+    """
+    found, path = filesystem(url)
+    if is_local(url):
+        _create_file(url, Path(path), data)
+        return
+    try:
+        found.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        raise
+    except store_errors(scheme(url)) as error:
+        # s3fs makes EINVAL of a 412; 409: another is writing it at this moment.
+        if _answer(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "OperationAborted"):
+            raise FileExistsError(f"{shown(url)} is there") from None
+        is_unknown = _answer(error) in ("NotImplemented", "501") or isinstance(error, TypeError)  # an older fsspec
+        if not is_unknown:
+            raise _unwritten(url, error) from None
+        write_bytes(url, data)
+
+
+def _create_file(url: str, target: Path, data: bytes) -> None:
+    """Create a file with all of its content at once: a link to a name that is taken is refused, on NFS too."""
+    is_there = False
+    with writing(url):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
+        try:
+            partial.write_bytes(data)
+            try:
+                os.link(partial, target)
+            except FileExistsError:
+                # On NFS the answer to a link that was made may be lost, and the same request sent again.
+                is_there = not os.path.samefile(partial, target)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                is_there = not _create_exclusively(target, data)
+        finally:
+            partial.unlink(missing_ok=True)
+    if is_there:
+        raise FileExistsError(f"{shown(url)} is there")
+
+
+def _create_exclusively(target: Path, data: bytes) -> bool:
+    """Return whether the file was created; its content follows a moment later."""
+    try:
+        file = target.open("xb")
+    except FileExistsError:
+        return False
+    with file:
+        file.write(data)
+    return True
+
+
+def _answer(error: BaseException) -> str:
+    """Return the code of S3's answer that is behind ``error``, or ''."""
+    for cause in (error, error.__cause__):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def write_table(url: str, table: pa.Table) -> None:
+    """Write rows as one Parquet object, whole or not at all.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(url, buffer.getvalue())
+
+
+def copy_files(folder: Path, url: str, *, last: str | None = None) -> list[str]:
+    """Write each file directly in a local folder to ``url``, and return their names.
+
+    Args:
+        last: the file that says by being there that the others are.
+
+    Raises:
+        DestinationError: the place is full, read-only or refused.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    for path in sorted(paths, key=lambda path: path.name == last):
+        write_bytes(f"{url.rstrip('/')}/{path.name}", path.read_bytes())
+    return [path.name for path in paths]
+
+
+@contextlib.contextmanager
+def writing(url: str) -> Iterator[None]:
+    """Turn what can go wrong while writing to ``url`` into one line.
+
+    Raises:
+        DestinationError: the place is full, read-only, missing or refused.
+    """
+    try:
+        yield
+    except TonearmError:  # which says already what went wrong
+        raise
+    except store_errors(scheme(url)) as error:
+        raise _unwritten(url, error) from None
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Turn what can go wrong while looking at a destination into one line.
+
+    Raises:
+        DestinationError: the place is refused or cannot be reached.
+    """
+    try:
+        yield
+    except TonearmError:  # which says already what went wrong
+        raise
+    except store_errors(scheme(url)) as error:
+        if isinstance(error, NotADirectoryError):
+            raise _unwritten(url, error) from None
+        failure = diagnose(error)
+        advice = "check the keys, the network and AWS_ENDPOINT_URL" if scheme(url) == "s3" else "check its rights"
+        raise DestinationError(f"{shown(url)} cannot be read ({failure.reason}); {advice}") from None
+
+
+def _unwritten(url: str, error: BaseException, what: str = "written") -> DestinationError:
+    place, failure = shown(url), diagnose(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return DestinationError(f"no space left to write {place}; free some or give another place")
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return DestinationError(f"{place} cannot be written: a file is where a folder should be; give another place")
+    match failure.kind:
+        case "access_denied":
+            advice = f"give a place {'you may write' if what == 'written' else 'where you may delete'}, or other keys"
+        case "no_credentials":
+            advice = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        case "no_bucket" | "not_found":
+            advice = "create the bucket or folder first"
+        case "unreachable" | "timeout":
+            advice = "check the network and AWS_ENDPOINT_URL, then run the same command again"
+        case _:
+            advice = "give another place"
+    return DestinationError(f"{place} cannot be {what} ({failure.reason}); {advice}")
+
+
+def store_errors(kind: str) -> tuple[type[Exception], ...]:
+    """Return what the libraries behind the scheme ``kind`` raise when a store fails."""
+    if kind == "file":
+        return (OSError,)
+    if kind in ("s3", "http", "https"):
+        import aiohttp
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        return (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
+    return (Exception,)  # gcsfs and adlfs pass on the errors of four further packages
+
+
+def reason(error: BaseException) -> str:
+    """Return why a store refused, in one line and without credentials."""
+    return scrubbed(str(error)) or type(error).__name__

@@ -1,0 +1,171 @@
+"""Cached clips as the examples of a training step. The order and every crop depend on the seed, the epoch and the clip
+alone, never on how many workers there are or where a run was taken up again.
+
+Letters in shapes: B clips, S samples, L labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tonearm.audio.windows import WindowPlan
+from tonearm.settings import AugmentSettings
+from tonearm.training.data.augment import augment, generator, mix
+from tonearm.training.data.cache import ClipCache
+
+Floats = NDArray[np.float32]
+SHUFFLE, CLIP, PARTNER = 0, 1, 2
+BATCHES_AHEAD = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One clip of a collection: its number in the cache and what is true of it, float32 [L]."""
+
+    clip: int
+    target: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What a worker takes at once: waveforms float32 [S] each, targets [B, L], weights [B] (0 for filling)."""
+
+    waveforms: list[Floats]
+    targets: Tensor
+    weights: Tensor
+
+
+class TrainingSet:
+    """The clips to learn from."""
+
+    def __init__(
+        self,
+        cache: ClipCache,
+        examples: Sequence[Example],
+        plan: WindowPlan,
+        settings: AugmentSettings,
+        seed: int,
+        num_threads: int = 1,
+    ) -> None:
+        self.cache, self.examples, self.plan = cache, examples, plan
+        self.settings, self.seed, self.num_threads = settings, seed, num_threads
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the epoch's permutation of the examples."""
+        return generator(self.seed, SHUFFLE, epoch).permutation(len(self.examples))
+
+    def num_steps(self, step_size: int) -> int:
+        """Return the optimizer steps of an epoch; the last may be smaller."""
+        return math.ceil(len(self.examples) / step_size)
+
+    def steps(
+        self, epoch: int, *, first: int, step_size: int, micro: int, rank: int, size: int
+    ) -> Iterator[tuple[int, list[Batch]]]:
+        """Yield ``(clips in the step over all workers, this worker's batches)`` from step ``first`` on.
+
+        Args:
+            step_size: clips of a step over all workers.
+            micro: clips a worker takes at once.
+        """
+        order = self.order(epoch)
+        wanted = []
+        for step in range(first, self.num_steps(step_size)):
+            clips = order[step * step_size : (step + 1) * step_size]
+            own = np.array_split(clips, size)[rank]
+            # A worker without a clip of a short last step takes one at no weight, or the others would wait for it.
+            weights = np.ones(len(own), np.float32) if len(own) else np.zeros(1, np.float32)
+            own = own if len(own) else clips[:1]
+            parts = [(own[at : at + micro], weights[at : at + micro]) for at in range(0, len(own), micro)]
+            count = math.ceil(math.ceil(len(clips) / size) / micro)
+            parts += [(own[:1], np.zeros(1, np.float32))] * (count - len(parts))
+            wanted.append((len(clips), parts))
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="examples") as pool:
+            # Made ahead while the model computes, in order, a few at a time.
+            flat = [part for _, parts in wanted for part in parts]
+            waiting = [pool.submit(self._batch, *part, epoch) for part in flat[:BATCHES_AHEAD]]
+            position = len(waiting)
+            for num_clips, parts in wanted:
+                batches = []
+                for _ in parts:
+                    batches.append(waiting.pop(0).result())
+                    if position < len(flat):
+                        waiting.append(pool.submit(self._batch, *flat[position], epoch))
+                        position += 1
+                yield num_clips, batches
+
+    def _batch(self, numbers: NDArray[np.int64], weights: Floats, epoch: int) -> Batch:
+        pairs = [self.example(int(number), epoch) for number in numbers]
+        targets = torch.from_numpy(np.stack([target for _, target in pairs]))
+        return Batch([waveform for waveform, _ in pairs], targets, torch.from_numpy(weights))
+
+    def example(self, number: int, epoch: int) -> tuple[Floats, Floats]:
+        """Return the waveform float32 [S] and target float32 [L] of one example in one epoch."""
+        waveform, target = self._crop(number, epoch, CLIP)
+        if self.settings.mixup:
+            rng = generator(self.seed, PARTNER, epoch, number)
+            other, share = (
+                int(rng.integers(len(self.examples))),
+                float(rng.beta(self.settings.mixup, self.settings.mixup)),
+            )
+            share = max(share, 1 - share)
+            second, label = self._crop(other, epoch, PARTNER)
+            waveform, target = mix(waveform, second, share), (share * target + (1 - share) * label).astype(np.float32)
+        return waveform, target
+
+    def _crop(self, number: int, epoch: int, purpose: int) -> tuple[Floats, Floats]:
+        example = self.examples[number]
+        rng = generator(self.seed, CLIP, purpose, epoch, number)
+        clip, length = self.cache.clip(example.clip), self.plan.window_samples
+        edges = np.cumsum([0, *(stop - start for start, stop in clip.spans)])
+        rooms = np.maximum(np.diff(edges) - length, 0) + 1
+        place = int(rng.integers(rooms.sum())) if self.settings.crop else int(rooms.sum() // 2)
+        span = int(np.searchsorted(np.cumsum(rooms), place, side="right"))
+        offset = int(edges[span] + place - (np.cumsum(rooms)[span] - rooms[span]))
+        waveform = clip.window(offset, min(length, int(edges[span + 1]) - offset))
+        return augment(waveform, self.plan.sample_rate, self.settings, rng), np.asarray(example.target, np.float32)
+
+
+def model_inputs(features: nn.Module, waveforms: Sequence[Floats], device: torch.device | str) -> dict[str, Tensor]:
+    """Return what the model takes for waveforms of any lengths.
+
+    Equal lengths share a pass; shorter ones are padded after normalizing, with a mask where the checkpoint uses one,
+    as the reference's extractor does.
+
+    Args:
+        features: of ``models.features.build_features``.
+    """
+    lengths = sorted({len(waveform) for waveform in waveforms})
+    if len(lengths) == 1:
+        return dict(features(_moved(np.stack(waveforms), device)))
+    rows: list[dict[str, Tensor]] = [{} for _ in waveforms]
+    for length in lengths:
+        places = [index for index, waveform in enumerate(waveforms) if len(waveform) == length]
+        made = features(_moved(np.stack([waveforms[index] for index in places]), device))
+        for row, index in enumerate(places):
+            rows[index] = {name: value[row] for name, value in made.items()}
+    inputs = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        inputs[name] = (
+            nn.utils.rnn.pad_sequence(values, batch_first=True) if values[0].ndim == 1 else torch.stack(values)
+        )
+    if getattr(features, "return_attention_mask", False) and "input_values" in inputs:
+        longest = torch.arange(inputs["input_values"].shape[1], device=device)
+        counts = torch.tensor([len(waveform) for waveform in waveforms], device=device)
+        inputs["attention_mask"] = (longest[None, :] < counts[:, None]).long()
+    return inputs
+
+
+def _moved(array: NDArray[np.float32], device: torch.device | str) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor

@@ -1,0 +1,1 @@
+"""From an ``initial`` model and a ``recipe`` to a ``result``: the ``loop`` of epochs, each of ``step``s."""

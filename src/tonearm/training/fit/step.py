@@ -1,0 +1,147 @@
+"""One optimizer step: losses of this worker's batches, gradients scaled and clipped, weights moved.
+
+The loss is the mean over all clips of a step, however they are spread over workers and batches, so two workers with
+four clips each move the weights as one with eight does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tonearm.errors import TrainingError
+from tonearm.training.data.examples import Batch, model_inputs
+from tonearm.training.fit.recipe import Job, Schedule, autocast_type
+
+LEAST_SCALE = 2.0**-10
+SEED_RANGE = 2**31
+
+
+class Stepper:
+    """The model with its loss, optimizer, schedule and gradient scaler."""
+
+    def __init__(
+        self, job: Job, model: nn.Module, features: nn.Module, schedule: Schedule, *, device: str, precision: str
+    ) -> None:
+        settings = job.settings
+        self.job, self.model, self.features = job, model, features.to(device)
+        self.device, self.precision = device, precision
+        self.weights = _class_weights(job).to(device) if settings.class_weights else None
+        self.optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, schedule.factor)
+        self.scaler = torch.amp.GradScaler(device.split(":")[0], enabled=precision == "fp16")
+
+    def step(self, num_clips: int, batches: Sequence[Batch], *, size: int) -> Tensor:
+        """Take one step; return this worker's part of the loss, whose mean over the workers is the step's loss.
+
+        Args:
+            num_clips: of the step over all workers.
+            size: number of workers, over which gradients are averaged.
+        """
+        total = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches):
+            is_last = number == len(batches) - 1
+            # Gradients travel between the workers once a step, not once a batch.
+            waiting = getattr(self.model, "no_sync", None)
+            with torch.enable_grad() if is_last or waiting is None else waiting():
+                loss = self.losses(batch).sum() * (size / num_clips)
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.scaler.unscale_(self.optimizer)
+        if self.job.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.job.settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        return total
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Return the loss of each clip [B], at its weight."""
+        inputs = model_inputs(self.features, batch.waveforms, self.device)
+        targets, weights = batch.targets.to(self.device), batch.weights.to(self.device)
+        dtype = autocast_type(self.precision)
+        with torch.autocast(self.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+            logits = self.model(**inputs).logits
+        return clip_losses(logits.float(), targets, self.job, self.weights) * weights
+
+    def check(self, loss: float, step: int) -> None:
+        """Stop at a loss that is not a number, unless the scaler is still finding its scale.
+
+        Raises:
+            TrainingError: the weights are, or are about to be, worthless.
+        """
+        if math.isfinite(loss) or (self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE):
+            return
+        raise TrainingError(
+            f"the loss is {loss} at step {step} with learning rate {self.job.settings.learning_rate:g} in "
+            f"{self.precision}; lower --learning-rate or give --precision fp32; the last good checkpoint is kept"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what a later run needs to go on exactly here, without the model."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def clip_losses(logits: Tensor, targets: Tensor, job: Job, weights: Tensor | None = None) -> Tensor:
+    """Return the loss of each clip [B]: cross entropy, or the mean over labels of binary cross entropy.
+
+    Args:
+        logits, targets: [B, L].
+        weights: of the classes [L]; for several labels, of their presence.
+    """
+    smoothing = job.settings.label_smoothing
+    if job.is_multi:
+        if smoothing:
+            targets = targets * (1 - smoothing) + smoothing / 2
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=weights)
+        return losses.mean(dim=1)
+    return nn.functional.cross_entropy(logits, targets, reduction="none", weight=weights, label_smoothing=smoothing)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make dropout and masking a pure function of the step, so that a resumed run draws what it would have drawn."""
+    import numpy as np
+
+    value = (seed * 1_000_003 + step * 101 + rank) % SEED_RANGE
+    torch.manual_seed(value)
+    np.random.seed(value)
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return matrices that decay and biases and norms that do not, as ``transformers.Trainer`` has them."""
+    norms = {
+        f"{name}.{inner}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm)
+        for inner, _ in module.named_parameters(recurse=False)
+    }
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (plain if name in norms or name.endswith("bias") else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _class_weights(job: Job) -> Tensor:
+    """Return [L]: for one label, inverse frequency with mean 1; for several, absences over presences."""
+    targets = torch.tensor([example.target for example in job.train])
+    present = targets.sum(dim=0).clamp_min(1)
+    if job.is_multi:
+        return ((len(targets) - present) / present).clamp(1, 100)
+    return len(targets) / (targets.shape[1] * present)

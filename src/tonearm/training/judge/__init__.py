@@ -1,0 +1,1 @@
+"""What scores are worth on labelled clips: ``metrics``, ``calibration``, ``pictures``, joined by ``evaluation``."""

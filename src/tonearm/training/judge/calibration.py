@@ -1,0 +1,64 @@
+"""Scores that mean what they say: a temperature, and for tags the threshold from which each is right often enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.models.calibration import Calibration
+from tonearm.training.judge.metrics import Predictions
+
+LEAST_SCORE = 1e-7
+
+
+def fit(found: Predictions, labels: Sequence[str], *, is_multi: bool, precision: float) -> Calibration:
+    """Return the calibration that fits these tracks, which the model must not have learnt from.
+
+    Args:
+        precision: the share of shown tags that should be right; a genre is always shown.
+    """
+    temperature = fit_temperature(found, is_multi=is_multi)
+    thresholds: dict[str, float | None] = {}
+    if is_multi:
+        scores = found.track_scores(is_multi=True, temperature=temperature)
+        truth = found.targets >= 0.5
+        for index, label in enumerate(labels):
+            thresholds[label] = threshold_for(scores[:, index], truth[:, index], precision)
+    return Calibration(temperature, thresholds, precision)
+
+
+def fit_temperature(found: Predictions, *, is_multi: bool) -> float:
+    """Return the temperature at which the tracks' scores have the least log loss (arXiv:1706.04599).
+
+    The tracks', not the windows': a mean over windows is less sure than each of them, and it is what tagging shows.
+    """
+    from scipy.optimize import minimize_scalar
+
+    targets = found.targets.astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        scores = found.track_scores(is_multi=is_multi, temperature=float(np.exp(log_temperature))).astype(np.float64)
+        scores = np.clip(scores, LEAST_SCORE, 1 - LEAST_SCORE)
+        losses = -targets * np.log(scores)
+        if is_multi:
+            losses -= (1 - targets) * np.log1p(-scores)
+        return float(losses.mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+
+
+def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], precision: float) -> float | None:
+    """Return the lowest score from which at least ``precision`` of the labels are right, or None where none is.
+
+    Args:
+        scores, truth: [T].
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    if not truth.any():
+        return None
+    precisions, _, thresholds = precision_recall_curve(truth, scores)
+    good = np.flatnonzero(precisions[:-1] >= precision)
+    return float(thresholds[good[0]]) if len(good) else None

@@ -1,0 +1,146 @@
+"""What a model's scores on labelled tracks come to: figures, pictures, a list of the tracks, a calibration.
+
+Letters in shapes: T tracks, L labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.models.calibration import Calibration
+from tonearm.storage import filesystems
+from tonearm.training.judge import calibration, metrics
+from tonearm.training.judge.json_text import json_text
+from tonearm.training.judge.metrics import Predictions
+from tonearm.training.judge.pictures import write_confusion, write_reliability
+from tonearm.wording import counted
+
+LEAST_FOR_CALIBRATION = 20
+HALVES_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A model judged on labelled tracks.
+
+    Attributes:
+        uris: [T], of the tracks in ``found``.
+        failed: ``uri -> reason`` of those that could not be scored.
+        calibration: fitted on all of them, or None where none was wanted.
+        calibrated: figures after a calibration fitted on the other half of the tracks, so not on those it is judged by.
+        unlabelled: clips that were left out for want of a label.
+    """
+
+    model: str
+    source: str
+    labels: tuple[str, ...]
+    is_multi: bool
+    found: Predictions
+    uris: tuple[str, ...]
+    failed: Mapping[str, str]
+    figures: dict[str, Any]
+    calibration: Calibration | None
+    calibrated: dict[str, Any] | None
+    unlabelled: int = 0
+
+    @property
+    def is_calibration_kept(self) -> bool:
+        """Whether the calibration makes scores truer (a lower ECE) on tracks that it was not fitted on."""
+        if self.calibration is None or self.calibrated is None:
+            return False
+        after, before = self.calibrated["track"]["ece"], self.figures["track"]["ece"]
+        return bool(after < before)
+
+
+def judge(
+    found: Predictions, labels: Sequence[str], *, is_multi: bool, precision: float | None
+) -> tuple[dict[str, Any], Calibration | None, dict[str, Any] | None]:
+    """Return the figures, and where a ``precision`` is wanted the calibration and the figures with one.
+
+    The second figures are cross-fitted: each half of the tracks by a temperature fitted on the other.
+    """
+    figures = metrics.evaluate(found, labels, is_multi=is_multi)
+    if precision is None:
+        return figures, None, None
+    fitted = calibration.fit(found, labels, is_multi=is_multi, precision=precision)
+    scores = cross_fitted_scores(found, is_multi=is_multi)
+    after = metrics.figures_of(scores, found.targets, labels, is_multi=is_multi)
+    return figures, fitted, {"track": after}
+
+
+def cross_fitted_scores(found: Predictions, *, is_multi: bool) -> NDArray[np.float32]:
+    """Return track scores [T, L], each half of the tracks at the temperature that the other half asks for."""
+    order = np.random.default_rng(HALVES_SEED).permutation(len(found.targets))
+    scores = np.empty_like(found.targets)
+    for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        temperature = calibration.fit_temperature(found.only(other), is_multi=is_multi)
+        scores[half] = found.track_scores(is_multi=is_multi, temperature=temperature)[half]
+    return scores
+
+
+def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
+    """Write evaluation.json, predictions.csv and the pictures to a folder or prefix; return their names.
+
+    Raises:
+        DestinationError: it cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="tonearm-evaluation-") as name:
+        folder = Path(name)
+        with filesystems.writing(name):
+            (folder / "evaluation.json").write_text(json_text(_facts(evaluation)))
+            (folder / "predictions.csv").write_text(_table(evaluation))
+            track = evaluation.figures["track"]
+            if not evaluation.is_multi:
+                title = (
+                    f"{evaluation.model}: accuracy {track['accuracy']:.3f} on {counted(len(evaluation.uris), 'track')}"
+                )
+                write_confusion(folder / "confusion.png", track["confusion"], evaluation.labels, title=title)
+            write_reliability(folder / "reliability.png", _reliability(evaluation), title=evaluation.model)
+        return filesystems.copy_files(folder, out)
+
+
+def _reliability(evaluation: Evaluation) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
+    found, is_multi = evaluation.found, evaluation.is_multi
+    sides = {"scores": found.track_scores(is_multi=is_multi)}
+    if evaluation.calibration is not None:
+        sides["with a temperature"] = cross_fitted_scores(found, is_multi=is_multi)
+    return {name: metrics.confidence_of(scores, found.targets, is_multi=is_multi) for name, scores in sides.items()}
+
+
+def _facts(evaluation: Evaluation) -> dict[str, Any]:
+    fitted = evaluation.calibration
+    return {
+        "model": evaluation.model,
+        "source": evaluation.source,
+        "labels": list(evaluation.labels),
+        "is_multi": evaluation.is_multi,
+        **evaluation.figures,
+        "failed": dict(evaluation.failed),
+        "unlabelled": evaluation.unlabelled,
+        "calibration": dataclasses.asdict(fitted) if fitted is not None and evaluation.is_calibration_kept else None,
+        "calibrated": evaluation.calibrated,
+    }
+
+
+def _table(evaluation: Evaluation) -> str:
+    """Return a row a track: what is true, what was said and how surely; a reader sorts it to find the mistakes."""
+    scores = evaluation.found.track_scores(is_multi=evaluation.is_multi)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["uri", "true", "said", "score", "score_of_true"])
+    for uri, row, target in zip(evaluation.uris, scores, evaluation.found.targets, strict=True):
+        best = int(row.argmax())
+        true = [index for index in range(len(row)) if target[index] >= 0.5]
+        labels = ";".join(evaluation.labels[index] for index in true)
+        likely = ";".join(f"{row[index]:.4f}" for index in true)
+        writer.writerow([uri, labels, evaluation.labels[best], f"{row[best]:.4f}", likely])
+    return text.getvalue()

@@ -1,0 +1,263 @@
+"""How well scores agree with the truth, at window and at track level. Values are scikit-learn's.
+
+Letters in shapes: W windows, T tracks, L labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.models.pooling import sigmoid, softmax
+
+if TYPE_CHECKING:
+    from tonearm.training.fit.recipe import Job
+
+Floats = NDArray[np.float32]
+NUM_BINS = 15
+SURE = 1e-9
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of some tracks, and what is true.
+
+    Attributes:
+        logits: float32 [W, L].
+        owner: int [W], the track of each window.
+        start_s: float [W].
+        targets: float32 [T, L].
+        clips: int [T], the tracks' numbers in their collection.
+    """
+
+    logits: Floats
+    owner: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    targets: Floats
+    clips: NDArray[np.int64]
+
+    def window_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
+        """Return probabilities [W, L]."""
+        scaled = (self.logits / np.float32(temperature)).astype(np.float32)
+        return sigmoid(scaled) if is_multi else softmax(scaled)
+
+    def track_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
+        """Return probabilities [T, L]: the mean over a track's windows, as tagging pools them."""
+        return pool(self.window_scores(is_multi=is_multi, temperature=temperature), self.owner, len(self.targets))
+
+    def only(self, tracks: NDArray[np.int64]) -> Predictions:
+        """Return those of some of the tracks, by their numbers here."""
+        places = np.full(len(self.targets), -1)
+        places[tracks] = np.arange(len(tracks))
+        kept = places[self.owner] >= 0
+        return Predictions(
+            self.logits[kept],
+            places[self.owner[kept]],
+            self.start_s[kept],
+            self.targets[tracks],
+            self.clips[tracks],
+        )
+
+    def scored(self) -> NDArray[np.int64]:
+        """Return the numbers of the tracks whose every score is a number."""
+        failed = np.unique(self.owner[~np.isfinite(self.logits).all(axis=1)])
+        return np.setdiff1d(np.arange(len(self.targets)), failed)
+
+
+def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
+    """Return the mean [T, L] of each track's windows [W, L]."""
+    sums = np.zeros((num_tracks, windows.shape[1]))
+    np.add.at(sums, owner, windows)
+    return (sums / np.bincount(owner, minlength=num_tracks)[:, None]).astype(np.float32)
+
+
+def write_predictions(path: Path, sides: Mapping[str, Predictions]) -> None:
+    """Write the predictions of several sides as one ``.npz``."""
+    arrays = {
+        f"{side}.{field.name}": getattr(found, field.name)
+        for side, found in sides.items()
+        for field in dataclasses.fields(found)
+    }
+    np.savez_compressed(path, **arrays)
+
+
+def read_predictions(path: Path) -> dict[str, Predictions]:
+    """Return what ``write_predictions`` wrote."""
+    with np.load(path) as arrays:
+        sides = sorted({name.partition(".")[0] for name in arrays})
+        names = [field.name for field in dataclasses.fields(Predictions)]
+        return {side: Predictions(*(arrays[f"{side}.{name}"] for name in names)) for side in sides}
+
+
+def quick(found: Predictions, job: Job) -> dict[str, float]:
+    """Return the figures that an epoch's end needs, at track level; the loss at window level.
+
+    Where a score is not a number, neither is any figure.
+    """
+    import torch
+
+    from tonearm.training.fit.step import clip_losses
+
+    if not np.isfinite(found.logits).all():
+        names = ("macro_map", "micro_map") if job.is_multi else ("accuracy", "macro_f1")
+        return dict.fromkeys(("loss", *names), math.nan)
+    logits = torch.from_numpy(np.ascontiguousarray(found.logits, np.float32))
+    targets = torch.from_numpy(found.targets[found.owner])
+    figures = {"loss": float(clip_losses(logits, targets, job).mean())}
+    scores = found.track_scores(is_multi=job.is_multi)
+    if job.is_multi:
+        return figures | {name: value for name, value in _multi(scores, found.targets).items() if name.endswith("_map")}
+    truth, said = found.targets.argmax(axis=1), scores.argmax(axis=1)
+    return figures | {"accuracy": float(np.mean(truth == said)), "macro_f1": _macro_f1(truth, said, scores.shape[1])}
+
+
+def evaluate(found: Predictions, labels: Sequence[str], *, is_multi: bool, temperature: float = 1.0) -> dict[str, Any]:
+    """Return every figure, for windows and for tracks."""
+    windows = found.window_scores(is_multi=is_multi, temperature=temperature)
+    tracks = found.track_scores(is_multi=is_multi, temperature=temperature)
+    return {
+        "num_tracks": len(found.targets),
+        "num_windows": len(found.logits),
+        "track": figures_of(tracks, found.targets, labels, is_multi=is_multi),
+        "window": figures_of(windows, found.targets[found.owner], labels, is_multi=is_multi),
+    }
+
+
+def figures_of(scores: Floats, targets: Floats, labels: Sequence[str], *, is_multi: bool) -> dict[str, Any]:
+    """Return the figures of scores [N, L] against targets [N, L]."""
+    if is_multi:
+        figures = _multi(scores, targets) | {"per_class": _per_tag(scores, targets, labels)}
+    else:
+        figures = _single(scores, targets.argmax(axis=1), labels)
+    return figures | {"ece": calibration_error(*confidence_of(scores, targets, is_multi=is_multi))}
+
+
+def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    numbers = list(range(len(labels)))
+    said = scores.argmax(axis=1)
+    right = int((said == truth).sum())
+    low, high = interval(right, len(truth))
+    precision, recall, f1, support = precision_recall_fscore_support(truth, said, labels=numbers, zero_division=0)
+    figures: dict[str, Any] = {
+        "accuracy": right / len(truth),
+        "accuracy_interval": [low, high],
+        "macro_f1": _macro_f1(truth, said, len(labels)),
+        "confusion": confusion_matrix(truth, said, labels=numbers).tolist(),
+        "per_class": {
+            label: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "support": int(support[index]),
+            }
+            for index, label in enumerate(labels)
+        },
+    }
+    if len(labels) > 3:
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :3]
+        figures["top_3"] = float((best == truth[:, None]).any(axis=1).mean())
+    return figures
+
+
+def _macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], num_labels: int) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truth, said, labels=list(range(num_labels)), average="macro", zero_division=0))
+
+
+def _multi(scores: Floats, targets: Floats) -> dict[str, float]:
+    """Return mAP, AUC and d-prime over the labels that are both present and absent somewhere."""
+    from scipy.stats import norm
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    truth = (targets >= 0.5).astype(int)
+    varied = (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
+    if not varied.any():
+        return {"macro_map": 0.0, "micro_map": 0.0, "mean_auc": 0.5, "d_prime": 0.0, "num_labels": 0}
+    auc = float(roc_auc_score(truth[:, varied], scores[:, varied], average="macro"))
+    return {
+        "macro_map": float(average_precision_score(truth[:, varied], scores[:, varied], average="macro")),
+        "micro_map": float(average_precision_score(truth[:, varied], scores[:, varied], average="micro")),
+        "mean_auc": auc,
+        # Of the mean AUC, as AudioSet's papers give it (arXiv:1609.09430); an AUC of 0 or 1 would make it infinite.
+        "d_prime": float(np.sqrt(2.0) * norm.ppf(np.clip(auc, SURE, 1 - SURE))),
+        "num_labels": int(varied.sum()),
+    }
+
+
+def _per_tag(scores: Floats, targets: Floats, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+
+    truth = (targets >= 0.5).astype(int)
+    precision, recall, f1, support = precision_recall_fscore_support(truth, scores >= 0.5, zero_division=0)
+    figures = {}
+    for index, label in enumerate(labels):
+        found: dict[str, float] = {
+            "precision": float(precision[index]),
+            "recall": float(recall[index]),
+            "f1": float(f1[index]),
+            "support": int(support[index]),
+        }
+        if 0 < support[index] < len(truth):
+            found["average_precision"] = float(average_precision_score(truth[:, index], scores[:, index]))
+            found["auc"] = float(roc_auc_score(truth[:, index], scores[:, index]))
+        figures[label] = found
+    return figures
+
+
+def confidence_of(scores: Floats, targets: Floats, *, is_multi: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return how sure a model is of what it says and whether that is right, as calibration is judged by.
+
+    Of one label the surest; of several each that is both present and absent somewhere.
+
+    Args:
+        scores, targets: [N, L].
+    """
+    truth = targets >= 0.5
+    if not is_multi:
+        said = scores.argmax(axis=1)
+        return scores.max(axis=1), truth[np.arange(len(said)), said]
+    varied = truth.any(axis=0) & ~truth.all(axis=0)
+    return scores[:, varied].ravel(), truth[:, varied].ravel()
+
+
+def interval(right: int, total: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a share."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def calibration_error(confidence: NDArray[Any], is_right: NDArray[np.bool_]) -> float:
+    """Return the expected calibration error over 15 bins of equal width (arXiv:1706.04599).
+
+    Args:
+        confidence: [N], of what was said.
+        is_right: [N].
+    """
+    return float(sum(share * abs(accuracy - mean) for share, mean, accuracy, _ in reliability(confidence, is_right)))
+
+
+def reliability(
+    confidence: NDArray[Any], is_right: NDArray[np.bool_]
+) -> list[tuple[float, float, float, tuple[float, float]]]:
+    """Return for each bin that holds something: its share, mean confidence, share that is right, and its edges."""
+    edges = np.linspace(0, 1, NUM_BINS + 1)
+    places = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, NUM_BINS - 1)
+    bins = []
+    for number in range(NUM_BINS):
+        inside = places == number
+        if inside.any():
+            mean, accuracy = float(np.mean(confidence[inside])), float(np.mean(is_right[inside]))
+            bins.append((float(inside.mean()), mean, accuracy, (float(edges[number]), float(edges[number + 1]))))
+    return bins

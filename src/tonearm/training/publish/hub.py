@@ -1,0 +1,133 @@
+"""A trained model on the Hugging Face Hub: what would go there, and sending it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tonearm.errors import CheckpointError, DestinationError, SettingsError
+from tonearm.models.calibration import FILE as COMPANION
+from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, describe_checkpoint
+from tonearm.training.judge.json_text import json_text
+from tonearm.training.publish.model_folder import METRICS
+
+CARD = "README.md"
+NAMES = (*CONFIG_FILES, METRICS, COMPANION, CARD)
+PATTERNS = (*WEIGHT_FILES, "*.png")
+REPO = re.compile(r"[\w.-]+/[\w.-]+")
+# What a run's settings say of the machine that it ran on is nobody else's business.
+OWN_SETTINGS = ("cache", "verbose", "trackers", "workers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """What goes to the Hub: a file's name to its bytes, or to the path that holds them."""
+
+    repo: str
+    files: dict[str, bytes | Path]
+    metadata: dict[str, Any]
+
+    def size_of(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        content = self.files[name]
+        return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def package(
+    folder: str | Path,
+    repo: str,
+    *,
+    license: str | None = None,
+    datasets: Sequence[str] = (),
+    base_model: str | None = None,
+    tags: Sequence[str] = (),
+) -> Package:
+    """Return what would be published of a model's folder.
+
+    Args:
+        repo: ``OWNER/NAME``.
+        license, datasets, base_model, tags: for the card's metadata, besides what it says already.
+
+    Raises:
+        CheckpointError: the folder holds no whole model.
+        SettingsError: a name that the Hub does not take, or metadata that it refuses.
+    """
+    from huggingface_hub import ModelCard
+
+    folder = Path(folder)
+    if not REPO.fullmatch(repo):
+        raise SettingsError(f"got the repository {repo!r}, expected OWNER/NAME")
+    info = describe_checkpoint(str(folder))
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder} has no safetensors; the Hub's tools refuse pickled weights")
+    paths = [folder / name for name in NAMES] + [path for pattern in PATTERNS for path in sorted(folder.glob(pattern))]
+    files: dict[str, bytes | Path] = {path.name: path for path in paths if path.is_file()}
+    if (folder / METRICS).is_file():
+        files[METRICS] = _public_metrics(folder / METRICS)
+    card = ModelCard.load(folder / CARD) if (folder / CARD).is_file() else ModelCard(_bare_card(info))
+    data: Any = card.data
+    data.library_name, data.pipeline_tag = "transformers", "audio-classification"
+    data.license = license or data.license
+    data.base_model = base_model or data.base_model
+    data.datasets = list(dict.fromkeys([*(data.datasets or []), *datasets])) or None
+    data.tags = list(dict.fromkeys([*(data.tags or []), *tags])) or None
+    card.text = re.sub(r"\bMODEL\b", repo, card.text)
+    files[CARD] = str(card).encode()
+    return Package(repo, files, data.to_dict())
+
+
+def _bare_card(info: Any) -> str:
+    return f"---\nlibrary_name: transformers\n---\n# {info.name}\n\nLabels: {', '.join(info.labels)}.\n"
+
+
+def _public_metrics(path: Path) -> bytes:
+    facts = json.loads(path.read_text())
+    facts["source"] = str(facts.get("source", "")).rstrip("/").rpartition("/")[2]
+    settings = facts.get("settings", {})
+    for name in OWN_SETTINGS:
+        settings.pop(name, None)
+    if Path(str(settings.get("model", ""))).is_absolute():
+        settings["model"] = Path(settings["model"]).name
+    return json_text(facts).encode()
+
+
+def publish(found: Package, *, private: bool = False, message: str | None = None) -> str:
+    """Send a package to the Hub in one commit, making the repository where there is none; return its address.
+
+    Raises:
+        DestinationError: no token, no access or no network.
+    """
+    import httpx2
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi(library_name="tonearm")
+    try:
+        address = api.create_repo(found.repo, private=private, exist_ok=True)
+        operations = [
+            CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+            for name, content in found.files.items()
+        ]
+        api.create_commit(found.repo, operations, commit_message=message or "Publish a model trained with tonearm")
+    except LocalTokenNotFoundError:
+        raise DestinationError(f"{found.repo}: no Hub token; run `hf auth login` or set HF_TOKEN") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        if status in (401, 403):
+            raise DestinationError(
+                f"{found.repo}: the Hub refused ({status}); give a token that may write there with `hf auth login` or "
+                "HF_TOKEN"
+            ) from None
+        raise DestinationError(f"{found.repo}: the Hub refused ({_line(error)})") from None
+    except (httpx2.HTTPError, OSError) as error:
+        raise DestinationError(f"{found.repo}: the Hub could not be reached ({_line(error)}); try again") from None
+    return str(address)
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
