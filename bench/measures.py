@@ -59,10 +59,12 @@ class Function:
 class Module:
     """What one file holds.
 
-    ``public`` has one entry per public definition, True where it has a docstring: functions and classes whose name has
-    no leading underscore, and around which no name has one. ``function_imports`` are the lines of import statements
-    inside functions; those under ``if TYPE_CHECKING`` at module level are not. A docstring's blank lines count as its
-    lines; a line of code is one that holds any token but a comment and belongs to no docstring.
+    ``public`` has one entry per public function, True where it has a docstring: functions at module level and methods,
+    without a leading underscore in their own name or their class's; what is defined inside a function is not public.
+    ``function_imports`` are the lines of import statements inside functions; those under ``if TYPE_CHECKING`` at module
+    level are not. ``blanket_excepts`` are those of ``Exception``, ``BaseException`` or nothing in particular. A
+    docstring's blank lines count as its lines; a line of code is one that holds any token but a comment and belongs to
+    no docstring.
     """
 
     path: PurePosixPath
@@ -71,7 +73,7 @@ class Module:
     num_classes: int
     public: tuple[bool, ...]
     function_imports: tuple[int, ...]
-    except_exception: tuple[int, ...]
+    blanket_excepts: tuple[int, ...]
     num_code_lines: int
     num_comments: int
     num_docstring_lines: int
@@ -103,7 +105,7 @@ class Measures:
     largest_folder_path: str
     share_docstrings: float
     share_annotated_returns: float
-    num_except_exception: int
+    num_blanket_excepts: int
     comments_per_100_code: float
     docstring_lines_per_100_code: float
     num_classes: int
@@ -131,7 +133,7 @@ def parse_module(path: PurePosixPath, source: str) -> Module:
     public = [
         ast.get_docstring(node) is not None
         for node, stack in nodes
-        if isinstance(node, Scope) and not any(scope.name.startswith("_") for scope in (*stack, node))
+        if isinstance(node, FunctionNode) and _is_public(node, stack)
     ]
     docstring_lines = _docstring_lines(tree, [node for node, _ in nodes])
     code_lines, num_comments = _code_lines(source)
@@ -207,7 +209,7 @@ def measure(
         largest_folder_path=str(largest),
         share_docstrings=_mean(public),
         share_annotated_returns=_mean([function.has_annotated_return for _, function in functions]),
-        num_except_exception=sum(len(module.except_exception) for module in modules),
+        num_blanket_excepts=sum(len(module.blanket_excepts) for module in modules),
         comments_per_100_code=100 * sum(module.num_comments for module in modules) / max(1, num_code_lines),
         docstring_lines_per_100_code=100
         * sum(module.num_docstring_lines for module in modules)
@@ -265,6 +267,13 @@ def _function(node: FunctionNode, stack: tuple[Scope, ...]) -> Function:
     )
 
 
+def _is_public(node: FunctionNode, stack: tuple[Scope, ...]) -> bool:
+    if stack and isinstance(stack[-1], FunctionNode):
+        return False
+    classes = [scope for scope in stack if isinstance(scope, ast.ClassDef)]
+    return not any(scope.name.startswith("_") for scope in (*classes, node))
+
+
 def _nesting(node: ast.AST, depth: int = 0) -> int:
     """Return how deep blocks stand in each other below ``node``, functions and classes inside it left out."""
     deepest = depth
@@ -318,8 +327,10 @@ def _is_tuple(annotation: ast.expr) -> bool:
 
 
 def _is_blanket(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(kind is not None and _name(kind) == "Exception" for kind in kinds)
+    return any(_name(kind) in ("Exception", "BaseException") for kind in kinds)
 
 
 def _docstring_lines(tree: ast.Module, nodes: Sequence[ast.AST]) -> set[int]:

@@ -53,11 +53,11 @@ ROWS: tuple[tuple[str, Callable[[Measures], str]], ...] = (
         "modules per folder, median; most",
         lambda m: f"{m.median_folder:g}; {m.largest_folder} ({m.largest_folder_path})",
     ),
-    ("docstring on public definitions", lambda m: _share(m.share_docstrings)),
+    ("public functions with a docstring", lambda m: _share(m.share_docstrings)),
     ("annotated returns", lambda m: _share(m.share_annotated_returns)),
     (
-        "except Exception (per 1k lines)",
-        lambda m: f"{m.num_except_exception} ({1000 * m.num_except_exception / max(1, m.num_lines):.2f})",
+        "except Exception or wider (per 1k lines)",
+        lambda m: f"{m.num_blanket_excepts} ({1000 * m.num_blanket_excepts / max(1, m.num_lines):.2f})",
     ),
     ("comments / 100 lines of code", lambda m: f"{m.comments_per_100_code:.1f}"),
     ("docstring lines / 100 of code", lambda m: f"{m.docstring_lines_per_100_code:.1f}"),
@@ -90,8 +90,7 @@ class Tree:
         path = path.resolve()
         if not path.is_dir():
             raise ValueError(f"{path} is not a folder; give a checkout or the folder of a package")
-        tops = [folder for folder in (path, *path.parents) if _is_root(folder)]
-        root = tops[0] if tops else path
+        root = _root(path)
         return cls(path / "src" if path == root and (path / "src").is_dir() else path, root)
 
     def modules(self) -> list[Module]:
@@ -164,8 +163,14 @@ def table(columns: dict[str, Measures]) -> str:
     )
 
 
-def _is_root(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (".git", "pyproject.toml", "setup.py"))
+def _root(path: Path) -> Path:
+    """Return the checkout that a folder is part of, itself if of none; a package in a ``.venv`` is not part of one."""
+    for folder in (path, *path.parents):
+        if any((folder / name).exists() for name in (".git", "pyproject.toml", "setup.py")):
+            return folder
+        if folder.name.startswith("."):
+            break
+    return path
 
 
 def _git(root: Path, *arguments: str) -> bytes:

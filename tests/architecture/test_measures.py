@@ -14,7 +14,7 @@ LIMITS = {
     "modules in one folder": 55,  # goal: 15, with __init__.py, empty or not
     "parameters and returns typed bare Any": 128,  # goal: 20
     "imports inside functions": 231,  # goal: 97, half of what there were once
-    "except Exception": 11,  # no more than that
+    "except Exception or wider": 15,  # no more than that
 }
 
 
@@ -32,7 +32,7 @@ def places(kind: str) -> list[str]:
             for function in module.functions
             for annotation in function.bare_any
         ]
-    by_kind = {"imports inside functions": "function_imports", "except Exception": "except_exception"}
+    by_kind = {"imports inside functions": "function_imports", "except Exception or wider": "blanket_excepts"}
     return [f"{module.path}:{line}" for module in modules() for line in getattr(module, by_kind[kind])]
 
 
