@@ -3,8 +3,8 @@
 wav2vec2, HuBERT and their kin begin with convolutions over time, the first followed by a group norm with a group for
 each channel. OpenVINO's convolutions want channels last, and its group norm of [B, C, T] wants them first: on a small
 HuBERT a quarter of the pass was putting its largest activations into one order and back. Of [B, C, 1, T], an image one
-pixel high, it normalizes in either order, and takes the GELU behind it into the same loop. 5 s through the demo model on
-one core: 9.8 ms before, 7.7 after.
+pixel high, it normalizes in either order, and takes the GELU behind it into the same loop. 5 s through the demo genre
+model on one core: 9.8 ms before, 7.7 after.
 """
 
 from __future__ import annotations
