@@ -44,6 +44,7 @@ SAYS = {
     "distributed.training.worker": "train",
     "exports.export": "export",
     "exports.output": "export",
+    "exports.registry": "export",
     "sources.labelled": "train evaluate",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
