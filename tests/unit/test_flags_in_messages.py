@@ -46,6 +46,7 @@ SAYS = {
     "exports.output": "export",
     "exports.registry": "export",
     "sources.labelled": "train evaluate",
+    "sources.source": "train evaluate",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
     "settings": "tag plan plot models serve train evaluate",  # a file that was named and is not there

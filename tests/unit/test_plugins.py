@@ -15,6 +15,7 @@ from tests.tables import make_tracks
 from tests.toys import TOY, install_toy, lay_out
 from tonearm import plugins
 from tonearm.cli.app import app
+from tonearm.cli.doctor import _added
 from tonearm.errors import FetchError, PluginError, SourceError, UsageError
 from tonearm.exports.export import export
 from tonearm.exports.registry import EXPORTERS
@@ -148,6 +149,8 @@ def test_a_broken_package_is_one_line_for_who_needs_it_and_nothing_for_others(us
         app(["export", str(tmp_path), str(tmp_path / "x.odd")], standalone_mode=False)
     assert export(str(tmp_path), "csv", str(tmp_path / "x.csv")).num_tracks == 3
     assert family_of("unheard-of").scratch_config() is None
+    said = [finding.text for finding in _added() if finding.status == "note"]
+    assert len(said) == 3 and re.match(f"the model family {says}", said[0]), "and doctor lists them"
     assert EXPORTERS.outside()[0] == {} and "odd" in EXPORTERS.names()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from tonearm.exports.exporter import ExportRequest
 from tonearm.exports.output import whole_binary
@@ -86,8 +87,6 @@ def _projected(array: pa.ListArray, projection: Projection) -> pa.ListArray:
 
 
 def _write_projections(projections: dict[str, Projection], output: str) -> None:
-    from safetensors.numpy import save
-
     tensors = {}
     for name, projection in projections.items():
         head = name.removesuffix("_embedding")
