@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tonearm.cli.terminal import clock, hours
-from tonearm.distributed.cluster import session
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning import adoption
+from tonearm.planning import layout as layouts
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
+from tonearm.planning.layout import Layout
 from tonearm.planning.measure import measure
 from tonearm.planning.preparation import prepare
 from tonearm.planning.sample import Look, examples, list_sample, look
@@ -87,19 +88,21 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     return 0
 
 
-def _layout(settings: TagSettings, given: Given) -> session.Layout:
+def _layout(settings: TagSettings, given: Given) -> Layout:
     """Return the layout of the run, or refuse it as the run would."""
     if given.cpus is not None or given.gpus is not None:
         gpus, cpus = given.gpus or 0, given.cpus or usable_cores()
         nodes = [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}]
-        return session.plan(nodes, settings.workers, is_local=False)
+        return layouts.plan(nodes, settings.workers, is_local=False)
     if os.environ.get("RAY_ADDRESS"):
+        from tonearm.distributed.cluster import session  # Ray, for nothing else here
+
         with session.session(settings.workers, verbose=settings.verbose) as layout:
             return layout
-    return session.plan_local(settings.workers)
+    return layouts.plan_local(settings.workers)
 
 
-def _machines(layout: session.Layout, given: Given) -> Machines:
+def _machines(layout: Layout, given: Given) -> Machines:
     num_gpus = round(layout.num_scorers * layout.scorer_gpus)
     if layout.is_local:
         cores = float(usable_cores())
@@ -117,7 +120,7 @@ def _say(num_tracks: int) -> None:
 
 
 def _print(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: session.Layout, settings: TagSettings
+    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: Layout, settings: TagSettings
 ) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -127,7 +130,7 @@ def _print(
 
 
 def _lines(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: session.Layout, settings: TagSettings
+    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: Layout, settings: TagSettings
 ) -> list[tuple[str, str]]:
     before = f", and {found.num_done:,} that are done already" if found.num_done else ""
     lines = [("tracks", f"{found.num_tracks:,}, {report_text.size(found.num_bytes)}{before}")]

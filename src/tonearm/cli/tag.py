@@ -17,7 +17,7 @@ from tonearm.settings import TagSettings
 from tonearm.storage.uris import visible
 
 if TYPE_CHECKING:
-    from tonearm.distributed.tagging.driver import Outcome
+    from tonearm.planning.summary import Outcome
     from tonearm.runs.run_summary import RunSummary
 
 # What other verbs read of the same file.
@@ -127,7 +127,7 @@ def _print(lines: Sequence[str]) -> None:
 
 def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | None) -> tuple[RunSummary, str]:
     """Write the run's summary and the report, unless they say this already; return the summary and where that is."""
-    from tonearm.distributed.tagging.summary import summarize
+    from tonearm.planning.summary import summarize
     from tonearm.report.figures import gather
     from tonearm.report.page import write_report
     from tonearm.runs.run_summary import write_run

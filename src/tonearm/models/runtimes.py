@@ -80,6 +80,15 @@ def count_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def gpu_names() -> list[str]:
+    """Return the names of the CUDA devices torch can use."""
+    if not (count := count_gpus()):
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(count)]
+
+
 def usable_cores() -> int:
     """Return the cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

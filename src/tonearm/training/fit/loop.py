@@ -1,6 +1,6 @@
 """The training loop, plain torch: epochs of steps, an evaluation after each, checkpoints from which it goes on exactly.
 
-Who runs it is told by a ``World``: one process, or one of Ray Train's workers.
+Who runs it is told by a ``ProcessGroup``: one process, or one of Ray Train's workers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,11 +33,12 @@ STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
 # Batches of windows that wait for others of their length: with 8 windows of 30 s each, 120 MB.
 MOST_WAITING = 8
 
+T = TypeVar("T")
 # A window's example and start in seconds, and its waveform, float32 [samples].
 Window = tuple[tuple[int, float], NDArray[np.float32]]
 
 
-class World(Protocol):
+class ProcessGroup(Protocol):
     """Where a loop runs. Every method but ``tell`` is called by all workers, equally often."""
 
     rank: int
@@ -47,13 +48,13 @@ class World(Protocol):
     def wrap(self, model: nn.Module) -> nn.Module: ...
     def align(self, model: nn.Module) -> None: ...
     def mean(self, value: float) -> float: ...
-    def gather(self, value: Any) -> list[Any]: ...
+    def gather(self, value: T) -> list[T]: ...
     def save(self, facts: dict[str, Any], folder: Path | None) -> None: ...
     def saved(self) -> Path | None: ...
     def tell(self, event: dict[str, Any]) -> None: ...
 
 
-class Alone:
+class SingleProcess:
     """A world of one process, without Ray; its checkpoint is one folder."""
 
     rank, size = 0, 1
@@ -73,7 +74,7 @@ class Alone:
         """Return the value."""
         return value
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """Return the value alone."""
         return [value]
 
@@ -140,7 +141,7 @@ class Progress:
 class Loop:
     """One worker's part of a training run."""
 
-    def __init__(self, job: Job, start: Start, cache: ClipCache, world: World, *, num_threads: int = 1) -> None:
+    def __init__(self, job: Job, start: Start, cache: ClipCache, world: ProcessGroup, *, num_threads: int = 1) -> None:
         settings = job.settings
         self.job, self.world, self.cache = job, world, cache
         self.precision, self.why = choose_precision(settings.precision, world.device)
