@@ -213,7 +213,7 @@ def test_int8_is_refused_before_it_was_calibrated(hubert: Path, form: Converted)
 
 @pytest.mark.processes
 def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, form: Converted) -> None:
-    from tonearm.models.openvino.runtime import has_bf16
+    from tonearm.models.openvino.processor import has_bf16
 
     verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
     assert (verdict.num_calibrated, verdict.num_checked) == (8, 22)

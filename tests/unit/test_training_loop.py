@@ -19,11 +19,12 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError, TrainingError
 from tonearm.settings import TrainSettings
 from tonearm.training.data.examples import Example
+from tonearm.training.fit.epoch_figures import quick
 from tonearm.training.fit.loop import BEST, MOST_WAITING, STATE, Loop, Progress, SingleProcess, _by_length
 from tonearm.training.fit.recipe import Job, Schedule, choose_precision
 from tonearm.training.fit.result import read_result
 from tonearm.training.judge import metrics
-from tonearm.training.judge.metrics import read_predictions
+from tonearm.training.judge.predictions import Predictions, read_predictions
 from tonearm.training.prepare import Prepared
 
 
@@ -229,11 +230,11 @@ def test_patience_ends_a_run_whichever_weights_it_keeps(keep: str, kept: int) ->
 @pytest.mark.parametrize("is_multi", [False, True])
 def test_scores_that_are_no_numbers_give_no_figures(is_multi: bool) -> None:
     targets = np.eye(2, dtype=np.float32)
-    found = metrics.Predictions(
+    found = Predictions(
         np.array([[1.0, 0.0], [math.nan, 0.0]], np.float32), np.arange(2), np.zeros(2), targets, np.arange(2)
     )
     job = Job(TrainSettings(), ("a", "b"), is_multi, WindowPlan(1, 1, 1, None, 1), (), (), ())
-    assert all(math.isnan(value) for value in metrics.quick(found, job).values())
+    assert all(math.isnan(value) for value in quick(found, job).values())
 
 
 def test_a_checkpoint_of_0_1_0_is_gone_on_from() -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
+from tonearm.settings import GENRE_MODEL, TAG_MODEL, DecodeSettings
 from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
@@ -130,7 +131,6 @@ def _decoding() -> Iterator[Finding]:
     from tonearm.audio.decode import DecodeRequest
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.audio.windows import WindowPlan
-    from tonearm.settings import DecodeSettings
 
     with tempfile.NamedTemporaryFile(suffix=".flac") as file:
         soundfile.write(file.name, np.sin(np.arange(44100) / 20).astype(np.float32), 44100)
@@ -154,7 +154,6 @@ def _ray() -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     from tonearm.models.checkpoint import describe_checkpoint
-    from tonearm.settings import GENRE_MODEL, TAG_MODEL
 
     for source in (GENRE_MODEL, TAG_MODEL):
         try:

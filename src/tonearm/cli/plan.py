@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.cli.terminal import clock, hours
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning import adoption
@@ -50,8 +51,6 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     Raises:
         UsageError: what ``tag`` would refuse.
     """
-    from tonearm.audio.sandbox import DecodeSandbox
-
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     layout = _layout(settings, given)
     destination = Destination.of(out) if out is not None else None

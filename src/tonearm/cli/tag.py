@@ -13,7 +13,9 @@ from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import DestinationError, UsageError
 from tonearm.runs.destination import Destination
+from tonearm.runs.run_summary import read_run
 from tonearm.settings import TagSettings
+from tonearm.storage import filesystems
 from tonearm.storage.uris import visible
 
 if TYPE_CHECKING:
@@ -146,9 +148,6 @@ def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | 
 
 def _reported(out: str, outcome: Outcome) -> RunSummary | None:
     """Return the last run where this one had nothing to do and the report of that one says it all."""
-    from tonearm.runs.run_summary import read_run
-    from tonearm.storage import filesystems
-
     if outcome.counts is not None:
         return None
     try:

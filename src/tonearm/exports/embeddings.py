@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from tonearm.exports.audacity import OK
 from tonearm.exports.output import ExportRequest, whole_binary
@@ -74,8 +75,6 @@ def _projected(array: pa.ListArray, projection: Projection) -> pa.ListArray:
 
 
 def _write_projections(projections: dict[str, Projection], output: str) -> None:
-    from safetensors.numpy import save
-
     tensors = {}
     for name, projection in projections.items():
         head = name.removesuffix("_embedding")

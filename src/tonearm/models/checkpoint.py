@@ -17,6 +17,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub  # loads of itself only what is named, so names are not imported from it
+from safetensors import SafetensorError
+
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, first_line
 from tonearm.models import calibration, config_files
@@ -152,16 +155,14 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
         raise CheckpointError(
             f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
-    except HFValidationError:
+        return Path(huggingface_hub.snapshot_download(source, revision=revision, allow_patterns=patterns))
+    except huggingface_hub.errors.HFValidationError:
         reason = "is neither a folder nor a hub id"
-    except LocalEntryNotFoundError:
+    except huggingface_hub.errors.LocalEntryNotFoundError:
         reason = "is not in the local cache and the hub cannot be reached"
-    except HfHubHTTPError as error:
+    except huggingface_hub.errors.HfHubHTTPError as error:
         reason = (
             f"is not to be had from the hub ({error.response.status_code if error.response is not None else error})"
         )
@@ -184,12 +185,11 @@ def open_config(folder: Path, source: str) -> Any:
     config_files.check_is_model(folder, source)
     config_files.check_config(config_files.read_object(folder / CONFIG), f"{source}/{CONFIG}")
     _forbid_kernels()
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (*LIBRARY_ERRORS, StrictDataclassError) as error:
+    except (*LIBRARY_ERRORS, huggingface_hub.errors.StrictDataclassError) as error:
         raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
 
 
@@ -251,7 +251,6 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
         CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForAudioClassification
     from transformers.utils import logging as chatter
 

@@ -16,6 +16,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import CheckpointError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.openvino import cache, select
+from tonearm.models.openvino.processor import has_bf16
 from tonearm.models.openvino.select import Wanted
 from tonearm.settings import TagSettings
 from tonearm.sources.reader import ObjectReader
@@ -49,7 +50,7 @@ def settle(plan: TagPlan, device: str) -> TagPlan:
         runtime = "auto" if each.is_settled and device != "cpu" else each.runtime
         kind, precision, _ = runtimes.choose(runtime, each.precision, device)
         note = each.note
-        if precision == "bf16" and kind == "openvino" and not _has_bf16():
+        if precision == "bf16" and kind == "openvino" and not has_bf16():
             precision, note = "fp32", "this processor has no bf16"
         heads[head] = dataclasses.replace(each, runtime=runtime, precision=precision, is_settled=True, note=note)
     return dataclasses.replace(plan, heads=heads)
@@ -127,13 +128,7 @@ def _is_multi(head: str, plan: HeadPlan) -> bool:
 
 
 def _instead(plan: HeadPlan, note: str) -> HeadPlan:
-    return dataclasses.replace(plan, precision="bf16" if _has_bf16() else "fp32", note=note)
-
-
-def _has_bf16() -> bool:
-    from tonearm.models.openvino.runtime import has_bf16  # which loads OpenVINO
-
-    return has_bf16()
+    return dataclasses.replace(plan, precision="bf16" if has_bf16() else "fp32", note=note)
 
 
 def _windows(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef]) -> dict[str, NDArray[np.float32]]:

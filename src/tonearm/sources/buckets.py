@@ -12,7 +12,7 @@ from typing import Any
 from tonearm.errors import FetchError, SourceError
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
 from tonearm.sources.track_ref import TrackRef, from_seconds, make_ref, to_utc
-from tonearm.storage import filesystems
+from tonearm.storage import filesystems, http_objects
 from tonearm.storage.globs import glob_matcher, split_glob
 from tonearm.storage.store_errors import diagnose, http_failure
 from tonearm.storage.uris import WILDCARDS, scheme, shown, split_bucket, to_unicode
@@ -131,8 +131,6 @@ def web_object(url: str) -> TrackRef:
     Raises:
         SourceError: it is no web address, the server has no such object or cannot be reached.
     """
-    from tonearm.storage import http_objects
-
     url = to_unicode(url)
     try:
         status, headers = http_objects.get_headers(url, timeout_s=filesystems.READ_TIMEOUT_S)

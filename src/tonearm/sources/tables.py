@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tonearm.errors import SourceError
 from tonearm.sources.extensions import extension_of
@@ -171,8 +172,6 @@ def _check(source: str, names: list[str], columns: Sequence[str]) -> None:
 
 
 def _parquet(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _check(source, names, columns)

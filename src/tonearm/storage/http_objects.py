@@ -13,6 +13,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import fsspec
+
 from tonearm.errors import FetchError
 from tonearm.storage import content_coding
 from tonearm.storage.allowed_uris import SHOWN_CHARACTERS, AllowedUris, public_resolver
@@ -38,8 +40,6 @@ MAX_REDIRECTS = 10
 
 @cache
 def _filesystem(pid: int) -> Any:
-    import fsspec
-
     del pid  # a session does not survive a fork
     # identity: a length that is compared must be that of the object, not of its compressed copy.
     headers = {"Accept-Encoding": "identity", "User-Agent": "tonearm"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 from tonearm import settings as settings_module
 from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
 from tonearm.cli.terminal import ProgressLine
+from tonearm.distributed.tagging import evaluate as verb
 from tonearm.errors import UsageError
 from tonearm.runs.destination import check_form
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.storage.uris import shown, visible
+from tonearm.training.judge.evaluation import write_evaluation
 from tonearm.wording import counted
 
 NUM_NAMED = 3
@@ -39,9 +42,6 @@ def evaluate(
     precision: float,
 ) -> int:
     """Judge, print, write and store; return the exit status."""
-    from tonearm.distributed.tagging import evaluate as verb
-    from tonearm.training.judge.evaluation import write_evaluation
-
     if calibrate and not Path(model).is_dir():
         raise UsageError(f"got --calibrate for {model}, which is no local folder to keep the calibration in")
     if on and "split_by" not in labels:
@@ -72,8 +72,6 @@ def evaluate(
 
 
 def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
-    import json
-
     path = Path(model) / "metrics.json"
     if on or not path.is_file():
         return

@@ -25,6 +25,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from tonearm import demo
 from tonearm.distributed.cluster import session
 from tonearm.distributed.serving.calls import ask
 from tonearm.distributed.serving.decoder import Decoder
@@ -36,6 +37,7 @@ from tonearm.settings import ServeSettings
 from tonearm.settings import build as build_settings
 from tonearm.storage.allowed_uris import AllowedUris
 from tonearm.tagging import HeadPlan, TrackResult
+from tonearm.web.app import build_app
 from tonearm.web.engines.engine import CHECK_FRESH_S, states
 from tonearm.web.engines.process_engine import prepared
 from tonearm.web.messages import View
@@ -68,8 +70,6 @@ class Ingress:
         self.engine = RayEngine(settings, plans, decoder, heads)
 
     def __serve_build_asgi_app__(self) -> Any:
-        from tonearm.web.app import build_app
-
         return build_app(self.engine, self.settings, self.gate, sends_ids=False)
 
 
@@ -126,8 +126,6 @@ def build(arguments: dict[str, Any]) -> Application:
     """
     values = dict(arguments)
     if values.pop("demo_models", False):
-        from tonearm import demo
-
         values["models"] = {**values.get("models", {}), **demo.models()}
     return application(build_settings(ServeSettings, values, where="args"))
 

@@ -25,7 +25,7 @@ from tonearm.sources.labelled import LabelledTrack
 from tonearm.storage.uris import shown
 from tonearm.tagging import TagPlan
 from tonearm.training.judge.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
-from tonearm.training.judge.metrics import Predictions
+from tonearm.training.judge.predictions import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
 from tonearm.wording import counted
 

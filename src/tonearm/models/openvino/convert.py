@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.features import Features, build_features, load_features, save_features
 from tonearm.models.openvino.cache import FORMAT, Converted, Int8Verdict, bring_along
-from tonearm.models.openvino.runtime import OpenVinoRuntime, core, network_inputs
+from tonearm.models.openvino.processor import core
+from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
 from tonearm.models.release_memory import trim
 from tonearm.models.runtimes import Scores
@@ -39,7 +40,7 @@ SMOOTHING = 0.5
 class _OneInput(nn.Module):
     """``WithEmbedding`` with its one input given by position, as tracing wants it."""
 
-    def __init__(self, model: Any, input_name: str) -> None:
+    def __init__(self, model: nn.Module, input_name: str) -> None:
         super().__init__()
         self.inner, self.input_name = WithEmbedding(model), input_name
 
@@ -143,7 +144,7 @@ def _quantize(message: dict[str, Any]) -> None:
     (making / "int8.json").rename(converted.folder / "int8.json")
 
 
-def _outermost(network: Any) -> list[str]:
+def _outermost(network: openvino.Model) -> list[str]:
     """Return the first convolution and the last product: little of the work, most of what int8 loses."""
     names: dict[str, list[str]] = {"Convolution": [], "MatMul": []}
     for operation in network.get_ordered_ops():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
@@ -143,8 +144,6 @@ def open_cache(
     Raises:
         DestinationError: no space left, or a folder that cannot be written.
     """
-    from filelock import FileLock
-
     facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs]]
     folder = base / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     with writing(str(folder)):

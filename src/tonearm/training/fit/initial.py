@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForAudioClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+from transformers.utils import logging as chatter
 
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import (
@@ -114,9 +117,6 @@ def load_start(
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
-    from transformers import AutoModelForAudioClassification
-    from transformers.utils import logging as chatter
-
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
     config = _read_config(start.folder, start.source)
@@ -164,8 +164,6 @@ def ast_frames(window_s: float, config: Any) -> int:
 
 def _read_config(folder: Path, source: str) -> Any:
     """Return the config of a family with an audio classifier; the folder may hold a bare encoder."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
-
     config = open_config(folder, source)
     if config.model_type not in CLASSIFIERS:
         raise CheckpointError(

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tonearm.errors import TrainingError
@@ -26,7 +27,7 @@ from tonearm.training.data.examples import Example, TrainingSet, model_inputs
 from tonearm.training.fit.initial import Start, load_start
 from tonearm.training.fit.recipe import Job, Schedule, autocast_type, choose_precision
 from tonearm.training.fit.step import Stepper, seed_step
-from tonearm.training.judge import metrics
+from tonearm.training.judge.predictions import Predictions, write_predictions
 from tonearm.wording import counted
 
 STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
@@ -245,7 +246,9 @@ class Loop:
         side = job.validation
         if side:
             found = self.predict(side)
-            figures = metrics.quick(found, job)
+            from tonearm.training.fit.epoch_figures import quick  # scikit-learn
+
+            figures = quick(found, job)
             progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})
             loss = figures["loss"]
             value = -loss if job.metric == "loss" else figures[job.metric]
@@ -260,7 +263,7 @@ class Loop:
         patience = self.job.settings.patience
         return patience is not None and self.progress.without_better >= patience
 
-    def predict(self, side: Sequence[Example]) -> metrics.Predictions:
+    def predict(self, side: Sequence[Example]) -> Predictions:
         """Return the scores of every window of ``side``, the work shared between the workers, all of them told.
 
         They are those of ``tonearm evaluate``: windows of one length share a pass, since padding a window to another's
@@ -275,7 +278,7 @@ class Loop:
             scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
         rows = sorted((row for part in self.world.gather(scored) for row in part), key=lambda row: row[0])
-        return metrics.Predictions(
+        return Predictions(
             np.stack([scores for _, scores in rows]),
             np.array([number for (number, _), _ in rows]),
             np.array([start_s for (_, start_s), _ in rows]),
@@ -313,7 +316,7 @@ class Loop:
         self.progress.is_done = True
         self._checkpoint(found)
 
-    def _checkpoint(self, predictions: dict[str, metrics.Predictions] | None = None) -> None:
+    def _checkpoint(self, predictions: dict[str, Predictions] | None = None) -> None:
         facts = {"step": self.progress.step, "epoch": self.progress.epoch}
         if self.world.rank != 0:
             self.world.save(facts, None)
@@ -325,11 +328,9 @@ class Loop:
                 state |= {"model": self.bare.state_dict(), **self.stepper.state()}
             torch.save(state, folder / STATE)
             if self.best_weights is not None:
-                from safetensors.torch import save_file
-
                 save_file({name: weight.contiguous() for name, weight in self.best_weights.items()}, folder / BEST)
             if predictions:
-                metrics.write_predictions(folder / PREDICTIONS, predictions)
+                write_predictions(folder / PREDICTIONS, predictions)
             self.world.save(facts, folder)
 
     def _resume(self) -> None:
@@ -347,8 +348,6 @@ class Loop:
             )
         self.progress = Progress.of(state["progress"])
         if (folder / BEST).is_file():
-            from safetensors.torch import load_file
-
             self.best_weights = load_file(folder / BEST)
         if "model" in state:
             self.bare.load_state_dict(state["model"])

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -115,8 +116,6 @@ def clip_losses(logits: Tensor, targets: Tensor, job: Job, weights: Tensor | Non
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make dropout and masking a pure function of the step, so that a resumed run draws what it would have drawn."""
-    import numpy as np
-
     value = (seed * 1_000_003 + step * 101 + rank) % SEED_RANGE
     torch.manual_seed(value)
     np.random.seed(value)

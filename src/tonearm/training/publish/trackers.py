@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -107,8 +108,6 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         SettingsError: with the command that installs it.
     """
-    import importlib.util
-
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             package = "'tonearm[train]'" if name == "tensorboard" else name
