@@ -341,7 +341,7 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
     return kind(**given)
 
 
-def _checked(hint: Any, value: Any, where: str) -> Any:
+def _checked(hint: Any, value: object, where: str) -> object:
     from pydantic import TypeAdapter, ValidationError
 
     if dataclasses.is_dataclass(hint):

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "tonearm"
 # What the tree had when this was last looked at; a change may lower a number, never raise it.
 LIMITS = {
     "modules in one folder": 55,  # goal: 15, with __init__.py, empty or not
-    "parameters and returns typed bare Any": 128,  # goal: 20
+    "parameters and returns typed bare Any": 9,
     "imports inside functions": 96,  # half of what there were once
     "except Exception or wider": 15,  # no more than that
 }

@@ -105,7 +105,7 @@ def _round(array: pa.Array) -> pa.Array:
     return array
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} in a row of tracks")

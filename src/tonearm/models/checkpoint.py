@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub  # loads of itself only what is named, so names are not imported from it
 from safetensors import SafetensorError
@@ -29,6 +29,9 @@ from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
 from tonearm.storage.download import local_copy
 from tonearm.wording import counted
+
+if TYPE_CHECKING:
+    from transformers import FeatureExtractionMixin, PreTrainedConfig
 
 CONFIG_FILES = [CONFIG, PREPROCESSOR]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
@@ -174,7 +177,7 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     )
 
 
-def open_config(folder: Path, source: str) -> Any:
+def open_config(folder: Path, source: str) -> PreTrainedConfig:
     """Return the transformers config of a folder, whatever kind of model it is.
 
     Raises:
@@ -193,7 +196,7 @@ def open_config(folder: Path, source: str) -> Any:
         raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
 
 
-def read_config(folder: Path, source: str) -> Any:
+def read_config(folder: Path, source: str) -> PreTrainedConfig:
     """Return the transformers config of an audio classifier.
 
     Raises:
@@ -212,7 +215,7 @@ def read_config(folder: Path, source: str) -> Any:
     return config
 
 
-def read_labels(config: Any, source: str) -> tuple[str, ...]:
+def read_labels(config: PreTrainedConfig, source: str) -> tuple[str, ...]:
     """Return the labels in the order of the logits.
 
     Raises:
@@ -293,7 +296,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     return model.eval(), extractor, folder
 
 
-def load_extractor(folder: Path) -> Any:
+def load_extractor(folder: Path) -> FeatureExtractionMixin:
     """Return the extractor of the two files that were looked at; transformers would prefer what further ones say.
 
     Raises:
@@ -310,7 +313,7 @@ def load_extractor(folder: Path) -> Any:
             raise CheckpointError(f"{folder / PREPROCESSOR} cannot be used: {first_line(error)}") from None
 
 
-def native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> float | None:
+def native_window_s(config: PreTrainedConfig, preprocessor: dict[str, Any], rate: int) -> float | None:
     """Return the only length a family takes, or None for any."""
     if config.model_type == "audio-spectrogram-transformer":
         # A frame each 10 ms; the last two of a window this long are padding, in the reference too.
@@ -320,7 +323,7 @@ def native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> flo
     return None
 
 
-def min_samples(config: Any) -> int:
+def min_samples(config: PreTrainedConfig) -> int:
     """Return the shortest waveform that gives a family one frame."""
     kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
     if config.model_type in ("audio-spectrogram-transformer", "whisper", "wav2vec2-bert") or not kernels:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ MAX_BATCH = 256
 class WithEmbedding(nn.Module):
     """A classifier that gives its embedding too: AST's [CLS], the others' mean hidden state before the projector."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self._seen: list[Tensor] = []
@@ -32,7 +31,8 @@ class WithEmbedding(nn.Module):
         if encoder is not None:
             encoder.layernorm.register_forward_hook(lambda module, inputs, output: self._seen.append(output[:, 0]))
         else:
-            model.projector.register_forward_pre_hook(lambda module, inputs: self._seen.append(inputs[0].mean(dim=1)))
+            projector: nn.Module = model.projector  # type: ignore[assignment]  # torch types an attribute as a tensor too
+            projector.register_forward_pre_hook(lambda module, inputs: self._seen.append(inputs[0].mean(dim=1)))
 
     def forward(self, **features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [B, labels] and embedding [B, dim]."""
@@ -166,11 +166,11 @@ def _ieee_convolutions() -> Iterator[None]:
 class _Graph:
     """One captured forward pass: fixed places for what goes in and comes out."""
 
-    def __init__(self, graph: Any, place: Tensor, outputs: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, place: Tensor, outputs: tuple[Tensor, Tensor]) -> None:
         self.graph, self.place, self.outputs = graph, place, outputs
 
     @classmethod
-    def capture(cls, forward: Any, windows: Tensor) -> _Graph | None:
+    def capture(cls, forward: Callable[[Tensor], tuple[Tensor, Tensor]], windows: Tensor) -> _Graph | None:
         place = windows.clone()
         side = torch.cuda.Stream(windows.device)
         side.wait_stream(torch.cuda.current_stream(windows.device))

@@ -7,7 +7,7 @@ import email.utils
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonearm.errors import FetchError, SourceError
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
@@ -16,6 +16,9 @@ from tonearm.storage import filesystems, http_objects
 from tonearm.storage.globs import glob_matcher, split_glob
 from tonearm.storage.store_errors import diagnose, http_failure
 from tonearm.storage.uris import WILDCARDS, scheme, shown, split_bucket, to_unicode
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 Entry = tuple[str, int | None, str | None, datetime.datetime | None]
 
@@ -101,7 +104,7 @@ def list_other(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     return _below(place, base, entries, skipped)
 
 
-def _walk(source: str, filesystem: Any, path: str) -> Iterator[Entry]:
+def _walk(source: str, filesystem: AbstractFileSystem, path: str) -> Iterator[Entry]:
     try:
         for _, _, files in filesystem.walk(path, detail=True):
             yield from (_entry(info) for _, info in sorted(files.items()))

@@ -18,7 +18,7 @@ LARGEST = np.float32(1e20)
 FIRST_COUNT_MISREAD = 8
 
 
-def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
+def samples_of(frame: av.AudioFrame) -> tuple[NDArray[Any], str]:
     """Return a decoded frame's samples and FFmpeg's name of their format; of what numpy has no type for, as doubles."""
     name = frame.format.name
     if name.startswith("s64"):
@@ -30,10 +30,10 @@ def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
     return frame.to_ndarray(), name
 
 
-def _planes(frame: Any, name: str) -> NDArray[Any]:
-    planes: list[Any] = [AudioPlane(frame, channel) for channel in range(frame.layout.nb_channels)]
+def _planes(frame: av.AudioFrame, name: str) -> NDArray[Any]:
+    planes: list[AudioPlane] = [AudioPlane(frame, channel) for channel in range(frame.layout.nb_channels)]
     kind = np.dtype(format_dtypes[name])
-    return np.stack([np.frombuffer(plane, kind, count=frame.samples) for plane in planes])
+    return np.stack([np.frombuffer(memoryview(plane), kind, count=frame.samples) for plane in planes])
 
 
 def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:

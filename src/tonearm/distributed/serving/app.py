@@ -18,7 +18,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
@@ -43,6 +43,9 @@ from tonearm.web.engines.process_engine import prepared
 from tonearm.web.messages import View
 from tonearm.web.requests.admission import Gate
 from tonearm.web.telemetry import share
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 APP_NAME = "tonearm"
 HEAD_NAMES = {"genre": "Genre", "tags": "Tags"}
@@ -69,7 +72,7 @@ class Ingress:
         self.gate = Gate(settings)
         self.engine = RayEngine(settings, plans, decoder, heads)
 
-    def __serve_build_asgi_app__(self) -> Any:
+    def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self.engine, self.settings, self.gate, sends_ids=False)
 
 

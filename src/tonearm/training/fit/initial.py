@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForAudioClassification
@@ -29,6 +29,9 @@ from tonearm.models.checkpoint import (
 )
 from tonearm.models.config_files import LIBRARY_ERRORS
 from tonearm.wording import counted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 ARCHITECTURES = ("small-hubert", "small-ast")
 
@@ -129,7 +132,7 @@ def load_start(
         extractor = load_extractor(start.folder)
         if start.from_scratch:
             if start.family == "audio-spectrogram-transformer" and window_s is not None:
-                config.max_length = extractor.max_length = ast_frames(window_s, config)
+                config.max_length = extractor.max_length = ast_frames(window_s, config)  # type: ignore[attr-defined]
             return AutoModelForAudioClassification.from_config(config, dtype=torch.float32), extractor
         # Without safetensors the older format is read as plain tensors (weights_only): no code of it runs.
         has_safetensors = any(start.folder.glob("*.safetensors"))
@@ -156,13 +159,13 @@ def load_start(
     return model, extractor
 
 
-def ast_frames(window_s: float, config: Any) -> int:
+def ast_frames(window_s: float, config: PreTrainedConfig) -> int:
     """Return the frames of 10 ms that hold ``window_s``, a whole number of patches."""
     steps = math.ceil((window_s * 100 - config.patch_size) / config.time_stride)
     return max(0, steps) * int(config.time_stride) + int(config.patch_size)
 
 
-def _read_config(folder: Path, source: str) -> Any:
+def _read_config(folder: Path, source: str) -> PreTrainedConfig:
     """Return the config of a family with an audio classifier; the folder may hold a bare encoder."""
     config = open_config(folder, source)
     if config.model_type not in CLASSIFIERS:
@@ -173,12 +176,14 @@ def _read_config(folder: Path, source: str) -> Any:
     return config
 
 
-def _known_labels(config: Any) -> tuple[str, ...]:
+def _known_labels(config: PreTrainedConfig) -> tuple[str, ...]:
     """Return the labels of a fine-tuned classifier; a bare encoder's placeholders are none."""
     architectures = getattr(config, "architectures", None) or [""]
     if "Classification" not in architectures[0]:
         return ()
-    labels = tuple(str(label) for _, label in sorted((int(key), value) for key, value in config.id2label.items()))
+    labels = tuple(
+        str(label) for _, label in sorted((int(key), value) for key, value in (config.id2label or {}).items())
+    )
     return () if all(label.startswith("LABEL_") for label in labels) else labels
 
 

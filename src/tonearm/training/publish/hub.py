@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from tonearm.errors import CheckpointError, DestinationError, SettingsError
 from tonearm.models.calibration import FILE as COMPANION
-from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, describe_checkpoint
+from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, CheckpointInfo, describe_checkpoint
 from tonearm.training.judge.json_text import json_text
 from tonearm.training.publish.model_folder import METRICS
 
@@ -82,7 +82,7 @@ def package(
     return Package(repo, files, data.to_dict())
 
 
-def _bare_card(info: Any) -> str:
+def _bare_card(info: CheckpointInfo) -> str:
     return f"---\nlibrary_name: transformers\n---\n# {info.name}\n\nLabels: {', '.join(info.labels)}.\n"
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,7 +138,7 @@ def values_of(event: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def closing(trackers: Sequence[Tracker]) -> Any:
+def closing(trackers: Sequence[Tracker]) -> Iterator[None]:
     """Close all of them, saying whether the run failed."""
     failed = True
     try:
