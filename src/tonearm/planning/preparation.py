@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodedTrack
+from tonearm.audio.loader import TrackLoader
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import CheckpointError, TrackError
 from tonearm.models import runtimes
@@ -146,10 +147,10 @@ def _windows(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef]) -
 
 
 def _decoded(heads: Heads, settings: TagSettings, tracks: Iterable[TrackRef]) -> Iterator[DecodedTrack]:
-    reader, request = ObjectReader(settings.fetch), decode_request(heads.plans, settings.decode.max_scored_s)
+    request = decode_request(heads.plans, settings.decode.max_scored_s)
     with DecodeSandbox(settings.decode) as sandbox:
+        loader = TrackLoader(ObjectReader(settings.fetch), sandbox, request)
         for ref in tracks:
-            try:
-                yield sandbox.decode(reader.read(ref), request, ref.uri)
-            except TrackError:
-                continue  # the run itself tells what is wrong with it
+            track = loader.load(ref)
+            if not isinstance(track, TrackError):  # the run itself tells what is wrong with it
+                yield track

@@ -23,6 +23,7 @@ import ray
 from ray.data._internal.datasource.parquet_datasink import ParquetDatasink
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
+from tonearm.audio.loader import TrackLoader
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.distributed.tagging import blocks
 from tonearm.distributed.tagging.counters import RunCounters
@@ -85,25 +86,18 @@ def decode_tracks(
     that a track has already, goes along.
     """
     refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
-    sandbox, reader = _sandbox(decode), ObjectReader(fetch)
+    loader = TrackLoader(ObjectReader(fetch), _sandbox(decode), request)
     report = Report(counters, "decoding worker")
     _check(counters)
     ready: list[tuple[TrackRef, DecodedTrack | TrackError]] = []
     ready_bytes, num_given = 0, 0
     with ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="fetch") as pool:
-        for ref, data, fetch_s in _fetched(refs, reader, pool, fetch.concurrency):
+        for ref, data, fetch_s in _fetched(refs, loader, pool, fetch.concurrency):
             started = time.perf_counter()
-            outcome: DecodedTrack | TrackError
-            is_refused, num_bytes = False, 0
-            if isinstance(data, TrackError):
-                outcome, is_refused = data, data.code in STORE_CODES
-            else:
-                num_bytes = len(data)
-                try:
-                    outcome = sandbox.decode(data, request, ref.uri)
-                except TrackError as error:
-                    outcome = error
-                del data
+            is_refused = isinstance(data, TrackError) and data.code in STORE_CODES
+            num_bytes = 0 if isinstance(data, TrackError) else len(data)
+            outcome = loader.decode(data, ref)
+            del data
             report.add(
                 {"fetched_bytes": num_bytes, "num_refused" if is_refused else "num_read": 1},
                 {"fetch": fetch_s, "decode": time.perf_counter() - started},
@@ -161,7 +155,7 @@ class Report:
 
 
 def _fetched(
-    refs: list[TrackRef], reader: ObjectReader, pool: ThreadPoolExecutor, concurrency: int
+    refs: list[TrackRef], loader: TrackLoader, pool: ThreadPoolExecutor, concurrency: int
 ) -> Iterator[tuple[TrackRef, bytes | TrackError, float]]:
     """Yield each track's bytes in order while the next ones are being read."""
     waiting: collections.deque[tuple[TrackRef, Future[tuple[bytes | TrackError, float]]]] = collections.deque()
@@ -171,20 +165,15 @@ def _fetched(
         while todo and len(waiting) < concurrency and (not waiting or ahead_bytes < PREFETCH_BYTES):
             ref = todo.popleft()
             ahead_bytes += ref.size_bytes or 0
-            waiting.append((ref, pool.submit(_read, reader, ref)))
+            waiting.append((ref, pool.submit(_timed, loader, ref)))
         ref, future = waiting.popleft()
         ahead_bytes -= ref.size_bytes or 0
         yield ref, *future.result()
 
 
-def _read(reader: ObjectReader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
+def _timed(loader: TrackLoader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
     started = time.perf_counter()
-    data: bytes | TrackError
-    try:
-        data = reader.read(ref)
-    except TrackError as error:
-        data = error
-    return data, time.perf_counter() - started
+    return loader.fetch(ref), time.perf_counter() - started
 
 
 class _Stopwatch:

@@ -111,7 +111,7 @@ def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.int8], NDArray
     """Return the signs [T, B] in {-1, 0, 1} of a clip's first minute, and its summary [D]."""
     import librosa
 
-    waveform = clip.window(0, int(LONGEST_S * sample_rate))
+    waveform = clip.beginning(int(LONGEST_S * sample_rate))
     frame, hop = round(FRAME_S * sample_rate), round(HOP_S * sample_rate)
     waveform = np.pad(waveform, (0, max(0, frame + 2 * hop - len(waveform))))
     power = librosa.feature.melspectrogram(
