@@ -26,6 +26,8 @@ A ``TrackError`` becomes a row with ``status = "error"`` in a batch, and a JSON 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tonearm import error_codes
 
 # code → HTTP status that a server answers for it
@@ -192,3 +194,23 @@ class Stopped(TonearmError):
 def first_line(error: BaseException) -> str:
     """Return what an error says in a line; its kind where it says nothing, as a ``MemoryError`` often does."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of what an error says, which after a traceback is the error itself; else its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def causes(error: BaseException | None, attribute: str | None = None) -> Iterator[BaseException]:
+    """Yield an error, what caused it, what caused that, and so on.
+
+    Args:
+        attribute: where a library keeps a cause of its own, which is then followed first.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        wrapped = getattr(error, attribute, None) if attribute else None
+        error = wrapped or error.__cause__ or error.__context__

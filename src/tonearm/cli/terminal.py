@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tonearm.runs.counts import Counts
 from tonearm.storage.uris import visible
+from tonearm.wording import clock as clock
 from tonearm.wording import counted
 
 PLAIN_EVERY_S = 10.0
@@ -23,12 +24,6 @@ def hours(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
-def clock(seconds: float) -> str:
-    """Return ``seconds`` as ``M:SS`` or ``H:MM:SS``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 class ProgressLine:

@@ -60,7 +60,7 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
     if runtime == "openvino" and not has_openvino:
         raise SettingsError("got runtime openvino, but it is not installed; run pip install openvino")
     if on_cpu and precision == "fp16":
-        raise SettingsError("got precision fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
+        raise no_fast_fp16("precision")
     if runtime == "openvino" and not on_cpu:
         raise SettingsError(f"got runtime openvino on {device}, expected a CPU; give runtime torch")
     if precision == "int8" and runtime != "openvino":
@@ -69,6 +69,11 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
             f"got precision int8 with {runtime} on {device}, expected OpenVINO on a CPU; give {instead}"
         )
     return runtime, precision, device
+
+
+def no_fast_fp16(setting: str) -> SettingsError:
+    """Return the refusal of fp16 on processors, for whoever gave ``setting``."""
+    return SettingsError(f"got {setting} fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
 
 
 def count_gpus() -> int:

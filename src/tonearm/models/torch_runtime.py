@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.models.autocast import autocast, autocast_type
 from tonearm.models.runtimes import Scores
 
 # Shapes whose CUDA graph is kept: the full batch, and the last ones of a block. Each holds its own activations.
@@ -58,7 +59,7 @@ class TorchRuntime:
             torch.set_num_threads(num_threads)
         self.precision, self.device = precision, device
         self.model, self.features = WithEmbedding(model).to(device).eval(), features.to(device)
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.dtype = autocast_type(precision)
         self.features_s = 0.0
 
     def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[Scores]:
@@ -69,7 +70,7 @@ class TorchRuntime:
         """Run one batch."""
         with torch.inference_mode():
             inputs = self.features(torch.from_numpy(windows).to(self.device))
-            with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=self.dtype is not None):
+            with autocast(self.device, self.precision):
                 logits, embedding = self.model(**inputs)
         return logits.float().cpu().numpy(), embedding.float().cpu().numpy()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tonearm import error_codes
+from tonearm import error_codes, wording
 
 # error code → what happened, what to do about it
 ADVICE: dict[str, tuple[str, str]] = {
@@ -32,8 +32,7 @@ def clock(seconds: float | None) -> str:
     """Return a length of time as ``M:SS`` or ``H:MM:SS``."""
     if seconds is None:
         return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    return wording.clock(seconds)
 
 
 def amount(seconds: float) -> str:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from tonearm.errors import DestinationError, SourceError, TonearmError
+from tonearm.storage.atomic import replacing
 from tonearm.storage.store_errors import diagnose
 from tonearm.storage.uris import SCHEME as SCHEME
 from tonearm.storage.uris import is_local as is_local
@@ -219,14 +220,8 @@ def write_bytes(url: str, data: bytes) -> None:
         if not is_local(url):
             found.pipe_file(path, data)
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
-        try:
+        with replacing(Path(path)) as partial:
             partial.write_bytes(data)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def create_bytes(url: str, data: bytes) -> None:

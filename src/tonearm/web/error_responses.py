@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from tonearm import error_codes
-from tonearm.errors import RequestError, TonearmError
+from tonearm.errors import RequestError, TonearmError, causes
 from tonearm.storage.content_coding import supported
 from tonearm.web.messages import ErrorBody
 from tonearm.web.requests.admission import retry_after
@@ -90,7 +90,5 @@ def add_handlers(app: FastAPI) -> None:
 
 def _forget_frames(error: BaseException) -> None:
     """Let go of what the frames that an error has passed still hold: uploads, while a slow client reads why."""
-    chain: BaseException | None = error
-    while chain is not None:
-        traceback.clear_frames(chain.__traceback__)
-        chain = chain.__cause__ or chain.__context__
+    for each in causes(error):
+        traceback.clear_frames(each.__traceback__)

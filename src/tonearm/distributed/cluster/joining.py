@@ -16,7 +16,7 @@ from ray._private.grpc_utils import init_grpc_channel
 
 from tonearm import surroundings
 from tonearm.distributed.cluster import local_ray
-from tonearm.errors import ClusterError
+from tonearm.errors import ClusterError, first_line
 from tonearm.planning.layout import local_cpus
 
 STDOUT, STDERR = 1, 2
@@ -50,9 +50,7 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
             _join(str(address), verbose)
     except (OSError, RuntimeError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
-        raise ClusterError(
-            f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
-        ) from error
+        raise ClusterError(f"{where} could not be reached: {first_line(error)}; see `tonearm doctor`") from error
     try:
         yield is_local
     finally:

@@ -30,7 +30,7 @@ from tonearm.distributed.cluster import session
 from tonearm.distributed.serving.calls import ask
 from tonearm.distributed.serving.decoder import Decoder
 from tonearm.distributed.serving.head import Head
-from tonearm.errors import ClusterError
+from tonearm.errors import ClusterError, last_line
 from tonearm.models.pooling import Scored
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import ServeSettings
@@ -115,7 +115,7 @@ class RayEngine:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][:200]
+    return last_line(error)[:200]
 
 
 def build(arguments: dict[str, Any]) -> Application:

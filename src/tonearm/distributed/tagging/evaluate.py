@@ -74,14 +74,12 @@ def evaluate(
     good = [number for number, row in enumerate(rows) if row["error_code"] is None]
     failed = _failed(tracks, rows, settings.max_error_rate)
     kept = [rows[number] for number in good]
-    counts = [len(row["start_s"]) for row in kept]
-    found = Predictions(
-        np.concatenate([np.asarray(row["logits"], np.float32).reshape(len(row["start_s"]), -1) for row in kept]),
-        np.repeat(np.arange(len(kept)), counts),
-        np.concatenate([row["start_s"] for row in kept]),
-        targets[good],
-        np.array(good),
-    )
+    windows = [
+        (number, start_s, logits)
+        for number, row in enumerate(kept)
+        for start_s, logits in zip(row["start_s"], np.reshape(row["logits"], (len(row["start_s"]), -1)), strict=True)
+    ]
+    found = Predictions.of(windows, targets[good], np.array(good))
     figures, fitted, calibrated = judge(found, checkpoint.labels, is_multi=is_multi, precision=precision)
     return Evaluation(
         checkpoint.name,

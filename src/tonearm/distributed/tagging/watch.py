@@ -19,7 +19,7 @@ import ray
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging.counters import RunCounters
-from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError
+from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError, causes
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.counts import Counts
 from tonearm.runs.progress import Watcher
@@ -259,8 +259,8 @@ def failing(place: str, run_failure: RunFailure) -> Iterator[None]:
 
 
 def _explain(error: Exception, place: str) -> TonearmError:
-    causes = list(_causes(error))
-    for cause in causes:
+    chain = list(causes(error, "cause"))
+    for cause in chain:
         if isinstance(cause, TonearmError) and not isinstance(cause, DestinationError):
             return cause
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
@@ -268,17 +268,8 @@ def _explain(error: Exception, place: str) -> TonearmError:
                 f"the disk under {shown(place)} or under Ray's temporary folder is full; the rows already written "
                 "stay. Free some space and run the same command to go on"
             )
-    lines = RAYS_ADVICE.split(str(causes[-1]))[0].strip().splitlines() or ["no message"]
+    lines = RAYS_ADVICE.split(str(chain[-1]))[0].strip().splitlines() or ["no message"]
     return Stopped(
-        f"the run broke off: {type(causes[-1]).__name__}: {lines[-1]}; the rows already written in {shown(place)} "
+        f"the run broke off: {type(chain[-1]).__name__}: {lines[-1]}; the rows already written in {shown(place)} "
         f"stay. Run the same command to go on; Ray's own words are in {session.log_path()}"
     )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = getattr(current, "cause", None) or current.__cause__ or current.__context__

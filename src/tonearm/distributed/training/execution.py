@@ -18,7 +18,7 @@ from tonearm.distributed.cluster.session import polling
 from tonearm.distributed.cluster.session import training_session as training_session
 from tonearm.distributed.training.worker import train_worker
 from tonearm.distributed.training.worker_events import WorkerEvents, start_worker_events
-from tonearm.errors import Stopped, TrainingError
+from tonearm.errors import Stopped, TrainingError, last_line
 from tonearm.planning.layout import TrainingLayout
 from tonearm.runs.lock import run_lock
 from tonearm.storage import filesystems
@@ -112,8 +112,7 @@ def _reason(error: BaseException) -> str:
     failures = getattr(error, "worker_failures", None)
     cause: BaseException = next(iter(failures.values())) if failures else error
     cause = getattr(cause, "cause", None) or cause
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(cause).__name__
+    return last_line(cause)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from tonearm.errors import DestinationError, TrackError
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import TrackRef
+from tonearm.storage.atomic import replacing
 from tonearm.storage.filesystems import writing
 
 TRACKS_PER_SHARD = 256
@@ -218,9 +219,8 @@ def _write_track(file: BinaryIO, track: DecodedTrack | TrackError) -> dict[str, 
 
 
 def _write_index(folder: Path, shard: int, entries: list[dict[str, Any]]) -> None:
-    partial = folder / f".{shard:05d}.partial"
-    partial.write_text(json.dumps({"tracks": entries}))
-    partial.replace(_index(folder, shard))
+    with replacing(_index(folder, shard)) as partial:
+        partial.write_text(json.dumps({"tracks": entries}))
 
 
 def _check_space(folder: Path, shard: int, count: int) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoModelForAudioClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 from transformers.utils import logging as chatter
 
-from tonearm.errors import CheckpointError
+from tonearm.errors import CheckpointError, first_line
 from tonearm.models.checkpoint import (
     CONFIG_FILES,
     PICKLE_FILES,
@@ -148,7 +148,7 @@ def load_start(
                 dtype=torch.float32,
             )
         except LIBRARY_ERRORS as error:
-            raise CheckpointError(f"{start.source} cannot be loaded: {str(error).splitlines()[0]}") from None
+            raise CheckpointError(f"{start.source} cannot be loaded: {first_line(error)}") from None
     head = ("classifier", "projector")
     absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
     if absent:

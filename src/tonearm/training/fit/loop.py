@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tonearm.errors import TrainingError
+from tonearm.models.autocast import autocast
 from tonearm.models.features import build_features
 from tonearm.training.data.cache import ClipCache
 from tonearm.training.data.examples import Example, TrainingSet, model_inputs
 from tonearm.training.fit.initial import Start, load_start
-from tonearm.training.fit.recipe import Job, Schedule, autocast_type, choose_precision
+from tonearm.training.fit.recipe import Job, Schedule, choose_precision
 from tonearm.training.fit.step import Stepper, seed_step
 from tonearm.training.judge.predictions import Predictions, write_predictions
 from tonearm.wording import counted
@@ -278,13 +279,9 @@ class Loop:
             scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
         rows = sorted((row for part in self.world.gather(scored) for row in part), key=lambda row: row[0])
-        return Predictions(
-            np.stack([scores for _, scores in rows]),
-            np.array([number for (number, _), _ in rows]),
-            np.array([start_s for (_, start_s), _ in rows]),
-            np.array([example.target for example in side], np.float32),
-            np.array([example.clip for example in side]),
-        )
+        windows = [(number, start_s, scores) for (number, start_s), scores in rows]
+        targets = np.array([example.target for example in side], np.float32)
+        return Predictions.of(windows, targets, np.array([example.clip for example in side]))
 
     def _windows(self, side: Sequence[Example], numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
@@ -293,10 +290,9 @@ class Loop:
 
     def _score(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return logits [B, L]."""
-        dtype = autocast_type(self.precision)
         with torch.inference_mode():
             inputs = model_inputs(self.stepper.features, waveforms, self.world.device)
-            with torch.autocast(self.world.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+            with autocast(self.world.device, self.precision):
                 logits: NDArray[np.float32] = self.bare(**inputs).logits.float().cpu().numpy()
         return logits
 

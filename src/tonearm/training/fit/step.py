@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tonearm.errors import TrainingError
+from tonearm.models.autocast import autocast
 from tonearm.training.data.examples import Batch, model_inputs
-from tonearm.training.fit.recipe import Job, Schedule, autocast_type
+from tonearm.training.fit.recipe import Job, Schedule
 
 LEAST_SCALE = 2.0**-10
 SEED_RANGE = 2**31
@@ -65,8 +66,7 @@ class Stepper:
         """Return the loss of each clip [B], at its weight."""
         inputs = model_inputs(self.features, batch.waveforms, self.device)
         targets, weights = batch.targets.to(self.device), batch.weights.to(self.device)
-        dtype = autocast_type(self.precision)
-        with torch.autocast(self.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+        with autocast(self.device, self.precision):
             logits = self.model(**inputs).logits
         return clip_losses(logits.float(), targets, self.job, self.weights) * weights
 

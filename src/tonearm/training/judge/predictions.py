@@ -6,7 +6,7 @@ Letters in shapes: W windows, T tracks, L labels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,17 @@ class Predictions:
     start_s: NDArray[np.float64]
     targets: Floats
     clips: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, windows: Sequence[tuple[int, float, Floats]], targets: Floats, clips: NDArray[np.int64]) -> Predictions:
+        """Return the predictions of windows, each ``(number of its track here, start in seconds, logits [L])``."""
+        return cls(
+            np.stack([logits for _, _, logits in windows]),
+            np.array([number for number, _, _ in windows]),
+            np.array([start_s for _, start_s, _ in windows]),
+            targets,
+            clips,
+        )
 
     def window_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
         """Return probabilities [W, L]."""
