@@ -19,11 +19,11 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError, TrainingError
 from tonearm.settings import TrainSettings
 from tonearm.training.data.examples import Example
+from tonearm.training.fit import epoch_figures
 from tonearm.training.fit.epoch_figures import quick
 from tonearm.training.fit.loop import BEST, MOST_WAITING, STATE, Loop, Progress, SingleProcess, _by_length
 from tonearm.training.fit.recipe import Job, Schedule, choose_precision
 from tonearm.training.fit.result import read_result
-from tonearm.training.judge import metrics
 from tonearm.training.judge.predictions import Predictions, read_predictions
 from tonearm.training.prepare import Prepared
 
@@ -204,7 +204,7 @@ def judged(evaluations: list[tuple[float, float]], *, keep: str = "best", patien
             if loop._is_enough():
                 break
             figures = {"accuracy": accuracy, "loss": loss}
-            patched.setattr(metrics, "quick", lambda found, job, figures=figures: figures)
+            patched.setattr(epoch_figures, "quick", lambda found, job, figures=figures: figures)
             loop.progress.epoch += 1
             loop._evaluate()
     return loop.progress
@@ -248,7 +248,7 @@ def test_a_run_without_an_evaluation_that_is_a_number_says_so(
     collection: Path, start: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = prepared(collection, train_settings(start, cache, epochs=1))
-    monkeypatch.setattr(metrics, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
+    monkeypatch.setattr(epoch_figures, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
     with pytest.raises(TrainingError, match="in 1 evaluation the loss on the validation clips was never a number"):
         run_in(run, SingleProcess(tmp_path))
 

@@ -21,7 +21,7 @@ from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
 from tonearm.planning.layout import Layout
 from tonearm.planning.measure import measure
 from tonearm.planning.preparation import prepare
-from tonearm.planning.sample import Look, examples, list_sample, look
+from tonearm.planning.sample import SampledTrack, examples, list_sample, look
 from tonearm.report import text as report_text
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination
@@ -119,7 +119,7 @@ def _say(num_tracks: int) -> None:
 
 
 def _print(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: Layout, settings: TagSettings
+    found: Estimate, skipped: dict[str, int], looks: Sequence[SampledTrack], layout: Layout, settings: TagSettings
 ) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -129,7 +129,7 @@ def _print(
 
 
 def _lines(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: Layout, settings: TagSettings
+    found: Estimate, skipped: dict[str, int], looks: Sequence[SampledTrack], layout: Layout, settings: TagSettings
 ) -> list[tuple[str, str]]:
     before = f", and {found.num_done:,} that are done already" if found.num_done else ""
     lines = [("tracks", f"{found.num_tracks:,}, {report_text.size(found.num_bytes)}{before}")]
@@ -166,7 +166,7 @@ def _lines(
     return lines
 
 
-def _failing(found: Estimate, looks: Sequence[Look]) -> str:
+def _failing(found: Estimate, looks: Sequence[SampledTrack]) -> str:
     if not found.errors:
         return f"none of those looked at (at most {found.failing_high:.1%} of all)"
     codes = ", ".join(f"{count} {code}" for code, count in found.errors.items())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tonearm.audio.decode import DecodedTrack
 from tonearm.audio.loader import TrackLoader
 from tonearm.errors import SourceError, TrackError
-from tonearm.planning.sample import Look
+from tonearm.planning.sample import SampledTrack
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Tagger, TagPlan
 from tonearm.wording import counted
@@ -36,7 +36,7 @@ class Rates:
 
 
 def measure(
-    looks: Sequence[Look],
+    looks: Sequence[SampledTrack],
     settings: TagSettings,
     plan: TagPlan,
     sandbox: DecodeSandbox,
@@ -44,7 +44,7 @@ def measure(
     decode: float | None = None,
     forward: float | None = None,
     num_threads: int,
-) -> tuple[Rates, list[Look]]:
+) -> tuple[Rates, list[SampledTrack]]:
     """Return the rates, those not given measured on whole tracks of the sample, and what those turned out to be.
 
     Args:
@@ -59,7 +59,7 @@ def measure(
         return Rates(decode or 0.0, forward or 0.0), []
     loader = TrackLoader(ObjectReader(settings.fetch), sandbox, plan.decode_request())
     tracks: list[DecodedTrack] = []
-    whole: list[Look] = []
+    whole: list[SampledTrack] = []
     decode_s, ends = 0.0, time.monotonic() + MEASURE_S
     for each in looks:
         if each.info is None or len(whole) >= NUM_WHOLE or (tracks and time.monotonic() > ends):
@@ -68,12 +68,12 @@ def measure(
         started = time.perf_counter()
         track = loader.decode(data, each.ref)
         if isinstance(track, TrackError):
-            whole.append(Look(each.ref, None, track.code))
+            whole.append(SampledTrack(each.ref, None, track.code))
             continue
         # The first one also starts the child.
         decode_s += time.perf_counter() - started if tracks else 0.0
         tracks.append(track)
-        whole.append(Look(each.ref, track.info))
+        whole.append(SampledTrack(each.ref, track.info))
     if not tracks:
         raise SourceError(
             f"none of the {counted(len(looks), 'sampled track')} can be decoded, so nothing can be measured; "

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.features import Features, build_features, load_features, save_features
-from tonearm.models.openvino.cache import FORMAT, Converted, Int8Verdict, bring_along
+from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bring_along
 from tonearm.models.openvino.processor import core
 from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
@@ -135,7 +135,7 @@ def _quantize(message: dict[str, Any]) -> None:
     trim()
     for suffix in (".bin", ".xml"):
         (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
-    verdict = Int8Verdict(len(calibration), len(checked), 1.0, 0.0)
+    verdict = Int8Check(len(calibration), len(checked), 1.0, 0.0)
     if len(checked):
         verdict = _verdict(
             verdict, converted, checked, is_multi=message["is_multi"], num_threads=message["num_threads"]
@@ -161,13 +161,13 @@ def _logits(
 
 
 def _verdict(
-    verdict: Int8Verdict,
+    verdict: Int8Check,
     converted: Converted,
     windows: NDArray[np.float32],
     *,
     is_multi: bool,
     num_threads: int,
-) -> Int8Verdict:
+) -> Int8Check:
     wanted, found = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
     agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
     move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
