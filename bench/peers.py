@@ -108,7 +108,7 @@ def run_peer(kind: str, genre: Path, tags: Path, files: Sequence[Path], precisio
 def main(arguments: Sequence[str]) -> None:
     """Run one peer and print what it took."""
     kind, precision, genre, tags, *files = arguments
-    from tonearm.distributed.tagging.stages import peak_memory_bytes
+    from tonearm.own_process import peak_memory_bytes
 
     run = {"pipeline": pipeline, "forward": forward}[kind]
     facts = run([Path(file) for file in files], Path(genre), Path(tags), precision)

@@ -20,9 +20,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -33,17 +34,18 @@ import soundfile
 from bench import machine
 from tonearm import demo
 from tonearm.audio.decode import DecodedTrack
-from tonearm.distributed.tagging import driver
-from tonearm.distributed.tagging.stages import ScoreTracks, peak_memory_bytes
+from tonearm.distributed.tagging import driver, pipeline, stages
+from tonearm.distributed.tagging.counters import RunCounters
 from tonearm.errors import TrackError
-from tonearm.models.classifier import WindowScores
+from tonearm.models.scores import WindowScores
+from tonearm.own_process import peak_memory_bytes
 from tonearm.runs import compaction
 from tonearm.runs.destination import Destination, among
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import track_files, track_rows
 from tonearm.runs.status import read_status
-from tonearm.settings import ModelSettings, TagSettings
+from tonearm.settings import FetchSettings, ModelSettings, TagSettings
 from tonearm.sources.listing import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import RunFacts, Tagger, TagPlan
@@ -56,9 +58,9 @@ EMBEDDING_DIM = 768
 
 
 class ClipReader:
-    """Hands out the same clip for every track."""
+    """Hands out the same clip for every track; in the place of ``ObjectReader``."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: FetchSettings) -> None:
         buffer = io.BytesIO()
         soundfile.write(buffer, np.sin(np.arange(int(16_000 * CLIP_S)) / 9), 16_000, format="WAV")
         self.data = buffer.getvalue()
@@ -66,6 +68,12 @@ class ClipReader:
     def read(self, ref: TrackRef) -> bytes:
         """Return the clip."""
         return self.data
+
+
+def decode_clips(block: pa.Table, **given: Any) -> Iterator[pa.Table]:
+    """Decode the clip for every track; on a worker, in the place of ``stages.decode_tracks``."""
+    with mock.patch.object(stages, "ObjectReader", ClipReader):
+        yield from stages.decode_tracks(block, **given)
 
 
 class RandomTagger(Tagger):
@@ -88,16 +96,16 @@ class RandomTagger(Tagger):
         return outcomes
 
 
-class RandomScores(ScoreTracks):
+class RandomScores(stages.ScoreTracks):
     """``ScoreTracks`` with a ``RandomTagger``."""
 
-    def __init__(self, plan: TagPlan, facts: RunFacts, num_threads: int, tally: Any) -> None:
+    def __init__(self, plan: TagPlan, facts: RunFacts, num_threads: int, counters: RunCounters) -> None:
         self.tagger = RandomTagger(plan.heads, {}, plan.models)
-        self.facts, self.tally = facts, tally
+        self.facts, self.counters = facts, counters
 
 
 class Notes:
-    """A ``watch.Watcher`` that notes when tagging starts, and the driver's memory at each tenth of the rows."""
+    """A ``runs.progress.Watcher`` that notes when tagging starts, and the driver's memory at each tenth of the rows."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
@@ -126,7 +134,7 @@ class ProcessorTime(threading.Thread):
 
     KINDS = (
         ("sandbox_child", "decoders' children"),
-        ("_Tally", "tally"),
+        ("_Totals", "counters"),
         ("MapWorker", "scoring actor"),
         ("ray::", "tasks: decode, write, re-block"),
         ("raylet", "Ray's own"),
@@ -179,8 +187,12 @@ def _tag(folder: Path, limit: int | None = None) -> dict[str, Any]:
     settings = TagSettings(models=ModelSettings(**demo.models()), workers=1, limit=limit)  # type: ignore[arg-type]
     notes, processors = Notes(), ProcessorTime()
     processors.start()
-    stages = driver.Stages(ClipReader(), RandomScores)
-    outcome = driver.tag_library([str(folder / "source.parquet")], str(folder / "out"), settings, notes, stages=stages)
+    source, out = str(folder / "source.parquet"), str(folder / "out")
+    with (
+        mock.patch.object(pipeline, "decode_tracks", decode_clips),
+        mock.patch.object(pipeline, "ScoreTracks", RandomScores),
+    ):
+        outcome = driver.tag_library([source], out, settings, notes)
     processors.ended.set()
     processors.join()
     counts = outcome.counts

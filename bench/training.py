@@ -19,7 +19,7 @@ from bench.figures import Section
 from tonearm.demo.collection import write_collection
 from tonearm.settings import LabelSettings, TrainSettings
 from tonearm.training.data.examples import model_inputs
-from tonearm.training.fit.loop import Alone, Loop
+from tonearm.training.fit.loop import Loop, SingleProcess
 from tonearm.training.fit.step import seed_step
 from tonearm.training.prepare import prepare
 
@@ -54,7 +54,7 @@ def measure(case: Case, folder: Path, *, device: str | None = None) -> Section:
     if not table.is_file():
         write_collection(table.parent, train_songs=2, test_songs=1)
     run = prepare(str(table), case.settings, num_threads=torch.get_num_threads())
-    loop = Loop(run.job, run.start, run.open_cache(1), Alone(folder / "unused", device), num_threads=1)
+    loop = Loop(run.job, run.start, run.open_cache(1), SingleProcess(folder / "unused", device), num_threads=1)
     batches = _batches(loop, (WARM_UP + STEPS) * ROUNDS)
     peer = _Trainer(loop, folder)
     own_s, peer_s, losses = [], [], []

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from tonearm.settings import TrainSettings, build
-from tonearm.training.fit.loop import Alone, Loop
+from tonearm.training.fit.loop import Loop, SingleProcess
 from tonearm.training.prepare import Prepared, prepare
 
 RATE = 16000
@@ -70,4 +70,4 @@ def prepared(source: str | Path, settings: TrainSettings) -> Prepared:
 
 def loop_of(run: Prepared, folder: Path) -> Loop:
     """Return the loop of ``run`` on this process alone, its checkpoints in ``folder``."""
-    return Loop(run.job, run.start, run.open_cache(2), Alone(folder))
+    return Loop(run.job, run.start, run.open_cache(2), SingleProcess(folder))

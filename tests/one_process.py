@@ -159,10 +159,11 @@ def _answer(asked: dict[str, Any], answers: int, folder: Path) -> None:
 def _start_ray() -> None:
     import ray
 
-    from tonearm.distributed.cluster import local_ray, session
+    from tonearm.distributed.cluster import local_ray
+    from tonearm.planning.layout import local_cpus
 
     if not ray.is_initialized():
-        local_ray.start(session.local_cpus(None))
+        local_ray.start(local_cpus(None))
 
 
 def _end_ray() -> None:

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.simulation.runs import Watcher, outcome, settings
-from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging import driver, legs, plans
 from tonearm.errors import TrackError
 from tonearm.planning.preparation import settle
+from tonearm.planning.summary import Outcome
 from tonearm.runs import groups
 from tonearm.runs.destination import Destination
 from tonearm.runs.manifest import manifest
@@ -54,7 +55,7 @@ class StubRuns:
         rescore: Sequence[str] = (),
         retry_errors: bool = False,
         **models: Any,
-    ) -> driver.Outcome:
+    ) -> Outcome:
         """Do what ``tonearm tag`` does, by default for both heads."""
         self.scored = {}
         wanted = settings(heads or ("genre", "tags"), **models)
@@ -82,12 +83,12 @@ class StubRuns:
         """Return the names of the listed files."""
         return {Path(ref.uri).name for ref in manifest.read_tracks(str(self.out / "manifest"))}
 
-    def _execute(self, run: driver.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[driver.Run, None, None, int]:
-        done = driver.execute_legs(run, settle(run.plan, "cpu"), todo, 1, self._leg)
+    def _execute(self, run: legs.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[legs.Run, None]:
+        done = legs.execute_legs(run, settle(run.plan, "cpu"), todo, 1, self._leg)
         runtime = "torch" if run.plan.models.runtime == "auto" else run.plan.models.runtime
-        return driver.note_runtimes(done, {head: {"runtime": runtime} for head in run.plan.heads}), None, None, 0
+        return legs.note_runtimes(done, {head: {"runtime": runtime} for head in run.plan.heads}), None
 
-    def _leg(self, run: driver.Run, leg: Sequence[TodoPart], marks: str) -> None:
+    def _leg(self, run: legs.Run, leg: Sequence[TodoPart], marks: str) -> None:
         plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
         for part in leg:
             rows = filesystems.read_table(part.url)
@@ -99,12 +100,12 @@ class StubRuns:
                     self.stop = self.stop[0] - 1, self.stop[1]
                 self._score(run, plan, rows.slice(number, 1), marks)
 
-    def _score(self, run: driver.Run, plan: Any, row: pa.Table, marks: str) -> None:
+    def _score(self, run: legs.Run, plan: Any, row: pa.Table, marks: str) -> None:
         (ref,) = [TrackRef(**values) for values in row.select(schema.MANIFEST.names).to_pylist()]
         name, heads = Path(ref.uri).name, tuple(plan.heads)
         failures = {ref.track_key: self.failures[name]} if name in self.failures else {}
         old = row[OLD] if OLD in row.column_names else None
-        table = to_table([ref], [outcome(ref, plan, failures)], driver.run_facts(run), heads, old)
+        table = to_table([ref], [outcome(ref, plan, failures)], legs.run_facts(run), heads, old)
         file = uuid.uuid4().hex
         filesystems.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
         filesystems.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))

@@ -27,50 +27,16 @@ A ``TrackError`` becomes a row with ``status = "error"`` in a batch, and a JSON 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tonearm import error_codes
+
 # code → HTTP status that a server answers for it
-TRACK_CODES: dict[str, int] = {
-    "not_found": 404,  # the object is gone, or never was
-    "access_denied": 403,  # the credentials may not read it
-    "fetch_failed": 502,  # the store kept failing through all retries
-    "fetch_timeout": 504,  # reading took longer than fetch.timeout_s
-    "too_large": 413,  # more bytes than fetch.max_bytes
-    "changed": 409,  # not the version that was listed
-    "empty_file": 422,  # zero bytes
-    "not_audio": 415,  # no container or codec that FFmpeg knows
-    "no_audio": 415,  # a media file without an audio stream
-    "corrupt": 422,  # an audio stream from which no sample could be decoded
-    "too_short": 422,  # decoded, but less than one model frame
-    "too_long": 413,  # longer than a server takes (serve.max_duration_s)
-    "decode_timeout": 408,  # decoding took longer than decode.timeout_s
-    "decode_crashed": 422,  # the native decoder died (its process, not ours)
-    "decode_memory": 413,  # decoding asked for more than decode.max_memory_bytes
-    "score_failed": 500,  # the model could not score the track's windows
-}
+TRACK_CODES: dict[str, int] = {code: entry.status for code, entry in error_codes.TRACK.items()}
 
 # code → (HTTP status, what the client can do) of the server's own answers; TRACK_CODES are answered too
 REQUEST_CODES: dict[str, tuple[int, str]] = {
-    "malformed": (400, "see /docs for what this route takes"),
-    "bad_base64": (400, "encode the file's bytes as base64 in `inputs`; a path or a URL is never read"),
-    "unauthorized": (401, "send `Authorization: Bearer KEY`; the operator makes keys with `tonearm serve --new-key`"),
-    "foreign_origin": (
-        403,
-        "open the server's own page, or have the operator allow it with `tonearm serve --allow-origin`, or make "
-        "API keys",
-    ),
-    "uri_not_allowed": (403, "upload the file, or have the operator allow the prefix with `tonearm serve --allow-uri`"),
-    "no_route": (404, "see /docs for the routes there are"),
-    "unknown_model": (404, "see /v1/models for the models there are"),
-    "no_method": (405, "see /docs for the methods of this route"),
-    "body_timeout": (408, "send the body without a pause, or a smaller file"),
-    "body_too_large": (413, "send a smaller file, or one of a lossy format"),
-    "not_audio_type": (415, "send the file's bytes as the body, with an audio type or none, or in a form's file field"),
-    "unknown_coding": (415, "send the body in a coding that Accept-Encoding names, or as it is"),
-    "head_too_large": (431, "send fewer and shorter header lines"),
-    "head_timeout": (408, "send the whole head of a request at once"),
-    "rate_limited": (429, "wait as long as Retry-After says"),
-    "busy": (503, "wait as long as Retry-After says, then send the same request again"),
-    "unavailable": (503, "wait as long as Retry-After says, then send the same request again"),
-    "stopping": (503, "the server is being stopped; send the request to another or wait for its return"),
+    code: (entry.status, entry.hint or "") for code, entry in error_codes.REQUEST.items()
 }
 
 
@@ -235,3 +201,23 @@ class Stopped(TonearmError):
 def first_line(error: BaseException) -> str:
     """Return what an error says in a line; its kind where it says nothing, as a ``MemoryError`` often does."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of what an error says, which after a traceback is the error itself; else its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def causes(error: BaseException | None, attribute: str | None = None) -> Iterator[BaseException]:
+    """Yield an error, what caused it, what caused that, and so on.
+
+    Args:
+        attribute: where a library keeps a cause of its own, which is then followed first.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        wrapped = getattr(error, attribute, None) if attribute else None
+        error = wrapped or error.__cause__ or error.__context__

@@ -7,6 +7,7 @@ Python looks for modules where it was started, with ``-m`` and wherever ``PYTHON
 from __future__ import annotations
 
 import os
+import resource
 import sys
 
 
@@ -50,3 +51,15 @@ def _here() -> str | None:
         return os.path.realpath(os.getcwd())
     except FileNotFoundError:
         return None
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident set this process has had."""
+    try:
+        # Not getrusage alone: on Linux its peak includes that of the process that this one was forked from.
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -33,6 +33,8 @@ T = TypeVar("T")
 BASE_MODEL = "ntu-spml/distilhubert"
 GENRE_MODEL = "sanchit-gandhi/distilhubert-finetuned-gtzan"
 TAG_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
+# Of a track that are scored, and of one that a server takes, unless told otherwise: longer ones are rare mixes.
+MAX_TRACK_S = 4 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ class DecodeSettings:
 
     timeout_s: Seconds = 300.0
     max_memory_bytes: Positive = 2 * 2**30
-    max_scored_s: Seconds = 4 * 3600.0
+    max_scored_s: Seconds = MAX_TRACK_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +279,7 @@ class ServeSettings:
     max_windows: Positive | None = None
     max_body_bytes: Positive = 256 * 2**20
     max_buffered_bytes: Positive = 2 * 2**30
-    max_duration_s: Seconds = 4 * 3600.0
+    max_duration_s: Seconds = MAX_TRACK_S
     body_timeout_s: Seconds = 300.0
     body_idle_timeout_s: Seconds = 20.0
     request_timeout_s: Seconds = 900.0
@@ -341,7 +343,7 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
     return kind(**given)
 
 
-def _checked(hint: Any, value: Any, where: str) -> Any:
+def _checked(hint: Any, value: object, where: str) -> object:
     from pydantic import TypeAdapter, ValidationError
 
     if dataclasses.is_dataclass(hint):

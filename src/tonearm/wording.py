@@ -37,3 +37,9 @@ def by_count(counts: Mapping[str, int], most: int = 10**6) -> str:
     """Return the largest counts with what they are of: ``12 jazz, 3 rock and 7 more``."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return some([f"{count:,} {name}" for name, count in ordered], most)
+
+
+def clock(seconds: float) -> str:
+    """Return ``seconds`` as ``M:SS`` or ``H:MM:SS``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -12,8 +12,8 @@ PACKAGE = ROOT / "src" / "tonearm"
 # What the tree had when this was last looked at; a change may lower a number, never raise it.
 LIMITS = {
     "modules in one folder": 15,  # with __init__.py, empty or not
-    "parameters and returns typed bare Any": 128,  # goal: 20
-    "imports inside functions": 231,  # goal: 97, half of what there were once
+    "parameters and returns typed bare Any": 10,
+    "imports inside functions": 97,  # half of what there were once
     "except Exception or wider": 15,  # no more than that
 }
 

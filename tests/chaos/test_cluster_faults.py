@@ -153,9 +153,9 @@ def test_the_whole_cluster_is_gone(job: Job, undisturbed: pa.Table) -> None:
 
 ASKING = """
 import pathlib, sys, threading
-from tonearm.distributed import cluster
-from tonearm.distributed.tagging.counters import start_tally
-from tonearm.distributed.tagging.watch import HeadGuard, Verdict, failing, watching
+from tonearm.distributed.cluster import session
+from tonearm.distributed.tagging.counters import start_counters
+from tonearm.distributed.tagging.watch import HeadGuard, RunFailure, failing, watching
 from tonearm.errors import Stopped
 
 class Watcher:
@@ -164,14 +164,14 @@ class Watcher:
 class Asks:
     def look(self, counts):
         while True:
-            cluster.node_resources()
+            session.node_resources()
             pathlib.Path(sys.argv[1]).touch()
 
-with cluster.session(None):
-    tally = start_tally()
-    verdict = Verdict(tally)
+with session.session(None):
+    counters = start_counters()
+    failure = RunFailure(counters)
     try:
-        with failing("DEST", verdict), watching(tally, Watcher(), [Asks()], HeadGuard(verdict, "DEST", 5.0)):
+        with failing("DEST", failure), watching(counters, Watcher(), [Asks()], HeadGuard(failure, "DEST", 5.0)):
             threading.Event().wait(200)
     except Stopped as stopped:
         said = stopped.message

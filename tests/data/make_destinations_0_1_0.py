@@ -38,7 +38,7 @@ from tests.old_destinations import HOST, KEPT, LIBRARY, OUT, move, set_holder
 from tests.rays import Nodes, nodes
 from tonearm.demo.library import Encoding, encode
 from tonearm.demo.songs import compose
-from tonearm.distributed.cluster.session import local_cpus
+from tonearm.planning.layout import local_cpus
 
 # Small files of several codecs: the songs are most of what is kept.
 ENCODINGS = (

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.commands import environment
 
 SCORING = """
 import io
+import pathlib
+import sys
 import av
 import numpy as np
 import pyarrow as pa
@@ -20,30 +23,29 @@ import ray.data
 
 from tonearm import demo
 from tonearm.audio.decode import DecodedTrack
-from tonearm.distributed import blocks
-from tonearm.distributed.tagging.driver import scored
-from tonearm.distributed.cluster.session import Layout
-from tonearm.distributed.tagging.counters import start_tally
+from tonearm.distributed.tagging import blocks
+from tonearm.distributed.tagging.counters import start_counters
+from tonearm.distributed.tagging.pipeline import Operators
+from tonearm.planning.layout import Layout
 from tonearm.runs.rows.schema import MANIFEST
 from tonearm.sources.listing import make_ref
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import TagPlan, plan_heads
 
 
-class Clip:
-    def read(self, ref):
-        file = io.BytesIO()
-        with av.open(file, "w", format="g722") as output:
-            stream = output.add_stream("g722", rate=16000, layout="mono")
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
-            frame.sample_rate = 16000
-            output.mux(stream.encode(frame))
-            output.mux(stream.encode(None))
-        return file.getvalue()
+def clip():
+    file = io.BytesIO()
+    with av.open(file, "w", format="g722") as output:
+        stream = output.add_stream("g722", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return file.getvalue()
 
 
 class Counts:
-    def __init__(self, plan, facts, num_threads, tally):
+    def __init__(self, plan, facts, num_threads, counters):
         self.gpus = ray.get_gpu_ids()
 
     def __call__(self, block):
@@ -52,19 +54,24 @@ class Counts:
 
 
 ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, configure_logging=False)
-refs = [make_ref(f"/m/{number}.g722") for number in range(7)]
+folder = pathlib.Path(sys.argv[1])
+paths = [folder / f"{number}.g722" for number in range(7)]
+for path in paths:
+    path.write_bytes(clip())
+refs = [make_ref(str(path)) for path in paths]
 names = MANIFEST.names
 rows = pa.Table.from_pylist([{name: getattr(ref, name) for name in names} for ref in refs], MANIFEST)
 listed = ray.data.from_arrow([rows.slice(0, 3), rows.slice(3, 4)])
 models = ModelSettings(**demo.models())
 plan = TagPlan(plan_heads(models, max_windows=None, max_scored_s=60.0), models, 60.0)
 layout = Layout(num_scorers=1, scorer_cpus=1.0, scorer_gpus=1.0, scorer_threads=1, num_cpus=2.0, is_local=True)
-found = scored(listed, Counts, TagSettings(models=models), plan, None, layout, start_tally(), reader=Clip()).take_all()
+operators = Operators(plan, TagSettings(models=models), layout, start_counters(), {})
+found = operators.score(listed, Counts, None).take_all()
 assert sorted((row["rows"], row["gpus"]) for row in found) == [(3, 1), (4, 1)], found
 """
 
 
-def test_scorers_on_gpus_get_their_blocks_as_they_come() -> None:
+def test_scorers_on_gpus_get_their_blocks_as_they_come(tmp_path: Path) -> None:
     """``map_batches`` refuses whole blocks there, and a run could not start."""
-    run = subprocess.run([sys.executable, "-c", SCORING], env=environment(), capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", SCORING, tmp_path], env=environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]

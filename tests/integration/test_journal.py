@@ -9,15 +9,14 @@ from tests.commands import environment
 
 # In a process of its own: a Ray that this one had joined would be every later test's too.
 TELLING = """
-import ray
-from tonearm.distributed import local_ray
-from tonearm.distributed.training.worker_events import start_journal
+from tonearm.distributed.cluster import local_ray
+from tonearm.distributed.training.worker_events import start_worker_events
 
 local_ray.start(1)
-journal = start_journal()
+events = start_worker_events()
 for step in range(4000):
-    journal.tell.remote({"step": step})
-told = [event["step"] for event in ray.get(journal.take.remote())]
+    events.tell({"step": step})
+told = [event["step"] for event in events.take()]
 assert told == list(range(4000)), next(pair for pair in enumerate(told) if pair[0] != pair[1])
 """
 

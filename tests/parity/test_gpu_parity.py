@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import AST, FIVE, clips
-from tonearm.models.classifier import Classifier, WindowScores
+from tonearm.models.classifier import Classifier
 from tonearm.models.families import OWN
 from tonearm.models.runtimes import count_gpus
+from tonearm.models.scores import WindowScores
 
 pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device that torch can use")
 

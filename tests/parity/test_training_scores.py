@@ -24,7 +24,7 @@ from tonearm.models.pooling import softmax
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import Tagger, decode_request
-from tonearm.training.fit.loop import Alone, Loop
+from tonearm.training.fit.loop import Loop, SingleProcess
 from tonearm.training.prepare import Prepared
 
 TOLERANCE = 1e-5
@@ -52,7 +52,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-class Worker(Alone):
+class Worker(SingleProcess):
     """One of several workers, each a thread; ``parts`` is theirs together."""
 
     def __init__(self, folder: Path, rank: int, parts: list[Any], barrier: threading.Barrier) -> None:

@@ -19,7 +19,7 @@ from tests.simulation.store import SimulatedFileSystem, Store
 from tests.simulation.world import World
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo
-from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging import driver, legs, plans
 from tonearm.errors import Stopped, TrackError
 from tonearm.models import pooling
 from tonearm.planning import adoption
@@ -86,18 +86,18 @@ class Workers:
         self.world, self.store, self.spec = world, store, spec
         self.filesystem = SimulatedFileSystem(store)
 
-    def execute(self, run: driver.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[driver.Run, None, None, int]:
+    def execute(self, run: legs.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[legs.Run, None]:
         """Do what ``batch._execute`` does."""
         process = self.world.process
         lost: list[Stopped] = []
         plan = plans.settled(run.plan, _Layout(1.0 if process.host.has_gpu else 0.0))
         with run.hold.on_lost(lost.append):
-            run = driver.execute_legs(run, plan, todo, 4, functools.partial(self._try_leg, lost))
+            run = legs.execute_legs(run, plan, todo, 4, functools.partial(self._try_leg, lost))
             if lost:
                 raise lost[0]
         runtime = "torch" if process.host.has_gpu else "openvino"
         described = {head: {"runtime": runtime} for head in plan.heads}
-        return driver.note_runtimes(run, described), None, None, 0
+        return legs.note_runtimes(run, described), None
 
     def _try_leg(self, *args: Any) -> None:
         try:
@@ -105,12 +105,12 @@ class Workers:
         except OSError as error:  # see ``watch.failing``
             raise Stopped(f"the run broke off: {error}") from None
 
-    def _leg(self, lost: list[Stopped], run: driver.Run, leg: Sequence[TodoPart], marks: str) -> None:
+    def _leg(self, lost: list[Stopped], run: legs.Run, leg: Sequence[TodoPart], marks: str) -> None:
         folder = run.destination.checkpoint(marks)
         if self.leg_cleans:
             self._clean(run.destination, folder)
         plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
-        facts = driver.run_facts(run)
+        facts = legs.run_facts(run)
         failures = self.spec.failures(run.run_id)
         write = f"{self.world.random.randrange(16**8):08x}"
         number = 0
@@ -127,14 +127,14 @@ class Workers:
                 self._write(run, folder, f"{write}_{number:06d}", table)
                 number += 1
 
-    def _write(self, run: driver.Run, folder: str, name: str, table: pa.Table) -> None:
+    def _write(self, run: legs.Run, folder: str, name: str, table: pa.Table) -> None:
         pending, mark = f"{folder}/{name}.pending.parquet", f"{folder}/{name}.parquet"
         self._do(lambda: filesystems.write_table(pending, table.select([KEY])))
         self.spec.writes(table, f"{name}-0.parquet")
         self._do(lambda: filesystems.write_table(run.destination.join("tracks", f"{name}-0.parquet"), table))
         self._do(lambda: self._commit(run, pending, mark, table))
 
-    def _commit(self, run: driver.Run, pending: str, mark: str, table: pa.Table) -> None:
+    def _commit(self, run: legs.Run, pending: str, mark: str, table: pa.Table) -> None:
         has_mark, has_pending = self.filesystem.exists(mark), self.filesystem.exists(pending)
         path = self.filesystem._strip_protocol(mark)
         if has_mark:

@@ -28,7 +28,7 @@ from tests.simulation.world import (
     Violation,
     World,
 )
-from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging import driver, legs, plans
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped, TonearmError
 from tonearm.planning import adoption
 from tonearm.runs import compaction, status
@@ -412,7 +412,7 @@ class Schedule:
             world.process.has_lock = True
             return found
 
-        def tag(run: driver.Run, *args: Any, **keywords: Any) -> Any:
+        def tag(run: legs.Run, *args: Any, **keywords: Any) -> Any:
             done = tag_(run, *args, **keywords)
             self.spec.completed(listed.pop(run.run_id), run.hold.term, checked[id(run.hold)])
             return done
@@ -466,7 +466,7 @@ class Schedule:
         checked: dict[int, float] = {}
         run_ids: dict[tuple[int, str], str] = {}
         is_ours_, release_, look_ = hold.Hold.is_ours, hold.Hold.release, run_lock.look
-        check_, tag_, listing_keys_, recorder = hold.Hold.check, driver._tag, manifest.listing_keys, driver.Recorder
+        check_, tag_, listing_keys_, recorder = hold.Hold.check, driver._tag, manifest.listing_keys, driver.ProgressFile
         times = types.SimpleNamespace(datetime=Datetime, UTC=datetime.UTC)
         num_threads = pa.cpu_count()
         with contextlib.ExitStack() as stack:
@@ -497,7 +497,7 @@ class Schedule:
                 (plans, "prepared", lambda plan, *_: plan),
                 (driver, "_execute", self.workers.execute),
                 (driver, "_tag", tag),
-                (driver, "Recorder", recorded),
+                (driver, "ProgressFile", recorded),
                 (driver, "datetime", times),
             ):
                 stack.enter_context(mock.patch.object(place, name, value))

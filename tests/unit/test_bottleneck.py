@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tonearm.distributed.tagging.summary import bottleneck
+from tonearm.planning.summary import bottleneck
 
 
 @pytest.mark.parametrize(

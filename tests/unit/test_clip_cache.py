@@ -46,7 +46,7 @@ def test_what_is_cached_is_what_tagging_would_score(clips: Path, tmp_path: Path)
     found = opened(clips, tmp_path / "cache")
     waveform, _ = decode_waveform((clips / "2.flac").read_bytes(), 16000)
     clip = found.clip(2)
-    assert clip.num_samples == len(waveform)
+    assert clip.stream.num_samples == len(waveform)
     starts = [start for start, _ in clip.windows(PLAN)]
     assert starts == pytest.approx([start / 16000 for start in PLAN.starts(len(waveform))])
     for start, window in clip.windows(PLAN):
@@ -84,7 +84,7 @@ def test_a_second_opening_decodes_nothing(clips: Path, tmp_path: Path, monkeypat
     shutil.rmtree(clips)
     monkeypatch.setattr(cache_module.DecodeSandbox, "decode", None)
     again = ClipCache(first.folder, PLAN, 5)
-    np.testing.assert_array_equal(again.clip(2).pcm, first.clip(2).pcm)
+    np.testing.assert_array_equal(again.clip(2).stream.pcm, first.clip(2).stream.pcm)
 
 
 def test_a_changed_file_is_decoded_anew(clips: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_changed_file_is_decoded_anew(clips: Path, tmp_path: Path) -> None:
     soundfile.write(clips / "1.flac", np.zeros(44100), 22050)
     second = opened(clips, tmp_path / "cache")
     assert second.folder != first.folder
-    assert second.clip(1).num_samples == 32000
+    assert second.clip(1).stream.num_samples == 32000
 
 
 def test_a_shard_that_was_being_written_is_written_again(clips: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_could_not_be_read_is_read_again(clips: Path, tmp_path: Path, monke
     whole = opened(clips, tmp_path / "other")
     for number in range(4):
         assert again.clip(number).digest == whole.clip(number).digest
-        np.testing.assert_array_equal(again.clip(number).pcm, whole.clip(number).pcm)
+        np.testing.assert_array_equal(again.clip(number).stream.pcm, whole.clip(number).stream.pcm)
         assert first.clip(3).digest == whole.clip(3).digest
     assert again.folder == first.folder
 

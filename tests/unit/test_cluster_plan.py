@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tonearm.distributed.cluster.session import plan
 from tonearm.errors import ClusterError
+from tonearm.planning.layout import plan
 
 
 def test_a_local_machine_scores_with_all_its_cores() -> None:

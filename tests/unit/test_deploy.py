@@ -14,8 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from tests import kuberay
-from tonearm.distributed.cluster import session
 from tonearm.errors import ClusterError
+from tonearm.planning import layout as layouts
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERAY = sorted(Path(ROOT, "deploy/kuberay").glob("*.yaml"))
@@ -81,8 +81,8 @@ def test_what_a_run_needs_fits_the_cluster() -> None:
     kinds = launcher()["available_node_types"]
     nodes = [{"CPU": float(kinds["decode"]["resources"]["CPU"])}, {"CPU": 4.0, "GPU": 1.0}]
     with pytest.raises(ClusterError):
-        session.plan([{"CPU": 0.0}], None, is_local=False)
-    layout = session.plan([{"CPU": 0.0}, *nodes], None, is_local=False)
+        layouts.plan([{"CPU": 0.0}], None, is_local=False)
+    layout = layouts.plan([{"CPU": 0.0}, *nodes], None, is_local=False)
     assert (layout.num_scorers, layout.scorer_gpus) == (1, 1.0)
 
 

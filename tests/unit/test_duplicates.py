@@ -15,7 +15,7 @@ from tonearm.demo.songs import RATE, compose
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import list_tracks
 from tonearm.training.data.cache import open_cache
-from tonearm.training.data.duplicates import NUM_NEIGHBOURS, Twin, count_by_side, find_twins
+from tonearm.training.data.duplicates import NUM_NEIGHBOURS, Duplicate, count_by_side, find_twins
 
 pytestmark = pytest.mark.processes
 
@@ -26,7 +26,7 @@ def song(genre: str, seed: int) -> NDArray[np.float32]:
     return compose(genre, seed, 12.0).samples.mean(axis=0)
 
 
-def twins_of(folder: Path) -> dict[str, Twin]:
+def twins_of(folder: Path) -> dict[str, Duplicate]:
     """Return the twin of each file whose name begins with ``held``, by its name."""
     refs = list(list_tracks([str(folder)]))
     cache = open_cache(folder / "cache", refs, PLAN, fetch=FetchSettings(), decode=DecodeSettings(), num_threads=2)

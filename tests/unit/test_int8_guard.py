@@ -12,13 +12,13 @@ import pytest
 
 from tests.checkpoints import AST, save_small
 from tonearm.models.openvino import cache
-from tonearm.models.openvino.cache import Int8Verdict
+from tonearm.models.openvino.cache import Int8Check
 from tonearm.planning import preparation
 from tonearm.settings import TagSettings, build
 from tonearm.tagging import TagPlan, plan_heads
 
 # Every first label is the same, and a score moves by more than is allowed.
-MOVED = Int8Verdict(20, 100, 1.0, 0.1)
+MOVED = Int8Check(20, 100, 1.0, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def settled(model: Path, head: str, monkeypatch: pytest.MonkeyPatch, *, is_kept:
     form, asked, said = mock.Mock(), {}, []
     form.settled_verdict.return_value = MOVED if is_kept else None
 
-    def quantize(*_: Any, **named: Any) -> Int8Verdict:
+    def quantize(*_: Any, **named: Any) -> Int8Check:
         asked.update(named)
         return MOVED
 

@@ -19,12 +19,13 @@ from tonearm.distributed.tagging.evaluate import store_calibration
 from tonearm.models.calibration import Calibration, Companion, read_companion, write_companion
 from tonearm.models.pooling import sigmoid, softmax
 from tonearm.settings import TrainSettings
+from tonearm.training.fit.epoch_figures import quick
 from tonearm.training.fit.recipe import Job
 from tonearm.training.judge import metrics
 from tonearm.training.judge.calibration import fit, fit_temperature, threshold_for
 from tonearm.training.judge.evaluation import Evaluation, _facts, cross_fitted_scores, judge
 from tonearm.training.judge.json_text import json_text
-from tonearm.training.judge.metrics import Predictions
+from tonearm.training.judge.predictions import Predictions, pool, read_predictions, write_predictions
 
 LABELS = ("a", "b", "c", "d", "e")
 
@@ -197,8 +198,8 @@ def test_every_tag_gets_a_threshold_that_keeps_its_promise() -> None:
 
 def test_predictions_survive_a_file(tmp_path: Path) -> None:
     found = predictions(is_multi=False)
-    metrics.write_predictions(tmp_path / "p.npz", {"test": found})
-    again = metrics.read_predictions(tmp_path / "p.npz")["test"]
+    write_predictions(tmp_path / "p.npz", {"test": found})
+    again = read_predictions(tmp_path / "p.npz")["test"]
     np.testing.assert_array_equal(again.logits, found.logits)
     np.testing.assert_array_equal(again.owner, found.owner)
 
@@ -211,24 +212,24 @@ def job(*, is_multi: bool) -> Job:
 @pytest.mark.parametrize("is_multi", [False, True])
 def test_an_epochs_figures_are_those_of_the_whole_evaluation(is_multi: bool) -> None:
     found = predictions(is_multi=is_multi)
-    quick = metrics.quick(found, job(is_multi=is_multi))
+    figures = quick(found, job(is_multi=is_multi))
     whole = metrics.evaluate(found, LABELS, is_multi=is_multi)["track"]
     names = {"macro_map", "micro_map"} if is_multi else {"accuracy", "macro_f1"}
-    assert set(quick) == names | {"loss"}
+    assert set(figures) == names | {"loss"}
     for name in names:
-        assert quick[name] == pytest.approx(whole[name])
+        assert figures[name] == pytest.approx(whole[name])
     targets = found.targets[found.owner]
     reference = sklearn.metrics.log_loss
     if is_multi:
         loss = np.mean([reference(targets[:, n], sigmoid(found.logits)[:, n], labels=[0, 1]) for n in range(5)])
     else:
         loss = reference(targets.argmax(axis=1), scipy.special.softmax(found.logits.astype(float), axis=1))
-    assert quick["loss"] == pytest.approx(loss, rel=1e-4)
+    assert figures["loss"] == pytest.approx(loss, rel=1e-4)
 
 
 def test_a_tracks_score_is_the_mean_of_its_own_windows() -> None:
     windows = np.array([[0.0, 1.0], [0.5, 0.0], [1.0, 0.25]], np.float32)
-    pooled = metrics.pool(windows, np.array([1, 0, 1]), 2)
+    pooled = pool(windows, np.array([1, 0, 1]), 2)
     assert pooled.tolist() == [[0.5, 0.0], [0.5, 0.625]]
     assert pooled.dtype == np.float32
 

@@ -19,7 +19,7 @@ from tonearm.models import checkpoint, runtimes
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
 from tonearm.models.openvino import cache as converted
-from tonearm.models.openvino.cache import Converted, Int8Verdict
+from tonearm.models.openvino.cache import Converted, Int8Check
 from tonearm.models.openvino.runtime import OpenVinoRuntime
 
 RATE = 16000
@@ -227,11 +227,11 @@ def test_int8_is_refused_before_it_was_calibrated(hubert: Path, form: Converted)
 
 @pytest.mark.processes
 def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, form: Converted) -> None:
-    from tonearm.models.openvino.runtime import has_bf16
+    from tonearm.models.openvino.processor import has_bf16
 
     verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
     assert (verdict.num_calibrated, verdict.num_checked) == (8, 22)
-    spoiled = Int8Verdict(8, 22, 0.5, 0.1, "the first label is the same in 50.0% of 22 windows")
+    spoiled = Int8Check(8, 22, 0.5, 0.1, "the first label is the same in 50.0% of 22 windows")
     kept = (form.folder / "int8.json").read_text()
     (form.folder / "int8.json").write_text(json.dumps(vars(spoiled)))
     try:
@@ -266,10 +266,10 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
         def run(self, window: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             return next(self.rows), np.zeros((1, 1), np.float32)
 
-    def judged(found: list[list[float]], *, is_multi: bool) -> Int8Verdict:
+    def judged(found: list[list[float]], *, is_multi: bool) -> Int8Check:
         said = {"fp32": [[2.0, 1.0]] * len(found), "int8": found}
         monkeypatch.setattr(convert, "OpenVinoRuntime", lambda form, precision, num_threads: Says(said[precision]))
-        begun = Int8Verdict(8, len(found), 1.0, 0.0)
+        begun = Int8Check(8, len(found), 1.0, 0.0)
         return convert._verdict(begun, form, windows(len(found)), is_multi=is_multi, num_threads=1)
 
     assert judged([[2.0, 1.0]] * 100, is_multi=True).refused is None
@@ -282,7 +282,7 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
     verdict = judged(far, is_multi=False)
     assert verdict.refusal(is_multi=False) is None
     assert "moves by 0.043" in str(verdict.refusal(is_multi=True))
-    assert Int8Verdict(8, 0, 1.0, 0.0).refusal(is_multi=True) is None
+    assert Int8Check(8, 0, 1.0, 0.0).refusal(is_multi=True) is None
 
 
 @pytest.mark.processes

@@ -13,7 +13,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import DecodeError
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep, kept
 from tonearm.planning.measure import Rates, measure
-from tonearm.planning.sample import Listed, Look, examples, list_sample, look
+from tonearm.planning.sample import Listed, SampledTrack, examples, list_sample, look
 from tonearm.runs.destination import Destination
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
 from tonearm.sources.listing import TrackRef, list_tracks, make_ref
@@ -70,12 +70,16 @@ def test_the_sample_is_random_and_the_same_for_a_seed(tmp_path: Path, monkeypatc
     assert counts[:10].sum() == 0 and (abs(counts[10:] / 200 - 0.4) < 0.15).all(), "every track is as likely as another"
 
 
-def known(number: int, size: int, seconds: float | None, kind: str = "mp3") -> Look:
+def known(number: int, size: int, seconds: float | None, kind: str = "mp3") -> SampledTrack:
     ref = make_ref(f"s3://b/{number}.{kind}", size)
-    return Look(ref, AudioInfo(seconds, 44100, 2, kind)) if seconds is not None else Look(ref, None, "not_audio")
+    return (
+        SampledTrack(ref, AudioInfo(seconds, 44100, 2, kind))
+        if seconds is not None
+        else SampledTrack(ref, None, "not_audio")
+    )
 
 
-def listed_of(looks: list[Look], sample: list[Look]) -> Listed:
+def listed_of(looks: list[SampledTrack], sample: list[SampledTrack]) -> Listed:
     by_extension: dict[str, tuple[int, int]] = {}
     for each in looks:
         kind = f".{each.ref.uri.rpartition('.')[2]}"
@@ -86,7 +90,9 @@ def listed_of(looks: list[Look], sample: list[Look]) -> Listed:
     return Listed(len(looks), total, 0, {}, by_extension, refs)
 
 
-def estimated(looks: list[Look], sample: list[Look], plans: dict[str, HeadPlan], **changes: object) -> Estimate:
+def estimated(
+    looks: list[SampledTrack], sample: list[SampledTrack], plans: dict[str, HeadPlan], **changes: object
+) -> Estimate:
     values: dict[str, object] = {
         "rates": Rates(500.0, 20.0),
         "machines": Machines(16.0, 2, 14.0, 2, is_shared=False),
@@ -151,7 +157,7 @@ def test_what_will_fail_has_an_interval_and_an_example(plans: dict[str, HeadPlan
 
 
 def test_sizes_that_no_one_tells(plans: dict[str, HeadPlan]) -> None:
-    looks = [Look(make_ref(f"https://h/{n}.mp3"), AudioInfo(100.0, 44100, 2, "mp3")) for n in range(10)]
+    looks = [SampledTrack(make_ref(f"https://h/{n}.mp3"), AudioInfo(100.0, 44100, 2, "mp3")) for n in range(10)]
     assert estimated(looks * 3, looks, plans).audio_s == pytest.approx(3000.0)
 
 

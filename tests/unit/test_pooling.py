@@ -9,8 +9,8 @@ import pytest
 
 from tonearm.models import pooling
 from tonearm.models.calibration import Calibration
-from tonearm.models.classifier import WindowScores
 from tonearm.models.pooling import pool_genre, pool_tags, rank, sigmoid, softmax, timeline
+from tonearm.models.scores import WindowScores
 
 LABELS = ("a", "b", "c")
 # Logits whose softmax, and whose sigmoid, are fractions that one can work out by hand.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_row, write_tracks
-from tonearm.distributed.tagging.driver import legs
+from tonearm.distributed.tagging.legs import legs
 from tonearm.errors import DestinationError, Stopped
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination

@@ -14,7 +14,7 @@ import pytest
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo, DecodedTrack, PcmStream
 from tonearm.errors import DecodeError, FetchError, TrackError
-from tonearm.models.classifier import WindowScores
+from tonearm.models.scores import WindowScores
 from tonearm.runs.rows import schema
 from tonearm.settings import ModelSettings
 from tonearm.sources.track_ref import make_ref

@@ -19,11 +19,12 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError, TrainingError
 from tonearm.settings import TrainSettings
 from tonearm.training.data.examples import Example
-from tonearm.training.fit.loop import BEST, MOST_WAITING, STATE, Alone, Loop, Progress, _by_length
+from tonearm.training.fit import epoch_figures
+from tonearm.training.fit.epoch_figures import quick
+from tonearm.training.fit.loop import BEST, MOST_WAITING, STATE, Loop, Progress, SingleProcess, _by_length
 from tonearm.training.fit.recipe import Job, Schedule, choose_precision
 from tonearm.training.fit.result import read_result
-from tonearm.training.judge import metrics
-from tonearm.training.judge.metrics import read_predictions
+from tonearm.training.judge.predictions import Predictions, read_predictions
 from tonearm.training.prepare import Prepared
 
 
@@ -46,7 +47,7 @@ class Killed(Exception):
     """Stands for the death of the process."""
 
 
-class Mortal(Alone):
+class Mortal(SingleProcess):
     """Dies when it is told of one step, as a process killed there would."""
 
     def __init__(self, folder: Path, dies_at: int) -> None:
@@ -59,7 +60,7 @@ class Mortal(Alone):
             raise Killed
 
 
-def run_in(run: Prepared, world: Alone) -> Loop:
+def run_in(run: Prepared, world: SingleProcess) -> Loop:
     loop = Loop(run.job, run.start, run.open_cache(2), world)
     loop.run()
     return loop
@@ -91,10 +92,10 @@ def test_the_same_command_twice_gives_the_same_losses(
 ) -> None:
     changes = {"augment": {"mixup": 0.3, "noise_db": 20.0}, "accumulate": 2}
     run = prepared(collection, train_settings(start, cache, **changes))
-    first, second = run_in(run, Alone(tmp_path / "a")), run_in(run, Alone(tmp_path / "b"))
+    first, second = run_in(run, SingleProcess(tmp_path / "a")), run_in(run, SingleProcess(tmp_path / "b"))
     assert first.progress.losses == second.progress.losses
     other = prepared(collection, train_settings(start, cache, seed=7, **changes))
-    assert run_in(other, Alone(tmp_path / "c")).progress.losses != first.progress.losses
+    assert run_in(other, SingleProcess(tmp_path / "c")).progress.losses != first.progress.losses
 
 
 @pytest.mark.processes
@@ -104,10 +105,10 @@ def test_a_killed_run_ends_in_the_same_weights(
 ) -> None:
     # Dropout is on: it too must be drawn as it would have been.
     run = prepared(collection, train_settings(start, cache, checkpoint_steps=2, augment={"mixup": 0.3}))
-    whole = run_in(run, Alone(tmp_path / "whole"))
+    whole = run_in(run, SingleProcess(tmp_path / "whole"))
     with pytest.raises(Killed):
         run_in(run, Mortal(tmp_path / "killed", dies_at))
-    again = run_in(run, Alone(tmp_path / "killed"))
+    again = run_in(run, SingleProcess(tmp_path / "killed"))
     assert dict(again.progress.losses) == dict(whole.progress.losses)
     for name, weight in weights(tmp_path / "whole").items():
         torch.testing.assert_close(weights(tmp_path / "killed")[name], weight, rtol=0, atol=0)
@@ -116,8 +117,8 @@ def test_a_killed_run_ends_in_the_same_weights(
 @pytest.mark.processes
 def test_a_finished_run_is_not_run_again(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     run = prepared(collection, train_settings(start, cache))
-    run_in(run, Alone(tmp_path))
-    world = Alone(tmp_path)
+    run_in(run, SingleProcess(tmp_path))
+    world = SingleProcess(tmp_path)
     run_in(run, world)
     assert [event["kind"] for event in world.events] == ["start"]
 
@@ -131,7 +132,7 @@ def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Pa
         for batch, parts in ((8, 1), (2, 4))
     ]
     losses = [
-        [loss for _, loss in run_in(run, Alone(tmp_path / str(number))).progress.losses]
+        [loss for _, loss in run_in(run, SingleProcess(tmp_path / str(number))).progress.losses]
         for number, run in enumerate(runs)
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
@@ -187,7 +188,7 @@ def test_early_stopping_counts_evaluations_without_a_better_one(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
     run = prepared(collection, train_settings(start, cache, epochs=9, learning_rate=1e-9, patience=2))
-    progress = run_in(run, Alone(tmp_path)).progress
+    progress = run_in(run, SingleProcess(tmp_path)).progress
     assert progress.epoch == progress.best_epoch + 2 == 3
 
 
@@ -196,14 +197,14 @@ def judged(evaluations: list[tuple[float, float]], *, keep: str = "best", patien
     loop = Loop.__new__(Loop)
     settings = TrainSettings(keep=keep, patience=patience)  # type: ignore[arg-type]
     loop.job = Job(settings, ("a", "b"), False, WindowPlan(1, 1, 1, None, 1), (), (Example(0, (1.0, 0.0)),), ())
-    loop.progress, loop.world, loop.bare = Progress(), Alone(Path()), torch.nn.Linear(1, 1)
+    loop.progress, loop.world, loop.bare = Progress(), SingleProcess(Path()), torch.nn.Linear(1, 1)
     loop.predict = lambda side: None  # type: ignore[method-assign,assignment,return-value]
     with pytest.MonkeyPatch.context() as patched:
         for accuracy, loss in evaluations:
             if loop._is_enough():
                 break
             figures = {"accuracy": accuracy, "loss": loss}
-            patched.setattr(metrics, "quick", lambda found, job, figures=figures: figures)
+            patched.setattr(epoch_figures, "quick", lambda found, job, figures=figures: figures)
             loop.progress.epoch += 1
             loop._evaluate()
     return loop.progress
@@ -229,11 +230,11 @@ def test_patience_ends_a_run_whichever_weights_it_keeps(keep: str, kept: int) ->
 @pytest.mark.parametrize("is_multi", [False, True])
 def test_scores_that_are_no_numbers_give_no_figures(is_multi: bool) -> None:
     targets = np.eye(2, dtype=np.float32)
-    found = metrics.Predictions(
+    found = Predictions(
         np.array([[1.0, 0.0], [math.nan, 0.0]], np.float32), np.arange(2), np.zeros(2), targets, np.arange(2)
     )
     job = Job(TrainSettings(), ("a", "b"), is_multi, WindowPlan(1, 1, 1, None, 1), (), (), ())
-    assert all(math.isnan(value) for value in metrics.quick(found, job).values())
+    assert all(math.isnan(value) for value in quick(found, job).values())
 
 
 def test_a_checkpoint_of_0_1_0_is_gone_on_from() -> None:
@@ -247,9 +248,9 @@ def test_a_run_without_an_evaluation_that_is_a_number_says_so(
     collection: Path, start: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = prepared(collection, train_settings(start, cache, epochs=1))
-    monkeypatch.setattr(metrics, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
+    monkeypatch.setattr(epoch_figures, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
     with pytest.raises(TrainingError, match="in 1 evaluation the loss on the validation clips was never a number"):
-        run_in(run, Alone(tmp_path))
+        run_in(run, SingleProcess(tmp_path))
 
 
 @pytest.mark.processes
@@ -258,7 +259,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 ) -> None:
     settings = train_settings(start, cache, checkpoint_steps=1, log_steps=3, epochs=4)
     run = prepared(collection, settings)
-    world = Alone(tmp_path)
+    world = SingleProcess(tmp_path)
     loop = Loop(run.job, run.start, run.open_cache(2), world)
     step = loop.stepper.step
 
@@ -277,7 +278,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 @pytest.mark.processes
 def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     run = prepared(collection, train_settings(start, cache, freeze_feature_encoder=True))
-    run_in(run, Alone(tmp_path))
+    run_in(run, SingleProcess(tmp_path))
     before, after = load_file(start / "model.safetensors"), weights(tmp_path)
     moved = {name for name in after if name in before and after[name].shape == before[name].shape
              and not torch.equal(before[name], after[name])}  # fmt: skip
@@ -297,7 +298,7 @@ def test_a_family_without_a_feature_encoder_says_so(
 
 @pytest.mark.processes
 def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    plain = run_in(prepared(collection, train_settings(start, cache)), Alone(tmp_path / "plain"))
+    plain = run_in(prepared(collection, train_settings(start, cache)), SingleProcess(tmp_path / "plain"))
     loop = loop_of(prepared(collection, train_settings(start, cache, class_weights=True)), tmp_path / "weighted")
     counts = np.array([example.target for example in loop.job.train]).sum(axis=0)
     assert loop.stepper.weights is not None
@@ -312,7 +313,7 @@ def test_another_number_of_clips_a_step_cannot_go_on(
     run = prepared(collection, train_settings(start, cache, checkpoint_steps=2))
     with pytest.raises(Killed):
         run_in(run, Mortal(tmp_path, 4))
-    world = Alone(tmp_path)
+    world = SingleProcess(tmp_path)
     world.size = 2
     with pytest.raises(TrainingError, match="took 4 clips a step, this one takes 8 on 2 workers; give --workers 1"):
         run_in(run, world)
@@ -348,5 +349,5 @@ def test_a_precision_that_does_not_train_is_refused(precision: str, message: str
 @pytest.mark.processes
 def test_bf16_trains(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     settings = train_settings(start, cache, precision="bf16", epochs=4, learning_rate=2e-3)
-    losses = [loss for _, loss in run_in(prepared(collection, settings), Alone(tmp_path)).progress.losses]
+    losses = [loss for _, loss in run_in(prepared(collection, settings), SingleProcess(tmp_path)).progress.losses]
     assert np.mean(losses[-4:]) < 0.9 * losses[0]

@@ -12,10 +12,10 @@ from unittest import mock
 import pytest
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.cluster.session import Layout, stuck
-from tonearm.distributed.tagging.driver import legs
+from tonearm.distributed.tagging.legs import legs
 from tonearm.distributed.tagging.watch import WAKE, ClusterGuard, HeadGuard, failing, wake_main_thread, wakeable
 from tonearm.errors import Stopped, TonearmError
+from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.resume import TodoPart
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 
+import librosa
 import numpy as np
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import PcmStream
@@ -32,8 +34,6 @@ def spectrograms(stream: PcmStream) -> tuple[str, str]:
 
     A column is one frame of 2,048 samples; of a long track they are taken evenly, not all.
     """
-    import librosa
-
     magnitude = np.abs(np.fft.rfft(_frames(stream) * np.hanning(FRAME).astype(np.float32), axis=1)).T
     bank = librosa.filters.mel(
         sr=stream.sample_rate, n_fft=FRAME, n_mels=NUM_MELS, fmax=min(MEL_MAX_HZ, stream.sample_rate / 2)
@@ -50,8 +50,6 @@ def _frames(stream: PcmStream) -> NDArray[np.float32]:
 
 
 def _png(levels: NDArray[np.floating]) -> str:
-    from matplotlib.image import imsave
-
     file = io.BytesIO()
     imsave(file, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, origin="lower", format="png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -11,7 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import librosa
+import librosa.display
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tonearm.wording import counted
@@ -59,8 +63,6 @@ def write_pictures(
 
 def draw_waveform(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, start_s: float = 0.0) -> None:
     """Draw amplitude over time; long excerpts as the envelope of their extremes."""
-    import librosa.display
-
     librosa.display.waveshow(waveform, sr=sample_rate, ax=axes, offset=start_s, color="#2b6cb0")
     axes.set(title="Waveform", ylabel="Amplitude", ylim=(-1.05, 1.05), xlim=_limits(waveform, sample_rate, start_s))
 
@@ -86,8 +88,6 @@ def draw_spectrum(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, s
 
 def draw_spectrogram(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, start_s: float = 0.0) -> None:
     """Draw the short-time Fourier transform: level over time and frequency."""
-    import librosa
-
     hop = _hop(waveform)
     magnitude = np.abs(librosa.stft(_padded(waveform), n_fft=FRAME, hop_length=hop))
     _show(axes, decibel(magnitude), sample_rate, hop, start_s, y_axis="hz")
@@ -96,8 +96,6 @@ def draw_spectrogram(axes: Axes, waveform: NDArray[np.float32], sample_rate: int
 
 def draw_mel(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, start_s: float = 0.0) -> None:
     """Draw the mel spectrogram: level over time and 128 mel bands up to 8 kHz."""
-    import librosa
-
     hop, highest = _hop(waveform), min(MEL_MAX_HZ, sample_rate / 2)
     # Low rates do not resolve 128 bands: the narrowest would hold no bin.
     num_mels = NUM_MELS if sample_rate >= 2 * MEL_MAX_HZ else NUM_MELS // 2
@@ -134,8 +132,6 @@ def write_timeline(
 
 
 def _draw_genres(axes: Axes, windows: Sequence[Mapping[str, Any]]) -> None:
-    import matplotlib
-
     names = sorted({window["genre"] for window in windows if window["genre"]})
     colours = {name: matplotlib.colormaps["tab20"](index % 20) for index, name in enumerate(names)}
     stretches: list[tuple[float, float, str]] = []
@@ -173,9 +169,6 @@ def _draw_tags(axes: Axes, windows: Sequence[Mapping[str, Any]], tags: Sequence[
 def _show(
     axes: Axes, levels: NDArray[np.floating[Any]], sample_rate: int, hop: int, start_s: float, **options: Any
 ) -> None:
-    import librosa
-    import librosa.display
-
     times = start_s + librosa.frames_to_time(np.arange(levels.shape[1]), sr=sample_rate, hop_length=hop)
     mesh = librosa.display.specshow(
         levels,
@@ -221,7 +214,6 @@ def _limits(waveform: NDArray[np.float32], sample_rate: int, start_s: float) -> 
 
 def _figure(height: float = SIZE[1]) -> Figure:
     # Not pyplot: its figures live until closed, and its backend may want a display.
-    from matplotlib.figure import Figure
 
     return Figure(figsize=(SIZE[0], height), dpi=DPI, layout="constrained")
 

@@ -351,6 +351,5 @@ def _track(reply: dict[str, Any], target: int) -> DecodedTrack:
     streams = []
     for stream in reply["streams"]:
         pcm = np.frombuffer(pages, stream["dtype"], stream["count"], stream["offset"] if stream["count"] else 0)
-        spans = tuple((start, stop) for start, stop in stream["spans"])
-        streams.append(PcmStream(stream["sample_rate"], stream["num_samples"], pcm, stream["scale"], spans))
+        streams.append(PcmStream.of(stream, pcm))
     return DecodedTrack(AudioInfo(**reply["info"]), tuple(streams), reply["decoded_share"])

@@ -79,15 +79,7 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
         "info": dataclasses.asdict(track.info),
         "decoded_share": track.decoded_share,
         "streams": [
-            {
-                "sample_rate": stream.sample_rate,
-                "num_samples": stream.num_samples,
-                "scale": stream.scale,
-                "spans": stream.spans,
-                "dtype": stream.pcm.dtype.name,
-                "count": len(stream.pcm),
-                "offset": offset,
-            }
+            {**stream.header(), "count": len(stream.pcm), "offset": offset}
             for stream, offset in zip(track.streams, pool.offsets, strict=True)
         ],
     }

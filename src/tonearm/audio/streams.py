@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,6 +39,22 @@ class PcmStream:
     scale: float
     spans: Spans
 
+    @classmethod
+    def of(cls, header: Mapping[str, Any], pcm: Samples) -> PcmStream:
+        """Return the stream of what ``header`` gave and its samples."""
+        spans = tuple((start, stop) for start, stop in header["spans"])
+        return cls(header["sample_rate"], header["num_samples"], pcm, header["scale"], spans)
+
+    def header(self) -> dict[str, Any]:
+        """Return all but the samples, as JSON takes it; ``dtype`` is the name of the samples' type."""
+        return {
+            "sample_rate": self.sample_rate,
+            "num_samples": self.num_samples,
+            "scale": self.scale,
+            "spans": self.spans,
+            "dtype": self.pcm.dtype.name,
+        }
+
     @property
     def peak(self) -> float:
         """The largest deviation from zero of what is kept, 1.0 at full scale."""
@@ -55,13 +71,22 @@ class PcmStream:
     def levels(self, start: int, length: int) -> Samples:
         """Return a window as it is kept, to be multiplied by ``scale``; otherwise as ``window``."""
         stop = min(start + length, self.num_samples)
+        begin = self._place(start, stop)
+        if begin is None:
+            raise IndexError(f"samples {start} to {stop} were not kept; the track was decoded for other windows")
+        return self.pcm[begin : begin + stop - start]
+
+    def keeps(self, start: int, length: int) -> bool:
+        """Return whether the window is kept."""
+        return self._place(start, min(start + length, self.num_samples)) is not None
+
+    def _place(self, start: int, stop: int) -> int | None:
         offset = 0
         for first, last in self.spans:
             if first <= start and stop <= last:
-                begin = offset + start - first
-                return self.pcm[begin : begin + stop - start]
+                return offset + start - first
             offset += last - first
-        raise IndexError(f"samples {start} to {stop} were not kept; the track was decoded for other windows")
+        return None
 
 
 def ordinary(num_samples: int, dtype: np.dtype[Any]) -> NDArray[Any]:

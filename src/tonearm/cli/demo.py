@@ -11,7 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tonearm.cli.tag import tag
 from tonearm.cli.terminal import clock
+from tonearm.demo.library import write_library
+from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.telling_tags import most_telling
 from tonearm.settings import TagSettings
 from tonearm.storage.uris import visible
@@ -24,9 +27,6 @@ LABELS = "labels.txt"
 
 def demo(library: Path, out: Path, settings: TagSettings, *, num_tracks: int = 24, seed: int = 0) -> int:
     """Write the library unless it is there, tag it, print the table; return the exit status."""
-    from tonearm.cli.tag import tag
-    from tonearm.demo.library import write_library
-
     if not (library / LABELS).is_file():
         print(f"writing {counted(num_tracks, 'synthesized song')} to {library}", file=sys.stderr)
         write_library(library, num_tracks=num_tracks, seed=seed)
@@ -36,8 +36,6 @@ def demo(library: Path, out: Path, settings: TagSettings, *, num_tracks: int = 2
 
 
 def _print_table(library: Path, out: Path) -> None:
-    from tonearm.runs.rows import track_rows
-
     with (library / LABELS).open(newline="") as file:
         truths = {os.path.abspath(library / row["path"]): row["genre"] for row in csv.DictReader(file)}
     columns = ["uri", "status", "error_code", "title", "artist", "codec", "sample_rate", "channels", "duration_s"]

@@ -17,6 +17,10 @@ from rich.text import Text
 
 from tonearm import __version__
 from tonearm.errors import TonearmError
+from tonearm.exports.registry import EXPORTERS
+from tonearm.models.families import FAMILIES
+from tonearm.settings import GENRE_MODEL, TAG_MODEL, DecodeSettings
+from tonearm.sources.registry import SOURCES
 from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
@@ -119,10 +123,6 @@ def _packages() -> Iterator[Finding]:
 
 
 def _added() -> Iterator[Finding]:
-    from tonearm.exports.registry import EXPORTERS
-    from tonearm.models.families import FAMILIES
-    from tonearm.sources.registry import SOURCES
-
     for registry in (FAMILIES, SOURCES, EXPORTERS):
         usable, problems = registry.outside()
         for name in usable:
@@ -144,7 +144,6 @@ def _decoding() -> Iterator[Finding]:
     from tonearm.audio.decode import DecodeRequest
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.audio.windows import WindowPlan
-    from tonearm.settings import DecodeSettings
 
     with tempfile.NamedTemporaryFile(suffix=".flac") as file:
         soundfile.write(file.name, np.sin(np.arange(44100) / 20).astype(np.float32), 44100)
@@ -168,7 +167,6 @@ def _ray() -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     from tonearm.models.checkpoint import describe_checkpoint
-    from tonearm.settings import GENRE_MODEL, TAG_MODEL
 
     for source in (GENRE_MODEL, TAG_MODEL):
         try:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
 Destination = Annotated[str, typer.Argument(metavar="DEST", help="What `tonearm tag --out DEST` has written.")]
@@ -48,7 +49,6 @@ def compact(dest: Destination) -> int:
 def report(dest: Destination) -> int:
     """Write report.html of DEST anew, from its rows and its last run."""
     from tonearm.report.page import write_report
-    from tonearm.storage.uris import visible
 
     print(visible(write_report(dest)))
     return 0
@@ -86,7 +86,6 @@ def export(
 ) -> int:
     """Write the rows of DEST for other programs."""
     from tonearm.exports import export as library_export
-    from tonearm.storage.uris import visible
 
     counts = library_export.export(
         dest,

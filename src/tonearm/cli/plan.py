@@ -12,14 +12,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.cli.terminal import clock, hours
-from tonearm.distributed.cluster import session
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning import adoption
+from tonearm.planning import layout as layouts
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
+from tonearm.planning.layout import Layout
 from tonearm.planning.measure import measure
 from tonearm.planning.preparation import prepare
-from tonearm.planning.sample import Look, examples, list_sample, look
+from tonearm.planning.sample import SampledTrack, examples, list_sample, look
 from tonearm.report import text as report_text
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination
@@ -49,8 +51,6 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     Raises:
         UsageError: what ``tag`` would refuse.
     """
-    from tonearm.audio.sandbox import DecodeSandbox
-
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     layout = _layout(settings, given)
     destination = Destination.of(out) if out is not None else None
@@ -87,19 +87,21 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     return 0
 
 
-def _layout(settings: TagSettings, given: Given) -> session.Layout:
+def _layout(settings: TagSettings, given: Given) -> Layout:
     """Return the layout of the run, or refuse it as the run would."""
     if given.cpus is not None or given.gpus is not None:
         gpus, cpus = given.gpus or 0, given.cpus or usable_cores()
         nodes = [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}]
-        return session.plan(nodes, settings.workers, is_local=False)
+        return layouts.plan(nodes, settings.workers, is_local=False)
     if os.environ.get("RAY_ADDRESS"):
+        from tonearm.distributed.cluster import session  # Ray, for nothing else here
+
         with session.session(settings.workers, verbose=settings.verbose) as layout:
             return layout
-    return session.plan_local(settings.workers)
+    return layouts.plan_local(settings.workers)
 
 
-def _machines(layout: session.Layout, given: Given) -> Machines:
+def _machines(layout: Layout, given: Given) -> Machines:
     num_gpus = round(layout.num_scorers * layout.scorer_gpus)
     if layout.is_local:
         cores = float(usable_cores())
@@ -117,7 +119,7 @@ def _say(num_tracks: int) -> None:
 
 
 def _print(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: session.Layout, settings: TagSettings
+    found: Estimate, skipped: dict[str, int], looks: Sequence[SampledTrack], layout: Layout, settings: TagSettings
 ) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -127,7 +129,7 @@ def _print(
 
 
 def _lines(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[Look], layout: session.Layout, settings: TagSettings
+    found: Estimate, skipped: dict[str, int], looks: Sequence[SampledTrack], layout: Layout, settings: TagSettings
 ) -> list[tuple[str, str]]:
     before = f", and {found.num_done:,} that are done already" if found.num_done else ""
     lines = [("tracks", f"{found.num_tracks:,}, {report_text.size(found.num_bytes)}{before}")]
@@ -164,7 +166,7 @@ def _lines(
     return lines
 
 
-def _failing(found: Estimate, looks: Sequence[Look]) -> str:
+def _failing(found: Estimate, looks: Sequence[SampledTrack]) -> str:
     if not found.errors:
         return f"none of those looked at (at most {found.failing_high:.1%} of all)"
     codes = ", ".join(f"{count} {code}" for code, count in found.errors.items())

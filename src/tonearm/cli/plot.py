@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tonearm.audio import plots
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError
 from tonearm.runs.rows.telling_tags import weight
 from tonearm.settings import TagSettings
+from tonearm.sources.listing import list_tracks
+from tonearm.sources.reader import ObjectReader
 from tonearm.storage.filenames import file_name, track_name
 from tonearm.storage.uris import visible
+from tonearm.tagging import Tagger, tag_bytes, window_row
 
 # Pictures of more say less, and three hours at 96 kHz would take gigabytes.
 MAX_SHOWN_S = 600.0
@@ -27,10 +31,6 @@ def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = Fals
         SourceError: there is no such track.
         TrackError: it cannot be read, decoded or scored.
     """
-    from tonearm.audio import plots
-    from tonearm.sources.listing import list_tracks
-    from tonearm.sources.reader import ObjectReader
-
     ref = next(list_tracks([source], limit=1))
     data = ObjectReader(settings.fetch).read(ref)
     stem = file_name(track_name(ref.uri))
@@ -68,8 +68,6 @@ def _excerpt(data: bytes, uri: str, sandbox: DecodeSandbox) -> DecodedTrack:
 def _timeline(
     data: bytes, uri: str, sandbox: DecodeSandbox, settings: TagSettings
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    from tonearm.tagging import Tagger, tag_bytes, window_row
-
     # A row keeps the best few tags of a window; a picture has room for more.
     models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags)
     tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)

@@ -12,7 +12,7 @@ from tonearm.storage.uris import shown
 from tonearm.wording import by_count, counted, some
 
 if TYPE_CHECKING:
-    from tonearm.distributed.tagging.driver import Outcome
+    from tonearm.planning.summary import Outcome
     from tonearm.runs.resume import Audit
     from tonearm.runs.run_summary import FoundLabels, RunSummary
 

@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tonearm import demo
 from tonearm import settings as settings_module
 from tonearm.cli.tag import choose_models, read_values, stop_like_ctrl_c
 from tonearm.errors import UsageError
+from tonearm.models.runtimes import choose, count_gpus
 from tonearm.settings import ServeSettings
 from tonearm.storage.uris import shown
+from tonearm.web.requests.keys import KEY_LABEL, LINE_LABEL, new_key
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
@@ -61,8 +64,6 @@ def serve_settings(
 
 def make_key(name: str) -> int:
     """Print a new API key and the line that lets it in; return the exit status."""
-    from tonearm.web.requests.keys import KEY_LABEL, LINE_LABEL, new_key
-
     key, line = new_key(name)
     print(f"{KEY_LABEL} {key}")
     print(f"{LINE_LABEL} {line}")
@@ -76,9 +77,6 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
         UsageError: a port that is taken, an address without keys, a package that is missing.
         CheckpointError, SettingsError: models that cannot be used.
     """
-    from tonearm import demo
-    from tonearm.models.runtimes import choose
-
     try:
         from tonearm.web.app import build_app
         from tonearm.web.engines.process_engine import prepared
@@ -120,9 +118,7 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
 
 
 def _fitting_engine() -> str:
-    import torch
-
-    return "ray" if os.environ.get("RAY_ADDRESS") or torch.cuda.is_available() else "process"
+    return "ray" if os.environ.get("RAY_ADDRESS") or count_gpus() else "process"
 
 
 @contextlib.contextmanager

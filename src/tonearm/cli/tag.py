@@ -13,11 +13,13 @@ from tonearm import settings as settings_module
 from tonearm.cli.terminal import ProgressLine
 from tonearm.errors import DestinationError, UsageError
 from tonearm.runs.destination import Destination
+from tonearm.runs.run_summary import read_run
 from tonearm.settings import TagSettings
+from tonearm.storage import filesystems
 from tonearm.storage.uris import visible
 
 if TYPE_CHECKING:
-    from tonearm.distributed.tagging.driver import Outcome
+    from tonearm.planning.summary import Outcome
     from tonearm.runs.run_summary import RunSummary
 
 # What other verbs read of the same file.
@@ -127,7 +129,7 @@ def _print(lines: Sequence[str]) -> None:
 
 def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | None) -> tuple[RunSummary, str]:
     """Write the run's summary and the report, unless they say this already; return the summary and where that is."""
-    from tonearm.distributed.tagging.summary import summarize
+    from tonearm.planning.summary import summarize
     from tonearm.report.figures import gather
     from tonearm.report.page import write_report
     from tonearm.runs.run_summary import write_run
@@ -146,9 +148,6 @@ def _report(out: str, outcome: Outcome, settings: TagSettings, *, notice: str | 
 
 def _reported(out: str, outcome: Outcome) -> RunSummary | None:
     """Return the last run where this one had nothing to do and the report of that one says it all."""
-    from tonearm.runs.run_summary import read_run
-    from tonearm.storage import filesystems
-
     if outcome.counts is not None:
         return None
     try:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tonearm.runs.counts import Counts
 from tonearm.storage.uris import visible
+from tonearm.wording import clock as clock
 from tonearm.wording import counted
 
 PLAIN_EVERY_S = 10.0
@@ -25,14 +26,8 @@ def hours(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
-def clock(seconds: float) -> str:
-    """Return ``seconds`` as ``M:SS`` or ``H:MM:SS``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
-
-
 class ProgressLine:
-    """Shows tracks and audio done, rate, failures and the time left; a ``watch.Watcher``."""
+    """Shows tracks and audio done, rate, failures and the time left; a ``runs.progress.Watcher``."""
 
     def __init__(self, doing: str = "tagging") -> None:
         self.doing = doing
@@ -74,7 +69,7 @@ class ProgressLine:
             self.live = Live(console=self.console, transient=True, auto_refresh=False)
             self.live.start()
 
-    def progress(self, counts: Any) -> None:
+    def progress(self, counts: Counts) -> None:
         """Show the stages' counts."""
         if self.live is not None:
             self.live.update(self._row(counts), refresh=True)
@@ -90,13 +85,13 @@ class ProgressLine:
         print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
-    def _position(self, counts: Any) -> tuple[int, float]:
+    def _position(self, counts: Counts) -> tuple[int, float]:
         finished = min(counts.num_tracks, self.num_tracks - self.num_done)
         elapsed = max(1e-3, time.monotonic() - self.started)
         left = (self.num_tracks - self.num_done - finished) * elapsed / finished if finished else float("nan")
         return self.num_done + finished, left
 
-    def _text(self, counts: Any) -> str:
+    def _text(self, counts: Counts) -> str:
         position, left = self._position(counts)
         elapsed = max(1e-3, time.monotonic() - self.started)
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
@@ -106,7 +101,7 @@ class ProgressLine:
             f"{counts.audio_s / elapsed:.0f}× real time{failures}{remaining}"
         )
 
-    def _row(self, counts: Any) -> Table:
+    def _row(self, counts: Counts) -> Table:
         position, _ = self._position(counts)
         row = Table.grid(padding=(0, 1))
         row.add_row(ProgressBar(self.num_tracks, position, width=24), self._text(counts))

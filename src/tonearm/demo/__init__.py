@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from importlib.resources import files
 
+from tonearm.models.checkpoint import describe_checkpoint
+
 NOTICE = "demo models: small, and they know only synthesized music; real music needs other models"
 
 
@@ -26,6 +28,4 @@ def tag_model_path() -> str:
 @functools.cache
 def revisions() -> frozenset[str]:
     """Return the revisions of both small models, by which they are known wherever their folders lie."""
-    from tonearm.models.checkpoint import describe_checkpoint
-
     return frozenset(describe_checkpoint(path).revision for path in models().values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +78,7 @@ def _round(array: pa.Array) -> pa.Array:
     return array
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} in a row of tracks")

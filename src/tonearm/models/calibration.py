@@ -66,7 +66,7 @@ def read_companion(folder: Path) -> Companion:
         raise CheckpointError(f"{path} cannot be understood ({error!r}); remove it or write it again") from None
 
 
-def _positive(value: Any) -> float:
+def _positive(value: object) -> float:
     if not (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf):
         raise ValueError(f"got {value!r}, expected a number above 0")
     return float(value)

@@ -17,6 +17,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import huggingface_hub  # loads of itself only what is named, so names are not imported from it
+from safetensors import SafetensorError
+
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, first_line
 from tonearm.models import calibration, config_files, families
@@ -28,7 +31,7 @@ from tonearm.storage.download import local_copy
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
 
 CONFIG_FILES = [CONFIG, PREPROCESSOR]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
@@ -151,16 +154,14 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
         raise CheckpointError(
             f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
-    except HFValidationError:
+        return Path(huggingface_hub.snapshot_download(source, revision=revision, allow_patterns=patterns))
+    except huggingface_hub.errors.HFValidationError:
         reason = "is neither a folder nor a hub id"
-    except LocalEntryNotFoundError:
+    except huggingface_hub.errors.LocalEntryNotFoundError:
         reason = "is not in the local cache and the hub cannot be reached"
-    except HfHubHTTPError as error:
+    except huggingface_hub.errors.HfHubHTTPError as error:
         reason = (
             f"is not to be had from the hub ({error.response.status_code if error.response is not None else error})"
         )
@@ -172,7 +173,7 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     )
 
 
-def open_config(folder: Path, source: str) -> Any:
+def open_config(folder: Path, source: str) -> PreTrainedConfig:
     """Return the transformers config of a folder, whatever kind of model it is.
 
     Raises:
@@ -184,7 +185,6 @@ def open_config(folder: Path, source: str) -> Any:
     values = config_files.read_object(folder / CONFIG)
     config_files.check_config(values, f"{source}/{CONFIG}")
     _forbid_kernels()
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForAudioClassification
 
     if (added := added_classifier(values.get("model_type"))) is not None:
@@ -192,11 +192,11 @@ def open_config(folder: Path, source: str) -> Any:
         AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (*LIBRARY_ERRORS, StrictDataclassError) as error:
+    except (*LIBRARY_ERRORS, huggingface_hub.errors.StrictDataclassError) as error:
         raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
 
 
-def read_config(folder: Path, source: str) -> Any:
+def read_config(folder: Path, source: str) -> PreTrainedConfig:
     """Return the transformers config of an audio classifier.
 
     Raises:
@@ -239,7 +239,7 @@ class Window(NamedTuple):
     min_samples: int
 
 
-def read_window(config: PretrainedConfig, preprocessor: dict[str, Any], source: str) -> Window:
+def read_window(config: PreTrainedConfig, preprocessor: dict[str, Any], source: str) -> Window:
     """Return how long a window a model takes, as its family says.
 
     Raises:
@@ -252,7 +252,7 @@ def read_window(config: PretrainedConfig, preprocessor: dict[str, Any], source: 
         return Window(rate, family.native_window_s(values, preprocessor, rate), family.min_samples(values))
 
 
-def read_labels(config: Any, source: str) -> tuple[str, ...]:
+def read_labels(config: PreTrainedConfig, source: str) -> tuple[str, ...]:
     """Return the labels in the order of the logits.
 
     Raises:
@@ -291,7 +291,6 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
         CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForAudioClassification
     from transformers.utils import logging as chatter
 
@@ -334,7 +333,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     return model.eval(), extractor, folder
 
 
-def load_extractor(folder: Path) -> Any:
+def load_extractor(folder: Path) -> FeatureExtractionMixin:
     """Return the extractor of the two files that were looked at; transformers would prefer what further ones say.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.models import families, runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
 from tonearm.models.openvino import select
+from tonearm.models.scores import WindowScores
+from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
 
 if TYPE_CHECKING:
     from tonearm.models.runtimes import Runtime
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 
 # On a CPU a larger batch is no faster, and DistilHuBERT's first convolution alone takes 6.5 MB a second of audio.
 CPU_BATCH_S = 42.0
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowScores:
-    """What a head says of each window: logits float32 [windows, labels], embedding float32 [windows, dim]."""
-
-    logits: NDArray[np.float32]
-    embedding: NDArray[np.float32]
 
 
 class Classifier:
@@ -98,7 +91,6 @@ class Classifier:
             if form.converted is not None:
                 return cls(info, plan, form.load(threads), batch_size or max(on_cpu, form.num_streams), form.note)
             chosen, note = form.precision, form.note
-        from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
 
         model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
         with families.FAMILIES.using(info.family):

@@ -10,9 +10,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonearm.errors import CheckpointError
+
+if TYPE_CHECKING:
+    pass
 
 # What transformers and torch raise for files that they do not expect.
 LIBRARY_ERRORS = (
@@ -163,7 +166,7 @@ def _check_code(values: Mapping[str, Any], place: Path | str) -> None:
             )
 
 
-def _implementations(values: Any) -> Iterator[tuple[str, Any]]:
+def _implementations(values: object) -> Iterator[tuple[str, Any]]:
     """Yield the keys, those of nested configs too, that name what computes a layer."""
     parts = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     for name, found in parts:
@@ -179,10 +182,10 @@ def _check_count(values: Mapping[str, Any], name: str, place: Path | str, larges
         raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a whole number from 1 to {largest:,}")
 
 
-def _is_count(value: Any, largest: int) -> bool:
+def _is_count(value: object, largest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
 
 # transformers' ASTFeatureExtractor: 25 ms Hann frames each 10 ms at 16 kHz, in an FFT of 512.
 FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
@@ -32,8 +35,6 @@ def build_features(extractor: Any) -> nn.Module:
 
 def save_features(features: Features, path: Path) -> None:
     """Write what ``build_features`` returned, so that ``load_features`` needs no transformers."""
-    from safetensors.torch import save_file
-
     settings = {"kind": type(features).__name__, "settings": json.dumps(features.settings)}
     tensors = {name: value.contiguous() for name, value in features.named_buffers() if name == "filters"}
     save_file(tensors, path, metadata=settings)
@@ -41,8 +42,6 @@ def save_features(features: Features, path: Path) -> None:
 
 def load_features(path: Path) -> Features:
     """Return what ``save_features`` wrote."""
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         described = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -115,8 +114,6 @@ class AstFilterbank(Features):
     @classmethod
     def of(cls, extractor: Any) -> AstFilterbank:
         """Return the equal of a transformers extractor."""
-        from transformers.audio_utils import mel_filter_bank
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # narrow bands without a bin: the reference has them too
             filters = mel_filter_bank(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from tonearm.models.calibration import Calibration
-    from tonearm.models.classifier import WindowScores
+    from tonearm.models.scores import WindowScores
 
 Floats = NDArray[np.float32]
 Scored = tuple[str, float]

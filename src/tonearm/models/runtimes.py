@@ -60,7 +60,7 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
     if runtime == "openvino" and not has_openvino:
         raise SettingsError("got runtime openvino, but it is not installed; run pip install openvino")
     if on_cpu and precision == "fp16":
-        raise SettingsError("got precision fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
+        raise no_fast_fp16("precision")
     if runtime == "openvino" and not on_cpu:
         raise SettingsError(f"got runtime openvino on {device}, expected a CPU; give runtime torch")
     if precision == "int8" and runtime != "openvino":
@@ -71,6 +71,11 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
     return runtime, precision, device
 
 
+def no_fast_fp16(setting: str) -> SettingsError:
+    """Return the refusal of fp16 on processors, for whoever gave ``setting``."""
+    return SettingsError(f"got {setting} fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
+
+
 def count_gpus() -> int:
     """Return how many CUDA devices torch can use; does not load torch where there is no trace of one."""
     if not any(Path(trace).exists() for trace in GPU_TRACES):
@@ -78,6 +83,15 @@ def count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def gpu_names() -> list[str]:
+    """Return the names of the CUDA devices torch can use."""
+    if not (count := count_gpus()):
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(count)]
 
 
 def usable_cores() -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
 from tonearm.errors import CheckpointError, first_line
 from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS
 from tonearm.wording import counted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def read_shapes(folder: Path) -> dict[str, list[int]]:
@@ -41,7 +44,7 @@ def check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], sour
         )
 
 
-def check_fit(config: Any, shapes: dict[str, list[int]], source: str) -> None:
+def check_fit(config: PreTrainedConfig, shapes: dict[str, list[int]], source: str) -> None:
     """Compare the shapes of a model without memory: one of a wrong config may be larger than the machine."""
     import torch
     from transformers import AutoModelForAudioClassification
@@ -58,9 +61,11 @@ def check_fit(config: Any, shapes: dict[str, list[int]], source: str) -> None:
             raise unfit(config, name, stored, expected[name].shape, source)
 
 
-def unfit(config: Any, name: str, stored: Sequence[int], expected: Sequence[int], source: str) -> CheckpointError:
+def unfit(
+    config: PreTrainedConfig, name: str, stored: Sequence[int], expected: Sequence[int], source: str
+) -> CheckpointError:
     """Return the error for a weight of another shape than the config's model has."""
     return CheckpointError(
         f"{source}: the weight {name} has the shape {list(stored)}, expected {list(expected)} for the config's "
-        f"{counted(config.num_labels, 'label')}; the config belongs to other weights"
+        f"{counted(config.num_labels or 0, 'label')}; the config belongs to other weights"
     )

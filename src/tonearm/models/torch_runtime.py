@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.models.autocast import autocast, autocast_type
 from tonearm.models.families import family_of
 from tonearm.models.runtimes import Scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Shapes whose CUDA graph is kept: the full batch, and the last ones of a block. Each holds its own activations.
 NUM_GRAPHS = 3
@@ -25,7 +29,7 @@ MAX_BATCH = 256
 class WithEmbedding(nn.Module):
     """A classifier that gives its embedding too, where its family says that it is."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
         self._seen: list[Tensor] = []
@@ -48,14 +52,20 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(
-        self, model: nn.Module, features: nn.Module, precision: str, device: str, *, num_threads: int | None = None
+        self,
+        model: PreTrainedModel,
+        features: nn.Module,
+        precision: str,
+        device: str,
+        *,
+        num_threads: int | None = None,
     ) -> None:
         if num_threads is not None:
             # Ray sets OMP_NUM_THREADS to an actor's logical CPUs, which are not its cores.
             torch.set_num_threads(num_threads)
         self.precision, self.device = precision, device
         self.model, self.features = WithEmbedding(model).to(device).eval(), features.to(device)
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.dtype = autocast_type(precision)
         self.features_s = 0.0
 
     def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[Scores]:
@@ -66,7 +76,7 @@ class TorchRuntime:
         """Run one batch."""
         with torch.inference_mode():
             inputs = self.features(torch.from_numpy(windows).to(self.device))
-            with torch.autocast(self.device.split(":")[0], dtype=self.dtype, enabled=self.dtype is not None):
+            with autocast(self.device, self.precision):
                 logits, embedding = self.model(**inputs)
         return logits.float().cpu().numpy(), embedding.float().cpu().numpy()
 
@@ -78,7 +88,7 @@ class CudaRuntime(TorchRuntime):
     be captured (its extractor runs on the CPU, or it asks the device for a number on the way) it runs eagerly.
     """
 
-    def __init__(self, model: nn.Module, features: nn.Module, precision: str, device: str) -> None:
+    def __init__(self, model: PreTrainedModel, features: nn.Module, precision: str, device: str) -> None:
         super().__init__(model, features, precision, device)
         if self.dtype is not None:
             self.model.to(self.dtype)  # autocast would cast every weight again at every pass
@@ -163,11 +173,11 @@ def _ieee_convolutions() -> Iterator[None]:
 class _Graph:
     """One captured forward pass: fixed places for what goes in and comes out."""
 
-    def __init__(self, graph: Any, place: Tensor, outputs: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, place: Tensor, outputs: tuple[Tensor, Tensor]) -> None:
         self.graph, self.place, self.outputs = graph, place, outputs
 
     @classmethod
-    def capture(cls, forward: Any, windows: Tensor) -> _Graph | None:
+    def capture(cls, forward: Callable[[Tensor], tuple[Tensor, Tensor]], windows: Tensor) -> _Graph | None:
         place = windows.clone()
         side = torch.cuda.Stream(windows.device)
         side.wait_stream(torch.cuda.current_stream(windows.device))

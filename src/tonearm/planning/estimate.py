@@ -17,7 +17,7 @@ import numpy as np
 
 from tonearm.errors import DestinationError
 from tonearm.planning.measure import Rates, scored_s
-from tonearm.planning.sample import Listed, Look
+from tonearm.planning.sample import Listed, SampledTrack
 from tonearm.sources.extensions import extension_of
 from tonearm.storage import filesystems
 from tonearm.tagging import HeadPlan
@@ -98,8 +98,8 @@ class Estimate:
 
 def estimate(
     listed: Listed,
-    looks: Sequence[Look],
-    whole: Sequence[Look],
+    looks: Sequence[SampledTrack],
+    whole: Sequence[SampledTrack],
     plans: Mapping[str, HeadPlan],
     rates: Rates,
     machines: Machines,
@@ -152,7 +152,7 @@ def estimate(
     )
 
 
-def _hours(listed: Listed, looks: Sequence[Look]) -> tuple[float, float]:
+def _hours(listed: Listed, looks: Sequence[SampledTrack]) -> tuple[float, float]:
     """Return the seconds of audio in all and their standard error: a ratio estimate for each extension."""
     total = variance = 0.0
     overall = _ratio([each for each in looks if each.ref.size_bytes]) or (0.0, 0.0)
@@ -169,7 +169,7 @@ def _hours(listed: Listed, looks: Sequence[Look]) -> tuple[float, float]:
     return total, math.sqrt(variance)
 
 
-def _ratio(looks: Iterable[Look]) -> tuple[float, float] | None:
+def _ratio(looks: Iterable[SampledTrack]) -> tuple[float, float] | None:
     """Return seconds of audio a byte and the standard error (Cochran, Sampling Techniques, 1977, section 6.4)."""
     pairs = [(each.info.duration_s if each.info else 0.0, each.ref.size_bytes or 0) for each in looks]
     if not pairs:

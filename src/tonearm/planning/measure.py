@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tonearm.audio.decode import DecodedTrack
+from tonearm.audio.loader import TrackLoader
 from tonearm.errors import SourceError, TrackError
-from tonearm.planning.sample import Look
+from tonearm.planning.sample import SampledTrack
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Tagger, TagPlan
 from tonearm.wording import counted
@@ -35,7 +36,7 @@ class Rates:
 
 
 def measure(
-    looks: Sequence[Look],
+    looks: Sequence[SampledTrack],
     settings: TagSettings,
     plan: TagPlan,
     sandbox: DecodeSandbox,
@@ -43,7 +44,7 @@ def measure(
     decode: float | None = None,
     forward: float | None = None,
     num_threads: int,
-) -> tuple[Rates, list[Look]]:
+) -> tuple[Rates, list[SampledTrack]]:
     """Return the rates, those not given measured on whole tracks of the sample, and what those turned out to be.
 
     Args:
@@ -56,25 +57,23 @@ def measure(
     measured = tuple(name for name, value in (("decode", decode), ("forward", forward)) if value is None)
     if not measured:
         return Rates(decode or 0.0, forward or 0.0), []
-    reader = ObjectReader(settings.fetch)
-    request = plan.decode_request()
+    loader = TrackLoader(ObjectReader(settings.fetch), sandbox, plan.decode_request())
     tracks: list[DecodedTrack] = []
-    whole: list[Look] = []
+    whole: list[SampledTrack] = []
     decode_s, ends = 0.0, time.monotonic() + MEASURE_S
     for each in looks:
         if each.info is None or len(whole) >= NUM_WHOLE or (tracks and time.monotonic() > ends):
             continue
-        try:
-            data = reader.read(each.ref)
-            started = time.perf_counter()
-            track = sandbox.decode(data, request, each.ref.uri)
-        except TrackError as error:
-            whole.append(Look(each.ref, None, error.code))
+        data = loader.fetch(each.ref)
+        started = time.perf_counter()
+        track = loader.decode(data, each.ref)
+        if isinstance(track, TrackError):
+            whole.append(SampledTrack(each.ref, None, track.code))
             continue
         # The first one also starts the child.
         decode_s += time.perf_counter() - started if tracks else 0.0
         tracks.append(track)
-        whole.append(Look(each.ref, track.info))
+        whole.append(SampledTrack(each.ref, track.info))
     if not tracks:
         raise SourceError(
             f"none of the {counted(len(looks), 'sampled track')} can be decoded, so nothing can be measured; "
@@ -84,9 +83,9 @@ def measure(
     if decode is None:
         if not tracks[1:]:
             ref = next(each.ref for each in whole if each.info is not None)
-            data = reader.read(ref)
+            data = loader.fetch(ref)
             started = time.perf_counter()
-            sandbox.decode(data, request, ref.uri)
+            loader.decode(data, ref)
             decode_s = time.perf_counter() - started
         decode = sum(track.info.duration_s for track in timed) / max(decode_s, 1e-6)
     if forward is None:

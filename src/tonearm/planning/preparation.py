@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodedTrack
+from tonearm.audio.loader import TrackLoader
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import CheckpointError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.openvino import cache, select
+from tonearm.models.openvino.processor import has_bf16
 from tonearm.models.openvino.select import Wanted
 from tonearm.settings import TagSettings
 from tonearm.sources.reader import ObjectReader
@@ -49,7 +51,7 @@ def settle(plan: TagPlan, device: str) -> TagPlan:
         runtime = "auto" if each.is_settled and device != "cpu" else each.runtime
         kind, precision, _ = runtimes.choose(runtime, each.precision, device)
         note = each.note
-        if precision == "bf16" and kind == "openvino" and not _has_bf16():
+        if precision == "bf16" and kind == "openvino" and not has_bf16():
             precision, note = "fp32", "this processor has no bf16"
         heads[head] = dataclasses.replace(each, runtime=runtime, precision=precision, is_settled=True, note=note)
     return dataclasses.replace(plan, heads=heads)
@@ -127,13 +129,7 @@ def _is_multi(head: str, plan: HeadPlan) -> bool:
 
 
 def _instead(plan: HeadPlan, note: str) -> HeadPlan:
-    return dataclasses.replace(plan, precision="bf16" if _has_bf16() else "fp32", note=note)
-
-
-def _has_bf16() -> bool:
-    from tonearm.models.openvino.runtime import has_bf16  # which loads OpenVINO
-
-    return has_bf16()
+    return dataclasses.replace(plan, precision="bf16" if has_bf16() else "fp32", note=note)
 
 
 def _windows(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef]) -> dict[str, NDArray[np.float32]]:
@@ -151,10 +147,10 @@ def _windows(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef]) -
 
 
 def _decoded(heads: Heads, settings: TagSettings, tracks: Iterable[TrackRef]) -> Iterator[DecodedTrack]:
-    reader, request = ObjectReader(settings.fetch), decode_request(heads.plans, settings.decode.max_scored_s)
+    request = decode_request(heads.plans, settings.decode.max_scored_s)
     with DecodeSandbox(settings.decode) as sandbox:
+        loader = TrackLoader(ObjectReader(settings.fetch), sandbox, request)
         for ref in tracks:
-            try:
-                yield sandbox.decode(reader.read(ref), request, ref.uri)
-            except TrackError:
-                continue  # the run itself tells what is wrong with it
+            track = loader.load(ref)
+            if not isinstance(track, TrackError):  # the run itself tells what is wrong with it
+                yield track

@@ -48,7 +48,7 @@ class Listed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class SampledTrack:
     """What a sampled track turned out to be: an ``AudioInfo`` or the code of its error."""
 
     ref: TrackRef
@@ -97,7 +97,7 @@ def list_sample(
     return Listed(num_left, num_bytes, num_done, dict(counts.skipped.most_common()), pairs, tuple(sample))
 
 
-def look(listed: Listed, settings: TagSettings, sandbox: DecodeSandbox) -> list[Look]:
+def look(listed: Listed, settings: TagSettings, sandbox: DecodeSandbox) -> list[SampledTrack]:
     """Read the headers of the sample; a file whose ends tell nothing is read whole. Takes ``LOOK_S`` at most."""
     reader = ObjectReader(settings.fetch)
 
@@ -120,25 +120,25 @@ def look(listed: Listed, settings: TagSettings, sandbox: DecodeSandbox) -> list[
 
 def _look(
     ref: TrackRef, found: tuple[bytes, bytes] | TrackError | None, reader: ObjectReader, sandbox: DecodeSandbox
-) -> Look:
+) -> SampledTrack:
     if isinstance(found, TrackError):
-        return Look(ref, None, found.code)
+        return SampledTrack(ref, None, found.code)
     try:
         if found is not None:
             try:
-                return Look(ref, sandbox.describe(*found, ref.size_bytes or 0, ref.uri))
+                return SampledTrack(ref, sandbox.describe(*found, ref.size_bytes or 0, ref.uri))
             except TrackError:
                 pass  # the whole file has the last word
         data = reader.read(ref)
         try:
-            return Look(ref, sandbox.describe(data, b"", len(data), ref.uri))
+            return SampledTrack(ref, sandbox.describe(data, b"", len(data), ref.uri))
         except TrackError as error:
-            return Look(ref, None, "empty_file" if not data else error.code)
+            return SampledTrack(ref, None, "empty_file" if not data else error.code)
     except TrackError as error:
-        return Look(ref, None, error.code)
+        return SampledTrack(ref, None, error.code)
 
 
-def examples(looks: Iterable[Look]) -> Iterator[tuple[str, str]]:
+def examples(looks: Iterable[SampledTrack]) -> Iterator[tuple[str, str]]:
     """Yield code and URI of the sampled tracks that will fail, one a code."""
     seen: set[str] = set()
     for each in looks:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jinja2
 from markupsafe import Markup, escape
 
 from tonearm.report import text
@@ -83,8 +84,6 @@ def write_report(destination: str, run: RunSummary | None = None, figures: Libra
 
 def render_report(destination: str, figures: LibraryFigures, run: RunSummary) -> str:
     """Return the page; everything in it that came from outside is escaped."""
-    import jinja2
-
     loader = jinja2.PackageLoader("tonearm.report", "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

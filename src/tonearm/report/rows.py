@@ -16,7 +16,7 @@ import json
 import os
 import posixpath
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,7 @@ def to_json(tracks: pa.Table, failed: pa.Table, links: Links) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("<", "\\u003c").replace("\u2028", "\\u2028")
 
 
-def _rows(table: pa.Table) -> Any:
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in table.to_batches(max_chunksize=1000):
         yield from batch.to_pylist()
 

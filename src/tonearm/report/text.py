@@ -2,66 +2,11 @@
 
 from __future__ import annotations
 
+from tonearm import error_codes, wording
+
 # error code → what happened, what to do about it
 ADVICE: dict[str, tuple[str, str]] = {
-    "not_found": (
-        "The object was listed, but was gone when it was read.",
-        "Nothing, if it was deleted on purpose; otherwise restore it and run again.",
-    ),
-    "access_denied": (
-        "The store refused to give the bytes to these credentials.",
-        "Allow the credentials to read these objects, then run `tonearm tag --retry-errors` with the same sources.",
-    ),
-    "fetch_failed": (
-        "The store kept failing through all retries.",
-        "Run `tonearm tag --retry-errors` when the store is well; raise fetch.num_attempts if it happens often.",
-    ),
-    "fetch_timeout": (
-        "Reading the object took longer than fetch.timeout_s.",
-        "Run `tonearm tag --retry-errors` from nearer to the store or with a higher fetch.timeout_s.",
-    ),
-    "too_large": (
-        "The object has more bytes than fetch.max_bytes.",
-        "Raise fetch.max_bytes if such files belong here.",
-    ),
-    "changed": (
-        "The object changed between listing and reading.",
-        "Run again: it is listed as the new version that it is.",
-    ),
-    "empty_file": ("The file has no bytes.", "Copy it again from where it came from, or delete it."),
-    "not_audio": (
-        "No container or codec that FFmpeg knows, whatever the extension says.",
-        "Look at the file: it may be a text, a picture or a broken download.",
-    ),
-    "no_audio": ("A media file without a stream of audio.", "Nothing: there is nothing to hear in it."),
-    "corrupt": (
-        "It has a stream of audio, from which not one sample could be decoded.",
-        "Copy or encode the file again; ffmpeg -v error -i FILE -f null - says where it breaks.",
-    ),
-    "too_short": (
-        "It decodes, but to less than one frame of the model.",
-        "Nothing: it is too short to have a genre.",
-    ),
-    "too_long": (
-        "The track is longer than a server takes.",
-        "Raise serve.max_duration_s.",
-    ),
-    "decode_timeout": (
-        "Decoding took longer than decode.timeout_s and was ended.",
-        "Raise decode.timeout_s if the file is sound and merely long.",
-    ),
-    "decode_crashed": (
-        "The native decoder crashed; its process was replaced and the other tracks went on.",
-        "Encode the file again; keep a copy, since such files are worth reporting to the decoder's authors.",
-    ),
-    "decode_memory": (
-        "Decoding asked for more memory than decode.max_memory_bytes and was ended.",
-        "Raise decode.max_memory_bytes if the file is sound and the machine has the memory.",
-    ),
-    "score_failed": (
-        "The model could not score the track's windows.",
-        "See the message; run `tonearm tag --retry-errors`, with precision fp32 if it speaks of numbers.",
-    ),
+    code: (entry.happened or "", entry.advice or "") for code, entry in error_codes.TRACK.items()
 }
 NO_ADVICE = ("A failure that this version of the report does not know.", "See the message of each track.")
 
@@ -87,8 +32,7 @@ def clock(seconds: float | None) -> str:
     """Return a length of time as ``M:SS`` or ``H:MM:SS``."""
     if seconds is None:
         return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    return wording.clock(seconds)
 
 
 def amount(seconds: float) -> str:

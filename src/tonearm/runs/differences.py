@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tonearm.errors import DestinationError
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
 from tonearm.storage.uris import shown
 from tonearm.wording import counted
+
+T = TypeVar("T")
 
 MAX_SAID = 60
 REVISION_SIGNS = 19
@@ -165,7 +167,7 @@ def _most(windows: Mapping[str, Any], max_scored_s: float) -> int | None:
     return max(1, int(max_scored_s * rate) // int(samples))
 
 
-def _calibration(value: Any) -> str:
+def _calibration(value: object) -> str:
     if not isinstance(value, dict):
         return "none" if value is None else str(value)
     parts = [f"temperature {value['temperature']:g}"] if isinstance(value.get("temperature"), int | float) else []
@@ -173,13 +175,13 @@ def _calibration(value: Any) -> str:
     return " and ".join(parts) or "another"
 
 
-def _said(name: str, there: Any, now: Any) -> str:
+def _said(name: str, there: object, now: object) -> str:
     if there == now:  # what is left out of the words
         there, now = f"{there}", f"another {now}"
     return f"{name}: {_value(there)} there, {_value(now)} now"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -188,8 +190,10 @@ def _value(value: Any) -> str:
     return text if len(text) <= MAX_SAID else f"{text[:MAX_SAID]}…"
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
+def _plain(value: T) -> T:
+    """Return the value as JSON gives it back."""
+    plain: T = json.loads(json.dumps(value, default=str))
+    return plain
 
 
 def refuse(

@@ -148,7 +148,9 @@ def write(destination: Destination, groups: Mapping[str, Group]) -> str:
     return name
 
 
-def adopted(stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Any) -> Group:
+def adopted(
+    stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Mapping[str, Any]
+) -> Group:
     """Return the group as a run leaves it: what was stored, and of the run's what that lacks."""
     if stored is None:
         return Group(dict(facts), dict(asked), dict(settled))

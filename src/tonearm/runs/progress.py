@@ -6,11 +6,17 @@ import contextlib
 import dataclasses
 import datetime
 import json
-from typing import Any
+import time
+from types import TracebackType
+from typing import Any, Protocol
 
-from tonearm.errors import DestinationError
+from tonearm.errors import DestinationError, TonearmError
+from tonearm.runs.counts import Counts
 from tonearm.runs.destination import Destination
+from tonearm.runs.lock.hold import Hold
 from tonearm.storage import filesystems
+
+RECORD_S = 15.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,3 +83,68 @@ def clear(destination: Destination) -> None:
     """Forget the figures of a run that has ended well; ``runs/<run>.json`` has them now."""
     with contextlib.suppress(DestinationError):
         filesystems.delete(_url(destination))
+
+
+class Watcher(Protocol):
+    """Who is told how the run goes; the terminal's progress line, or a test."""
+
+    def waiting(self, why: str) -> None: ...
+    def listing(self, num_tracks: int) -> None: ...
+    def starting(self, num_tracks: int, num_done: int) -> None: ...
+    def progress(self, counts: Counts) -> None: ...
+
+
+class ProgressFile:
+    """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``.
+
+    Args:
+        hold: the run's lock; what is there of another's progress once that has taken over is left alone.
+    """
+
+    def __init__(
+        self, destination: Destination, run_id: str, started: datetime.datetime, watcher: Watcher, hold: Hold
+    ) -> None:
+        self.hold = hold
+        self.destination = destination
+        self.watcher = watcher
+        self.now = Progress(run_id, "listing", started, started)
+        self.written = -RECORD_S
+
+    def __enter__(self) -> ProgressFile:
+        self._record()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is None and self.hold.lost is None:
+            clear(self.destination)
+        else:
+            why = error.message if isinstance(error, TonearmError) else "by a signal; run the same command to go on"
+            self._record(doing=why, is_due=True)
+
+    def waiting(self, why: str) -> None:
+        """Pass it on."""
+        self.watcher.waiting(why)
+
+    def listing(self, num_tracks: int) -> None:
+        """Pass it on, and note how many tracks there are so far."""
+        self.watcher.listing(num_tracks)
+        self._record(num_listed=num_tracks)
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Pass it on, and note what is ahead; the rate counts from here."""
+        self.watcher.starting(num_tracks, num_done)
+        now = datetime.datetime.now(datetime.UTC)
+        self._record(doing="tagging", started=now, num_listed=num_tracks, num_done_before=num_done, is_due=True)
+
+    def progress(self, counts: Counts) -> None:
+        """Pass it on, and note what is done."""
+        self.watcher.progress(counts)
+        self._record(num_tracks=counts.num_tracks, num_failed=counts.num_failed, audio_s=counts.audio_s)
+
+    def _record(self, *, is_due: bool = False, **changes: Any) -> None:
+        self.now = dataclasses.replace(self.now, at=datetime.datetime.now(datetime.UTC), **changes)
+        if self.hold.lost is None and (is_due or time.monotonic() - self.written >= RECORD_S):
+            write(self.destination, self.now)
+            self.written = time.monotonic()

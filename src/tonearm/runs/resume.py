@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tonearm.runs.destination import KEY, READERS, Destination, among, scan_tracks
 from tonearm.runs.groups import SINCE, Group
@@ -263,7 +263,7 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
 
     read = list(finished_rows.read_counted(destination.url, AUDITED, reduce))
 
-    def joined(name: str, kind: Any) -> NDArray[Any]:
+    def joined(name: str, kind: DTypeLike) -> NDArray[Any]:
         parts = [columns.pop(name) for _, columns, _ in read]
         return np.concatenate(parts) if parts else np.empty(0, kind)
 

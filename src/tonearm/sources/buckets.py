@@ -7,17 +7,20 @@ import email.utils
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonearm.errors import FetchError, SourceError
 from tonearm.sources import bucket_reads
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
 from tonearm.sources.source import LabelledRows, ReadLimits, Shape
 from tonearm.sources.track_ref import TrackRef, from_seconds, make_ref, to_utc
-from tonearm.storage import filesystems
+from tonearm.storage import filesystems, http_objects
 from tonearm.storage.globs import glob_matcher, split_glob
 from tonearm.storage.store_errors import diagnose, http_failure
 from tonearm.storage.uris import WILDCARDS, scheme, shown, split_bucket, to_unicode
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 Entry = tuple[str, int | None, str | None, datetime.datetime | None]
 
@@ -103,7 +106,7 @@ def list_other(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     return _below(place, base, entries, skipped)
 
 
-def _walk(source: str, filesystem: Any, path: str) -> Iterator[Entry]:
+def _walk(source: str, filesystem: AbstractFileSystem, path: str) -> Iterator[Entry]:
     try:
         for _, _, files in filesystem.walk(path, detail=True):
             yield from (_entry(info) for _, info in sorted(files.items()))
@@ -133,8 +136,6 @@ def web_object(url: str) -> TrackRef:
     Raises:
         SourceError: it is no web address, the server has no such object or cannot be reached.
     """
-    from tonearm.storage import http_objects
-
     url = to_unicode(url)
     try:
         status, headers = http_objects.get_headers(url, timeout_s=filesystems.READ_TIMEOUT_S)

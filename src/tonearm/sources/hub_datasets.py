@@ -15,7 +15,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
@@ -25,6 +25,9 @@ from tonearm.sources.source import LabelledRows, ReadLimits, Shape, only_label
 from tonearm.sources.track_ref import TrackRef, make_ref
 from tonearm.storage import filesystems
 from tonearm.storage.uris import SCHEME, is_local, local_path, scheme, scrubbed, shown, to_unicode
+
+if TYPE_CHECKING:
+    import datasets
 
 SAVED, HUB = "arrow+file://", "hf://datasets/"
 PATH = "(path)"  # no column's name
@@ -104,16 +107,16 @@ def class_columns(source: str) -> list[str]:
     return [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
 
 
-def _named(feature: Any) -> Callable[[Any], Any]:
+def _named(feature: object) -> Callable[[Any], Any]:
     """Return what turns a stored value into what a person would write: a class's name for its number."""
     kind = getattr(feature, "feature", feature)
     if not hasattr(kind, "int2str"):
         return lambda value: value
 
-    def name(value: Any) -> Any:
+    def name(value: object) -> object:
         if isinstance(value, list):
             return [name(item) for item in value]
-        return None if value is None or value < 0 else kind.int2str(value)
+        return None if not isinstance(value, int) or value < 0 else kind.int2str(value)
 
     return name
 
@@ -201,7 +204,7 @@ def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], .
     return tuple(found)
 
 
-def _load_hub(place: str) -> Any:
+def _load_hub(place: str) -> datasets.DatasetDict | datasets.Dataset:
     import datasets
 
     parts = place.removeprefix(HUB).split("/")

@@ -128,7 +128,7 @@ def _compile(field: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def _value(field: str, ref: TrackRef, row: Mapping[str, Any], root: str) -> Any:
+def _value(field: str, ref: TrackRef, row: Mapping[str, Any], root: str) -> object:
     if field == FOLDER:
         return posixpath.basename(posixpath.dirname(row.get(hub_datasets.PATH) or _plain(ref.uri))) or None
     pattern = _compile(field)
@@ -151,14 +151,14 @@ def _root(source: str) -> str:
     return source.rstrip("/")
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     if value is None or value != value:
         return None
     text = str(value).strip()
     return text or None
 
 
-def _labels(value: Any) -> tuple[str, ...] | None:
+def _labels(value: object) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple):
         return tuple(dict.fromkeys(text for item in value if (text := _text(item)) is not None))
     text = _text(value)

@@ -100,11 +100,11 @@ def _ref(row: Row, folder: str) -> TrackRef | None:
     return make_ref(uri, _size(_first(row, SIZE)), str(etag).strip('"') if etag else None, _time(_first(row, MODIFIED)))
 
 
-def _first(row: Row, names: tuple[str, ...]) -> Any:
+def _first(row: Row, names: tuple[str, ...]) -> object:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
-def _number(value: Any) -> float | int | None:
+def _number(value: object) -> float | int | None:
     """Return a number, also one that is written as text, as CSV has all of them; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -118,7 +118,7 @@ def _number(value: Any) -> float | int | None:
         return None
 
 
-def _size(value: Any) -> int | None:
+def _size(value: object) -> int | None:
     if _is_missing(value):
         return None
     size = _number(value)
@@ -129,7 +129,7 @@ def _size(value: Any) -> int | None:
     return int(size) if 0 <= size <= MAX_SIZE_BYTES and size == int(size) else None
 
 
-def _time(value: Any) -> datetime.datetime | None:
+def _time(value: object) -> datetime.datetime | None:
     if _is_missing(value):
         return None
     try:
@@ -150,7 +150,7 @@ def _time(value: Any) -> datetime.datetime | None:
     return None
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Return whether a value is how data frames write that there is none."""
     return value is None or value != value or (isinstance(value, str) and value.strip().lower() in MISSING)
 

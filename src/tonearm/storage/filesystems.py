@@ -13,7 +13,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
@@ -21,11 +21,16 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from tonearm.errors import DestinationError, SourceError, TonearmError
+from tonearm.storage.atomic import replacing
 from tonearm.storage.store_errors import diagnose
 from tonearm.storage.uris import SCHEME as SCHEME
 from tonearm.storage.uris import is_local as is_local
 from tonearm.storage.uris import local_path, scrubbed, shown, split_bucket
 from tonearm.storage.uris import scheme as scheme
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from s3fs import S3FileSystem
 
 # Six attempts with a wait that doubles ride out half a minute of a store that asks to slow down.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5.0, 30.0, 6
@@ -57,7 +62,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     return found, found._strip_protocol(url)
 
 
-def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S) -> Any:
+def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S) -> S3FileSystem:
     """Return this process's s3fs file system for the credentials and endpoint that the environment names now.
 
     Listings are not cached: another process may have written since.
@@ -77,7 +82,7 @@ def _instance(
     environment: tuple[tuple[str, str], ...],
     num_attempts: int = NUM_ATTEMPTS,
     read_timeout_s: float = READ_TIMEOUT_S,
-) -> Any:
+) -> AbstractFileSystem:
     # One instance a process and an environment: an asynchronous file system does not survive a fork, and reads the
     # environment only once.
     del pid, environment
@@ -215,14 +220,8 @@ def write_bytes(url: str, data: bytes) -> None:
         if not is_local(url):
             found.pipe_file(path, data)
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
-        try:
+        with replacing(Path(path)) as partial:
             partial.write_bytes(data)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def create_bytes(url: str, data: bytes) -> None:

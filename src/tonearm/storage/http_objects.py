@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+import fsspec
 
 from tonearm.errors import FetchError
 from tonearm.storage import content_coding
@@ -21,6 +23,7 @@ from tonearm.storage.uris import scheme, scrubbed, shown, split_url, to_bytes
 if TYPE_CHECKING:
     import aiohttp
     import yarl
+    from fsspec.implementations.http import HTTPFileSystem
     from multidict import MultiMapping
 
 T = TypeVar("T")
@@ -37,9 +40,7 @@ MAX_REDIRECTS = 10
 
 
 @cache
-def _filesystem(pid: int) -> Any:
-    import fsspec
-
+def _filesystem(pid: int) -> HTTPFileSystem:
     del pid  # a session does not survive a fork
     # identity: a length that is compared must be that of the object, not of its compressed copy.
     headers = {"Accept-Encoding": "identity", "User-Agent": "tonearm"}

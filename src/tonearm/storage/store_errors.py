@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import sys
-from collections.abc import Iterator
 from typing import Any, Literal
 
+from tonearm.errors import causes
 from tonearm.storage.uris import scheme, scrubbed, split_url
 
 Kind = Literal[
@@ -72,11 +72,11 @@ class Failure:
 
 def diagnose(error: BaseException) -> Failure:
     """Return what ``error``, of botocore, aiohttp, httpx, fsspec or the system, means."""
-    for cause in _chain(error):
+    for cause in causes(error):
         response = getattr(cause, "response", None)
         if isinstance(response, dict):  # botocore's ClientError; s3fs keeps it as the cause of an OSError
             return _s3_answer(response)
-    for cause in _chain(error):
+    for cause in causes(error):
         found = _by_type(cause)
         if found is not None:
             return found
@@ -104,14 +104,6 @@ def http_failure(status: int, phrase: str = "") -> Failure:
     if status in (408, 425, 429) or status >= 500:
         return Failure("unreachable", said, is_transient=True)
     return Failure("other", said)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _s3_answer(response: dict[str, Any]) -> Failure:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from tonearm.audio.decode import AudioInfo, DecodedTrack
 from tonearm.errors import ScoreError, TrackError, first_line
 from tonearm.models import pooling
+from tonearm.models.scores import WindowScores
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.models.calibration import Calibration
-    from tonearm.models.classifier import Classifier, WindowScores
+    from tonearm.models.classifier import Classifier
+    from tonearm.models.scores import WindowScores
     from tonearm.settings import ModelSettings
 
 # Windows handed to a classifier at once, in batches: bounds the float32 copies whatever a block holds.
@@ -201,8 +203,6 @@ class Tagger(Heads):
             return [result for track in tracks for result in self._score_head(head, [track])]
 
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        from tonearm.models.classifier import WindowScores
-
         plan, classifier = self.plans[head].windows, self.classifiers[head]
         counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
         windows = itertools.chain.from_iterable(self.windows(head, track) for track in tracks)

@@ -22,7 +22,7 @@ from tonearm.sources.track_ref import TrackRef
 from tonearm.storage.uris import shown
 from tonearm.training.data.cache import ClipCache
 from tonearm.training.data.clips import add_whole, cache_of
-from tonearm.training.data.duplicates import Twin, describe_twins, find_twins
+from tonearm.training.data.duplicates import Duplicate, describe_twins, find_twins
 from tonearm.training.data.examples import Example
 from tonearm.training.data.omitted import Omitted
 from tonearm.training.data.splits import (
@@ -78,7 +78,7 @@ class Prepared:
     refs: tuple[TrackRef, ...]
     collection: Collection
     split: Split
-    twins: tuple[Twin, ...]
+    twins: tuple[Duplicate, ...]
     broken: tuple[int, ...]
     omitted: Omitted
     notes: tuple[str, ...]
@@ -312,7 +312,7 @@ def check_space(folder: Path, num_parameters: int) -> None:
         )
 
 
-def _twins(cache: ClipCache, split: Split, settings: TrainSettings, num_threads: int) -> list[Twin]:
+def _twins(cache: ClipCache, split: Split, settings: TrainSettings, num_threads: int) -> list[Duplicate]:
     if settings.labels.duplicates == "ignore":
         return []
     return find_twins(cache, split.sides(), num_threads)

@@ -10,22 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from tonearm.errors import RequestError, TonearmError
+from tonearm import error_codes
+from tonearm.errors import RequestError, TonearmError, causes
 from tonearm.storage.content_coding import supported
 from tonearm.web.messages import ErrorBody
 from tonearm.web.requests.admission import retry_after
 
-TRACK_HINTS = {
-    "empty_file": "send the whole file",
-    "not_audio": "send a file that FFmpeg reads: mp3, flac, wav, ogg, opus, m4a and many more",
-    "no_audio": "send a file with an audio stream",
-    "corrupt": "export the file anew; this one is damaged",
-    "too_short": "send a longer clip",
-    "too_long": "cut the file, or have the operator raise serve.max_duration_s",
-    "decode_timeout": "send a shorter file, or have the operator raise decode.timeout_s",
-    "decode_crashed": "export the file anew; the decoder of its format dies of this one",
-    "decode_memory": "send a shorter file, or have the operator raise decode.max_memory_bytes",
-}
+TRACK_HINTS = {code: entry.hint for code, entry in error_codes.TRACK.items() if entry.hint is not None}
 MEANINGS = {
     400: "Malformed request",
     401: "No known API key",
@@ -99,7 +90,5 @@ def add_handlers(app: FastAPI) -> None:
 
 def _forget_frames(error: BaseException) -> None:
     """Let go of what the frames that an error has passed still hold: uploads, while a slow client reads why."""
-    chain: BaseException | None = error
-    while chain is not None:
-        traceback.clear_frames(chain.__traceback__)
-        chain = chain.__cause__ or chain.__context__
+    for each in causes(error):
+        traceback.clear_frames(each.__traceback__)

@@ -17,8 +17,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import h11
 import uvicorn
@@ -31,6 +31,8 @@ from tonearm.settings import ServeSettings
 from tonearm.web.messages import ErrorBody
 from tonearm.web.requests.request_target import in_origin_form
 from tonearm.web.telemetry import metrics
+
+T = TypeVar("T")
 
 logger = logging.getLogger("tonearm")
 BACKLOG = 2048
@@ -55,7 +57,7 @@ class _Connection(h11.Connection):
         self.max_bytes, self.max_fields = max_bytes, max_fields
         self.refused: tuple[str, str] | None = None
 
-    def next_event(self) -> Any:
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         # Some clients end a body with an empty line, which is no part of the next request.
         while self.their_state is h11.IDLE and self.trailing_data[0].startswith(b"\r\n"):
             self._receive_buffer.maybe_extract_at_most(2)
@@ -329,7 +331,7 @@ class Listener:
         if self._failure is not None:
             raise self._failure
 
-    def call(self, work: Any, timeout_s: float) -> Any:
+    def call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Return what a coroutine gives in the listener's loop."""
         if self.loop is None or not self.is_alive:
             work.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
@@ -17,6 +17,10 @@ from tonearm.audio.readers.pcm import joined, samples_of
 from tonearm.audio.readers.source import Source, as_file, block_length
 from tonearm.audio.readers.tags import AS_BYTES
 from tonearm.errors import DecodeError
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 # Nothing but the bytes at hand: a playlist must not make the decoder open files or addresses it names.
 OPTIONS = {"protocol_whitelist": "none"}
@@ -113,17 +117,17 @@ class FFmpegSource(Source):
             return None
         try:
             with self._opened() as container:
-                return Packets(audio_stream(container)).ranges(wanted)
+                return Packets(container, audio_stream(container)).ranges(wanted)
         except MemoryError:
             raise
         except (av.error.FFmpegError, InDoubt):
             return None
 
-    def _opened(self) -> Any:
+    def _opened(self) -> InputContainer:
         container, self.unread = self.unread, None
         return container or container_of(self.data, self.name)
 
-    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:
         packets, maybe_lost_s = container.demux(stream), 0.0
         while True:
             try:
@@ -150,14 +154,14 @@ class FFmpegSource(Source):
                 maybe_lost_s += self._length_of(packet, stream)
 
     @staticmethod
-    def _length_of(packet: Any, stream: Any) -> float:
+    def _length_of(packet: av.Packet[AudioStream], stream: AudioStream) -> float:
         if packet.duration and packet.time_base:
             return float(packet.duration * packet.time_base)
         context = stream.codec_context
         return float((context.frame_size or 0) / (context.sample_rate or 1))
 
 
-def duration_of(container: Any, stream: Any) -> float | None:
+def duration_of(container: InputContainer, stream: AudioStream) -> float | None:
     """Return how long the stream is by what the file says or FFmpeg estimates, in seconds; None where neither does."""
     is_matroska = "matroska" in container.format.name
     if is_matroska and (match := _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))):
@@ -169,12 +173,13 @@ def duration_of(container: Any, stream: Any) -> float | None:
         return None
     if stream.duration and stream.time_base:
         # Ogg's last page counts from the start of a broadcast, of which the file may be a part.
-        start = stream.start_time if container.format.name == "ogg" and (stream.start_time or 0) > 0 else 0
+        start = max(0, stream.start_time or 0) if container.format.name == "ogg" else 0
         return max(0.0, float((stream.duration - start) * stream.time_base)) or None
-    return float(container.duration / 1_000_000) if is_alone and (container.duration or 0) > 0 else None
+    duration = container.duration or 0
+    return float(duration / 1_000_000) if is_alone and duration > 0 else None
 
 
-def _told(declared_s: float | None, stream: Any, num_bytes: int) -> float | None:
+def _told(declared_s: float | None, stream: AudioStream, num_bytes: int) -> float | None:
     """Return a declared length, or None for what writers put who cannot go back to the header."""
     context = stream.codec_context
     if declared_s is None or not context.codec.canonical_name.startswith(OF_ONE_SIZE):
@@ -211,7 +216,7 @@ def _told_by_first_bytes(data: bytes | memoryview) -> str | None:
     return next((name for magic, name in BEHIND_ID3.items() if start.startswith(magic)), None)
 
 
-def container_of(data: bytes | memoryview, name: str = "") -> Any:
+def container_of(data: bytes | memoryview, name: str = "") -> InputContainer:
     """Return ``data`` opened.
 
     Raises:
@@ -220,6 +225,7 @@ def container_of(data: bytes | memoryview, name: str = "") -> Any:
     try:
         return av.open(
             as_file(data),
+            "r",
             format=format_of(name) or _told_by_first_bytes(data),
             metadata_encoding=AS_BYTES,
             options=dict(OPTIONS),
@@ -233,16 +239,17 @@ def container_of(data: bytes | memoryview, name: str = "") -> Any:
         ) from None
 
 
-def audio_stream(container: Any) -> Any:
+def audio_stream(container: InputContainer) -> AudioStream:
     """Return the stream that is decoded.
 
     Raises:
         DecodeError: no_audio, or not_audio for a codec that FFmpeg does not know.
     """
     if not container.streams.audio:
-        kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
+        kinds = sorted({str(stream.type) for stream in container.streams}) or ["no streams"]
         raise DecodeError(f"got {', '.join(kinds)}, expected an audio stream", code="no_audio")
-    stream = container.streams.best("audio") or container.streams.audio[0]
+    best = container.streams.best("audio")
+    stream = best if isinstance(best, av.AudioStream) else container.streams.audio[0]
     if stream.codec_context is None:
         raise DecodeError("the audio stream's codec is not one that FFmpeg knows", code="not_audio")
     return stream

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import av.error
 import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.readers.pcm import joined, samples_of
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 # From a length in samples, ``[start, stop)`` in samples, ascending.
 Wanted = Callable[[int], Sequence[tuple[int, int]]]
@@ -32,19 +36,21 @@ class InDoubt(Exception):
 class Packets:
     """All packets of a stream, to be decoded in parts; positions are in samples after the first that is decoded."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self.codec = stream.codec_context
         self.rate = self.codec.sample_rate
         name = self.codec.codec.canonical_name
         if name not in CODECS and not name.startswith("pcm_"):
             raise InDoubt
-        self.time_base = stream.time_base
-        if not self.rate or not self.time_base or self.time_base.denominator % self.rate:
+        time_base = stream.time_base
+        if not self.rate or not time_base or time_base.denominator % self.rate:
             raise InDoubt  # times that do not tell the sample
-        self.packets = [packet for packet in stream.container.demux(stream) if packet.size]
-        if not self.packets or any(packet.pts is None or packet.is_corrupt for packet in self.packets):
+        self.time_base = time_base
+        self.packets = [packet for packet in container.demux(stream) if packet.size]
+        times = [packet.pts for packet in self.packets if packet.pts is not None and not packet.is_corrupt]
+        if not times or len(times) < len(self.packets):
             raise InDoubt
-        self.positions = np.array([self._sample(packet.pts) for packet in self.packets])
+        self.positions = np.array([self._sample(pts) for pts in times])
         if (np.diff(self.positions) <= 0).any():
             raise InDoubt
         self.first = self._decoded(0, 2)[0][0]
@@ -101,7 +107,7 @@ class Packets:
             raise InDoubt
         return frames
 
-    def _placed(self, frame: Any) -> tuple[int, NDArray[np.float32]]:
+    def _placed(self, frame: av.AudioFrame) -> tuple[int, NDArray[np.float32]]:
         if frame.pts is None or frame.sample_rate != self.rate:
             raise InDoubt
         samples, name = samples_of(frame)

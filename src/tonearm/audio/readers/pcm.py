@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import av
 import numpy as np
+from av.audio.frame import format_dtypes
+from av.audio.plane import AudioPlane
 from numpy.typing import NDArray
 
 MOST_ADDED = 64
@@ -15,12 +18,10 @@ LARGEST = np.float32(1e20)
 FIRST_COUNT_MISREAD = 8
 
 
-def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
+def samples_of(frame: av.AudioFrame) -> tuple[NDArray[Any], str]:
     """Return a decoded frame's samples and FFmpeg's name of their format; of what numpy has no type for, as doubles."""
     name = frame.format.name
     if name.startswith("s64"):
-        import av
-
         resampler = av.AudioResampler(format="dblp", layout=frame.layout, rate=frame.sample_rate)
         (frame,) = resampler.resample(frame)
         name = "dblp"
@@ -29,13 +30,10 @@ def samples_of(frame: Any) -> tuple[NDArray[Any], str]:
     return frame.to_ndarray(), name
 
 
-def _planes(frame: Any, name: str) -> NDArray[Any]:
-    from av.audio.frame import format_dtypes
-    from av.audio.plane import AudioPlane
-
-    planes: list[Any] = [AudioPlane(frame, channel) for channel in range(frame.layout.nb_channels)]
+def _planes(frame: av.AudioFrame, name: str) -> NDArray[Any]:
+    planes: list[AudioPlane] = [AudioPlane(frame, channel) for channel in range(frame.layout.nb_channels)]
     kind = np.dtype(format_dtypes[name])
-    return np.stack([np.frombuffer(plane, kind, count=frame.samples) for plane in planes])
+    return np.stack([np.frombuffer(memoryview(plane), kind, count=frame.samples) for plane in planes])
 
 
 def joined(frames: list[NDArray[Any]], shape: tuple[int, int, str]) -> NDArray[np.float32]:

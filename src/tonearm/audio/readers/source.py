@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.readers.packets import Wanted
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts; but no more than
 # so many values of all channels, which rates and channels without bounds would exceed.
@@ -79,9 +82,10 @@ class View(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def readinto(self, target: Any, /) -> int:
-        part = self._data[self._position : self._position + len(target)]
-        target[: len(part)] = part
+    def readinto(self, target: WriteableBuffer, /) -> int:
+        place = memoryview(target).cast("B")
+        part = self._data[self._position : self._position + len(place)]
+        place[: len(part)] = part
         self._position += len(part)
         return len(part)
 

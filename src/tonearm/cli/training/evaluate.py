@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tonearm import settings as settings_module
 from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
 from tonearm.cli.terminal import ProgressLine
+from tonearm.distributed.tagging import evaluate as verb
 from tonearm.errors import UsageError
 from tonearm.runs.destination import check_form
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.storage.uris import shown, visible
+from tonearm.training.judge.evaluation import write_evaluation
 from tonearm.wording import counted
+
+if TYPE_CHECKING:
+    from tonearm.training.judge.evaluation import Evaluation
 
 NUM_NAMED = 3
 
@@ -39,9 +45,6 @@ def evaluate(
     precision: float,
 ) -> int:
     """Judge, print, write and store; return the exit status."""
-    from tonearm.distributed.tagging import evaluate as verb
-    from tonearm.training.judge.evaluation import write_evaluation
-
     if calibrate and not Path(model).is_dir():
         raise UsageError(f"got --calibrate for {model}, which is no local folder to keep the calibration in")
     if on and "split_by" not in labels:
@@ -72,8 +75,6 @@ def evaluate(
 
 
 def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
-    import json
-
     path = Path(model) / "metrics.json"
     if on or not path.is_file():
         return
@@ -86,7 +87,7 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
         )
 
 
-def _print_figures(found: Any) -> None:
+def _print_figures(found: Evaluation) -> None:
     for level in ("track", "window"):
         figures = found.figures[level]
         count = found.figures[f"num_{level}s"]
@@ -112,8 +113,10 @@ def _print_figures(found: Any) -> None:
     print()
 
 
-def _print_calibration(found: Any, model: str, precision: float) -> None:
+def _print_calibration(found: Evaluation, model: str, precision: float) -> None:
     fitted = found.calibration
+    if fitted is None or found.calibrated is None:
+        return  # none was asked for
     before, after = found.figures["track"]["ece"], found.calibrated["track"]["ece"]
     print(
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "

@@ -18,7 +18,7 @@ from tonearm.wording import counted
 
 
 class TrainingLine:
-    """Shows decoding, then epoch, loss, rate and time left; a ``finetune.Watcher``."""
+    """Shows decoding, then epoch, loss, rate and time left; a ``distributed.training.driver.Watcher``."""
 
     def __init__(self, epochs: int) -> None:
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from tonearm.errors import UsageError
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.storage.uris import visible
+from tonearm.training.publish import hub as library_publish
+from tonearm.training.publish.space import write_space
 
 
 def publish(
@@ -25,11 +29,6 @@ def publish(
     overwrite: bool,
 ) -> int:
     """Show or send, and write a Space if one is wanted; return the exit status."""
-    import yaml
-
-    from tonearm.training.publish import hub as library_publish
-    from tonearm.training.publish.space import write_space
-
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; give the one that `tonearm train --out` has written")
     found = library_publish.package(folder, repo, license=license, datasets=datasets, base_model=base_model, tags=tags)

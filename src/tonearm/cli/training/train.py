@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from tonearm import settings as settings_module
 from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.cli.terminal import clock
 from tonearm.cli.training.progress import TrainingLine
+from tonearm.distributed.training import driver
 from tonearm.errors import SettingsError
 from tonearm.settings import TrainSettings
 from tonearm.storage.uris import shown
+from tonearm.training.publish.card import headline, main_side
 from tonearm.wording import counted
 
 
@@ -57,11 +60,6 @@ def _assigned(assignment: str) -> dict[str, Any]:
 
 def train(source: str, out: str, settings: TrainSettings, *, overwrite: bool = False) -> int:
     """Run, and print what came out; return the exit status."""
-    import time
-
-    from tonearm.distributed.training import driver
-    from tonearm.training.publish.card import headline, main_side
-
     stop_like_ctrl_c()
     started = time.monotonic()
     with TrainingLine(settings.epochs) as watcher:

@@ -9,9 +9,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+import grpc
+import ray
+from ray._private import services
+from ray._private.grpc_utils import init_grpc_channel
+
 from tonearm import surroundings
 from tonearm.distributed.cluster import local_ray
-from tonearm.errors import ClusterError
+from tonearm.errors import ClusterError, first_line
+from tonearm.planning.layout import local_cpus
 
 STDOUT, STDERR = 1, 2
 # After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
@@ -33,22 +39,18 @@ def joined(num_workers: int | None, verbose: bool) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
-    import ray
-
     already = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
     is_local = not address and (not already or _is_alone())
     try:
         if is_local and not already:
             surroundings.reach_directly([ray.util.get_node_ip_address()])
-            local_ray.start(local_ray.local_cpus(num_workers), verbose=verbose)
+            local_ray.start(local_cpus(num_workers), verbose=verbose)
         elif not already:
             _join(str(address), verbose)
     except (OSError, RuntimeError, ValueError) as error:
         where = "a local Ray" if is_local else f"the Ray cluster at {address}"
-        raise ClusterError(
-            f"{where} could not be reached: {str(error).splitlines()[0]}; see `tonearm doctor`"
-        ) from error
+        raise ClusterError(f"{where} could not be reached: {first_line(error)}; see `tonearm doctor`") from error
     try:
         yield is_local
     finally:
@@ -58,8 +60,6 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
 
 
 def _join(address: str, verbose: bool) -> None:
-    import ray
-
     check_answers(address)
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
     ray.init(
@@ -78,10 +78,6 @@ def check_answers(address: str) -> None:
         ClusterError: it does not within seconds.
         ConnectionError: ``auto`` finds no cluster.
     """
-    import grpc
-    from ray._private import services
-    from ray._private.grpc_utils import init_grpc_channel
-
     place = services.canonicalize_bootstrap_address(address.removeprefix("ray://"))
     if place is None:
         raise ConnectionError("there is none here")
@@ -101,8 +97,6 @@ def check_answers(address: str) -> None:
 
 def _is_alone() -> bool:
     """Return whether the Ray that this process has joined before is this machine's alone, as ``ray.init()`` gives."""
-    import ray
-
     alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     return alive == [ray.get_runtime_context().get_node_id()]
 

@@ -10,14 +10,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
+import ray
+from ray.job_config import JobConfig
 
 from tonearm import own_process, surroundings
 from tonearm.errors import ClusterError
-from tonearm.models.runtimes import usable_cores
-from tonearm.wording import counted
 
 # Ray gives its node half a minute, which no setting changes. On a busy machine, or the first time after an
 # installation, that may be too short, so it is tried so often.
@@ -37,8 +36,6 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
         ClusterError: no folder is fit for its sockets and logs.
         TimeoutError: it did not come up.
     """
-    import ray
-
     memory = psutil.virtual_memory().available
     shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else memory
     # Decoded audio is 32 kB a second, so 2 GiB holds 18 hours in flight; more only delays back-pressure.
@@ -68,21 +65,6 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
     raise TimeoutError(f"it did not come up within {RAY_STARTS_IN_S} s, {STARTS} times; the machine has too much to do")
 
 
-def local_cpus(num_workers: int | None) -> int:
-    """Return the logical CPUs of a local Ray: more than cores, so that the actors' share does not slow decoding.
-
-    Raises:
-        ClusterError: more workers than cores.
-    """
-    cores = usable_cores()
-    if num_workers is not None and num_workers > cores:
-        raise ClusterError(
-            f"{counted(num_workers, 'worker')} on {counted(cores, 'core')} would only take each other's time and "
-            f"memory; give --workers {cores} or fewer, or a cluster with RAY_ADDRESS"
-        )
-    return cores + (num_workers or 1) + 1
-
-
 # Those of Rays that were started, and by which process.
 _folders: dict[str, int] = {}
 
@@ -93,8 +75,6 @@ def stop() -> None:
     started = [folder for folder, pid in _folders.items() if pid == os.getpid()]
     if not started:
         return
-    import ray
-
     ray.shutdown()
     for folder in started:
         del _folders[folder]
@@ -165,13 +145,12 @@ def _free_bytes(place: str) -> int:
         return 0
 
 
-def job_config() -> Any:
+def job_config() -> JobConfig:
     """Return what a job of tonearm tells Ray of itself: where its workers find modules.
 
     Ray would always put the driver's current folder first, and import whatever is called ``numpy.py`` there. Here it
     is so only where the driver itself imports from there, as a program of somebody's own that uses tonearm may.
     """
-    from ray.job_config import JobConfig
 
     class WithoutFolder(JobConfig):
         def _runtime_env_has_working_dir(self) -> bool:

@@ -18,29 +18,34 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from tonearm import demo
 from tonearm.distributed.cluster import session
 from tonearm.distributed.serving.calls import ask
 from tonearm.distributed.serving.decoder import Decoder
 from tonearm.distributed.serving.head import Head
-from tonearm.errors import ClusterError
+from tonearm.errors import ClusterError, last_line
 from tonearm.models.pooling import Scored
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import ServeSettings
 from tonearm.settings import build as build_settings
 from tonearm.storage.allowed_uris import AllowedUris
 from tonearm.tagging import HeadPlan, TrackResult
+from tonearm.web.app import build_app
 from tonearm.web.engines.engine import CHECK_FRESH_S, states
 from tonearm.web.engines.process_engine import prepared
 from tonearm.web.messages import View
 from tonearm.web.requests.admission import Gate
 from tonearm.web.telemetry import share
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 APP_NAME = "tonearm"
 HEAD_NAMES = {"genre": "Genre", "tags": "Tags"}
@@ -67,9 +72,7 @@ class Ingress:
         self.gate = Gate(settings)
         self.engine = RayEngine(settings, plans, decoder, heads)
 
-    def __serve_build_asgi_app__(self) -> Any:
-        from tonearm.web.app import build_app
-
+    def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self.engine, self.settings, self.gate, sends_ids=False)
 
 
@@ -112,7 +115,7 @@ class RayEngine:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][:200]
+    return last_line(error)[:200]
 
 
 def build(arguments: dict[str, Any]) -> Application:
@@ -126,8 +129,6 @@ def build(arguments: dict[str, Any]) -> Application:
     """
     values = dict(arguments)
     if values.pop("demo_models", False):
-        from tonearm import demo
-
         values["models"] = {**values.get("models", {}), **demo.models()}
     return application(build_settings(ServeSettings, values, where="args"))
 

@@ -28,6 +28,8 @@ STREAM = pa.struct(
     ]
 )
 
+HEADER = [field.name for field in STREAM if field.name != "pcm"]
+
 DECODED = pa.schema(
     [
         *schema.MANIFEST,
@@ -82,12 +84,9 @@ def _streams(outcomes: Sequence[DecodedTrack | TrackError]) -> pa.Array:
     pcm = [np.ascontiguousarray(stream.pcm).view(np.uint8) for stream in streams]
     edges = np.cumsum([0, *(len(part) for part in pcm)], dtype=np.int64)
     data = np.concatenate(pcm) if pcm else np.empty(0, np.uint8)
+    headers = [{**stream.header(), "spans": [edge for span in stream.spans for edge in span]} for stream in streams]
     columns = [
-        pa.array([stream.sample_rate for stream in streams], pa.int32()),
-        pa.array([stream.num_samples for stream in streams], pa.int64()),
-        pa.array([stream.scale for stream in streams], pa.float64()),
-        pa.array([[edge for span in stream.spans for edge in span] for stream in streams], pa.list_(pa.int64())),
-        pa.array([stream.pcm.dtype.name for stream in streams], pa.string()),
+        *(pa.array([header[name] for header in headers], STREAM.field(name).type) for name in HEADER),
         pa.Array.from_buffers(pa.large_binary(), len(streams), [None, pa.py_buffer(edges), pa.py_buffer(data)]),
     ]
     offsets = np.cumsum([0, *(len(of_track) for of_track in per_track)], dtype=np.int32)
@@ -114,15 +113,9 @@ def read_outcome(block: pa.Table, index: int) -> DecodedTrack | TrackError:
         return DecodeError(block["error_message"][index].as_py(), code=code)
     streams = []
     for value in block["streams"][index]:
-        edges = value["spans"].as_py()
-        streams.append(
-            PcmStream(
-                sample_rate=value["sample_rate"].as_py(),
-                num_samples=value["num_samples"].as_py(),
-                pcm=np.frombuffer(value["pcm"].as_buffer(), value["dtype"].as_py()),
-                scale=value["scale"].as_py(),
-                spans=tuple(zip(edges[::2], edges[1::2], strict=True)),
-            )
-        )
+        header = {name: value[name].as_py() for name in HEADER}
+        edges = header["spans"]
+        header["spans"] = zip(edges[::2], edges[1::2], strict=True)
+        streams.append(PcmStream.of(header, np.frombuffer(value["pcm"].as_buffer(), header["dtype"])))
     info = AudioInfo(**{name: block[name][index].as_py() for name in INFO})
     return DecodedTrack(info=info, streams=tuple(streams), decoded_share=block["decoded_share"][index].as_py())

@@ -1,4 +1,4 @@
-"""A counter that every stage reports to and the progress line reads: one small Ray actor a run."""
+"""Counters that every stage reports to and the progress line reads: one small Ray actor per run."""
 
 from __future__ import annotations
 
@@ -6,38 +6,17 @@ import dataclasses
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tonearm.errors import TonearmError
+from tonearm.runs.counts import Counts
 
 
-@dataclasses.dataclass
-class Counts:
-    """What the stages have reported so far; for people, not for the audit.
-
-    ``span_s`` is the time from the first track's bytes to the last track's row; ``refused_in_a_row`` counts the reads
-    that a store has failed since the last one that it did not.
-    """
-
-    num_tracks: int = 0
-    num_failed: int = 0
-    num_windows: int = 0
-    audio_s: float = 0.0
-    fetched_bytes: int = 0
-    num_read: int = 0
-    num_refused: int = 0
-    refused_in_a_row: int = 0
-    span_s: float = 0.0
-    busy_s: dict[str, float] = dataclasses.field(default_factory=dict)
-    peak_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
-    facts: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
-    failure: TonearmError | None = None
-
-
-class _Tally:
+class _Totals:
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
         self.busy_s: Counter[str] = Counter()
@@ -85,8 +64,52 @@ class _Tally:
         )
 
 
-def start_tally() -> Any:
-    """Return the handle of a new tally that takes no logical CPU, beside the driver: a worker's node may go."""
+@dataclasses.dataclass(frozen=True)
+class RunCounters:
+    """What a run's stages and driver hold of the actor; travels to workers.
+
+    What is told is sent and not waited for; what is asked waits for the answer.
+    """
+
+    actor: Any  # Ray's handle, whose stubs type no method
+
+    def add(
+        self, totals: Mapping[str, float], busy_s: Mapping[str, float], peak_bytes: Mapping[str, int], elapsed_s: float
+    ) -> None:
+        """Tell what a worker has done in the ``elapsed_s`` up to now."""
+        self.actor.add.remote(dict(totals), dict(busy_s), dict(peak_bytes), elapsed_s)
+
+    def note(self, name: str, value: dict[str, str]) -> None:
+        """Tell what a head runs with."""
+        self.actor.note.remote(name, value)
+
+    def fail(self, error: TonearmError, *, wait: bool = False) -> None:
+        """Tell why the run must end.
+
+        Args:
+            wait: until it is known, as a worker must that dies by it.
+        """
+        told = self.actor.fail.remote(error)
+        if wait:
+            ray.get(told)
+
+    def read_failure(self) -> TonearmError | None:
+        """Return why the run must end, if it must."""
+        failure: TonearmError | None = ray.get(self.actor.read_failure.remote())
+        return failure
+
+    def read(self, timeout_s: float | None = None) -> Counts:
+        """Return what was told so far.
+
+        Raises:
+            ray.exceptions.RayError: the actor does not answer (in time).
+        """
+        counts: Counts = ray.get(self.actor.read.remote(), timeout=timeout_s)
+        return counts
+
+
+def start_counters() -> RunCounters:
+    """Return new counters that take no logical CPU, beside the driver: a worker's node may go."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor = ray.remote(_Tally).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
-    return actor.remote()
+    actor = ray.remote(_Totals).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+    return RunCounters(actor.remote())

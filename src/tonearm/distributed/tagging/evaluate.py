@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.tagging import driver, plans
-from tonearm.distributed.tagging.watch import Verdict, Watcher, failing, watching
+from tonearm.distributed.tagging import plans
+from tonearm.distributed.tagging.counters import start_counters
+from tonearm.distributed.tagging.legs import tracks_per_block
+from tonearm.distributed.tagging.watch import RunFailure, failing, watching
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.models.calibration import read_companion, write_companion
 from tonearm.planning import adoption
 from tonearm.runs.manifest import manifest
+from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.storage.uris import shown
-from tonearm.tagging import RunFacts, TagPlan
+from tonearm.tagging import TagPlan
 from tonearm.training.judge.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
-from tonearm.training.judge.metrics import Predictions
+from tonearm.training.judge.predictions import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
 from tonearm.wording import counted
 
@@ -70,14 +74,12 @@ def evaluate(
     good = [number for number, row in enumerate(rows) if row["error_code"] is None]
     failed = _failed(tracks, rows, settings.max_error_rate)
     kept = [rows[number] for number in good]
-    counts = [len(row["start_s"]) for row in kept]
-    found = Predictions(
-        np.concatenate([np.asarray(row["logits"], np.float32).reshape(len(row["start_s"]), -1) for row in kept]),
-        np.repeat(np.arange(len(kept)), counts),
-        np.concatenate([row["start_s"] for row in kept]),
-        targets[good],
-        np.array(good),
-    )
+    windows = [
+        (number, start_s, logits)
+        for number, row in enumerate(kept)
+        for start_s, logits in zip(row["start_s"], np.reshape(row["logits"], (len(row["start_s"]), -1)), strict=True)
+    ]
+    found = Predictions.of(windows, targets[good], np.array(good))
     figures, fitted, calibrated = judge(found, checkpoint.labels, is_multi=is_multi, precision=precision)
     return Evaluation(
         checkpoint.name,
@@ -124,7 +126,7 @@ def store_calibration(model: str, evaluation: Evaluation) -> None:
     write_companion(folder, dataclasses.replace(read_companion(folder), calibration=evaluation.calibration))
 
 
-def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, *, is_multi: bool) -> Any:
+def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, *, is_multi: bool) -> NDArray[Any]:
     unknown = sorted({label for track in tracks for label in track.labels or ()} - set(labels))
     if unknown:
         raise SourceError(
@@ -144,26 +146,18 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
     plan = plans.prepared(plan, settings, refs, watcher)
     watcher.starting(len(tracks), 0)
     with session.session(settings.workers, verbose=settings.verbose) as layout:
-        import ray.data
+        # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
+        from tonearm.distributed.tagging import pipeline
 
-        from tonearm.distributed.tagging.counters import start_tally
-        from tonearm.distributed.tagging.stages import ScoreWindows
-
-        tally = start_tally()
-        context = ray.data.DataContext.get_current().copy()
-        context.enable_progress_bars = settings.verbose
-        per_block = driver.tracks_per_block(len(tracks), layout)
+        counters = start_counters()
+        rows: dict[int, Any] = {}
         with (
-            ray.data.DataContext.current(context),
-            failing("the evaluation", Verdict(tally)),
-            watching(tally, watcher),
+            pipeline.context(settings),
+            failing("the evaluation", RunFailure(counters)),
+            watching(counters, watcher),
         ):
-            dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
-            plan = plans.settled(plan, layout)
-            facts, forms = RunFacts("", "", None, None), plans.shipped_forms(plan, layout)
-            found = driver.scored(dataset, ScoreWindows, settings, plan, facts, layout, tally, forms=forms)
-            rows: dict[int, Any] = {}
-            block: Any
-            for block in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+            per_block = tracks_per_block(len(tracks), layout)
+            operators = pipeline.Operators.of(plans.settled(plan, layout), settings, layout, counters)
+            for block in pipeline.score_windows(listed, operators, per_block):
                 rows |= {row["track_key"]: row for row in block.to_pylist()}
-            return rows
+        return rows

@@ -8,8 +8,6 @@ displaced in the meantime, those may be the successor's. ``compaction.recover`` 
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyarrow.fs import FileSystem
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.checkpoint.checkpoint_filter import IdColumnCheckpointManager
@@ -20,7 +18,9 @@ from tonearm.runs.destination import KEY
 class MarksOnly(IdColumnCheckpointManager):
     """Filters nothing, removes nothing."""
 
-    def load_checkpoint(self, data_file_dir: str | None = None, data_file_filesystem: Any = None) -> tuple[None, int]:
+    def load_checkpoint(
+        self, data_file_dir: str | None = None, data_file_filesystem: FileSystem | None = None
+    ) -> tuple[None, int]:
         return None, 0
 
 

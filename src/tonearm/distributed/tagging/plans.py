@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
-from tonearm.distributed.cluster import session
-from tonearm.distributed.tagging.watch import Watcher
-from tonearm.models.openvino import cache
+from tonearm.models.runtimes import choose
+from tonearm.planning.layout import Layout
 from tonearm.planning.preparation import prepare, settle
+from tonearm.runs.progress import Watcher
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.sources.track_ref import TrackRef
 from tonearm.tagging import TagPlan
@@ -26,7 +25,7 @@ def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], w
     return prepare(plan, settings, tracks, watcher.waiting)
 
 
-def settled(plan: TagPlan, layout: session.Layout) -> TagPlan:
+def settled(plan: TagPlan, layout: Layout) -> TagPlan:
     """Return the plan with every precision settled for the workers of ``layout``."""
     if all(each.is_settled for each in plan.heads.values()):
         return plan
@@ -37,20 +36,4 @@ def check_runtime(models: ModelSettings) -> None:
     """Refuse what this machine cannot run before anything is listed; a cluster's workers check for themselves."""
     if os.environ.get("RAY_ADDRESS"):
         return
-    from tonearm.models.runtimes import choose
-
     choose(models.runtime, models.precision, None)
-
-
-def shipped_forms(plan: TagPlan, layout: session.Layout) -> dict[str, Any]:
-    """Return the quantized checkpoints that this machine has made, where scoring workers elsewhere need them."""
-    import ray
-
-    if layout.is_local or layout.scorer_gpus:
-        return {}
-    packed = {}
-    for each in plan.heads.values():
-        found = cache.find_cached(each.checkpoint.revision) if each.precision == "int8" else None
-        if found is not None:
-            packed[each.checkpoint.revision] = ray.put(cache.pack(found))
-    return packed

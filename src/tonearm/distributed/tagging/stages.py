@@ -13,28 +13,36 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import resource
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray
 from ray.data._internal.datasource.parquet_datasink import ParquetDatasink
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
+from tonearm.audio.loader import TrackLoader
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.distributed.tagging import blocks
+from tonearm.distributed.tagging.counters import RunCounters
 from tonearm.errors import TonearmError, TrackError
 from tonearm.models.openvino import cache
+from tonearm.own_process import peak_memory_bytes
 from tonearm.runs.resume import OLD
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import TrackRef
 from tonearm.sources.reader import ObjectReader
 from tonearm.storage.store_errors import STORE_CODES
 from tonearm.tagging import RunFacts, Tagger, TagPlan, to_table
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+    from ray import ObjectRef
+    from ray.data._internal.execution.interfaces import TaskContext
+    from ray.data.block import Block
+
 
 # Audio that is made into rows at once: many rows in one piece cost Ray far less than a piece each, and a long track
 # does not wait for others.
@@ -64,20 +72,13 @@ def _sandbox(settings: DecodeSettings) -> DecodeSandbox:
     return _sandboxes[key]
 
 
-class Reader(Protocol):
-    """Where a track's bytes come from; ``ObjectReader`` unless a benchmark puts its own in its place."""
-
-    def read(self, ref: TrackRef) -> bytes: ...
-
-
 def decode_tracks(
     block: pa.Table,
     *,
     request: DecodeRequest,
     fetch: FetchSettings,
     decode: DecodeSettings,
-    tally: Any,
-    reader: Reader | None = None,
+    counters: RunCounters,
 ) -> Iterator[pa.Table]:
     """Fetch and decode the tracks of a block, handing rows on as they come so that long tracks do not pile up.
 
@@ -85,32 +86,25 @@ def decode_tracks(
     that a track has already, goes along.
     """
     refs = [blocks.decode_ref(block, index) for index in range(block.num_rows)]
-    sandbox, reader = _sandbox(decode), reader or ObjectReader(fetch)
-    report = Report(tally, "decoding worker")
-    _check(tally)
+    loader = TrackLoader(ObjectReader(fetch), _sandbox(decode), request)
+    report = Report(counters, "decoding worker")
+    _check(counters)
     ready: list[tuple[TrackRef, DecodedTrack | TrackError]] = []
     ready_bytes, num_given = 0, 0
     with ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="fetch") as pool:
-        for ref, data, fetch_s in _fetched(refs, reader, pool, fetch.concurrency):
+        for ref, data, fetch_s in _fetched(refs, loader, pool, fetch.concurrency):
             started = time.perf_counter()
-            outcome: DecodedTrack | TrackError
-            is_refused, num_bytes = False, 0
-            if isinstance(data, TrackError):
-                outcome, is_refused = data, data.code in STORE_CODES
-            else:
-                num_bytes = len(data)
-                try:
-                    outcome = sandbox.decode(data, request, ref.uri)
-                except TrackError as error:
-                    outcome = error
-                del data
+            is_refused = isinstance(data, TrackError) and data.code in STORE_CODES
+            num_bytes = 0 if isinstance(data, TrackError) else len(data)
+            outcome = loader.decode(data, ref)
+            del data
             report.add(
                 {"fetched_bytes": num_bytes, "num_refused" if is_refused else "num_read": 1},
                 {"fetch": fetch_s, "decode": time.perf_counter() - started},
             )
             if is_refused:
                 report.send()
-                _check(tally)
+                _check(counters)
             ready.append((ref, outcome))
             ready_bytes += blocks.num_bytes(outcome)
             if ready_bytes >= ROWS_BYTES:
@@ -126,9 +120,9 @@ def _with_old(table: pa.Table, block: pa.Table, first: int) -> pa.Table:
     return table.append_column(OLD, block[OLD].slice(first, len(table))) if OLD in block.column_names else table
 
 
-def _check(tally: Any) -> None:
+def _check(counters: RunCounters) -> None:
     """Raise what the driver has found to be wrong with the whole run."""
-    failure = ray.get(tally.read_failure.remote())
+    failure = counters.read_failure()
     if failure is not None:
         raise failure
 
@@ -136,8 +130,8 @@ def _check(tally: Any) -> None:
 class Report:
     """Adds up what a worker has done and sends it on now and then; a call a track costs more than a short track."""
 
-    def __init__(self, tally: Any, who: str) -> None:
-        self.tally = tally
+    def __init__(self, counters: RunCounters, who: str) -> None:
+        self.counters = counters
         self.who = who
         self._clear()
 
@@ -151,7 +145,7 @@ class Report:
     def send(self) -> None:
         """Send what has not been sent."""
         peak_bytes, elapsed_s = {self.who: peak_memory_bytes()}, time.monotonic() - self.sent
-        self.tally.add.remote(dict(self.totals), dict(self.busy_s), peak_bytes, elapsed_s)
+        self.counters.add(self.totals, self.busy_s, peak_bytes, elapsed_s)
         self._clear()
 
     def _clear(self) -> None:
@@ -161,7 +155,7 @@ class Report:
 
 
 def _fetched(
-    refs: list[TrackRef], reader: Reader, pool: ThreadPoolExecutor, concurrency: int
+    refs: list[TrackRef], loader: TrackLoader, pool: ThreadPoolExecutor, concurrency: int
 ) -> Iterator[tuple[TrackRef, bytes | TrackError, float]]:
     """Yield each track's bytes in order while the next ones are being read."""
     waiting: collections.deque[tuple[TrackRef, Future[tuple[bytes | TrackError, float]]]] = collections.deque()
@@ -171,20 +165,15 @@ def _fetched(
         while todo and len(waiting) < concurrency and (not waiting or ahead_bytes < PREFETCH_BYTES):
             ref = todo.popleft()
             ahead_bytes += ref.size_bytes or 0
-            waiting.append((ref, pool.submit(_read, reader, ref)))
+            waiting.append((ref, pool.submit(_timed, loader, ref)))
         ref, future = waiting.popleft()
         ahead_bytes -= ref.size_bytes or 0
         yield ref, *future.result()
 
 
-def _read(reader: Reader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
+def _timed(loader: TrackLoader, ref: TrackRef) -> tuple[bytes | TrackError, float]:
     started = time.perf_counter()
-    data: bytes | TrackError
-    try:
-        data = reader.read(ref)
-    except TrackError as error:
-        data = error
-    return data, time.perf_counter() - started
+    return loader.fetch(ref), time.perf_counter() - started
 
 
 class _Stopwatch:
@@ -230,20 +219,21 @@ class ScoreTracks:
         plan: TagPlan,
         facts: RunFacts,
         num_threads: int,
-        tally: Any,
-        forms: Mapping[str, Any] | None = None,
+        counters: RunCounters,
+        forms: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
     ) -> None:
         for digest, files in (forms or {}).items():
-            cache.unpack(digest, ray.get(files))
+            packed: dict[str, bytes] = ray.get(files)
+            cache.unpack(digest, packed)
         try:
             self.tagger = Tagger.of(plan, num_threads=num_threads)
         except TonearmError as error:
-            ray.get(tally.fail.remote(error))
+            counters.fail(error, wait=True)
             raise
         self.facts = facts
-        self.tally = tally
+        self.counters = counters
         for head, description in self.tagger.describe().items():
-            tally.note.remote(head, description)
+            counters.note(head, description)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block."""
@@ -266,7 +256,7 @@ class ScoreTracks:
         return table
 
     def _report(self, totals: Mapping[str, float], watch: _Stopwatch) -> None:
-        self.tally.add.remote(totals, watch.busy_s(), {"scoring worker": peak_memory_bytes()}, watch.elapsed_s)
+        self.counters.add(totals, watch.busy_s(), {"scoring worker": peak_memory_bytes()}, watch.elapsed_s)
 
 
 class ScoreWindows(ScoreTracks):
@@ -299,25 +289,13 @@ class ScoreWindows(ScoreTracks):
 class TracksSink(ParquetDatasink):
     """Writes files of rows as ``write_parquet`` does, and reports the time it takes."""
 
-    def __init__(self, path: str, tally: Any, filesystem: Any) -> None:
+    def __init__(self, path: str, counters: RunCounters, filesystem: FileSystem) -> None:
         super().__init__(path, filesystem=filesystem, arrow_parquet_args={"compression": "zstd"})
-        self.tally = tally
+        self.counters = counters
 
-    def write(self, blocks: Any, ctx: Any) -> None:
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> None:
         """Write one task's blocks."""
         started = time.perf_counter()
         super().write(blocks, ctx)
         elapsed_s = time.perf_counter() - started
-        self.tally.add.remote({}, {"write": elapsed_s}, {}, elapsed_s)
-
-
-def peak_memory_bytes() -> int:
-    """Return the largest resident set this process has had."""
-    try:
-        # Not getrusage alone: on Linux its peak includes that of the process that this one was forked from.
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        self.counters.add({}, {"write": elapsed_s}, {}, elapsed_s)

@@ -44,7 +44,7 @@ LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
 
 
 @dataclasses.dataclass(frozen=True)
-class Int8Verdict:
+class Int8Check:
     """How int8 did beside fp32 on windows that it was not calibrated on.
 
     Attributes:
@@ -117,12 +117,12 @@ class Converted:
         described: dict[str, Any] = self.facts["info"]
         return described
 
-    def int8_verdict(self) -> Int8Verdict | None:
+    def int8_verdict(self) -> Int8Check | None:
         """Return how int8 did, or None before it was tried."""
         found = _read(self.folder / "int8.json")
-        return Int8Verdict(**found) if found else None
+        return Int8Check(**found) if found else None
 
-    def settled_verdict(self, *, is_guarded: bool) -> Int8Verdict | None:
+    def settled_verdict(self, *, is_guarded: bool) -> Int8Check | None:
         """Return how int8 did, or None where that has still to be tried, or checked."""
         verdict = self.int8_verdict()
         return verdict if verdict is not None and (verdict.num_checked or not is_guarded) else None
@@ -182,13 +182,13 @@ def quantize(
     is_guarded: bool,
     is_multi: bool,
     num_threads: int,
-) -> Int8Verdict:
+) -> Int8Check:
     """Quantize a converted checkpoint unless that was done before; return how it did.
 
     Args:
         windows: float32 [windows, samples] of real audio; some of them calibrate, the others check.
         is_guarded: whether to check at all, which says something only of a checkpoint that was trained.
-        is_multi: see ``Int8Verdict.refusal``.
+        is_multi: see ``Int8Check.refusal``.
 
     Raises:
         CheckpointError: it cannot be quantized.

@@ -11,7 +11,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino
@@ -22,13 +22,17 @@ from torch import Tensor, nn
 from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.families import family_of
 from tonearm.models.features import EQUALS, Features, load_features, save_features
-from tonearm.models.openvino.cache import FORMAT, Converted, Int8Verdict, bring_along
+from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bring_along
 from tonearm.models.openvino.channels_last import keep_channels_last
-from tonearm.models.openvino.runtime import OpenVinoRuntime, core, network_inputs
+from tonearm.models.openvino.processor import core
+from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
 from tonearm.models.release_memory import trim
 from tonearm.models.runtimes import Scores
 from tonearm.models.torch_runtime import WithEmbedding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Seconds of the noise that is traced; raw waveforms come in any length, so the network is checked on another one too.
 TRACED_S, CHECKED_S = 1.0, 1.7
@@ -41,7 +45,7 @@ SMOOTHING = 0.5
 class _OneInput(nn.Module):
     """``WithEmbedding`` with its one input given by position, as tracing wants it."""
 
-    def __init__(self, model: Any, input_name: str) -> None:
+    def __init__(self, model: PreTrainedModel, input_name: str) -> None:
         super().__init__()
         self.inner, self.input_name = WithEmbedding(model), input_name
 
@@ -137,7 +141,7 @@ def _quantize(message: dict[str, Any]) -> None:
     trim()
     for suffix in (".bin", ".xml"):
         (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
-    verdict = Int8Verdict(len(calibration), len(checked), 1.0, 0.0)
+    verdict = Int8Check(len(calibration), len(checked), 1.0, 0.0)
     if len(checked):
         verdict = _verdict(
             verdict, converted, checked, is_multi=message["is_multi"], num_threads=message["num_threads"]
@@ -146,7 +150,7 @@ def _quantize(message: dict[str, Any]) -> None:
     (making / "int8.json").rename(converted.folder / "int8.json")
 
 
-def _outermost(network: Any) -> list[str]:
+def _outermost(network: openvino.Model) -> list[str]:
     """Return the first convolution and the last product: little of the work, most of what int8 loses."""
     names: dict[str, list[str]] = {"Convolution": [], "MatMul": []}
     for operation in network.get_ordered_ops():
@@ -163,13 +167,13 @@ def _logits(
 
 
 def _verdict(
-    verdict: Int8Verdict,
+    verdict: Int8Check,
     converted: Converted,
     windows: NDArray[np.float32],
     *,
     is_multi: bool,
     num_threads: int,
-) -> Int8Verdict:
+) -> Int8Check:
     wanted, found = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
     agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
     move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())

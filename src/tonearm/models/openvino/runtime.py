@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from tonearm.models.features import RawWaveform, load_features
+from tonearm.models.openvino.processor import core, has_bf16
 from tonearm.models.release_memory import drop_pages
 from tonearm.models.runtimes import Scores
 
 if TYPE_CHECKING:
+    import openvino
+
     from tonearm.models.openvino.cache import Converted
 
 # Of what is made for one shape of input. Unbounded, as by default, each length of a short track would take megabytes
@@ -24,24 +29,6 @@ KEPT_KERNELS, KEPT_PRIMITIVES = 64, 128
 
 # Seconds of each layout that is tried, once for a checkpoint on a machine.
 TRY_S = 2.0
-
-
-@functools.cache
-def core() -> Any:
-    """Return this process's one ``openvino.Core``.
-
-    Each has a stack of its own put under the thread's signal handlers, and takes it away when it goes, even from under
-    another one's: after the first of two has gone, any signal that Python handles, Ctrl-C too, ends the process.
-    """
-    import openvino
-
-    return openvino.Core()
-
-
-@functools.cache
-def has_bf16() -> bool:
-    """Return whether this processor multiplies in bf16; elsewhere asking for it would silently change nothing."""
-    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoRuntime:
@@ -64,10 +51,6 @@ class OpenVinoRuntime:
         num_streams: int = 1,
         is_for_one_too: bool = False,
     ) -> None:
-        import torch
-
-        from tonearm.models.features import load_features
-
         torch.set_num_threads(1)  # its threads and OpenVINO's would take each other's cores, and features take 1%
         self.precision, self.num_streams = precision, num_streams
         self.features = load_features(converted.features_path)
@@ -111,12 +94,8 @@ class OpenVinoRuntime:
         return np.concatenate([logits for logits, _ in outputs]), np.concatenate([dim for _, dim in outputs])
 
 
-def network_inputs(features: Any, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+def network_inputs(features: nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what a network takes for these windows, made by its ``features``."""
-    import torch
-
-    from tonearm.models.features import RawWaveform
-
     if isinstance(features, RawWaveform):
         return features.of_array(windows)
     made = []
@@ -127,7 +106,7 @@ def network_inputs(features: Any, windows: NDArray[np.float32]) -> NDArray[np.fl
     return np.concatenate(made) if len(made) > 1 else made[0]
 
 
-def compile_network(path: Path, precision: str, *, num_threads: int, num_streams: int = 1) -> Any:
+def compile_network(path: Path, precision: str, *, num_threads: int, num_streams: int = 1) -> openvino.CompiledModel:
     """Return a network compiled for this processor; the weights stay in the file's pages until they are repacked."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))  # the library below has no other way
     # f32 must be asked for on processors with bf16, or bf16 is taken.
@@ -159,6 +138,6 @@ def measure_streams(
     return rates
 
 
-def _outputs(request: Any) -> Scores:
+def _outputs(request: openvino.InferRequest) -> Scores:
     # Copied: the request's next pass writes over its tensors.
     return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tonearm.errors import CheckpointError, SettingsError
 from tonearm.models.checkpoint import CheckpointInfo, resolve
 from tonearm.models.openvino import cache as store
+from tonearm.models.openvino.processor import has_bf16
 
 if TYPE_CHECKING:
     from tonearm.models.openvino.cache import Converted
@@ -107,8 +108,6 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
     Raises:
         SettingsError: what was asked for cannot be had.
     """
-    from tonearm.models.openvino.runtime import has_bf16
-
     found, note = convert(wanted, info)
     if found is None:
         return Form(None, wanted.precision, note)

@@ -19,7 +19,6 @@ import socket
 import time
 import uuid
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -162,7 +161,7 @@ class Holder:
 TEXTS, NUMBERS = {"token", "host", "since", "at", "boot_id", "pid_namespace"}, {"pid": 2**31, "beat": 2**62}
 
 
-def _fits(name: str, value: Any) -> bool:
+def _fits(name: str, value: object) -> bool:
     if name in TEXTS:
         # One line of a message, whatever wrote it.
         return (

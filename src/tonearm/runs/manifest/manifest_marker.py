@@ -18,11 +18,13 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tonearm.errors import DestinationError, SourceError
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
+
+T = TypeVar("T")
 
 MARKER, FORMAT = "_manifest.json", 2
 OF_TERM = re.compile(r"^_manifest-(\d{12})\.json$")
@@ -242,7 +244,7 @@ def _unknown(values: Mapping[str, Any]) -> Listing:
     return Listing(UNKNOWN, True, *counts, _of_kind(dict, values["skipped"]), _names(values["parts"]))
 
 
-def _of_kind(kind: type, value: Any) -> Any:
+def _of_kind(kind: type[T], value: object) -> T:
     if not isinstance(value, kind):
         raise TypeError(f"got {value!r}, expected {kind.__name__}")
     return value

@@ -2,7 +2,7 @@
 
 ::
 
-    FOLDER/KEY/00000.i16    the samples of up to 256 tracks, one after the other
+    FOLDER/KEY/00000.pcm    the samples of up to 256 tracks, one after the other
     FOLDER/KEY/00000.json   where each track lies in it, written last: a shard without it is decoded again, and so is
                             at the next opening a track that could not be read
 """
@@ -19,16 +19,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
+from tonearm.audio.loader import TrackLoader
 from tonearm.audio.sandbox import DecodeSandbox
-from tonearm.audio.streams import Samples
+from tonearm.audio.streams import PcmStream
 from tonearm.audio.windows import WindowPlan, dequantize
 from tonearm.errors import DestinationError, TrackError
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import TrackRef
+from tonearm.storage.atomic import replacing
 from tonearm.storage.filesystems import writing
 
 TRACKS_PER_SHARD = 256
@@ -41,37 +44,26 @@ class Clip:
     """One cached track.
 
     Attributes:
-        pcm: int16 or float32 [kept], a view of the file; ``pcm * scale`` is the waveform.
-        spans: the kept ``[start, stop)`` in samples of the track, ascending.
-        num_samples: of the whole track at the cache's rate.
+        stream: its samples, a view of the file.
         digest: SHA-256 over the kept samples.
         whole: the windows of a clip that is scored whole, whatever others are kept by; see ``ClipCache.add_whole``.
     """
 
-    pcm: Samples
-    scale: float
-    spans: tuple[tuple[int, int], ...]
-    num_samples: int
+    stream: PcmStream
     duration_s: float
     digest: str
     whole: WindowPlan | None = None
 
-    def window(self, offset: int, length: int) -> NDArray[np.float32]:
-        """Return float32 [<= length] from the kept sample ``offset``."""
-        return dequantize(self.pcm[offset : offset + length], self.scale)
+    def beginning(self, num_samples: int) -> NDArray[np.float32]:
+        """Return float32 [<= num_samples], the first that are kept."""
+        return dequantize(self.stream.pcm[:num_samples], self.stream.scale)
 
     def windows(self, plan: WindowPlan) -> list[tuple[float, NDArray[np.float32]]]:
-        """Return the windows that tagging would score, as ``(start in seconds, float32 [samples])``."""
-        plan = self.whole or plan
-        found, offset = [], 0
-        starts = [int(start) for start in plan.starts(self.num_samples)]
-        for first, last in self.spans:
-            for start in starts:
-                stop = min(start + plan.window_samples, self.num_samples)
-                if first <= start and stop <= last:
-                    found.append((start / plan.sample_rate, self.window(offset + start - first, stop - start)))
-            offset += last - first
-        return found
+        """Return the kept windows of those that tagging would score, as ``(start in seconds, float32 [samples])``."""
+        plan, stream = self.whole or plan, self.stream
+        starts = [int(start) for start in plan.starts(stream.num_samples)]
+        kept = [start for start in starts if stream.keeps(start, plan.window_samples)]
+        return [(start / plan.sample_rate, stream.window(start, plan.window_samples)) for start in kept]
 
 
 class ClipCache:
@@ -103,16 +95,11 @@ class ClipCache:
         if shard not in self._maps:
             self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")
         first, dtype = entry["offset"], np.dtype(entry["dtype"])
-        spans = tuple((start, stop) for start, stop in entry["spans"])
-        kept = sum(stop - start for start, stop in spans)
-        return Clip(
-            self._maps[shard][first : first + kept * dtype.itemsize].view(dtype),
-            entry["scale"],
-            spans,
-            entry["num_samples"],
-            entry["duration_s"],
-            entry["digest"],
-        )
+        kept = sum(stop - start for start, stop in entry["spans"])
+        pcm = self._maps[shard][first : first + kept * dtype.itemsize].view(dtype)
+        # An index of 0.1.0 does not say the rate, which is the cache's.
+        stream = PcmStream.of({"sample_rate": self.plan.sample_rate, **entry}, pcm)
+        return Clip(stream, entry["duration_s"], entry["digest"])
 
 
 def num_shards(num_tracks: int) -> int:
@@ -143,8 +130,6 @@ def open_cache(
     Raises:
         DestinationError: no space left, or a folder that cannot be written.
     """
-    from filelock import FileLock
-
     facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs]]
     folder = base / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     with writing(str(folder)):
@@ -184,9 +169,7 @@ class _Sandboxes:
     def decode(self, reader: ObjectReader, ref: TrackRef, request: DecodeRequest) -> DecodedTrack | TrackError:
         sandbox = self._free.pop()
         try:
-            return sandbox.decode(reader.read(ref), request, ref.uri)
-        except TrackError as error:
-            return error
+            return TrackLoader(reader, sandbox, request).load(ref)
         finally:
             self._free.append(sandbox)
 
@@ -229,19 +212,15 @@ def _write_track(file: BinaryIO, track: DecodedTrack | TrackError) -> dict[str, 
     file.write(samples)
     return {
         "offset": offset,
-        "dtype": stream.pcm.dtype.name,
-        "scale": stream.scale,
-        "spans": stream.spans,
-        "num_samples": stream.num_samples,
+        **stream.header(),
         "duration_s": track.info.duration_s,
         "digest": hashlib.sha256(samples).hexdigest(),
     }
 
 
 def _write_index(folder: Path, shard: int, entries: list[dict[str, Any]]) -> None:
-    partial = folder / f".{shard:05d}.partial"
-    partial.write_text(json.dumps({"tracks": entries}))
-    partial.replace(_index(folder, shard))
+    with replacing(_index(folder, shard)) as partial:
+        partial.write_text(json.dumps({"tracks": entries}))
 
 
 def _check_space(folder: Path, shard: int, count: int) -> None:

@@ -46,7 +46,7 @@ def add_whole(
     plan, limit = cache.plan, settings.decode.max_scored_s
     most = max(1, int(limit * plan.sample_rate) // plan.window_samples)
     whole = dataclasses.replace(plan, max_windows=most)
-    lengths = {number: cache.clip(number).num_samples for number in held_out if number not in cache.errors}
+    lengths = {number: cache.clip(number).stream.num_samples for number in held_out if number not in cache.errors}
     long = sorted(number for number, length in lengths.items() if len(whole.starts(length)) != len(plan.starts(length)))
     if long:
         cache.add_whole(long, cache_of(settings, [refs[number] for number in long], whole, num_threads))

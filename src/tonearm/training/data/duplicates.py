@@ -34,7 +34,7 @@ NUM_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Twin:
+class Duplicate:
     """A held-out clip and the one in training that it equals; ``likeness`` is 1 for the same samples."""
 
     side: str
@@ -48,7 +48,7 @@ class Twin:
         return self.likeness == 1.0
 
 
-def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads: int = 1) -> list[Twin]:
+def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads: int = 1) -> list[Duplicate]:
     """Return for each held-out clip every one of those trained on that equals it, the likest first.
 
     Args:
@@ -73,7 +73,7 @@ def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads
     twins = []
     for side, number, neighbours in _neighbours(held, train, vectors):
         same = by_digest.get(cache.clip(number).digest, [])
-        twins += [Twin(side, number, other, 1.0) for other in same]
+        twins += [Duplicate(side, number, other, 1.0) for other in same]
         is_same = set(same)
         others = [other for other in neighbours if other not in is_same]
         alike: list[tuple[float, int]] = []
@@ -84,7 +84,9 @@ def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads
             alike += copies
             if not copies:  # copies are nearest: further on there are none
                 break
-        twins += [Twin(side, number, other, min(likeness, 0.9999)) for likeness, other in sorted(alike, reverse=True)]
+        twins += [
+            Duplicate(side, number, other, min(likeness, 0.9999)) for likeness, other in sorted(alike, reverse=True)
+        ]
     return twins
 
 
@@ -111,7 +113,7 @@ def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.int8], NDArray
     """Return the signs [T, B] in {-1, 0, 1} of a clip's first minute, and its summary [D]."""
     import librosa
 
-    waveform = clip.window(0, int(LONGEST_S * sample_rate))
+    waveform = clip.beginning(int(LONGEST_S * sample_rate))
     frame, hop = round(FRAME_S * sample_rate), round(HOP_S * sample_rate)
     waveform = np.pad(waveform, (0, max(0, frame + 2 * hop - len(waveform))))
     power = librosa.feature.melspectrogram(
@@ -146,7 +148,7 @@ def likeness_of(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
     return float(np.clip(values.max(), 0.0, 1.0))
 
 
-def count_by_side(twins: Sequence[Twin]) -> dict[str, tuple[int, int]]:
+def count_by_side(twins: Sequence[Duplicate]) -> dict[str, tuple[int, int]]:
     """Return ``side -> (held-out clips with the same samples in training, others that are alike)``."""
     exact: dict[str, dict[int, bool]] = defaultdict(dict)
     for twin in twins:
@@ -154,7 +156,7 @@ def count_by_side(twins: Sequence[Twin]) -> dict[str, tuple[int, int]]:
     return {side: (sum(clips.values()), len(clips) - sum(clips.values())) for side, clips in exact.items()}
 
 
-def describe_twins(twins: Sequence[Twin], names: Sequence[str], *, is_dropped: bool) -> list[str]:
+def describe_twins(twins: Sequence[Duplicate], names: Sequence[str], *, is_dropped: bool) -> list[str]:
     """Return a line for each side with clips that are in training too.
 
     Args:

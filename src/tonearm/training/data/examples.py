@@ -123,13 +123,13 @@ class TrainingSet:
     def _crop(self, number: int, epoch: int, purpose: int) -> tuple[Floats, Floats]:
         example = self.examples[number]
         rng = generator(self.seed, CLIP, purpose, epoch, number)
-        clip, length = self.cache.clip(example.clip), self.plan.window_samples
-        edges = np.cumsum([0, *(stop - start for start, stop in clip.spans)])
-        rooms = np.maximum(np.diff(edges) - length, 0) + 1
+        stream, length = self.cache.clip(example.clip).stream, self.plan.window_samples
+        rooms = np.array([max(stop - start - length, 0) + 1 for start, stop in stream.spans])
         place = int(rng.integers(rooms.sum())) if self.settings.crop else int(rooms.sum() // 2)
         span = int(np.searchsorted(np.cumsum(rooms), place, side="right"))
-        offset = int(edges[span] + place - (np.cumsum(rooms)[span] - rooms[span]))
-        waveform = clip.window(offset, min(length, int(edges[span + 1]) - offset))
+        first, last = stream.spans[span]
+        start = first + int(place - (np.cumsum(rooms)[span] - rooms[span]))
+        waveform = stream.window(start, min(length, last - start))
         return augment(waveform, self.plan.sample_rate, self.settings, rng), np.asarray(example.target, np.float32)
 
 

@@ -6,11 +6,13 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import AutoModelForAudioClassification
+from transformers.utils import logging as chatter
 
-from tonearm.errors import CheckpointError
+from tonearm.errors import CheckpointError, first_line
 from tonearm.models.checkpoint import (
     CONFIG_FILES,
     PICKLE_FILES,
@@ -26,6 +28,9 @@ from tonearm.models.config_files import LIBRARY_ERRORS
 from tonearm.models.families import family_of
 from tonearm.training.fit.architectures import architecture_folder, is_architecture
 from tonearm.wording import counted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +116,6 @@ def load_start(
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
-    from transformers import AutoModelForAudioClassification
-    from transformers.utils import logging as chatter
-
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
     # A worker on another machine has no folder that this one has made.
@@ -146,7 +148,7 @@ def load_start(
                 dtype=torch.float32,
             )
         except LIBRARY_ERRORS as error:
-            raise CheckpointError(f"{start.source} cannot be loaded: {str(error).splitlines()[0]}") from None
+            raise CheckpointError(f"{start.source} cannot be loaded: {first_line(error)}") from None
     head = ("classifier", "projector")
     absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(head)]
     if absent:
@@ -157,7 +159,7 @@ def load_start(
     return model, extractor
 
 
-def _read_config(folder: Path, source: str) -> Any:
+def _read_config(folder: Path, source: str) -> PreTrainedConfig:
     """Return the config of a family with an audio classifier; the folder may hold a bare encoder."""
     config = open_config(folder, source)
     classifiers = known_classifiers(config.model_type)
@@ -169,12 +171,14 @@ def _read_config(folder: Path, source: str) -> Any:
     return config
 
 
-def _known_labels(config: Any) -> tuple[str, ...]:
+def _known_labels(config: PreTrainedConfig) -> tuple[str, ...]:
     """Return the labels of a fine-tuned classifier; a bare encoder's placeholders are none."""
     architectures = getattr(config, "architectures", None) or [""]
     if "Classification" not in architectures[0]:
         return ()
-    labels = tuple(str(label) for _, label in sorted((int(key), value) for key, value in config.id2label.items()))
+    labels = tuple(
+        str(label) for _, label in sorted((int(key), value) for key, value in (config.id2label or {}).items())
+    )
     return () if all(label.startswith("LABEL_") for label in labels) else labels
 
 

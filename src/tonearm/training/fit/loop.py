@@ -1,6 +1,6 @@
 """The training loop, plain torch: epochs of steps, an evaluation after each, checkpoints from which it goes on exactly.
 
-Who runs it is told by a ``World``: one process, or one of Ray Train's workers.
+Who runs it is told by a ``ProcessGroup``: one process, or one of Ray Train's workers.
 """
 
 from __future__ import annotations
@@ -12,32 +12,35 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tonearm.errors import TrainingError
+from tonearm.models.autocast import autocast
 from tonearm.models.families import family_of
 from tonearm.training.data.cache import ClipCache
 from tonearm.training.data.examples import Example, TrainingSet, model_inputs
 from tonearm.training.fit.initial import Start, load_start
-from tonearm.training.fit.recipe import Job, Schedule, autocast_type, choose_precision
+from tonearm.training.fit.recipe import Job, Schedule, choose_precision
 from tonearm.training.fit.step import Stepper, seed_step
-from tonearm.training.judge import metrics
+from tonearm.training.judge.predictions import Predictions, write_predictions
 from tonearm.wording import counted
 
 STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
 # Batches of windows that wait for others of their length: with 8 windows of 30 s each, 120 MB.
 MOST_WAITING = 8
 
+T = TypeVar("T")
 # A window's example and start in seconds, and its waveform, float32 [samples].
 Window = tuple[tuple[int, float], NDArray[np.float32]]
 
 
-class World(Protocol):
+class ProcessGroup(Protocol):
     """Where a loop runs. Every method but ``tell`` is called by all workers, equally often."""
 
     rank: int
@@ -47,13 +50,13 @@ class World(Protocol):
     def wrap(self, model: nn.Module) -> nn.Module: ...
     def align(self, model: nn.Module) -> None: ...
     def mean(self, value: float) -> float: ...
-    def gather(self, value: Any) -> list[Any]: ...
+    def gather(self, value: T) -> list[T]: ...
     def save(self, facts: dict[str, Any], folder: Path | None) -> None: ...
     def saved(self) -> Path | None: ...
     def tell(self, event: dict[str, Any]) -> None: ...
 
 
-class Alone:
+class SingleProcess:
     """A world of one process, without Ray; its checkpoint is one folder."""
 
     rank, size = 0, 1
@@ -73,7 +76,7 @@ class Alone:
         """Return the value."""
         return value
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """Return the value alone."""
         return [value]
 
@@ -140,7 +143,7 @@ class Progress:
 class Loop:
     """One worker's part of a training run."""
 
-    def __init__(self, job: Job, start: Start, cache: ClipCache, world: World, *, num_threads: int = 1) -> None:
+    def __init__(self, job: Job, start: Start, cache: ClipCache, world: ProcessGroup, *, num_threads: int = 1) -> None:
         settings = job.settings
         self.job, self.world, self.cache = job, world, cache
         self.precision, self.why = choose_precision(settings.precision, world.device)
@@ -242,7 +245,9 @@ class Loop:
         side = job.validation
         if side:
             found = self.predict(side)
-            figures = metrics.quick(found, job)
+            from tonearm.training.fit.epoch_figures import quick  # scikit-learn
+
+            figures = quick(found, job)
             progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})
             loss = figures["loss"]
             value = -loss if job.metric == "loss" else figures[job.metric]
@@ -257,7 +262,7 @@ class Loop:
         patience = self.job.settings.patience
         return patience is not None and self.progress.without_better >= patience
 
-    def predict(self, side: Sequence[Example]) -> metrics.Predictions:
+    def predict(self, side: Sequence[Example]) -> Predictions:
         """Return the scores of every window of ``side``, the work shared between the workers, all of them told.
 
         They are those of ``tonearm evaluate``: windows of one length share a pass, since padding a window to another's
@@ -272,13 +277,9 @@ class Loop:
             scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
         rows = sorted((row for part in self.world.gather(scored) for row in part), key=lambda row: row[0])
-        return metrics.Predictions(
-            np.stack([scores for _, scores in rows]),
-            np.array([number for (number, _), _ in rows]),
-            np.array([start_s for (_, start_s), _ in rows]),
-            np.array([example.target for example in side], np.float32),
-            np.array([example.clip for example in side]),
-        )
+        windows = [(number, start_s, scores) for (number, start_s), scores in rows]
+        targets = np.array([example.target for example in side], np.float32)
+        return Predictions.of(windows, targets, np.array([example.clip for example in side]))
 
     def _windows(self, side: Sequence[Example], numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
@@ -287,10 +288,9 @@ class Loop:
 
     def _score(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return logits [B, L]."""
-        dtype = autocast_type(self.precision)
         with torch.inference_mode():
             inputs = model_inputs(self.stepper.features, waveforms, self.world.device)
-            with torch.autocast(self.world.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+            with autocast(self.world.device, self.precision):
                 logits: NDArray[np.float32] = self.bare(**inputs).logits.float().cpu().numpy()
         return logits
 
@@ -310,7 +310,7 @@ class Loop:
         self.progress.is_done = True
         self._checkpoint(found)
 
-    def _checkpoint(self, predictions: dict[str, metrics.Predictions] | None = None) -> None:
+    def _checkpoint(self, predictions: dict[str, Predictions] | None = None) -> None:
         facts = {"step": self.progress.step, "epoch": self.progress.epoch}
         if self.world.rank != 0:
             self.world.save(facts, None)
@@ -322,11 +322,9 @@ class Loop:
                 state |= {"model": self.bare.state_dict(), **self.stepper.state()}
             torch.save(state, folder / STATE)
             if self.best_weights is not None:
-                from safetensors.torch import save_file
-
                 save_file({name: weight.contiguous() for name, weight in self.best_weights.items()}, folder / BEST)
             if predictions:
-                metrics.write_predictions(folder / PREDICTIONS, predictions)
+                write_predictions(folder / PREDICTIONS, predictions)
             self.world.save(facts, folder)
 
     def _resume(self) -> None:
@@ -344,8 +342,6 @@ class Loop:
             )
         self.progress = Progress.of(state["progress"])
         if (folder / BEST).is_file():
-            from safetensors.torch import load_file
-
             self.best_weights = load_file(folder / BEST)
         if "model" in state:
             self.bare.load_state_dict(state["model"])

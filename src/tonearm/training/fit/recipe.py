@@ -7,10 +7,9 @@ import math
 import platform
 from pathlib import Path
 
-import torch
-
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError
+from tonearm.models.runtimes import no_fast_fp16
 from tonearm.settings import TrainSettings
 from tonearm.training.data.examples import Example
 
@@ -72,7 +71,7 @@ def choose_precision(precision: str, device: str) -> tuple[str, str]:
             return precision, "as asked"
         return "fp16", "on a GPU, with a gradient scaler"
     if precision == "fp16":
-        raise SettingsError("got --precision fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
+        raise no_fast_fp16("--precision")
     if precision != "auto":
         return precision, "as asked"
     if _has_amx():
@@ -83,8 +82,3 @@ def choose_precision(precision: str, device: str) -> tuple[str, str]:
 def _has_amx() -> bool:
     path = Path("/proc/cpuinfo")
     return platform.machine() == "x86_64" and path.is_file() and "amx_bf16" in path.read_text()
-
-
-def autocast_type(precision: str) -> torch.dtype | None:
-    """Return what autocast computes in, or None for fp32."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

@@ -6,8 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
 from tonearm.training.fit.loop import BEST, PREDICTIONS, STATE, Progress
-from tonearm.training.judge.metrics import Predictions, evaluate, read_predictions
+from tonearm.training.judge.metrics import evaluate
+from tonearm.training.judge.predictions import Predictions, read_predictions
 from tonearm.training.prepare import Prepared
 
 
@@ -42,9 +46,6 @@ class Result:
 
 def read_result(folder: Path, run: dict[str, Any]) -> Result:
     """Return the result in a run's last checkpoint."""
-    import torch
-    from safetensors.torch import load_file
-
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     predictions = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {}
     return Result(Progress.of(state["progress"]), load_file(folder / BEST), predictions, run)

@@ -10,12 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tonearm.errors import TrainingError
+from tonearm.models.autocast import autocast
 from tonearm.training.data.examples import Batch, model_inputs
-from tonearm.training.fit.recipe import Job, Schedule, autocast_type
+from tonearm.training.fit.recipe import Job, Schedule
 
 LEAST_SCALE = 2.0**-10
 SEED_RANGE = 2**31
@@ -64,8 +66,7 @@ class Stepper:
         """Return the loss of each clip [B], at its weight."""
         inputs = model_inputs(self.features, batch.waveforms, self.device)
         targets, weights = batch.targets.to(self.device), batch.weights.to(self.device)
-        dtype = autocast_type(self.precision)
-        with torch.autocast(self.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
+        with autocast(self.device, self.precision):
             logits = self.model(**inputs).logits
         return clip_losses(logits.float(), targets, self.job, self.weights) * weights
 
@@ -115,8 +116,6 @@ def clip_losses(logits: Tensor, targets: Tensor, job: Job, weights: Tensor | Non
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make dropout and masking a pure function of the step, so that a resumed run draws what it would have drawn."""
-    import numpy as np
-
     value = (seed * 1_000_003 + step * 101 + rank) % SEED_RANGE
     torch.manual_seed(value)
     np.random.seed(value)

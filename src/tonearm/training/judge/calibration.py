@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import precision_recall_curve
 
 from tonearm.models.calibration import Calibration
-from tonearm.training.judge.metrics import Predictions
+from tonearm.training.judge.predictions import Predictions
 
 LEAST_SCORE = 1e-7
 
@@ -34,8 +36,6 @@ def fit_temperature(found: Predictions, *, is_multi: bool) -> float:
 
     The tracks', not the windows': a mean over windows is less sure than each of them, and it is what tagging shows.
     """
-    from scipy.optimize import minimize_scalar
-
     targets = found.targets.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
@@ -55,8 +55,6 @@ def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], precis
     Args:
         scores, truth: [T].
     """
-    from sklearn.metrics import precision_recall_curve
-
     if not truth.any():
         return None
     precisions, _, thresholds = precision_recall_curve(truth, scores)

@@ -20,8 +20,8 @@ from tonearm.models.calibration import Calibration
 from tonearm.storage import filesystems
 from tonearm.training.judge import calibration, metrics
 from tonearm.training.judge.json_text import json_text
-from tonearm.training.judge.metrics import Predictions
 from tonearm.training.judge.pictures import write_confusion, write_reliability
+from tonearm.training.judge.predictions import Predictions
 from tonearm.wording import counted
 
 LEAST_FOR_CALIBRATION = 20

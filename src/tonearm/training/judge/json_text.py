@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 
-def json_text(values: Any) -> str:
+def json_text(values: object) -> str:
     """Return ``values`` as indented JSON with a line's end; NaN and infinities become null."""
     return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

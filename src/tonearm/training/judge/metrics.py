@@ -5,117 +5,25 @@ Letters in shapes: W windows, T tracks, L labels.
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
-from tonearm.models.pooling import sigmoid, softmax
+from tonearm.training.judge.predictions import Floats, Predictions
 
-if TYPE_CHECKING:
-    from tonearm.training.fit.recipe import Job
-
-Floats = NDArray[np.float32]
 NUM_BINS = 15
 SURE = 1e-9
 CONFIDENCE = 0.95
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """What a model says of some tracks, and what is true.
-
-    Attributes:
-        logits: float32 [W, L].
-        owner: int [W], the track of each window.
-        start_s: float [W].
-        targets: float32 [T, L].
-        clips: int [T], the tracks' numbers in their collection.
-    """
-
-    logits: Floats
-    owner: NDArray[np.int64]
-    start_s: NDArray[np.float64]
-    targets: Floats
-    clips: NDArray[np.int64]
-
-    def window_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
-        """Return probabilities [W, L]."""
-        scaled = (self.logits / np.float32(temperature)).astype(np.float32)
-        return sigmoid(scaled) if is_multi else softmax(scaled)
-
-    def track_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
-        """Return probabilities [T, L]: the mean over a track's windows, as tagging pools them."""
-        return pool(self.window_scores(is_multi=is_multi, temperature=temperature), self.owner, len(self.targets))
-
-    def only(self, tracks: NDArray[np.int64]) -> Predictions:
-        """Return those of some of the tracks, by their numbers here."""
-        places = np.full(len(self.targets), -1)
-        places[tracks] = np.arange(len(tracks))
-        kept = places[self.owner] >= 0
-        return Predictions(
-            self.logits[kept],
-            places[self.owner[kept]],
-            self.start_s[kept],
-            self.targets[tracks],
-            self.clips[tracks],
-        )
-
-    def scored(self) -> NDArray[np.int64]:
-        """Return the numbers of the tracks whose every score is a number."""
-        failed = np.unique(self.owner[~np.isfinite(self.logits).all(axis=1)])
-        return np.setdiff1d(np.arange(len(self.targets)), failed)
-
-
-def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
-    """Return the mean [T, L] of each track's windows [W, L]."""
-    sums = np.zeros((num_tracks, windows.shape[1]))
-    np.add.at(sums, owner, windows)
-    return (sums / np.bincount(owner, minlength=num_tracks)[:, None]).astype(np.float32)
-
-
-def write_predictions(path: Path, sides: Mapping[str, Predictions]) -> None:
-    """Write the predictions of several sides as one ``.npz``."""
-    arrays = {
-        f"{side}.{field.name}": getattr(found, field.name)
-        for side, found in sides.items()
-        for field in dataclasses.fields(found)
-    }
-    np.savez_compressed(path, **arrays)
-
-
-def read_predictions(path: Path) -> dict[str, Predictions]:
-    """Return what ``write_predictions`` wrote."""
-    with np.load(path) as arrays:
-        sides = sorted({name.partition(".")[0] for name in arrays})
-        names = [field.name for field in dataclasses.fields(Predictions)]
-        return {side: Predictions(*(arrays[f"{side}.{name}"] for name in names)) for side in sides}
-
-
-def quick(found: Predictions, job: Job) -> dict[str, float]:
-    """Return the figures that an epoch's end needs, at track level; the loss at window level.
-
-    Where a score is not a number, neither is any figure.
-    """
-    import torch
-
-    from tonearm.training.fit.step import clip_losses
-
-    if not np.isfinite(found.logits).all():
-        names = ("macro_map", "micro_map") if job.is_multi else ("accuracy", "macro_f1")
-        return dict.fromkeys(("loss", *names), math.nan)
-    logits = torch.from_numpy(np.ascontiguousarray(found.logits, np.float32))
-    targets = torch.from_numpy(found.targets[found.owner])
-    figures = {"loss": float(clip_losses(logits, targets, job).mean())}
-    scores = found.track_scores(is_multi=job.is_multi)
-    if job.is_multi:
-        return figures | {name: value for name, value in _multi(scores, found.targets).items() if name.endswith("_map")}
-    truth, said = found.targets.argmax(axis=1), scores.argmax(axis=1)
-    return figures | {"accuracy": float(np.mean(truth == said)), "macro_f1": _macro_f1(truth, said, scores.shape[1])}
 
 
 def evaluate(found: Predictions, labels: Sequence[str], *, is_multi: bool, temperature: float = 1.0) -> dict[str, Any]:
@@ -133,15 +41,13 @@ def evaluate(found: Predictions, labels: Sequence[str], *, is_multi: bool, tempe
 def figures_of(scores: Floats, targets: Floats, labels: Sequence[str], *, is_multi: bool) -> dict[str, Any]:
     """Return the figures of scores [N, L] against targets [N, L]."""
     if is_multi:
-        figures = _multi(scores, targets) | {"per_class": _per_tag(scores, targets, labels)}
+        figures = multi_label_figures(scores, targets) | {"per_class": _per_tag(scores, targets, labels)}
     else:
         figures = _single(scores, targets.argmax(axis=1), labels)
     return figures | {"ece": calibration_error(*confidence_of(scores, targets, is_multi=is_multi))}
 
 
 def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
     numbers = list(range(len(labels)))
     said = scores.argmax(axis=1)
     right = int((said == truth).sum())
@@ -150,7 +56,7 @@ def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> 
     figures: dict[str, Any] = {
         "accuracy": right / len(truth),
         "accuracy_interval": [low, high],
-        "macro_f1": _macro_f1(truth, said, len(labels)),
+        "macro_f1": macro_f1(truth, said, len(labels)),
         "confusion": confusion_matrix(truth, said, labels=numbers).tolist(),
         "per_class": {
             label: {
@@ -168,17 +74,12 @@ def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> 
     return figures
 
 
-def _macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], num_labels: int) -> float:
-    from sklearn.metrics import f1_score
-
+def macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], num_labels: int) -> float:
     return float(f1_score(truth, said, labels=list(range(num_labels)), average="macro", zero_division=0))
 
 
-def _multi(scores: Floats, targets: Floats) -> dict[str, float]:
+def multi_label_figures(scores: Floats, targets: Floats) -> dict[str, float]:
     """Return mAP, AUC and d-prime over the labels that are both present and absent somewhere."""
-    from scipy.stats import norm
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     truth = (targets >= 0.5).astype(int)
     varied = (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
     if not varied.any():
@@ -195,8 +96,6 @@ def _multi(scores: Floats, targets: Floats) -> dict[str, float]:
 
 
 def _per_tag(scores: Floats, targets: Floats, labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
-
     truth = (targets >= 0.5).astype(int)
     precision, recall, f1, support = precision_recall_fscore_support(truth, scores >= 0.5, zero_division=0)
     figures = {}
@@ -232,8 +131,6 @@ def confidence_of(scores: Floats, targets: Floats, *, is_multi: bool) -> tuple[N
 
 def interval(right: int, total: int) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share."""
-    from scipy.stats import binomtest
-
     found = binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure as New
 from numpy.typing import NDArray
 
 from tonearm.training.judge.metrics import reliability
@@ -90,6 +91,4 @@ def write_reliability(path: Path, sides: Mapping[str, tuple[NDArray[Any], NDArra
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure as New
-
     return New(figsize=(width, height), layout="constrained")

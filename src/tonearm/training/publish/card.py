@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from tonearm.models.checkpoint import is_hub_id
 from tonearm.sources.extensions import is_table
 from tonearm.storage.uris import local_path, scheme
@@ -85,8 +87,6 @@ def write_card(
     run: Mapping[str, Any],
 ) -> str:
     """Return README.md: metadata with ``model-index``, and the text."""
-    from huggingface_hub import EvalResult, ModelCardData
-
     job, start = prepared.job, prepared.start
     side = main_side(figures)
     name, hub_id = dataset_name(source)

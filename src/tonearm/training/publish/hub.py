@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
 from tonearm.errors import CheckpointError, DestinationError, SettingsError
 from tonearm.models.calibration import FILE as COMPANION
-from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, describe_checkpoint
+from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, CheckpointInfo, describe_checkpoint
 from tonearm.training.judge.json_text import json_text
 from tonearm.training.publish.model_folder import METRICS
 
@@ -56,8 +60,6 @@ def package(
         CheckpointError: the folder holds no whole model.
         SettingsError: a name that the Hub does not take, or metadata that it refuses.
     """
-    from huggingface_hub import ModelCard
-
     folder = Path(folder)
     if not REPO.fullmatch(repo):
         raise SettingsError(f"got the repository {repo!r}, expected OWNER/NAME")
@@ -80,7 +82,7 @@ def package(
     return Package(repo, files, data.to_dict())
 
 
-def _bare_card(info: Any) -> str:
+def _bare_card(info: CheckpointInfo) -> str:
     return f"---\nlibrary_name: transformers\n---\n# {info.name}\n\nLabels: {', '.join(info.labels)}.\n"
 
 
@@ -101,10 +103,6 @@ def publish(found: Package, *, private: bool = False, message: str | None = None
     Raises:
         DestinationError: no token, no access or no network.
     """
-    import httpx2
-    from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
     api = HfApi(library_name="tonearm")
     try:
         address = api.create_repo(found.repo, private=private, exist_ok=True)

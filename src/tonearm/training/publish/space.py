@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 
 from tonearm.errors import DestinationError
@@ -100,8 +101,6 @@ def write_space(folder: Path, repo: str, info: CheckpointInfo, *, overwrite: boo
     Raises:
         DestinationError: the folder holds an app already, or cannot be written.
     """
-    import importlib.metadata
-
     if (folder / "app.py").exists() and not overwrite:
         raise DestinationError(f"{folder} holds an app.py already; give another --space, or --overwrite")
     plan = plan_windows(info, None, None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,8 +108,6 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         SettingsError: with the command that installs it.
     """
-    import importlib.util
-
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             package = "'tonearm[train]'" if name == "tensorboard" else name
@@ -139,7 +138,7 @@ def values_of(event: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def closing(trackers: Sequence[Tracker]) -> Any:
+def closing(trackers: Sequence[Tracker]) -> Iterator[None]:
     """Close all of them, saying whether the run failed."""
     failed = True
     try:

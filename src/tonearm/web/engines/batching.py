@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tonearm.audio.streams import Samples
 from tonearm.errors import ScoreError
-from tonearm.models.classifier import WindowScores
+from tonearm.models.scores import WindowScores
 
 Outcome = WindowScores | ScoreError
 

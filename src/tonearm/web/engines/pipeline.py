@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
-from tonearm.audio.overview import peaks, spectrograms
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import RequestError, ScoreError
-from tonearm.models.classifier import WindowScores
 from tonearm.models.pooling import Scored, rank
+from tonearm.models.scores import WindowScores
 from tonearm.settings import ServeSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import make_ref
@@ -87,6 +86,9 @@ class Pipeline:
 
     async def view(self, data: bytes) -> View:
         """Return what the page draws of a track."""
+        # librosa and matplotlib take seconds to import, and most decoders draw nothing.
+        from tonearm.audio.overview import peaks, spectrograms
+
         samples = int(self.settings.max_duration_s * VIEW_HZ)
         plan = WindowPlan(VIEW_HZ, samples, samples, 1, 1)
         track = await self._decode(data, DecodeRequest((plan,), self.settings.max_duration_s))

@@ -10,7 +10,7 @@ import numpy as np
 
 from tonearm.audio.windows import dequantize
 from tonearm.errors import ScoreError, first_line
-from tonearm.models.classifier import WindowScores
+from tonearm.models.scores import WindowScores
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan, load_head
 from tonearm.web.engines.batching import Batcher, Chunk, Outcome, num_windows

@@ -1,5 +1,7 @@
 // The public routes, as the page uses them: nothing here that another client could not do.
 
+import { WORDS } from "./error_words.js";
+
 const MAX_TRIES = 8;
 const MAX_BACKOFF_S = 30;
 // Full, starting or stopping, or asked too often: what passes by itself.
@@ -15,21 +17,6 @@ export function useKey(value) {
 export function hasKey() {
   return key !== "";
 }
-
-// What a person is told; other codes come with the server's own words.
-const WORDS = {
-  not_audio: "This is not an audio file, or one that cannot be read",
-  no_audio: "There is no sound in this file",
-  empty_file: "This file is empty",
-  corrupt: "This file is damaged",
-  too_short: "This clip is too short to listen to",
-  too_long: "This track is too long for this server",
-  body_too_large: "This file is too large for this server",
-  body_timeout: "Sending the file took too long",
-  decode_timeout: "Reading this file took too long",
-  decode_crashed: "This file is damaged",
-  decode_memory: "This file is too large to read",
-};
 
 // What the server answered instead of a result; `detail` is what its operator can find the request by.
 export class Refusal extends Error {

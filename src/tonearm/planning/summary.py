@@ -12,16 +12,54 @@ from pathlib import Path
 import psutil
 
 from tonearm import __version__
-from tonearm.distributed.tagging.driver import Outcome
-from tonearm.distributed.tagging.stages import peak_memory_bytes
-from tonearm.models.runtimes import count_gpus, usable_cores
+from tonearm.models.runtimes import gpu_names, usable_cores
+from tonearm.own_process import peak_memory_bytes
+from tonearm.planning.layout import Layout
+from tonearm.runs.counts import Counts
+from tonearm.runs.resume import Audit
 from tonearm.runs.run_summary import MachineFacts, ManifestCounts, ModelFacts, ResultCounts, RunSummary, SpeedFacts
 from tonearm.settings import TagSettings
+from tonearm.tagging import HeadPlan
 
 # What a scoring worker does one after the other, and what comes before it.
 SCORING, BEFORE = ("features", "forward", "pool"), ("fetch", "decode")
 # Above this a stage is what the others wait for: no pipeline keeps its slowest part busy all the time.
 SATURATED = 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """What a run had to work with, what its workers counted, and how much Ray wrote to disk for want of memory."""
+
+    layout: Layout
+    counts: Counts
+    spilled_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended. ``execution`` is None when there was nothing to do."""
+
+    run_id: str
+    audit: Audit
+    num_done_before: int
+    num_skipped: dict[str, int]
+    num_bytes: int
+    plans: dict[str, HeadPlan]
+    started: datetime.datetime
+    wall_s: float
+    fetch_concurrency: int = 1
+    execution: Execution | None = None
+
+    @property
+    def counts(self) -> Counts | None:
+        """What the workers counted."""
+        return self.execution.counts if self.execution is not None else None
+
+    @property
+    def spilled_bytes(self) -> int:
+        """What Ray wrote to disk for want of memory."""
+        return self.execution.spilled_bytes if self.execution is not None else 0
 
 
 def summarize(outcome: Outcome, settings: TagSettings, *, command: Sequence[str], notice: str | None) -> RunSummary:
@@ -59,12 +97,7 @@ def machine_facts() -> MachineFacts:
             line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         )
         model = next(names, model)
-    gpus: tuple[str, ...] = ()
-    if count := count_gpus():
-        import torch
-
-        gpus = tuple(torch.cuda.get_device_name(index) for index in range(count))
-    return MachineFacts(model, usable_cores(), psutil.virtual_memory().total, gpus)
+    return MachineFacts(model, usable_cores(), psutil.virtual_memory().total, tuple(gpu_names()))
 
 
 def _model(outcome: Outcome, head: str) -> ModelFacts | None:
@@ -77,10 +110,10 @@ def _model(outcome: Outcome, head: str) -> ModelFacts | None:
 
 
 def _speed(outcome: Outcome) -> SpeedFacts | None:
-    counts = outcome.counts
-    if counts is None or not counts.num_tracks or not outcome.wall_s:
+    execution, counts = outcome.execution, outcome.counts
+    if execution is None or counts is None or not counts.num_tracks or not outcome.wall_s:
         return None
-    shares = _busy_shares(outcome)
+    shares = _busy_shares(execution, outcome.fetch_concurrency)
     return SpeedFacts(
         num_tracks=counts.num_tracks,
         audio_s=counts.audio_s,
@@ -91,19 +124,19 @@ def _speed(outcome: Outcome) -> SpeedFacts | None:
         busy_s=counts.busy_s,
         busy_share=shares,
         bottleneck=bottleneck(shares),
-        spilled_bytes=outcome.spilled_bytes,
+        spilled_bytes=execution.spilled_bytes,
     )
 
 
-def _busy_shares(outcome: Outcome) -> dict[str, float]:
+def _busy_shares(execution: Execution, fetch_concurrency: int) -> dict[str, float]:
     """Return each stage's busy time as a share of what its places had; ``score`` is all that a scoring worker does."""
-    layout, counts = outcome.layout, outcome.counts
-    if layout is None or not counts.span_s:
+    layout, counts = execution.layout, execution.counts
+    if not counts.span_s:
         return {}
     free = layout.num_cpus - layout.num_scorers * layout.scorer_cpus
     # A local Ray has more logical CPUs than cores, so that tasks wait for cores and not for each other.
     decoders = max(1, min(int(free), usable_cores()) if layout.is_local else int(free))
-    places = {"fetch": decoders * outcome.fetch_concurrency, "decode": decoders, "write": decoders}
+    places = {"fetch": decoders * fetch_concurrency, "decode": decoders, "write": decoders}
     busy_s = dict(counts.busy_s)
     busy_s["score"] = sum(busy_s.get(stage, 0.0) for stage in SCORING)
     return {stage: value / (counts.span_s * places.get(stage, layout.num_scorers)) for stage, value in busy_s.items()}

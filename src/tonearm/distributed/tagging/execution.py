@@ -1,0 +1,66 @@
+"""Executing a run on Ray; imported where something is left to do, as Ray takes a second to import."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from tonearm.distributed.cluster import session
+from tonearm.distributed.tagging import plans
+from tonearm.distributed.tagging.counters import RunCounters, start_counters
+from tonearm.distributed.tagging.legs import Run, execute_legs, note_runtimes, tracks_per_block, tracks_per_leg
+from tonearm.distributed.tagging.watch import (
+    ClusterGuard,
+    Guard,
+    HeadGuard,
+    RunFailure,
+    StoreGuard,
+    failing,
+    watching,
+)
+from tonearm.errors import Stopped
+from tonearm.planning.layout import Layout
+from tonearm.planning.summary import Execution
+from tonearm.runs.progress import Watcher
+from tonearm.runs.resume import TodoPart
+
+
+def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, Execution]:
+    """Do what is left to do; return the run as it was settled, and what its execution was."""
+    settings = run.settings
+    with session.session(settings.workers, verbose=settings.verbose) as layout:
+        # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
+        from tonearm.distributed.tagging import pipeline
+
+        counters, before = start_counters(), session.spilled_bytes()
+        per_block = settings.tracks_per_block or tracks_per_block(sum(part.num_tracks for part in todo), layout)
+        plan = plans.settled(run.plan, layout)
+        operators = pipeline.Operators.of(plan, settings, layout, counters)
+
+        def execute_leg(run: Run, leg: Sequence[TodoPart], marks: str) -> None:
+            pipeline.execute_leg(run, leg, operators, per_block, marks)
+
+        with _guarded(run, todo, layout, counters, watcher):
+            run = execute_legs(run, plan, todo, tracks_per_leg(per_block, layout.num_scorers), execute_leg)
+        counts = counters.read()
+        return note_runtimes(run, counts.facts), Execution(layout, counts, session.spilled_bytes() - before)
+
+
+@contextlib.contextmanager
+def _guarded(
+    run: Run, todo: Sequence[TodoPart], layout: Layout, counters: RunCounters, watcher: Watcher
+) -> Iterator[None]:
+    """Tell ``watcher`` how it goes while the block runs, and end it in one line when something is wrong with it all."""
+    settings, place = run.settings, run.destination.url
+    run_failure = RunFailure(counters)
+    guards: list[Guard] = [
+        ClusterGuard(run_failure, layout, settings.cluster.shrunk_timeout_s),
+        StoreGuard(run_failure, todo, settings.fetch),
+    ]
+    head = HeadGuard(run_failure, place, settings.cluster.head_timeout_s)
+
+    def stop(failure: Stopped) -> None:
+        run_failure.fail(failure, wake=True)
+
+    with failing(place, run_failure), watching(counters, watcher, guards, head), run.hold.on_lost(stop):
+        yield

@@ -1,0 +1,112 @@
+"""One run, and the legs in which it is executed: what to do in which order, and what is written down about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from tonearm import __version__
+from tonearm.planning import adoption
+from tonearm.planning.layout import Layout
+from tonearm.runs import groups
+from tonearm.runs.destination import Destination
+from tonearm.runs.groups import Group
+from tonearm.runs.lock import run_lock
+from tonearm.runs.resume import TodoPart
+from tonearm.settings import TagSettings
+from tonearm.tagging import RunFacts, TagPlan, model_columns
+
+# Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
+LEG_BLOCKS = 1500
+LEG_BLOCKS_A_SCORER = 200
+
+
+def tracks_per_leg(per_block: int, num_scorers: int) -> int:
+    """Return how many tracks one execution takes on at least."""
+    return per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * num_scorers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one run is: all that its parts share.
+
+    ``groups`` are those of the destination, the run's own as far as they are settled; ``term`` is what its rows say,
+    which is the lock's unless somebody deleted the lock's claims and with them their count; ``again`` are heads whose
+    columns stand there by settings that count no more.
+    """
+
+    run_id: str
+    hold: run_lock.Hold
+    destination: Destination
+    settings: TagSettings
+    plan: TagPlan
+    groups: Mapping[str, Group]
+    term: int = 0
+    again: tuple[str, ...] = ()
+
+
+def run_facts(run: Run) -> RunFacts:
+    """Return what every row says about the run that makes it."""
+    hashes = {name: group.hash for name, group in run.groups.items()}
+    adopts = frozenset(name for name, group in run.groups.items() if group.adopts)
+    columns = model_columns(run.plan.heads)
+    return RunFacts(run.run_id, __version__, **columns, term=run.term, settings=hashes, adopts=adopts)
+
+
+def execute_legs(
+    run: Run,
+    plan: TagPlan,
+    todo: Sequence[TodoPart],
+    per_leg: int,
+    execute: Callable[[Run, Sequence[TodoPart], str], None],
+) -> Run:
+    """Write down what is settled, then do what is left to do; return the run as it was settled.
+
+    Args:
+        plan: settled.
+        per_leg: tracks of one leg; see ``legs``.
+        execute: does one leg, with its marks in the folder of the given name; called only while the lock is the run's.
+    """
+    groups_there = adoption.settled(plan, run.groups, dict.fromkeys(run.again, run.term))
+    run = dataclasses.replace(run, plan=plan, groups=groups_there)
+    marks = groups.write(run.destination, run.groups)
+    for leg in legs(todo, per_leg):
+        run.hold.check()
+        execute(run, leg, marks)
+    return run
+
+
+def note_runtimes(run: Run, described: Mapping[str, Mapping[str, str]]) -> Run:
+    """Write down the runtimes that the workers had; return the run with them."""
+    run = dataclasses.replace(run, groups=adoption.noted(run.groups, described))
+    groups.write(run.destination, run.groups)
+    return run
+
+
+def tracks_per_block(num_tracks: int, layout: Layout) -> int:
+    """Return how many tracks share a block, and so a file and a checkpoint mark.
+
+    Small enough that a killed run loses little and that every worker has blocks to take, large enough that a million
+    tracks do not become a million files.
+    """
+    return int(min(64, max(2, math.ceil(num_tracks / (8 * (layout.num_cpus + layout.num_scorers))))))
+
+
+def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
+    """Yield the parts in groups of ``num_tracks`` or a little more.
+
+    Ray Data keeps some 60 KB a block on the driver until an execution ends: one execution over a million tracks takes a
+    gigabyte, one over a hundred million does not fit. A leg ends with its last block, so it is long beside the time
+    that its actors take to start and its last blocks take to drain. A leg has one set of heads and one schema.
+    """
+    for _, parts in itertools.groupby(todo, key=lambda part: (part.heads, part.again)):
+        leg: list[TodoPart] = []
+        for part in parts:
+            leg.append(part)
+            if sum(part.num_tracks for part in leg) >= num_tracks:
+                yield leg
+                leg = []
+        if leg:
+            yield leg

@@ -1,0 +1,99 @@
+"""What a model says of the windows of some tracks, beside what is true.
+
+Letters in shapes: W windows, T tracks, L labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.models.pooling import sigmoid, softmax
+
+Floats = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model says of some tracks, and what is true.
+
+    Attributes:
+        logits: float32 [W, L].
+        owner: int [W], the track of each window.
+        start_s: float [W].
+        targets: float32 [T, L].
+        clips: int [T], the tracks' numbers in their collection.
+    """
+
+    logits: Floats
+    owner: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    targets: Floats
+    clips: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, windows: Sequence[tuple[int, float, Floats]], targets: Floats, clips: NDArray[np.int64]) -> Predictions:
+        """Return the predictions of windows, each ``(number of its track here, start in seconds, logits [L])``."""
+        return cls(
+            np.stack([logits for _, _, logits in windows]),
+            np.array([number for number, _, _ in windows]),
+            np.array([start_s for _, start_s, _ in windows]),
+            targets,
+            clips,
+        )
+
+    def window_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
+        """Return probabilities [W, L]."""
+        scaled = (self.logits / np.float32(temperature)).astype(np.float32)
+        return sigmoid(scaled) if is_multi else softmax(scaled)
+
+    def track_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
+        """Return probabilities [T, L]: the mean over a track's windows, as tagging pools them."""
+        return pool(self.window_scores(is_multi=is_multi, temperature=temperature), self.owner, len(self.targets))
+
+    def only(self, tracks: NDArray[np.int64]) -> Predictions:
+        """Return those of some of the tracks, by their numbers here."""
+        places = np.full(len(self.targets), -1)
+        places[tracks] = np.arange(len(tracks))
+        kept = places[self.owner] >= 0
+        return Predictions(
+            self.logits[kept],
+            places[self.owner[kept]],
+            self.start_s[kept],
+            self.targets[tracks],
+            self.clips[tracks],
+        )
+
+    def scored(self) -> NDArray[np.int64]:
+        """Return the numbers of the tracks whose every score is a number."""
+        failed = np.unique(self.owner[~np.isfinite(self.logits).all(axis=1)])
+        return np.setdiff1d(np.arange(len(self.targets)), failed)
+
+
+def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
+    """Return the mean [T, L] of each track's windows [W, L]."""
+    sums = np.zeros((num_tracks, windows.shape[1]))
+    np.add.at(sums, owner, windows)
+    return (sums / np.bincount(owner, minlength=num_tracks)[:, None]).astype(np.float32)
+
+
+def write_predictions(path: Path, sides: Mapping[str, Predictions]) -> None:
+    """Write the predictions of several sides as one ``.npz``."""
+    arrays = {
+        f"{side}.{field.name}": getattr(found, field.name)
+        for side, found in sides.items()
+        for field in dataclasses.fields(found)
+    }
+    np.savez_compressed(path, **arrays)
+
+
+def read_predictions(path: Path) -> dict[str, Predictions]:
+    """Return what ``write_predictions`` wrote."""
+    with np.load(path) as arrays:
+        sides = sorted({name.partition(".")[0] for name in arrays})
+        names = [field.name for field in dataclasses.fields(Predictions)]
+        return {side: Predictions(*(arrays[f"{side}.{name}"] for name in names)) for side in sides}
