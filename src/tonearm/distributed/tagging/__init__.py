@@ -1,1 +1,5 @@
-"""Tagging on Ray Data: ``driver`` runs it, ``stages`` are its operators, ``watch`` its progress and how it may fail."""
+"""Tagging on Ray Data: ``driver`` is the course of a run, ``legs`` its parts; a finished run needs no Ray.
+
+``execution`` runs legs on Ray, ``pipeline`` is the graph of operators, ``stages`` the operators, ``counters`` what they
+report to, ``watch`` what ends a run and how a failure is explained. ``evaluate`` judges a model by the same pipeline.
+"""

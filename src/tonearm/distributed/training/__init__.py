@@ -1,1 +1,4 @@
-"""Fine-tuning on Ray Train: ``driver`` on one side, a ``worker`` for each process on the other."""
+"""Fine-tuning on Ray Train: ``driver`` decides without Ray, ``execution`` runs the loop on workers and listens.
+
+A ``worker`` is one process of ``process_group``, and tells the driver by ``worker_events``.
+"""

@@ -1,1 +1,4 @@
-"""What scores are worth on labelled clips: ``metrics``, ``calibration``, ``pictures``, joined by ``evaluation``."""
+"""What scores are worth on labelled clips: ``predictions``, their ``metrics``, ``calibration`` and ``pictures``.
+
+``evaluation`` joins them.
+"""
