@@ -47,10 +47,10 @@ def compact(dest: Destination) -> int:
 
 def report(dest: Destination) -> int:
     """Write report.html of DEST anew, from its rows and its last run."""
-    from tonearm.report.page import write_report
+    import tonearm
     from tonearm.storage.uris import visible
 
-    print(visible(write_report(dest)))
+    print(visible(tonearm.Library(dest).report()))
     return 0
 
 
@@ -71,23 +71,32 @@ def export(
     dim: Annotated[
         int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Only tracks for which this DuckDB expression over the columns is true, such as \"genre = 'rock' AND "
+            'duration_s > 60".',
+            show_default=False,
+        ),
+    ] = None,
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Also what is no longer listed: deleted, renamed and changed files.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> int:
     """Write the rows of DEST for other programs."""
-    from tonearm.exports import export as library_export
+    import tonearm
     from tonearm.storage.uris import visible
 
-    counts = library_export.export(
-        dest,
-        kind or library_export.kind_of(output),
+    counts = tonearm.Library(dest).export(
         output,
+        format=kind,
         by=by,  # type: ignore[arg-type]  # export itself says what it expects
         min_score=min_score,
         include_embeddings=include_embeddings,
         dim=dim,
+        where=where,
         all_versions=all_versions,
         overwrite=overwrite,
     )

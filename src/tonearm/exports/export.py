@@ -70,6 +70,7 @@ def export(
     min_score: float | None = None,
     include_embeddings: bool = False,
     dim: int | None = None,
+    where: str | None = None,
     all_versions: bool = False,
     overwrite: bool = False,
 ) -> ExportCounts:
@@ -85,11 +86,12 @@ def export(
             ``audacity`` and ``m3u``, and 0 for everything else.
         include_embeddings: for ``jsonl``.
         dim: for ``embeddings``: project them to so many numbers by PCA fitted on these tracks.
+        where: only the tracks for which this DuckDB expression over the columns of a row is true; see ``rows.where``.
         all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they were.
         overwrite: replace what is there; other files of a folder stay.
 
     Raises:
-        UsageError: an unknown kind or ``by``, or a score out of range.
+        UsageError: an unknown kind or ``by``, a score out of range, or a ``where`` that is no such expression.
         DestinationError: no tracks, or the output is taken or cannot be written.
     """
     if kind not in WRITERS:
@@ -106,5 +108,9 @@ def export(
         )
     check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
     rows = track_rows.listed_rows(destination, unlisted=all_versions)
+    if where is not None:
+        from tonearm.runs.rows.where import narrowed
+
+        rows = narrowed(destination, rows, where)
     request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, rows)
     return ExportCounts(kind, output, *WRITERS[kind](request), rows.num_unlisted)
