@@ -1,7 +1,7 @@
 """What each job can be told, as frozen dataclasses; read from TOML and overridden by flags.
 
-Precedence: flag, then ``--config FILE`` (or ``./tonearm.toml``; ``api.flags`` says which tables of it), then the defaults
-here. An unknown key is refused with the nearest known one.
+Precedence: flag, then ``--config FILE`` (or ``./tonearm.toml``), then the defaults here; ``api.flags`` says which
+tables of the file. An unknown key is refused with the nearest known one.
 """
 
 from __future__ import annotations

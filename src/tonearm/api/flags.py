@@ -14,15 +14,14 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, get_type_hints
 
 from tonearm import settings
 from tonearm.errors import SettingsError, UsageError
-from tonearm.settings import ServeSettings, TagSettings, TrainSettings
+from tonearm.settings import LabelSettings, ServeSettings, TagSettings, TrainSettings
 
 Source = str | os.PathLike[str]
 Sources = Source | Iterable[Source]
-T = TypeVar("T")
 
 VERBS = ("tag", "serve", "train")
 SHARED = ("models", "fetch", "decode")
@@ -30,10 +29,7 @@ DEFAULT_FILE = "tonearm.toml"
 # Flags that are settings of the table [models], and of [labels] in training.
 IN_MODELS = ("runtime", "precision", "calibrated")
 NAMES_OF_MODELS = ("genre_model", "tag_model")
-IN_LABELS = (
-    ("label_by", "group_by", "source_by", "split_by", "validation_on", "test_on", "validation_share", "duplicates")
-    + ("multi_label", "skip_unlabelled")
-)  # fmt: skip
+IN_LABELS = frozenset(field.name for field in dataclasses.fields(LabelSettings))
 
 
 class ModelFlags(TypedDict, total=False):
@@ -59,7 +55,7 @@ class ModelFlags(TypedDict, total=False):
     config: Source | None
 
 
-class TagFlags(ModelFlags, total=False):
+class RunFlags(TypedDict, total=False):
     """A run over a library, or the plan of one.
 
     Attributes:
@@ -73,6 +69,10 @@ class TagFlags(ModelFlags, total=False):
     limit: int | None
     max_error_rate: float | None
     verbose: bool | None
+
+
+class TagFlags(ModelFlags, RunFlags, total=False):
+    """All that decides how a library is tagged."""
 
 
 class TrainFlags(TypedDict, total=False):
@@ -192,7 +192,7 @@ def check_names(verb: str, flags: Mapping[str, Any], known: type) -> None:
     Raises:
         TypeError: one of them is.
     """
-    names = sorted(known.__annotations__)
+    names = sorted(get_type_hints(known))
     for name in flags:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -204,7 +204,7 @@ def _file(verb: str, config: Source | None) -> tuple[str, dict[str, Any]]:
     """Return what messages call the file of settings, and what it says of a verb."""
     if config is None and not Path(DEFAULT_FILE).is_file():
         return "settings", {}
-    file = settings.read_toml(config or DEFAULT_FILE)
+    file = settings.read_toml(os.fspath(config or DEFAULT_FILE))
     return str(config or "settings"), of_verb(file, verb, is_named=config is not None)
 
 

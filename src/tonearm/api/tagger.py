@@ -6,6 +6,7 @@ Files are decoded in a child process with a deadline, as in a run, so that a bro
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import os
 import threading
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from tonearm.api import flags as flags_
 from tonearm.api.flags import ModelFlags, Source
+from tonearm.audio.decode import DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import TrackError, UsageError
 from tonearm.settings import TagSettings
@@ -66,12 +68,20 @@ class Tagger:
     def _open(self, settings: TagSettings) -> None:
         self.settings = settings
         plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+        self._sandbox, self._lock = DecodeSandbox(settings.decode), threading.Lock()
+        # Its process takes as long to start as the models to load, on another core.
+        starting = threading.Thread(target=self._start, args=[decode_request(plans, 1.0)], name="sandbox", daemon=True)
+        starting.start()
         self._plan = TagPlan(plans, settings.models, settings.decode.max_scored_s)
         # One file has few windows: converting a model or several passes at a time would cost more than they gain.
         loaded = {head: load_head(head, each, settings.models) for head, each in plans.items()}
         self._scorer = Scorer(plans, loaded, settings.models)
-        self._sandbox = DecodeSandbox(settings.decode)
-        self._lock = threading.Lock()
+        starting.join()
+
+    def _start(self, request: DecodeRequest) -> None:
+        """Decode something short."""
+        with contextlib.suppress(TrackError):
+            self._sandbox.decode(as_wave(np.zeros(1600, np.float32), 16000), request, "samples.wav")
 
     def __call__(self, audio: Audio, sample_rate: int | None = None) -> TrackResult:
         """Return what the heads say of one track.
@@ -170,8 +180,8 @@ def one_track(source: str) -> TrackRef:
     if stream.listing != FILES or stream.first is None:
         kind = "a folder" if stream.folder else "no single audio file"
         raise UsageError(
-            f"{shown(source)} is {kind}, expected one track; to tag all that is in it into rows and a report give --out "
-            "DEST (in Python: tonearm.tag(SOURCE, out=DEST))"
+            f"{shown(source)} is {kind}, expected one track; to tag all that is in it, into rows and a report, give "
+            "--out DEST (in Python: tonearm.tag(SOURCE, out=DEST))"
         )
     return stream.first
 

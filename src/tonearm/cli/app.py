@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tonearm import __version__
-from tonearm.api.flags import ModelFlags, TagFlags, serve_settings
+from tonearm.api.flags import ModelFlags, RunFlags, serve_settings
 from tonearm.cli import library_verbs
 from tonearm.cli.training import verbs
 from tonearm.errors import UsageError
@@ -104,9 +104,7 @@ def tag(
         ),
     ] = None,
     config: Config = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Without --out: print one line of JSON per file.")
-    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Without --out: print JSON, a line per file.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:
     """Tag every track of SOURCE; run again to go on or to add what is new."""
@@ -120,7 +118,7 @@ def tag(
         "calibrated": calibrated or None,
         "config": config,
     }
-    run: TagFlags = {"workers": workers, "limit": limit, "max_error_rate": max_error_rate, "verbose": verbose or None}
+    run: RunFlags = {"workers": workers, "limit": limit, "max_error_rate": max_error_rate, "verbose": verbose or None}
     if out is None:
         from tonearm.cli.tag_files import check_flags, tag_files
 

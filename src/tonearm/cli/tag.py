@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 import tonearm
 from tonearm import demo

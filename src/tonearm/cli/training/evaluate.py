@@ -33,7 +33,8 @@ def evaluate(
         flags: the others of ``tonearm.evaluate``.
     """
     stop_like_ctrl_c()
-    with EvaluationPrinter(model, source, on) as printer:
+    printer = EvaluationPrinter(model, source, on)
+    with printer:
         found = tonearm.evaluate(
             model,
             source,

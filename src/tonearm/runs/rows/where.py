@@ -87,7 +87,7 @@ class Where:
 
     def _parsed(self, text: str) -> Node:
         if len(text) > MAX_CHARACTERS:
-            raise UsageError(f"got a where of {len(text):,} characters, expected at most {MAX_CHARACTERS:,}")
+            raise self._refused(f"has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
         # On lines of their own: a comment at the end of the text would swallow the bracket.
         tree, plain = self._tree(f"(\n{text}\n)"), self._tree("(true)")
         statements = tree.get("statements", [])
@@ -121,7 +121,7 @@ class Where:
         if not isinstance(node, dict):
             return
         kind = node.get("class")
-        if kind is not None and kind not in CLASSES or "cte_map" in node:
+        if (kind is not None and kind not in CLASSES) or "cte_map" in node:
             raise self._refused(f"has {IN_WORDS.get(str(kind), str(kind).lower().replace('_', ' '))}")
         if kind == "COLUMN_REF":
             self._check_column(node["column_names"], names, parameters)
