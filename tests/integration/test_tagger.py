@@ -17,7 +17,7 @@ import tonearm
 from tests import commands
 from tests.one_process import tonearm as command
 from tonearm import demo
-from tonearm.errors import DecodeError, FetchError, SourceError, UsageError
+from tonearm.errors import DecodeError, SourceError, UsageError
 from tonearm.settings import ModelSettings
 
 
@@ -80,7 +80,7 @@ def test_what_is_no_track_is_refused_in_one_line(tagger: tonearm.Tagger, songs: 
         tagger(tmp_path / "broken.mp3")
     with pytest.raises(DecodeError, match="0 bytes"):
         tagger(b"")
-    with pytest.raises(FetchError):
+    with pytest.raises(SourceError, match="cannot be reached"):
         tagger("http://127.0.0.1:9/song.mp3")
 
 

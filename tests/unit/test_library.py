@@ -91,8 +91,8 @@ def test_what_the_verbs_do(out: Path, tmp_path: Path) -> None:
     assert library.status().num_done == 3
     counts = library.export(tmp_path / "tracks.csv", where="genre = 'rock'")
     assert (counts.kind, counts.num_tracks, counts.num_unlisted) == ("csv", 2, 1)
-    assert library.compact().num_rows >= 4
-    assert Path(library.report()).name == "report.html" if (out / "runs").is_dir() else True
+    library.compact()
+    assert len(library.tracks()) == 3
     assert repr(library) == f"Library({str(out)!r})"
 
 
@@ -104,8 +104,8 @@ def test_pruning_needs_a_yes(out: Path) -> None:
     asked: list[str] = []
     with pytest.raises(UsageError, match="nothing was removed"):
         library.prune(ask=lambda question: bool(asked.append(question)))
-    assert asked == ["remove 1 row that nothing shows?"]
+    assert asked == ["remove 2 rows that nothing shows?"]
     assert len(library.tracks(all_versions=True)) == 4
     pruned = library.prune(yes=True)
-    assert (pruned.num_rows, pruned.num_forgotten) == (1, 0)
+    assert (pruned.num_rows, pruned.num_forgotten) == (2, 0)
     assert len(library.tracks(all_versions=True)) == 3

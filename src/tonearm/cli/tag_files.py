@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
@@ -59,7 +60,7 @@ def tag_files(sources: Sequence[str], *, as_json: bool = False, **flags: Unpack[
                 print(visible(f"{shown(source)}: {error.code}: {error.message}"), file=sys.stderr)
                 continue
             if as_json:
-                print(result.model_copy(update={"uri": source}).model_dump_json())
+                print(json.dumps({"uri": source, **result.model_dump()}, ensure_ascii=False))
             else:
                 print("\n" * bool(place), end="")
                 _print(source, result)

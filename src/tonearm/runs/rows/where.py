@@ -26,7 +26,8 @@ from tonearm.runs.rows.track_rows import ListedRows
 
 Node: TypeAlias = dict[str, Any]
 TABLE = "tracks"
-MAX_CHARACTERS = 10_000
+# DuckDB's parser takes a minute for some thousand open brackets.
+MAX_CHARACTERS, MAX_DEPTH = 4_000, 50
 COLUMNS = tuple(schema.TRACKS.names)
 # What needs no parentheses behind it, and would be taken for a column.
 MOMENTS = ("current_date", "current_timestamp")
@@ -88,6 +89,8 @@ class Where:
     def _parsed(self, text: str) -> Node:
         if len(text) > MAX_CHARACTERS:
             raise self._refused(f"has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
+        if _depth(text) > MAX_DEPTH:
+            raise self._refused(f"has more than {MAX_DEPTH} brackets within each other")
         # On lines of their own: a comment at the end of the text would swallow the bracket.
         tree, plain = self._tree(f"(\n{text}\n)"), self._tree("(true)")
         statements = tree.get("statements", [])
@@ -221,6 +224,15 @@ def _parameters(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for part in node:
             yield from _parameters(part)
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets are open at once, those in texts included."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _reason(error: str | BaseException) -> str:
