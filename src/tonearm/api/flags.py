@@ -218,7 +218,7 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def _choose_models(models: Any, flags: Mapping[str, Any]) -> Any:
+def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
     """Return the table [models] with the flags that name models put in."""
     named = {name: os.fspath(flags[name]) for name in NAMES_OF_MODELS if flags.get(name) is not None}
     if not isinstance(models, Mapping):
@@ -235,7 +235,7 @@ def _choose_models(models: Any, flags: Mapping[str, Any]) -> Any:
     return chosen | {name: None for name in NAMES_OF_MODELS if chosen.get(name) == "none"}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a path as its text, and what holds several values as a list; TOML has neither paths nor tuples."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -253,7 +253,7 @@ def _assigned(assignment: str) -> dict[str, Any]:
     return _nested(name, value)
 
 
-def _nested(name: str, value: Any) -> dict[str, Any]:
+def _nested(name: str, value: object) -> dict[str, Any]:
     parts = name.strip().split(".")
     for part in reversed(parts[1:]):
         value = {part: value}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -15,6 +16,12 @@ from rich.table import Table
 
 from tonearm.storage.uris import visible
 from tonearm.wording import clock, counted, hours
+
+if TYPE_CHECKING:
+    from tonearm.api.tagging import FinishedRun
+    from tonearm.distributed.tagging.counters import Counts
+    from tonearm.distributed.tagging.driver import Outcome
+    from tonearm.training.judge.evaluation import Evaluation
 
 PLAIN_EVERY_S = 10.0
 
@@ -86,7 +93,7 @@ class ProgressLine:
             self.live = Live(console=self.console, transient=True, auto_refresh=False)
             self.live.start()
 
-    def progress(self, counts: Any) -> None:
+    def progress(self, counts: Counts) -> None:
         """Show the stages' counts."""
         if self.notebook is not None:
             self.notebook.update({"text/plain": self._text(counts)}, raw=True)
@@ -95,18 +102,18 @@ class ProgressLine:
         elif time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
             self._plain(self._text(counts))
 
-    def tagged(self, outcome: Any) -> None:
+    def tagged(self, outcome: Outcome) -> None:
         """Take the line away; what a run did is for a subclass to print, as are all the ends below."""
         self.end_line()
 
-    def reported(self, run: Any) -> None:
+    def reported(self, run: FinishedRun) -> None:
         """See ``api.tagging.TagWatcher``."""
 
-    def judged(self, evaluation: Any) -> None:
+    def judged(self, evaluation: Evaluation) -> None:
         """See ``api.training.EvaluateWatcher``."""
         self.end_line()
 
-    def written(self, names: Any) -> None:
+    def written(self, names: Sequence[str]) -> None:
         """See ``api.training.EvaluateWatcher``."""
 
     def forgotten(self, num_tracks: int) -> None:
@@ -125,13 +132,13 @@ class ProgressLine:
             print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
-    def _position(self, counts: Any) -> tuple[int, float]:
+    def _position(self, counts: Counts) -> tuple[int, float]:
         finished = min(counts.num_tracks, self.num_tracks - self.num_done)
         elapsed = max(1e-3, time.monotonic() - self.started)
         left = (self.num_tracks - self.num_done - finished) * elapsed / finished if finished else float("nan")
         return self.num_done + finished, left
 
-    def _text(self, counts: Any) -> str:
+    def _text(self, counts: Counts) -> str:
         position, left = self._position(counts)
         elapsed = max(1e-3, time.monotonic() - self.started)
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
@@ -141,7 +148,7 @@ class ProgressLine:
             f"{counts.audio_s / elapsed:.0f}× real time{failures}{remaining}"
         )
 
-    def _row(self, counts: Any) -> Table:
+    def _row(self, counts: Counts) -> Table:
         position, _ = self._position(counts)
         row = Table.grid(padding=(0, 1))
         row.add_row(ProgressBar(self.num_tracks, position, width=24), self._text(counts))

@@ -17,6 +17,7 @@ from tonearm.errors import TrackError, UsageError
 from tonearm.runs.rows.silent import SILENT
 from tonearm.runs.rows.telling_tags import most_telling
 from tonearm.storage.uris import shown, visible
+from tonearm.web.messages import TrackResult, Window
 from tonearm.wording import clock
 
 NUM_GENRES, NUM_TAGS, LEAST_SCORE = 3, 6, 0.1
@@ -67,7 +68,7 @@ def tag_files(sources: Sequence[str], *, as_json: bool = False, **flags: Unpack[
     return FAILED if is_failed else 0
 
 
-def _print(source: str, result: Any) -> None:
+def _print(source: str, result: TrackResult) -> None:
     print(visible(shown(source)))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -77,7 +78,7 @@ def _print(source: str, result: Any) -> None:
     Console(highlight=False, markup=False, emoji=False).print(table)
 
 
-def lines(result: Any) -> list[tuple[str, str]]:
+def lines(result: TrackResult) -> list[tuple[str, str]]:
     """Return what a person wants to know of a ``TrackResult``, with a name for each line."""
     by = " – ".join(part for part in (result.artist, result.title) if part)
     channels = {1: "mono", 2: "stereo"}.get(result.channels, f"{result.channels} channels")
@@ -102,7 +103,7 @@ def lines(result: Any) -> list[tuple[str, str]]:
     return found
 
 
-def timeline(windows: Sequence[Any]) -> list[tuple[float, str]]:
+def timeline(windows: Sequence[Window]) -> list[tuple[float, str]]:
     """Return at most ``NUM_STRETCHES`` stretches: where each starts, and its genre and its most telling tags."""
     per_stretch = -(-len(windows) // NUM_STRETCHES)
     stretches = []

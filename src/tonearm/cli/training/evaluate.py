@@ -96,7 +96,7 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
         )
 
 
-def _print_figures(found: Any) -> None:
+def _print_figures(found: Evaluation) -> None:
     for level in ("track", "window"):
         figures = found.figures[level]
         count = found.figures[f"num_{level}s"]
@@ -122,8 +122,9 @@ def _print_figures(found: Any) -> None:
     print()
 
 
-def _print_calibration(found: Any, model: str, precision: float) -> None:
+def _print_calibration(found: Evaluation, model: str, precision: float) -> None:
     fitted = found.calibration
+    assert fitted is not None and found.calibrated is not None
     before, after = found.figures["track"]["ece"], found.calibrated["track"]["ece"]
     print(
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "

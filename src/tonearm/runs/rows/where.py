@@ -116,7 +116,7 @@ class Where:
     def _one(self, query: str, values: list[str]) -> tuple[Any, ...]:
         return self._database.execute(query, values).fetchall()[0]
 
-    def _check(self, node: Any, names: set[str], parameters: frozenset[str]) -> None:
+    def _check(self, node: object, names: set[str], parameters: frozenset[str]) -> None:
         """Refuse what may not be in an expression; add the columns that it needs to ``names``."""
         if isinstance(node, list):
             for part in node:
@@ -205,10 +205,10 @@ def _sealed() -> duckdb.DuckDBPyConnection:
     return database
 
 
-def _apart_from_where(node: Node) -> Any:
+def _apart_from_where(node: Node) -> object:
     """Return a statement without its condition, and without the places in its text."""
 
-    def plain(part: Any) -> Any:
+    def plain(part: object) -> object:
         if isinstance(part, dict):
             return {name: plain(value) for name, value in part.items() if not name.startswith("query_location")}
         return [plain(value) for value in part] if isinstance(part, list) else part
@@ -216,7 +216,7 @@ def _apart_from_where(node: Node) -> Any:
     return plain({name: value for name, value in node.items() if name != "where_clause"})
 
 
-def _parameters(node: Any) -> Iterator[str]:
+def _parameters(node: object) -> Iterator[str]:
     if isinstance(node, dict):
         yield from node.get("column_names", [])
         for part in node.values():
