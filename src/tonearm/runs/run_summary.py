@@ -178,7 +178,7 @@ def _utc(text: str) -> datetime.datetime:
     return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
