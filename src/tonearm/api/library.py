@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -183,20 +183,18 @@ class Library:
         output: Source,
         *,
         format: str | None = None,
-        by: Literal["genre", "tag"] = "genre",
-        min_score: float | None = None,
-        include_embeddings: bool = False,
-        dim: int | None = None,
         where: str | None = None,
         all_versions: bool = False,
         overwrite: bool = False,
+        **options: object,
     ) -> ExportCounts:
         """Write the rows for other programs.
 
         Args:
             output: a file, or a folder for ``audacity`` and ``m3u``.
             format: ``csv``, ``jsonl``, ``audacity``, ``m3u`` or ``embeddings``; by default what the ending says.
-            where: as for ``tracks``; the other arguments are those of ``exports.export``.
+            where: as for ``tracks``.
+            options: of the format: ``by``, ``min_score``, ``include_embeddings``, ``dim``; see ``exports.export``.
 
         Raises:
             UsageError: an unknown format, a value out of range, or a ``where`` that is no expression.
@@ -207,13 +205,10 @@ class Library:
             self.destination,
             format or exporting.kind_of(place),
             place,
-            by=by,
-            min_score=min_score,
-            include_embeddings=include_embeddings,
-            dim=dim,
             where=where,
             all_versions=all_versions,
             overwrite=overwrite,
+            **options,
         )
 
     def listings(self) -> dict[str, tuple[int, bool]]:

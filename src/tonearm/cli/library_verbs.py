@@ -80,6 +80,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of a format that a package has added; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Also what is no longer listed: deleted, renamed and changed files.")
     ] = False,
@@ -87,18 +95,22 @@ def export(
 ) -> int:
     """Write the rows of DEST for other programs."""
     import tonearm
+    from tonearm.exports import export as library_export
     from tonearm.storage.uris import visible
 
     counts = tonearm.Library(dest).export(
         output,
         format=kind,
-        by=by,  # type: ignore[arg-type]  # export itself says what it expects
-        min_score=min_score,
-        include_embeddings=include_embeddings,
-        dim=dim,
         where=where,
         all_versions=all_versions,
         overwrite=overwrite,
+        **{
+            "by": by,
+            "min_score": min_score,
+            "include_embeddings": include_embeddings,
+            "dim": dim,
+            **library_export.named_options(option or ()),
+        },
     )
     print(
         f"{visible(str(counts.output))}: {counted(counts.num_tracks, 'track')} in {counted(counts.num_files, 'file')}"

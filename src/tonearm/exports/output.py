@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, TextIO, cast
+from typing import IO, BinaryIO, TextIO, cast
 
 from tonearm.errors import DestinationError
 from tonearm.runs.destination import check_form
-from tonearm.runs.rows.track_rows import ListedRows
 from tonearm.storage import filesystems
-
-By = Literal["genre", "tag"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportRequest:
-    """One export, checked; ``rows`` are those that it shows, the same ones in each of its passes."""
-
-    destination: str
-    output: str
-    by: By
-    min_score: float | None
-    include_embeddings: bool
-    dim: int | None
-    rows: ListedRows
-
-    def threshold(self, default: float) -> float:
-        return default if self.min_score is None else self.min_score
 
 
 def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:

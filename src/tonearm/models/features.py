@@ -23,14 +23,11 @@ MEL_FLOOR = 1.192092955078125e-07
 
 def build_features(extractor: Any) -> nn.Module:
     """Return the batched equal of a transformers feature extractor: ``[B, S] -> {name: tensor}``."""
-    kind = type(extractor).__name__
-    if kind == "ASTFeatureExtractor":
-        return AstFilterbank.of(extractor)
-    if kind == "Wav2Vec2FeatureExtractor":
-        return RawWaveform.of(extractor)
-    if kind == "WhisperFeatureExtractor" and not extractor.dither:
-        return WhisperLogMel.of(extractor)
-    return OwnExtractor(extractor)
+    kind = EQUALS.get(type(extractor).__name__)
+    # Noise is added on purpose, and differs from call to call.
+    if kind is None or getattr(extractor, "dither", False):
+        return OwnExtractor(extractor)
+    return kind.of(extractor)
 
 
 def save_features(features: Features, path: Path) -> None:
@@ -49,7 +46,7 @@ def load_features(path: Path) -> Features:
     with safe_open(path, "pt") as file:
         described = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    kind = {each.__name__: each for each in (RawWaveform, AstFilterbank, WhisperLogMel)}[described["kind"]]
+    kind = {each.__name__: each for each in EQUALS.values()}[described["kind"]]
     return kind(**tensors, **json.loads(described["settings"]))
 
 
@@ -63,6 +60,11 @@ class Features(nn.Module):
     """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew."""
 
     settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, extractor: Any) -> Features:
+        """Return the equal of a transformers extractor."""
+        raise NotImplementedError
 
 
 class RawWaveform(Features):
@@ -196,3 +198,11 @@ class OwnExtractor(nn.Module):
         clips = [window.numpy() for window in windows.cpu().float()]
         batch = self.extractor(clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         return {name: value.to(windows.device) for name, value in batch.items()}
+
+
+# By the class of the extractor; only these are kept in files and run by OpenVINO, since a file names no code.
+EQUALS: dict[str, type[Features]] = {
+    "ASTFeatureExtractor": AstFilterbank,
+    "Wav2Vec2FeatureExtractor": RawWaveform,
+    "WhisperFeatureExtractor": WhisperLogMel,
+}
