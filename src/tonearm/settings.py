@@ -1,7 +1,7 @@
 """What each job can be told, as frozen dataclasses; read from TOML and overridden by flags.
 
-Precedence: flag, then ``--config FILE`` (or ``./tonearm.toml``), then the defaults here. An unknown key is refused
-with the nearest known one.
+Precedence: flag, then ``--config FILE`` (or ``./tonearm.toml``), then the defaults here; ``api.flags`` says which
+tables of the file. An unknown key is refused with the nearest known one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tonearm.origins import check_origins, check_root_path
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 # What a file of settings has tables for that flags are put into.
-TABLES = ("models", "serve", "train")
+TABLES = ("models", "tag", "serve", "train")
 Positive = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]

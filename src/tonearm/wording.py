@@ -1,4 +1,4 @@
-"""How counts and lists are said to a person: ``1 track``, ``1,204 tracks``, ``jazz, rock and 7 more``."""
+"""How counts, lists and times are said to a person: ``1 track``, ``jazz, rock and 7 more``, ``12.5 min``, ``3:20``."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def by_count(counts: Mapping[str, int], most: int = 10**6) -> str:
     """Return the largest counts with what they are of: ``12 jazz, 3 rock and 7 more``."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return some([f"{count:,} {name}" for name, count in ordered], most)
+
+
+def hours(seconds: float) -> str:
+    """Return ``seconds`` of audio as a person says it: ``45 s``, ``12.5 min``, ``3.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def clock(seconds: float) -> str:

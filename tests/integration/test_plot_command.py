@@ -11,9 +11,9 @@ import soundfile
 from matplotlib.figure import Figure
 
 from tests.one_process import tonearm
+from tonearm.api import pictures
 from tonearm.audio import plots
 from tonearm.cli import plot as verb
-from tonearm.settings import TagSettings
 
 RATE = 22050
 
@@ -69,7 +69,7 @@ def test_pictures_of_a_song_with_its_timeline(songs: Path, tmp_path: Path) -> No
 def test_a_long_track_shows_its_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verb, "MAX_SHOWN_S", 2.0)
+    monkeypatch.setattr(pictures, "MAX_SHOWN_S", 2.0)
     soundfile.write(tmp_path / "long.wav", np.concatenate([tone(100), tone(3000), tone(100)]), RATE)
     shown: dict[str, float] = {}
 
@@ -78,7 +78,7 @@ def test_a_long_track_shows_its_middle(
         return []
 
     monkeypatch.setattr(plots, "write_pictures", write)
-    assert verb.plot(str(tmp_path / "long.wav"), tmp_path, TagSettings()) == 0
+    assert verb.plot(str(tmp_path / "long.wav"), tmp_path) == 0
     assert shown == {"length_s": pytest.approx(2.0, abs=0.01), "start_s": pytest.approx(3.5, abs=0.01)}
     assert "middle 2 s of 9 s" in capsys.readouterr().err
 

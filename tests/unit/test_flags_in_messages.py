@@ -28,11 +28,18 @@ ENTRIES = {
 # Where an import says less than it seems to: who can come to the messages of a module.
 SAYS = {
     "cli.training.evaluate": "evaluate",
+    "api.flags": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
+    "api.library": "prune",
+    "api.pictures": "plot",
+    "api.tagger": "tag",
+    "api.tagging": "tag",
+    "api.training": "evaluate",
     "cli.plan": "plan",
     "cli.plot": "plot",
     "cli.prune": "prune",
     "cli.serve": "serve",
-    "cli.tag": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
+    "cli.tag": "tag",
+    "cli.tag_files": "tag",
     "cli.run_end": "tag",
     "cli.training.train": "train",
     # doctor and serve ask for no number of workers
@@ -72,6 +79,7 @@ PARTS = {
 }
 PARTS |= {("training.publish.card", "--genre-model"), ("runs.groups", "--rescore")}
 PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
+PARTS |= {("api.flags", "--set")}
 PARTS |= {("runs.differences", "--set")}  # of a message of training
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

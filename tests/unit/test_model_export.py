@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 
 from tests.checkpoints import save_small
 from tests.labelled import loop_of, prepared, train_settings, write_folders
+from tonearm.api import flags
 from tonearm.errors import DestinationError, SettingsError, SourceError
 from tonearm.models.checkpoint import describe_checkpoint, plan_windows
 from tonearm.settings import TrainSettings, build
@@ -193,32 +194,24 @@ def test_a_folder_in_a_store_is_copied_until_it_changes(tmp_path: Path, monkeypa
     ],
 )
 def test_any_setting_can_be_given_on_the_command_line(assignment: str, read: dict[str, object]) -> None:
-    from tonearm.cli.training.train import train_settings as from_command
-
-    assert from_command({}, None, [assignment]) == build(TrainSettings, read)
+    assert flags.train_settings({"set": [assignment]}) == build(TrainSettings, read)
 
 
 def test_flags_go_before_the_file_and_set_before_flags(tmp_path: Path) -> None:
-    from tonearm.cli.tag import tag_settings
-    from tonearm.cli.training.train import train_settings as from_command
-
     path = tmp_path / "settings.toml"
     path.write_text("max_windows = 5\n[train]\nepochs = 3\nbatch_size = 2\nseed = 1\n")
-    found = from_command({"batch_size": 4, "seed": 2}, path, ["seed=3"])
+    found = flags.train_settings({"batch_size": 4, "seed": 2, "config": path, "set": ["seed=3"]})
     assert (found.epochs, found.batch_size, found.seed) == (3, 4, 3)
-    tagging = tag_settings({}, path, genre_model=None, tag_model=None, demo_models=False)
-    assert tagging.max_windows == 5
+    assert flags.tag_settings({"config": path}).max_windows == 5
     with pytest.raises(SettingsError, match="expected name=value"):
-        from_command({}, None, ["mixup"])
+        flags.train_settings({"set": ["mixup"]})
 
 
 def test_the_recipes_are_settings() -> None:
-    from tonearm.cli.training.train import train_settings as from_command
-
     recipes = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
     assert len(recipes) == 4
     for path in recipes:
-        assert from_command({}, path).from_scratch
+        assert flags.train_settings({"config": path}).from_scratch
 
 
 @pytest.mark.processes

@@ -1,4 +1,4 @@
-"""The progress line: live on a terminal, plain lines elsewhere."""
+"""The progress line: live on a progress, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tonearm.cli import terminal
-from tonearm.cli.terminal import clock, hours
+from tonearm.api import progress
+from tonearm.wording import clock, hours
 
 SCRIPT = """
 import os, time, types
-from tonearm.cli import terminal
-with terminal.ProgressLine() as line:
+from tonearm.api import progress
+with progress.ProgressLine() as line:
     line.starting(20, 5)
     line.started -= 60
     line.progress(types.SimpleNamespace(num_tracks=5, num_failed=1, audio_s=3600.0))
@@ -70,7 +70,7 @@ class Counts:
 
 
 def test_time_left_is_that_of_the_tracks_ahead() -> None:
-    with terminal.ProgressLine() as line:
+    with progress.ProgressLine() as line:
         line.starting(20, 5)
         line.started -= 50
         text = line._text(Counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import types
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.simulation.runs import settings
 from tests.stub_runs import StubRuns
 from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.cli import run_end
@@ -119,10 +117,9 @@ def test_a_second_run_reads_no_rows_to_say_it_all_again(
 ) -> None:
     runs = StubRuns(tmp_path, monkeypatch)
     runs.failures = {"b.mp3": BROKEN}
-    wanted = dataclasses.replace(settings(("genre", "tags")), max_error_rate=1.0)
 
     def tag() -> str:
-        assert verb.tag([str(runs.music)], str(runs.out), wanted) == 0
+        assert verb.tag([str(runs.music)], str(runs.out), demo_models=True, max_error_rate=1.0) == 0
         return capsys.readouterr().out
 
     monkeypatch.setattr(verb, "stop_like_ctrl_c", lambda: None)
@@ -149,10 +146,9 @@ def test_a_report_that_says_otherwise_is_written_again(
 ) -> None:
     runs = StubRuns(tmp_path, monkeypatch)
     monkeypatch.setattr(verb, "stop_like_ctrl_c", lambda: None)
-    wanted = settings(("genre", "tags"))
-    verb.tag([str(runs.music)], str(runs.out), wanted)
+    verb.tag([str(runs.music)], str(runs.out), demo_models=True)
     (runs.music / "c.mp3").unlink()
-    verb.tag([str(runs.music)], str(runs.out), wanted)
+    verb.tag([str(runs.music)], str(runs.out), demo_models=True)
     assert "of 2 in the library" in (runs.out / "report.html").read_text()
 
 

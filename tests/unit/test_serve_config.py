@@ -12,6 +12,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from tonearm.api.flags import serve_settings
 from tonearm.cli import serve as verb
 from tonearm.errors import SettingsError, UsageError
 from tonearm.settings import ServeSettings, build
@@ -84,18 +85,16 @@ def test_a_full_gate_says_when_to_come_back() -> None:
 
 
 def test_flags_and_the_shared_tables_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tonearm.cli.serve import serve_settings
-
     monkeypatch.chdir(tmp_path)
     Path("tonearm.toml").write_text(
         "max_windows = 3\n[models]\nbatch_size = 4\n[train]\nepochs = 2\n[serve]\nport = 9000\nmax_queue = 7\n"
     )
-    settings = serve_settings({"port": 9001}, None, genre_model=None, tag_model="none", demo_models=False)
+    settings = serve_settings({"port": 9001, "tag_model": "none"})
     assert (settings.port, settings.max_queue, settings.models.batch_size) == (9001, 7, 4)
     assert settings.models.tag_model is None
     assert settings.max_windows is None  # tagging's own
     with pytest.raises(UsageError, match="got --demo-models together with"):
-        serve_settings({}, None, genre_model="x", tag_model=None, demo_models=True)
+        serve_settings({"genre_model": "x", "demo_models": True})
 
 
 def test_what_nobody_reads_does_not_keep_a_server_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tonearm import own_process, surroundings
-from tonearm.cli.training.progress import TrainingLine
+from tonearm.api.training_progress import TrainingLine
 from tonearm.distributed.cluster import joining, local_ray
 from tonearm.distributed.training import driver
 from tonearm.errors import ClusterError, DestinationError, UsageError

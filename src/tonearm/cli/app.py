@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tonearm import __version__
+from tonearm.api.flags import ModelFlags, RunFlags, serve_settings
 from tonearm.cli import library_verbs
 from tonearm.cli.training import verbs
+from tonearm.errors import UsageError
 
 app = typer.Typer(
     name="tonearm",
@@ -68,7 +70,13 @@ def root(
 @app.command()
 def tag(
     source: Sources,
-    out: Annotated[str, typer.Option(help="Folder or object-store prefix for the rows and the report.")],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or object-store prefix for the rows and the report; without it single files are shown here.",
+            show_default=False,
+        ),
+    ] = None,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
     demo_models: DemoModels = False,
@@ -96,21 +104,31 @@ def tag(
         ),
     ] = None,
     config: Config = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Without --out: print JSON, a line per file.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:
     """Tag every track of SOURCE; run again to go on or to add what is new."""
+    models: ModelFlags = {
+        "genre_model": genre_model,
+        "tag_model": tag_model,
+        "demo_models": demo_models,
+        "max_windows": max_windows,
+        "runtime": runtime,
+        "precision": precision,
+        "calibrated": calibrated or None,
+        "config": config,
+    }
+    run: RunFlags = {"workers": workers, "limit": limit, "max_error_rate": max_error_rate, "verbose": verbose or None}
+    if out is None:
+        from tonearm.cli.tag_files import check_flags, tag_files
+
+        check_flags({**run, "retry_errors": retry_errors or None, "rescore": rescore})
+        return tag_files(source, as_json=json_output, **models)
     from tonearm.cli import tag as verb
 
-    flags: dict[str, Any] = {
-        "max_windows": max_windows,
-        "workers": workers,
-        "limit": limit,
-        "max_error_rate": max_error_rate,
-        "verbose": verbose or None,
-        "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
-    }
-    settings = verb.tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
-    return verb.tag(source, out, settings, retry_errors=retry_errors, rescore=rescore or (), demo_models=demo_models)
+    if json_output:
+        raise UsageError("got --json with --out, expected one of them; `tonearm status DEST --json` says it of a run")
+    return verb.tag(source, out, retry_errors=retry_errors, rescore=rescore or (), **models, **run)
 
 
 @app.command()
@@ -146,19 +164,29 @@ def plan(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Say what tagging SOURCE would take: hours, formats, what will not decode, time and money."""
-    from tonearm.cli import plan as verb
-    from tonearm.cli.tag import tag_settings
+    from tonearm.cli.plan import plan as verb
 
-    flags: dict[str, Any] = {
-        "max_windows": max_windows,
-        "workers": workers,
-        "limit": limit,
-        "max_error_rate": max_error_rate,
-        "models": {"runtime": runtime, "precision": precision},
-    }
-    settings = tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
-    given = verb.Given(decode_rate, forward_rate, cpus, gpus, cpu_price, gpu_price)
-    return verb.plan(source, out, settings, given, as_json=json_output)
+    return verb(
+        source,
+        out,
+        as_json=json_output,
+        genre_model=genre_model,
+        tag_model=tag_model,
+        demo_models=demo_models,
+        max_windows=max_windows,
+        workers=workers,
+        limit=limit,
+        runtime=runtime,
+        precision=precision,
+        decode_rate=decode_rate,
+        forward_rate=forward_rate,
+        cpus=cpus,
+        gpus=gpus,
+        cpu_price=cpu_price,
+        gpu_price=gpu_price,
+        max_error_rate=max_error_rate,
+        config=config,
+    )
 
 
 @app.command()
@@ -174,11 +202,17 @@ def plot(
 ) -> int:
     """Draw a track's waveform, spectrum, spectrogram and mel spectrogram as PNG."""
     from tonearm.cli.plot import plot as verb
-    from tonearm.cli.tag import tag_settings
 
-    flags = {"max_windows": max_windows}
-    settings = tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
-    return verb(file, out, settings, timeline=timeline)
+    return verb(
+        file,
+        out,
+        timeline=timeline,
+        genre_model=genre_model,
+        tag_model=tag_model,
+        demo_models=demo_models,
+        max_windows=max_windows,
+        config=config,
+    )
 
 
 @app.command()
@@ -190,10 +224,8 @@ def models(
 ) -> int:
     """Show what the two heads are made of: family, labels, windows, size."""
     from tonearm.cli.models import models as verb
-    from tonearm.cli.tag import tag_settings
 
-    settings = tag_settings({}, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
-    return verb(settings.models)
+    return verb(genre_model=genre_model, tag_model=tag_model, demo_models=demo_models, config=config)
 
 
 verbs.add(app)
@@ -247,21 +279,28 @@ def serve(
 
     if new_key is not None:
         return verb.make_key(new_key)
-    flags: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "max_windows": max_windows,
-        "allow_uris": allow_uri or None,
-        "api_key_file": api_key_file,
-        "allow_origins": allow_origin or None,
-        "root_path": root_path,
-        "rate_limit": rate_limit,
-        "access_log": access_log,
-        "engine": engine,
-        "verbose": verbose or None,
-        "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
-    }
-    settings = verb.serve_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
+    settings = serve_settings(
+        {
+            "host": host,
+            "port": port,
+            "genre_model": genre_model,
+            "tag_model": tag_model,
+            "demo_models": demo_models,
+            "max_windows": max_windows,
+            "runtime": runtime,
+            "precision": precision,
+            "calibrated": calibrated or None,
+            "allow_uris": allow_uri or None,
+            "api_key_file": api_key_file,
+            "allow_origins": allow_origin or None,
+            "root_path": root_path,
+            "rate_limit": rate_limit,
+            "access_log": access_log,
+            "engine": engine,
+            "config": config,
+            "verbose": verbose or None,
+        }
+    )
     return verb.serve(settings, demo_models=demo_models)
 
 
@@ -275,10 +314,8 @@ def demo(
 ) -> int:
     """Write a small library of synthesized songs and tag it with the built-in models."""
     from tonearm.cli.demo import demo as verb
-    from tonearm.cli.tag import tag_settings
 
-    settings = tag_settings({"workers": workers}, None, genre_model=None, tag_model=None, demo_models=True)
-    return verb(library, out, settings, num_tracks=tracks, seed=seed)
+    return verb(library, out, workers=workers, num_tracks=tracks, seed=seed)
 
 
 @app.command()

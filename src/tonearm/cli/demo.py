@@ -12,25 +12,23 @@ from rich.console import Console
 from rich.table import Table
 
 from tonearm.cli.tag import tag
-from tonearm.cli.terminal import clock
 from tonearm.demo.library import write_library
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.telling_tags import most_telling
-from tonearm.settings import TagSettings
 from tonearm.storage.uris import visible
-from tonearm.wording import counted
+from tonearm.wording import clock, counted
 
 NUM_TAGS = 3
 LEAST_SCORE = 0.5
 LABELS = "labels.txt"
 
 
-def demo(library: Path, out: Path, settings: TagSettings, *, num_tracks: int = 24, seed: int = 0) -> int:
+def demo(library: Path, out: Path, *, workers: int | None = None, num_tracks: int = 24, seed: int = 0) -> int:
     """Write the library unless it is there, tag it, print the table; return the exit status."""
     if not (library / LABELS).is_file():
         print(f"writing {counted(num_tracks, 'synthesized song')} to {library}", file=sys.stderr)
         write_library(library, num_tracks=num_tracks, seed=seed)
-    status = tag([str(library)], str(out), settings, demo_models=True)
+    status = tag([str(library)], str(out), workers=workers, demo_models=True)
     _print_table(library, out)
     return status
 

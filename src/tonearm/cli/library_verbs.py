@@ -48,9 +48,9 @@ def compact(dest: Destination) -> int:
 
 def report(dest: Destination) -> int:
     """Write report.html of DEST anew, from its rows and its last run."""
-    from tonearm.report.page import write_report
+    import tonearm
 
-    print(visible(write_report(dest)))
+    print(visible(tonearm.Library(dest).report()))
     return 0
 
 
@@ -71,6 +71,15 @@ def export(
     dim: Annotated[
         int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Only tracks for which this DuckDB expression over the columns is true, such as \"genre = 'rock' AND "
+            'duration_s > 60".',
+            show_default=False,
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,12 +94,13 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> int:
     """Write the rows of DEST for other programs."""
+    import tonearm
     from tonearm.exports import export as library_export
 
-    counts = library_export.export(
-        dest,
-        kind or library_export.kind_of(output),
+    counts = tonearm.Library(dest).export(
         output,
+        format=kind,
+        where=where,
         all_versions=all_versions,
         overwrite=overwrite,
         **{

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from rich.console import Console
 from rich.table import Table
 
+from tonearm.api.flags import ModelFlags, tag_settings
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
-from tonearm.settings import ModelSettings
 from tonearm.storage.uris import visible
 from tonearm.wording import counted
 
 NUM_LABELS = 8
 
 
-def models(settings: ModelSettings) -> int:
+def models(**flags: Unpack[ModelFlags]) -> int:
     """Print each head's checkpoint, or why it cannot be used; return 0 when both can, else 2."""
+    settings = tag_settings(flags, ModelFlags).models
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     problems = []

@@ -2,148 +2,79 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tonearm.audio.sandbox import DecodeSandbox
-from tonearm.cli.terminal import clock, hours
-from tonearm.models.runtimes import usable_cores
-from tonearm.planning import adoption
-from tonearm.planning import layout as layouts
-from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
-from tonearm.planning.layout import Layout
-from tonearm.planning.measure import measure
-from tonearm.planning.preparation import prepare
-from tonearm.planning.sample import SampledTrack, examples, list_sample, look
+import tonearm
+from tonearm.api.planning import Plan
+from tonearm.planning.estimate import Estimate
+from tonearm.planning.sample import SampledTrack, examples
 from tonearm.report import text as report_text
-from tonearm.runs import resume
-from tonearm.runs.destination import Destination
-from tonearm.settings import TagSettings
 from tonearm.storage.uris import shown, visible
-from tonearm.wording import counted
+from tonearm.wording import clock, counted, hours
 
-SEED = 20
 NAMES = {"decode": "decoding", "forward": "scoring"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """What a person knows better than a measurement here: rates, machines and prices; None for what is not given."""
-
-    decode_rate: float | None = None
-    forward_rate: float | None = None
-    cpus: int | None = None
-    gpus: int | None = None
-    cpu_price: float = 0.0
-    gpu_price: float = 0.0
-
-
-def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: Given, *, as_json: bool = False) -> int:
+def plan(sources: Sequence[str], out: str | None, *, as_json: bool = False, **flags: Any) -> int:
     """Print what a run over ``sources`` would take; keep it at ``out`` to be compared with the run.
+
+    Args:
+        flags: as for ``tonearm.plan``.
 
     Raises:
         UsageError: what ``tag`` would refuse.
     """
-    tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
-    layout = _layout(settings, given)
-    destination = Destination.of(out) if out is not None else None
-    done = np.empty(0, np.int64)
-    if destination is not None:
-        tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
-        done = resume.find(destination, stored).complete(list(tagging.heads))
-    listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
-    if not listed.num_tracks:
-        all_of = "all " * (listed.num_done > 1)
-        print(f"nothing to do: {all_of}{counted(listed.num_done, 'track', 'is', 'are')} in {shown(str(out))} already")
-        return 0
-    with DecodeSandbox(settings.decode) as sandbox:
-        looks = look(listed, settings, sandbox)
-        if given.forward_rate is None:  # which is measured on the models as the run will have them
-            tagging = prepare(tagging, settings, [each.ref for each in looks], _note)
-        rates, whole = measure(
-            looks,
-            settings,
-            tagging,
-            sandbox,
-            decode=given.decode_rate,
-            forward=given.forward_rate,
-            num_threads=layout.scorer_threads,
-        )
-    machines = _machines(layout, given)
-    found = estimate(listed, looks, whole, tagging.heads, rates, machines, Prices(given.cpu_price, given.gpu_price))
-    if destination is not None:
-        keep(destination, found)
-    if as_json:
-        print(found.to_json())
-        return 0
-    _print(found, listed.skipped, [*whole, *looks], layout, settings)
+    planned = tonearm.plan(sources, out=out, watcher=PlanPrinter(), **flags)
+    if planned.estimate is None:
+        all_of = "all " * (planned.num_done > 1)
+        print(f"nothing to do: {all_of}{counted(planned.num_done, 'track', 'is', 'are')} in {shown(str(out))} already")
+    elif as_json:
+        print(planned.estimate.to_json())
+    else:
+        _print(planned, planned.estimate)
     return 0
 
 
-def _layout(settings: TagSettings, given: Given) -> Layout:
-    """Return the layout of the run, or refuse it as the run would."""
-    if given.cpus is not None or given.gpus is not None:
-        gpus, cpus = given.gpus or 0, given.cpus or usable_cores()
-        nodes = [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}]
-        return layouts.plan(nodes, settings.workers, is_local=False)
-    if os.environ.get("RAY_ADDRESS"):
-        from tonearm.distributed.cluster import session  # Ray, for nothing else here
+class PlanPrinter:
+    """Prints on stderr how planning goes."""
 
-        with session.session(settings.workers, verbose=settings.verbose) as layout:
-            return layout
-    return layouts.plan_local(settings.workers)
+    def note(self, line: str) -> None:
+        """Print it."""
+        print(line, file=sys.stderr)
+
+    def listing(self, num_tracks: int) -> None:
+        """Print how many tracks there are so far."""
+        print(f"listing: {counted(num_tracks, 'track')} so far", file=sys.stderr)
 
 
-def _machines(layout: Layout, given: Given) -> Machines:
-    num_gpus = round(layout.num_scorers * layout.scorer_gpus)
-    if layout.is_local:
-        cores = float(usable_cores())
-        return Machines(cores, num_gpus, cores, layout.num_scorers, is_shared=not num_gpus)
-    decoders = max(1.0, layout.num_cpus - layout.num_scorers * layout.scorer_cpus)
-    return Machines(layout.num_cpus, num_gpus, decoders, layout.num_scorers, is_shared=False)
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _say(num_tracks: int) -> None:
-    print(f"listing: {counted(num_tracks, 'track')} so far", file=sys.stderr)
-
-
-def _print(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[SampledTrack], layout: Layout, settings: TagSettings
-) -> None:
+def _print(planned: Plan, found: Estimate) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
-    for name, text in _lines(found, skipped, looks, layout, settings):
+    for name, text in _lines(planned, found):
         table.add_row(name, visible(text))
     Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
 
 
-def _lines(
-    found: Estimate, skipped: dict[str, int], looks: Sequence[SampledTrack], layout: Layout, settings: TagSettings
-) -> list[tuple[str, str]]:
+def _lines(planned: Plan, found: Estimate) -> list[tuple[str, str]]:
+    layout, max_windows = planned.layout, planned.settings.max_windows
     before = f", and {found.num_done:,} that are done already" if found.num_done else ""
     lines = [("tracks", f"{found.num_tracks:,}, {report_text.size(found.num_bytes)}{before}")]
-    if skipped:
-        names = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in skipped.items())
+    if planned.skipped:
+        names = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in planned.skipped.items())
         lines.append(("not audio", names))
     interval = f"{hours(found.audio_low_s)} to {hours(found.audio_high_s)}"
     lines.append(
         ("audio", f"{hours(found.audio_s)} ({interval}, from {counted(found.num_sampled, 'track')} looked at)")
     )
     lines.append(("formats", ", ".join(f"{codec} {share:.0%}" for codec, share in found.formats.items()) or "none"))
-    lines.append(("will fail", _failing(found, looks)))
+    lines.append(("will fail", _failing(found, planned.looks)))
     windows = ", ".join(f"{count:,} of {head}" for head, count in found.num_windows.items())
-    lines.append(("windows", windows + (f" (at most {settings.max_windows} a track)" if settings.max_windows else "")))
+    lines.append(("windows", windows + (f" (at most {max_windows} a track)" if max_windows else "")))
     origin = {name: "measured here" if name in found.rates.measured else "given" for name in ("decode", "forward")}
     for name, what, work_s, rate in (
         ("decode", "core", found.decode_core_s, found.rates.decode),
@@ -172,13 +103,3 @@ def _failing(found: Estimate, looks: Sequence[SampledTrack]) -> str:
     codes = ", ".join(f"{count} {code}" for code, count in found.errors.items())
     uris = "; ".join(f"{code}: {shown(uri)}" for code, uri in examples(looks))
     return f"{found.failing_low:.1%} to {found.failing_high:.1%} ({codes} of {found.num_sampled}; {uris})"
-
-
-def beside_truth(kept: dict[str, Any] | None, *, num_tracks: int, audio_s: float, wall_s: float) -> str | None:
-    """Return the line that compares a run with its estimate, or None where there is none for it."""
-    if kept is None or kept["num_tracks"] != num_tracks:
-        return None
-    return (
-        f"planned: {hours(kept['audio_s'])} of audio in {clock(kept['wall_s'])}; "
-        f"it was {hours(audio_s)} in {clock(wall_s)}"
-    )

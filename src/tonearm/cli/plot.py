@@ -1,77 +1,21 @@
-"""``tonearm plot``: what a track sounds like, as pictures, and what the heads say of it."""
+"""``tonearm plot``: the pictures of a track, and where they are."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from tonearm.audio import plots
-from tonearm.audio.decode import DecodedTrack, DecodeRequest
-from tonearm.audio.sandbox import DecodeSandbox
-from tonearm.audio.windows import WindowPlan
-from tonearm.errors import DestinationError
-from tonearm.runs.rows.telling_tags import weight
-from tonearm.settings import TagSettings
-from tonearm.sources.listing import list_tracks
-from tonearm.sources.reader import ObjectReader
-from tonearm.storage.filenames import file_name, track_name
+from tonearm.api import pictures
+from tonearm.api.flags import ModelFlags
 from tonearm.storage.uris import visible
-from tonearm.tagging import Tagger, tag_bytes, window_row
-
-# Pictures of more say less, and three hours at 96 kHz would take gigabytes.
-MAX_SHOWN_S = 600.0
 
 
-def plot(source: str, out: Path, settings: TagSettings, *, timeline: bool = False) -> int:
-    """Write the pictures of one track into ``out`` and print their paths; return the exit status.
-
-    Raises:
-        SourceError: there is no such track.
-        TrackError: it cannot be read, decoded or scored.
-    """
-    ref = next(list_tracks([source], limit=1))
-    data = ObjectReader(settings.fetch).read(ref)
-    stem = file_name(track_name(ref.uri))
-    with DecodeSandbox(settings.decode) as sandbox:
-        excerpt = _excerpt(data, ref.uri, sandbox)
-        info, stream = excerpt.info, excerpt.streams[0]
-        start, stop = stream.spans[0][0], stream.spans[-1][1]
-        name = " – ".join(part for part in (info.artist, info.title) if part) or stem
-        title = f"{name}   ({info.codec}, {info.sample_rate / 1000:g} kHz, {info.channels} ch, {info.duration_s:.1f} s)"
-        waveform = stream.window(start, stop - start)
-        if len(waveform) < stream.num_samples:
-            print(f"shown are the middle {MAX_SHOWN_S:.0f} s of {info.duration_s:.0f} s", file=sys.stderr)
-        try:
-            paths = plots.write_pictures(
-                waveform, stream.sample_rate, out, stem, title=title, start_s=start / stream.sample_rate
-            )
-            if timeline:
-                windows, tags = _timeline(data, ref.uri, sandbox, settings)
-                paths.append(plots.write_timeline(windows, tags, out, stem, title=title))
-        except OSError as error:
-            raise DestinationError(f"{out} cannot be written ({error.strerror or error}); give another --out") from None
-    for path in paths:
+def plot(source: str, out: Path, *, timeline: bool = False, **flags: Unpack[ModelFlags]) -> int:
+    """Draw, and print the paths of the pictures; return the exit status."""
+    drawn = pictures.plot(source, out=out, timeline=timeline, **flags)
+    if drawn.shown_s < drawn.duration_s:
+        print(f"shown are the middle {drawn.shown_s:.0f} s of {drawn.duration_s:.0f} s", file=sys.stderr)
+    for path in drawn.paths:
         print(visible(str(path)))
     return 0
-
-
-def _excerpt(data: bytes, uri: str, sandbox: DecodeSandbox) -> DecodedTrack:
-    """Return the track, or its middle, at its own rate."""
-    short = WindowPlan(16000, 16000, 16000, 1, 1)
-    native = sandbox.decode(data, DecodeRequest((short,), 1.0), uri).info.sample_rate
-    plan = WindowPlan(native, int(MAX_SHOWN_S * native), int(MAX_SHOWN_S * native), 1, 1)
-    return sandbox.decode(data, DecodeRequest((plan,), MAX_SHOWN_S), uri)
-
-
-def _timeline(
-    data: bytes, uri: str, sandbox: DecodeSandbox, settings: TagSettings
-) -> tuple[list[dict[str, Any]], list[str]]:
-    # A row keeps the best few tags of a window; a picture has room for more.
-    models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags)
-    tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
-    found = result.tags.tags if result.tags is not None else ()
-    tags = [tag.label for tag in sorted(found, key=lambda tag: -tag.score * weight(tag.label))]
-    return [window_row(entry) for entry in result.timeline], tags

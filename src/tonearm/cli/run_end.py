@@ -5,11 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from tonearm.cli.terminal import clock, hours
-from tonearm.errors import TooManyFailures
 from tonearm.report.text import size
 from tonearm.storage.uris import shown
-from tonearm.wording import by_count, counted, some
+from tonearm.wording import by_count, clock, counted, hours, some
 
 if TYPE_CHECKING:
     from tonearm.planning.summary import Outcome
@@ -114,14 +112,11 @@ def next_lines(out: str, report: str) -> list[str]:
     return [f"report: {report}", *(f"{'next:' if not place else '':6}{line}" for place, line in enumerate(lines))]
 
 
-def refuse_failures(audit: Audit, max_error_rate: float) -> None:
-    """Raise ``TooManyFailures`` where a larger share than ``max_error_rate`` failed."""
-    if audit.error_rate <= max_error_rate:
-        return
-    codes = [f"{count:,} {code}" for code, count in audit.errors_by_code.items()]
-    codes += [f"{count:,} without {group}" for group, count in audit.missing_by_group.items()]
-    raise TooManyFailures(
-        f"{audit.num_error + audit.num_incomplete:,} of {counted(audit.num_listed, 'track')} failed "
-        f"({', '.join(codes)}), more than --max-error-rate {max_error_rate:g} allows; every track has its row, with "
-        "the reason in error_message"
+def beside_truth(kept: dict[str, Any] | None, *, num_tracks: int, audio_s: float, wall_s: float) -> str | None:
+    """Return the line that compares a run with its estimate, or None where there is none for it."""
+    if kept is None or kept["num_tracks"] != num_tracks:
+        return None
+    return (
+        f"planned: {hours(kept['audio_s'])} of audio in {clock(kept['wall_s'])}; "
+        f"it was {hours(audio_s)} in {clock(wall_s)}"
     )

@@ -11,13 +11,12 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tonearm import demo
-from tonearm import settings as settings_module
-from tonearm.cli.tag import choose_models, read_values, stop_like_ctrl_c
+from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.errors import UsageError
 from tonearm.models.runtimes import choose, count_gpus
 from tonearm.settings import ServeSettings
@@ -35,31 +34,6 @@ ENGINES = {
     "process": "files are decoded in child processes and scored in this one; --engine ray has Ray Serve do it",
     "ray": "files are decoded and scored in deployments of Ray Serve; --engine process does without it",
 }
-# Tables of the settings file that every verb shares.
-SHARED_TABLES = ("models", "fetch", "decode")
-
-
-def serve_settings(
-    flags: Mapping[str, Any],
-    config: Path | None,
-    *,
-    genre_model: str | None,
-    tag_model: str | None,
-    demo_models: bool,
-) -> ServeSettings:
-    """Return the server's settings: flags over ``[serve]`` and the tables that tagging has too, over the defaults.
-
-    Raises:
-        SettingsError: an unknown key or a wrong value.
-        UsageError: flags that contradict each other.
-    """
-    file = read_values(config)
-    values = settings_module.merge({name: file[name] for name in SHARED_TABLES if name in file}, file.get("serve", {}))
-    values = settings_module.merge(values, flags)
-    values["models"] = choose_models(
-        values.get("models", {}), genre_model=genre_model, tag_model=tag_model, demo_models=demo_models
-    )
-    return settings_module.build(ServeSettings, values, where=str(config or "settings"))
 
 
 def make_key(name: str) -> int:

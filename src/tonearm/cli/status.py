@@ -7,19 +7,17 @@ import datetime
 import json
 import sys
 
-from tonearm.cli.terminal import ProgressLine, clock, hours
+import tonearm
+from tonearm.api.progress import ProgressLine
 from tonearm.report import text as report_text
-from tonearm.runs import compaction
-from tonearm.runs.destination import Destination
-from tonearm.runs.lock import run_lock
-from tonearm.runs.status import Status, read_status
+from tonearm.runs.status import Status
 from tonearm.storage.uris import shown
-from tonearm.wording import by_count, counted
+from tonearm.wording import by_count, clock, counted, hours
 
 
 def status(dest: str, *, as_json: bool = False) -> int:
     """Print how far ``dest`` is."""
-    found = read_status(dest, waiting=_say)
+    found = tonearm.Library(dest).status(waiting=_say)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), indent=1, default=_plain))
     else:
@@ -93,10 +91,8 @@ def _plain(value: object) -> str:
 
 def compact(dest: str) -> int:
     """Rewrite the small files of ``dest`` as few large ones."""
-    destination = Destination.of(dest)
-    read_status(dest, is_watched=False)  # says so when there is nothing
-    with ProgressLine("compacting") as line, run_lock.held(destination, waiting=line.waiting) as hold:
-        done = compaction.compact(destination, progress=line.rows, check=hold.check)
+    with ProgressLine("compacting") as line:
+        done = tonearm.Library(dest).compact(watcher=line)
     if not done.num_before:
         print(f"nothing to do: {shown(dest)}/tracks has no small files to put together")
         return 0

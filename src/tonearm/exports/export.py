@@ -46,6 +46,7 @@ def export(
     kind: str,
     output: str,
     *,
+    where: str | None = None,
     all_versions: bool = False,
     overwrite: bool = False,
     **options: object,
@@ -57,13 +58,15 @@ def export(
             ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist a genre or tag),
             ``embeddings`` (Parquet, a row a track), or what another package has added.
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
+        where: only the tracks for which this DuckDB expression over the columns of a row is true; see ``rows.where``.
         all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they were.
         overwrite: replace what is there; other files of a folder stay.
         options: those of the exporter, such as ``by``, ``min_score``, ``include_embeddings`` and ``dim``; see the class
             of the format. None and False are what was not given.
 
     Raises:
-        UsageError: an unknown kind, an option that it does not have, or a value that the option cannot have.
+        UsageError: an unknown kind, an option that it does not have, a value that the option cannot have, or a
+            ``where`` that is no such expression.
         DestinationError: no tracks, or the output is taken or cannot be written.
         PluginError: the package that has added the kind cannot be used.
     """
@@ -77,6 +80,10 @@ def export(
         exporter = make(**_taken(kind, found, options))
         check_output(output, is_folder=found.is_folder, overwrite=overwrite)
         rows = track_rows.listed_rows(destination, unlisted=all_versions)
+        if where is not None:
+            from tonearm.runs.rows.where import narrowed
+
+            rows = narrowed(destination, rows, where)
         num_tracks, num_files = exporter.write(ExportRequest(destination, output, rows))
     return ExportCounts(kind, output, num_tracks, num_files, rows.num_unlisted)
 

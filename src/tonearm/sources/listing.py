@@ -82,6 +82,11 @@ class SourceStream:
         """Whether it has no track at all."""
         return self._first is None
 
+    @property
+    def first(self) -> TrackRef | None:
+        """Its first track, which has been looked up already."""
+        return self._first
+
     def read(
         self, counts: ListingCounts, limit: int | None, seen: dict[int, str] | None, repeated: Callable[[str], None]
     ) -> Iterator[TrackRef]:

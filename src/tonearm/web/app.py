@@ -24,7 +24,7 @@ from tonearm.errors import RequestError
 from tonearm.runs.rows import telling_tags
 from tonearm.settings import ServeSettings
 from tonearm.tagging import TrackResult as Result
-from tonearm.tagging import model_columns, result_columns
+from tonearm.tagging import model_columns
 from tonearm.web import messages
 from tonearm.web.bulk import bulk_lines
 from tonearm.web.engines.engine import Engine
@@ -34,6 +34,7 @@ from tonearm.web.request_log import Observe
 from tonearm.web.requests.admission import Gate
 from tonearm.web.requests.entrance import Cors, Entrance, RootPath
 from tonearm.web.requests.request_body import BodyReader
+from tonearm.web.results import to_message
 from tonearm.web.telemetry import AccessLog, metrics
 
 T = TypeVar("T")
@@ -143,14 +144,7 @@ class Service:
 
     def message(self, result: Result, *, embeddings: bool = False) -> messages.TrackResult:
         """Return a result as it travels."""
-        columns = result_columns(result)
-        for name in ("genre_embedding", "tag_embedding"):
-            vector = columns.pop(name, None)
-            if embeddings and vector is not None:
-                columns[name] = vector.tolist()
-        return messages.TrackResult.model_validate(
-            {**columns, **model_columns(self.engine.plans), "tonearm_version": __version__}
-        )
+        return to_message(result, self.engine.plans, embeddings=embeddings)
 
     async def check(self) -> dict[str, str]:
         """Return the health of each head, asked anew at most every two seconds."""

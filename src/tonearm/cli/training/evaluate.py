@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tonearm import settings as settings_module
-from tonearm.cli.tag import stop_like_ctrl_c, tag_settings
-from tonearm.cli.terminal import ProgressLine
-from tonearm.distributed.tagging import evaluate as verb
-from tonearm.errors import UsageError
-from tonearm.runs.destination import check_form
-from tonearm.settings import LabelSettings, TagSettings
+import tonearm
+from tonearm.api.progress import ProgressLine
+from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.storage.uris import shown, visible
-from tonearm.training.judge.evaluation import write_evaluation
+from tonearm.training.judge.evaluation import Evaluation
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
@@ -26,52 +21,68 @@ if TYPE_CHECKING:
 NUM_NAMED = 3
 
 
-def evaluate_settings(flags: Mapping[str, Any], config: Path | None, model: str) -> TagSettings:
-    """Return the settings of decoding and scoring for one model; what a file says of other models does not hold."""
-    settings = tag_settings(flags, config, genre_model=model, tag_model="none", demo_models=False)
-    models = dataclasses.replace(settings.models, genre_revision=None, calibrated=False)
-    return dataclasses.replace(settings, models=models)
-
-
 def evaluate(
     model: str,
     source: str,
-    settings: TagSettings,
-    labels: Mapping[str, Any],
     *,
-    on: Sequence[str],
     out: str | None,
+    on: Sequence[str],
     calibrate: bool,
-    precision: float,
+    wanted_precision: float,
+    **flags: Any,
 ) -> int:
-    """Judge, print, write and store; return the exit status."""
-    if calibrate and not Path(model).is_dir():
-        raise UsageError(f"got --calibrate for {model}, which is no local folder to keep the calibration in")
-    if on and "split_by" not in labels:
-        raise UsageError("got --on without --split-by; give the field whose values these are")
-    if out is not None:
-        check_form(out, "--out")
+    """Judge, and print the figures and what was kept; return the exit status.
+
+    Args:
+        flags: the others of ``tonearm.evaluate``.
+    """
     stop_like_ctrl_c()
-    where = settings_module.build(LabelSettings, labels)
-    _warn_of_trained_on(model, source, on)
-    with ProgressLine("evaluating") as watcher:
-        found = verb.evaluate(
-            model, source, settings, where, watcher, on=on, precision=precision if calibrate else None
+    printer = EvaluationPrinter(model, source, on)
+    with printer:
+        found = tonearm.evaluate(
+            model,
+            source,
+            out=out,
+            on=on,
+            calibrate=calibrate,
+            wanted_precision=wanted_precision,
+            watcher=printer,
+            **flags,
         )
-    for uri, reason in list(found.failed.items())[:NUM_NAMED]:
-        print(visible(f"left out, {reason} ({uri})"))
-    if len(found.failed) > NUM_NAMED:
-        print(f"... and {len(found.failed) - NUM_NAMED} more")
-    if found.unlabelled:
-        print(f"left out, no label: {counted(found.unlabelled, 'clip')}")
-    _print_figures(found)
     if calibrate:
-        verb.store_calibration(model, found)
-        _print_calibration(found, model, precision)
+        _print_calibration(found, model, wanted_precision)
     if out is not None:
-        names = write_evaluation(out, found)
-        print(f"written to {shown(out)}: {', '.join(names)}")
+        print(f"written to {shown(out)}: {', '.join(printer.names)}")
     return 0
+
+
+class EvaluationPrinter(ProgressLine):
+    """Shows how an evaluation goes, and prints its figures as soon as they are known."""
+
+    def __init__(self, model: str, source: str, on: Sequence[str]) -> None:
+        super().__init__("evaluating")
+        self.model, self.source, self.on = model, source, on
+        self.names: Sequence[str] = ()
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Print what is ahead, and that the figures may be too good."""
+        _warn_of_trained_on(self.model, self.source, self.on)
+        super().starting(num_tracks, num_done)
+
+    def judged(self, evaluation: Evaluation) -> None:
+        """Print what was left out, and the figures."""
+        self.end_line()
+        for uri, reason in list(evaluation.failed.items())[:NUM_NAMED]:
+            print(visible(f"left out, {reason} ({uri})"))
+        if len(evaluation.failed) > NUM_NAMED:
+            print(f"... and {len(evaluation.failed) - NUM_NAMED} more")
+        if evaluation.unlabelled:
+            print(f"left out, no label: {counted(evaluation.unlabelled, 'clip')}")
+        _print_figures(evaluation)
+
+    def written(self, names: Sequence[str]) -> None:
+        """Keep the names, to be printed at the end."""
+        self.names = names
 
 
 def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
@@ -115,8 +126,7 @@ def _print_figures(found: Evaluation) -> None:
 
 def _print_calibration(found: Evaluation, model: str, precision: float) -> None:
     fitted = found.calibration
-    if fitted is None or found.calibrated is None:
-        return  # none was asked for
+    assert fitted is not None and found.calibrated is not None
     before, after = found.figures["track"]["ece"], found.calibrated["track"]["ece"]
     print(
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "

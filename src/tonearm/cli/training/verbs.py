@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -84,35 +84,36 @@ def train(
     """Fine-tune a classifier on the labelled audio of SOURCE; run again to go on."""
     from tonearm.cli.training import train as verb
 
-    labels: dict[str, Any] = {
-        "label_by": label_by,
-        "group_by": group_by,
-        "source_by": source_by,
-        "split_by": split_by,
-        "validation_on": validation_on or None,
-        "test_on": test_on or None,
-        "validation_share": validation_share,
-        "duplicates": duplicates,
-        "multi_label": multi_label or None,
-        "skip_unlabelled": skip_unlabelled or None,
-    }
-    flags: dict[str, Any] = {
-        "labels": labels,
-        "model": model,
-        "from_scratch": from_scratch or None,
-        "new_head": new_head or None,
-        "window_s": window_s,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "precision": precision,
-        "seed": seed,
-        "freeze_feature_encoder": freeze_feature_encoder or None,
-        "workers": workers,
-        "trackers": None if not tracker else [name for name in tracker if name != "none"],
-        "verbose": verbose or None,
-    }
-    return verb.train(source, out, verb.train_settings(flags, config, assign or ()), overwrite=overwrite)
+    return verb.train(
+        source,
+        out,
+        model=model,
+        from_scratch=from_scratch or None,
+        new_head=new_head or None,
+        label_by=label_by,
+        multi_label=multi_label or None,
+        skip_unlabelled=skip_unlabelled or None,
+        group_by=group_by,
+        source_by=source_by,
+        split_by=split_by,
+        validation_on=validation_on,
+        test_on=test_on,
+        validation_share=validation_share,
+        duplicates=duplicates,
+        window_s=window_s,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+        freeze_feature_encoder=freeze_feature_encoder or None,
+        workers=workers,
+        tracker=tracker,
+        set=assign or (),
+        overwrite=overwrite,
+        config=config,
+        verbose=verbose or None,
+    )
 
 
 def evaluate(
@@ -146,28 +147,23 @@ def evaluate(
     """Judge MODEL on the labelled audio of SOURCE: accuracy, F1, mAP, calibration, with intervals."""
     from tonearm.cli.training import evaluate as verb
 
-    flags: dict[str, Any] = {
-        "max_windows": max_windows,
-        "workers": workers,
-        "max_error_rate": max_error_rate,
-        "verbose": verbose or None,
-        "models": {"precision": precision},
-    }
-    labels: dict[str, Any] = {
-        "label_by": label_by,
-        "multi_label": multi_label,
-        "skip_unlabelled": skip_unlabelled or None,
-        "split_by": split_by,
-    }
     return verb.evaluate(
         model,
         source,
-        verb.evaluate_settings(flags, config, model),
-        {name: value for name, value in labels.items() if value is not None},
-        on=on or (),
         out=out,
+        on=on or (),
         calibrate=calibrate,
-        precision=wanted_precision,
+        wanted_precision=wanted_precision,
+        label_by=label_by,
+        multi_label=multi_label,
+        skip_unlabelled=skip_unlabelled,
+        split_by=split_by,
+        max_windows=max_windows,
+        workers=workers,
+        precision=precision,
+        max_error_rate=max_error_rate,
+        config=config,
+        verbose=verbose or None,
     )
 
 

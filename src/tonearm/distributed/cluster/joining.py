@@ -109,7 +109,7 @@ def _quiet() -> Iterator[None]:
     """Send what Ray and the libraries below write to stdout and stderr, Python and C++ alike, to a log file.
 
     Each has a switch of its own, and some none; the descriptors are common to all. Who wants to reach the person all
-    the while keeps a copy, as ``cli.terminal.ProgressLine`` does. Only a run that fails leaves its log behind.
+    the while keeps a copy, as ``api.progress.ProgressLine`` does. Only a run that fails leaves its log behind.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

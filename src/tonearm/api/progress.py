@@ -1,10 +1,13 @@
-"""What a person sees while a run goes on: one live line on a terminal, plain lines elsewhere."""
+"""What a person sees during a run: one live line in a terminal or a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -13,17 +16,33 @@ from rich.table import Table
 
 from tonearm.runs.counts import Counts
 from tonearm.storage.uris import visible
-from tonearm.wording import clock as clock
-from tonearm.wording import counted
+from tonearm.wording import clock, counted, hours
+
+if TYPE_CHECKING:
+    from tonearm.api.tagging import FinishedRun
+    from tonearm.planning.summary import Outcome
+    from tonearm.training.judge.evaluation import Evaluation
 
 PLAIN_EVERY_S = 10.0
 
 
-def hours(seconds: float) -> str:
-    """Return ``seconds`` of audio as a person says it: ``45 s``, ``12.5 min``, ``3.2 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+class Updatable(Protocol):
+    """What IPython's ``display`` returns: an output below a cell whose content can be changed."""
+
+    def update(self, content: dict[str, str], *, raw: bool) -> None: ...
+
+
+def notebook_output() -> Updatable | None:
+    """Return an empty output below the cell that runs, or None outside of a notebook."""
+    # Who runs in a notebook has IPython loaded; it is no dependency of tonearm's.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is None:
+        return None
+    from IPython.display import display
+
+    found: Updatable = display({"text/plain": ""}, raw=True, display_id=True)
+    return found
 
 
 class ProgressLine:
@@ -35,6 +54,7 @@ class ProgressLine:
         self.stream = os.fdopen(os.dup(2), "w", buffering=1)
         self.console = Console(file=self.stream, markup=False, emoji=False)
         self.live: Live | None = None
+        self.notebook = notebook_output()
         self.num_tracks = self.num_done = 0
         self.started = self.last_plain = time.monotonic()
 
@@ -44,10 +64,14 @@ class ProgressLine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self.end_line()
+        self.stream.close()
+
+    def end_line(self) -> None:
+        """Take the live line away, before something else is printed."""
         if self.live is not None:
             self.live.stop()
             self.live = None
-        self.stream.close()
 
     def waiting(self, why: str) -> None:
         """Say what is waited for before anything starts."""
@@ -71,10 +95,29 @@ class ProgressLine:
 
     def progress(self, counts: Counts) -> None:
         """Show the stages' counts."""
-        if self.live is not None:
+        if self.notebook is not None:
+            self.notebook.update({"text/plain": self._text(counts)}, raw=True)
+        elif self.live is not None:
             self.live.update(self._row(counts), refresh=True)
         elif time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
             self._plain(self._text(counts))
+
+    def tagged(self, outcome: Outcome) -> None:
+        """Take the line away; what a run did is for a subclass to print, as are all the ends below."""
+        self.end_line()
+
+    def reported(self, run: FinishedRun) -> None:
+        """See ``api.tagging.TagWatcher``."""
+
+    def judged(self, evaluation: Evaluation) -> None:
+        """See ``api.training.EvaluateWatcher``."""
+        self.end_line()
+
+    def written(self, names: Sequence[str]) -> None:
+        """See ``api.training.EvaluateWatcher``."""
+
+    def forgotten(self, num_tracks: int) -> None:
+        """See ``api.library.WorkWatcher``."""
 
     def rows(self, num_done: int, num_rows: int) -> None:
         """Say how many rows of a file-by-file job are done."""
@@ -82,7 +125,11 @@ class ProgressLine:
             self._plain(f"{self.doing}: {num_done:,} of {counted(num_rows, 'row')}")
 
     def _plain(self, line: str) -> None:
-        print(visible(line), file=self.stream)
+        if self.notebook is not None:
+            # A notebook has no descriptor of its own for a cell's output, but Python's own stream.
+            print(visible(line))
+        else:
+            print(visible(line), file=self.stream)
         self.last_plain = time.monotonic()
 
     def _position(self, counts: Counts) -> tuple[int, float]:

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from tonearm.cli.terminal import PLAIN_EVERY_S, clock
+from tonearm.api.progress import PLAIN_EVERY_S
 from tonearm.storage.uris import visible
-from tonearm.wording import counted
+from tonearm.wording import clock, counted
 
 
 class TrainingLine:

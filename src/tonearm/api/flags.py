@@ -1,0 +1,260 @@
+"""Keyword arguments, which are the command's flags with underscores, made settings together with a TOML file.
+
+One rule for every verb. A file has the tables of the verbs, ``[tag]``, ``[serve]`` and ``[train]``, and the tables that
+they share, ``[models]``, ``[fetch]`` and ``[decode]``. A verb's settings are its own table over the shared ones, and
+flags over both. What stands above all tables is read too, as tonearm 0.1.0 had it: as tagging's settings, and as those
+of training where a file without ``[train]`` is given to it by name. ``[tag.models]`` goes over ``[models]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, get_type_hints
+
+from tonearm import settings
+from tonearm.errors import SettingsError, UsageError
+from tonearm.settings import LabelSettings, ServeSettings, TagSettings, TrainSettings
+
+Source = str | os.PathLike[str]
+Sources = Source | Iterable[Source]
+
+VERBS = ("tag", "serve", "train")
+SHARED = ("models", "fetch", "decode")
+DEFAULT_FILE = "tonearm.toml"
+# Flags that are settings of the table [models], and of [labels] in training.
+IN_MODELS = ("runtime", "precision", "calibrated")
+NAMES_OF_MODELS = ("genre_model", "tag_model")
+IN_LABELS = frozenset(field.name for field in dataclasses.fields(LabelSettings))
+
+
+class ModelFlags(TypedDict, total=False):
+    """Which models score a track, and how; None and what is not given leave it to the file and the defaults.
+
+    Attributes:
+        genre_model, tag_model: a folder or hub id; ``"none"`` turns the head off.
+        demo_models: the small built-in ones.
+        max_windows: at most so many windows per head and track, evenly taken.
+        runtime: ``"auto"``, ``"torch"`` or ``"openvino"``.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
+        calibrated: use the temperature and thresholds that ``evaluate`` has fitted.
+        config: a TOML file with any of the settings; ./tonearm.toml is read without it.
+    """
+
+    genre_model: Source | None
+    tag_model: Source | None
+    demo_models: bool
+    max_windows: int | None
+    runtime: str | None
+    precision: str | None
+    calibrated: bool | None
+    config: Source | None
+
+
+class RunFlags(TypedDict, total=False):
+    """A run over a library, or the plan of one.
+
+    Attributes:
+        workers: scoring workers; one per GPU, or one.
+        limit: only the first so many tracks listed.
+        max_error_rate: ``TooManyFailures`` where a larger share of the tracks failed.
+        verbose: show what Ray says.
+    """
+
+    workers: int | None
+    limit: int | None
+    max_error_rate: float | None
+    verbose: bool | None
+
+
+class TagFlags(ModelFlags, RunFlags, total=False):
+    """All that decides how a library is tagged."""
+
+
+class TrainFlags(TypedDict, total=False):
+    """A training run; see ``settings.TrainSettings`` and ``settings.LabelSettings``.
+
+    Attributes:
+        tracker: names, or ``["none"]``.
+        set: any setting, by its name (``{"augment.mixup": 0.3}``) or as ``"NAME=VALUE"`` each.
+        config: a TOML file; ``[train]`` of ./tonearm.toml is read without it.
+    """
+
+    model: Source | None
+    from_scratch: bool | None
+    new_head: bool | None
+    label_by: str | None
+    multi_label: bool | None
+    skip_unlabelled: bool | None
+    group_by: str | None
+    source_by: str | None
+    split_by: str | None
+    validation_on: Sequence[str] | None
+    test_on: Sequence[str] | None
+    validation_share: float | None
+    duplicates: str | None
+    window_s: float | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    precision: str | None
+    seed: int | None
+    freeze_feature_encoder: bool | None
+    workers: int | None
+    tracker: Sequence[str] | None
+    set: Mapping[str, Any] | Sequence[str]
+    config: Source | None
+    verbose: bool | None
+
+
+def source_list(sources: Sources) -> list[str]:
+    """Return one or several sources as texts."""
+    return [os.fspath(sources)] if isinstance(sources, str | os.PathLike) else [os.fspath(each) for each in sources]
+
+
+def tag_settings(flags: Mapping[str, Any], known: type = TagFlags, *, verb: str = "tag") -> TagSettings:
+    """Return the settings of tagging: flags over the file over the defaults.
+
+    Args:
+        flags: of ``known``; others are refused as Python refuses unknown keywords.
+        verb: what messages call the function.
+
+    Raises:
+        SettingsError: an unknown setting or a wrong value.
+        UsageError: flags that contradict each other.
+        TypeError: an unknown keyword.
+    """
+    check_names(verb, flags, known)
+    config, values = _file("tag", flags.get("config"))
+    return settings.build(TagSettings, _with_models(values, flags), where=config)
+
+
+def serve_settings(flags: Mapping[str, Any]) -> ServeSettings:
+    """Return a server's settings: flags over the file over the defaults.
+
+    Args:
+        flags: fields of ``ServeSettings``, and ``ModelFlags``.
+
+    Raises:
+        SettingsError, UsageError: as ``tag_settings``.
+    """
+    config, values = _file("serve", flags.get("config"))
+    return settings.build(ServeSettings, _with_models(values, flags), where=config)
+
+
+def train_settings(flags: Mapping[str, Any]) -> TrainSettings:
+    """Return a training run's settings: ``set`` over the other flags over the file over the defaults.
+
+    Raises:
+        SettingsError: an unknown setting or a wrong value.
+        TypeError: an unknown keyword.
+    """
+    check_names("train", flags, TrainFlags)
+    config, values = _file("train", flags.get("config"))
+    rest = {name: _plain(value) for name, value in flags.items() if name not in ("config", "set", "tracker")}
+    given: dict[str, Any] = {name: value for name, value in rest.items() if name not in IN_LABELS}
+    given["labels"] = {name: value for name, value in rest.items() if name in IN_LABELS}
+    if tracker := flags.get("tracker"):
+        given["trackers"] = [name for name in tracker if name != "none"]
+    values = settings.merge(values, given)
+    assignments = flags.get("set") or ()
+    if isinstance(assignments, Mapping):
+        parts = [_nested(name, value) for name, value in assignments.items()]
+    else:
+        parts = [_assigned(text) for text in assignments]
+    for part in parts:
+        values = settings.merge(values, part)
+    return settings.build(TrainSettings, values, where=config)
+
+
+def of_verb(file: Mapping[str, Any], verb: str, *, is_named: bool) -> dict[str, Any]:
+    """Return what a file's tables say of a verb.
+
+    Args:
+        is_named: the file was given by name, and not found as ./tonearm.toml.
+    """
+    above = {name: value for name, value in file.items() if name not in VERBS}
+    is_all = verb == "tag" or (verb == "train" and is_named and "train" not in file)
+    if not is_all:
+        kind = ServeSettings if verb == "serve" else TrainSettings
+        shared = [field.name for field in dataclasses.fields(kind) if field.name in SHARED]
+        above = {name: value for name, value in above.items() if name in shared}
+    return settings.merge(above, file.get(verb, {}))
+
+
+def check_names(verb: str, flags: Mapping[str, Any], known: type) -> None:
+    """Refuse keywords that are none of ``known``, a typed dictionary.
+
+    Raises:
+        TypeError: one of them is.
+    """
+    names = sorted(get_type_hints(known))
+    for name in flags:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+            raise TypeError(f"tonearm.{verb}() has no keyword {name}; {advice}")
+
+
+def _file(verb: str, config: Source | None) -> tuple[str, dict[str, Any]]:
+    """Return what messages call the file of settings, and what it says of a verb."""
+    if config is None and not Path(DEFAULT_FILE).is_file():
+        return "settings", {}
+    file = settings.read_toml(os.fspath(config or DEFAULT_FILE))
+    return str(config or "settings"), of_verb(file, verb, is_named=config is not None)
+
+
+def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's values with the flags put in, those of the table [models] there."""
+    apart = (*IN_MODELS, *NAMES_OF_MODELS, "demo_models", "config")
+    given: dict[str, Any] = {name: value for name, value in flags.items() if name not in apart}
+    given["models"] = {name: flags.get(name) for name in IN_MODELS}
+    merged = settings.merge(values, given)
+    merged["models"] = _choose_models(merged.get("models", {}), flags)
+    return merged
+
+
+def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
+    """Return the table [models] with the flags that name models put in."""
+    named = {name: os.fspath(flags[name]) for name in NAMES_OF_MODELS if flags.get(name) is not None}
+    if not isinstance(models, Mapping):
+        return models  # for ``build`` to refuse
+    chosen = dict(models)
+    if flags.get("demo_models"):
+        if any(named.values()):
+            raise UsageError("got --demo-models together with --genre-model or --tag-model; give one or the other")
+        from tonearm import demo
+
+        chosen |= demo.models()
+    chosen |= named
+    # TOML has no null; 'none' turns a head off from a file as from a flag.
+    return chosen | {name: None for name in NAMES_OF_MODELS if chosen.get(name) == "none"}
+
+
+def _plain(value: object) -> object:
+    """Return a path as its text, and what holds several values as a list; TOML has neither paths nor tuples."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return list(value) or None if isinstance(value, list | tuple) else value
+
+
+def _assigned(assignment: str) -> dict[str, Any]:
+    name, sign, text = assignment.partition("=")
+    if not sign or not name.strip():
+        raise SettingsError(f"got --set {assignment}, expected name=value, such as --set augment.mixup=0.3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    return _nested(name, value)
+
+
+def _nested(name: str, value: object) -> dict[str, Any]:
+    parts = name.strip().split(".")
+    for part in reversed(parts[1:]):
+        value = {part: value}
+    return {parts[0]: value}

@@ -1,0 +1,144 @@
+"""``tonearm.plan``: what a run would take, and whether it could run at all, before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Protocol, Unpack
+
+import numpy as np
+
+from tonearm.api import flags as flags_
+from tonearm.api.flags import Source, Sources, TagFlags
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.models.runtimes import usable_cores
+from tonearm.planning import adoption
+from tonearm.planning import layout as layouts
+from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
+from tonearm.planning.layout import Layout
+from tonearm.planning.measure import measure
+from tonearm.planning.preparation import prepare
+from tonearm.planning.sample import SampledTrack, list_sample, look
+from tonearm.runs import resume
+from tonearm.runs.destination import Destination
+from tonearm.settings import TagSettings
+
+SEED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run would take.
+
+    Attributes:
+        estimate: None where every track is done already.
+        num_done: tracks of the sources that are.
+        skipped: files that are not audio, by extension.
+        looks: the tracks that were looked at, and what was found in them.
+        layout: how the run would be spread over the machines.
+    """
+
+    estimate: Estimate | None
+    num_done: int
+    skipped: dict[str, int]
+    looks: tuple[SampledTrack, ...]
+    layout: Layout
+    settings: TagSettings
+
+
+class PlanWatcher(Protocol):
+    """Who is told how planning goes."""
+
+    def listing(self, num_tracks: int) -> None: ...
+    def note(self, line: str) -> None: ...
+
+
+class Unwatched:
+    """Tells nobody."""
+
+    def listing(self, num_tracks: int) -> None:
+        """Say nothing of how many tracks there are so far."""
+
+    def note(self, line: str) -> None:
+        """Say nothing of what takes a while."""
+
+
+def plan(
+    sources: Sources,
+    *,
+    out: Source | None = None,
+    decode_rate: float | None = None,
+    forward_rate: float | None = None,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    cpu_price: float = 0.0,
+    gpu_price: float = 0.0,
+    watcher: PlanWatcher | None = None,
+    **flags: Unpack[TagFlags],
+) -> Plan:
+    """Return what tagging ``sources`` would take: what ``tonearm plan SOURCES`` prints.
+
+    Args:
+        out: leave out what is done there, and keep the estimate there, to be compared with the run.
+        decode_rate: seconds of audio that a core decodes in a second; measured by default.
+        forward_rate: seconds of audio that a worker scores with both heads in a second; measured by default.
+        cpus, gpus: of the cluster to plan for; this machine's, or that of ``RAY_ADDRESS``, by default.
+        cpu_price, gpu_price: money per hour of one.
+        watcher: told how it goes.
+        flags: as for ``tag``.
+
+    Raises:
+        UsageError: what ``tag`` would refuse.
+    """
+    settings, told = flags_.tag_settings(flags, verb="plan"), watcher or Unwatched()
+    tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    layout = _layout(settings, cpus, gpus)
+    destination = Destination.of(os.fspath(out)) if out is not None else None
+    done = np.empty(0, np.int64)
+    if destination is not None:
+        tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
+        done = resume.find(destination, stored).complete(list(tagging.heads))
+    places = flags_.source_list(sources)
+    listed = list_sample(places, limit=settings.limit, done=done, seed=SEED, progress=told.listing)
+    if not listed.num_tracks:
+        return Plan(None, listed.num_done, listed.skipped, (), layout, settings)
+    with DecodeSandbox(settings.decode) as sandbox:
+        looks = look(listed, settings, sandbox)
+        if forward_rate is None:  # which is measured on the models as the run will have them
+            tagging = prepare(tagging, settings, [each.ref for each in looks], told.note)
+        rates, whole = measure(
+            looks,
+            settings,
+            tagging,
+            sandbox,
+            decode=decode_rate,
+            forward=forward_rate,
+            num_threads=layout.scorer_threads,
+        )
+    found = estimate(listed, looks, whole, tagging.heads, rates, _machines(layout), Prices(cpu_price, gpu_price))
+    if destination is not None:
+        keep(destination, found)
+    return Plan(found, listed.num_done, listed.skipped, (*whole, *looks), layout, settings)
+
+
+def _layout(settings: TagSettings, cpus: int | None, gpus: int | None) -> Layout:
+    """Return the layout of the run, or refuse it as the run would."""
+    if cpus is not None or gpus is not None:
+        num_gpus, num_cpus = gpus or 0, cpus or usable_cores()
+        nodes = [{"CPU": float(num_cpus), **({"GPU": float(num_gpus)} if num_gpus else {})}]
+        return layouts.plan(nodes, settings.workers, is_local=False)
+    if os.environ.get("RAY_ADDRESS"):
+        from tonearm.distributed.cluster import session  # Ray, for nothing else here
+
+        with session.session(settings.workers, verbose=settings.verbose) as layout:
+            return layout
+    return layouts.plan_local(settings.workers)
+
+
+def _machines(layout: Layout) -> Machines:
+    num_gpus = round(layout.num_scorers * layout.scorer_gpus)
+    if layout.is_local:
+        cores = float(usable_cores())
+        return Machines(cores, num_gpus, cores, layout.num_scorers, is_shared=not num_gpus)
+    decoders = max(1.0, layout.num_cpus - layout.num_scorers * layout.scorer_cpus)
+    return Machines(layout.num_cpus, num_gpus, decoders, layout.num_scorers, is_shared=False)

@@ -1,0 +1,209 @@
+"""``tonearm.Tagger`` and ``tonearm.tag_file``: what the heads say of single files, in this process and without Ray.
+
+Files are decoded in a child process with a deadline, as in a run, so that a broken file cannot end this one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Unpack
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tonearm.api import flags as flags_
+from tonearm.api.flags import ModelFlags, Source
+from tonearm.audio.decode import DecodeRequest
+from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.errors import TrackError, UsageError
+from tonearm.settings import TagSettings
+from tonearm.sources.listing import FILES, SourceStream
+from tonearm.sources.reader import ObjectReader
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage.uris import shown
+from tonearm.tagging import HeadPlan, TagPlan, decode_request, load_head, plan_heads
+from tonearm.tagging import Tagger as Scorer
+from tonearm.web.messages import TrackResult
+from tonearm.web.results import to_message
+
+# A path or URL, a file's bytes, or samples.
+Audio = Source | bytes | NDArray[Any]
+MOST_CHANNELS = 64
+INT_SCALES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+
+
+class Tagger:
+    """Both heads, loaded; call it with a path, a URL, a file's bytes or an array of samples.
+
+    >>> with Tagger(demo_models=True) as tagger:  # doctest: +SKIP
+    ...     tagger("song.mp3").genre
+
+    It may be called from several threads; they take turns.
+
+    Args:
+        flags: see ``api.flags.ModelFlags``.
+
+    Raises:
+        UsageError: models that cannot be used, or settings that do not go together.
+    """
+
+    def __init__(self, **flags: Unpack[ModelFlags]) -> None:
+        settings = flags_.tag_settings(flags, ModelFlags, verb="Tagger")
+        self._open(settings)
+
+    @classmethod
+    def of(cls, settings: TagSettings) -> Tagger:
+        """Return the tagger of settings that are made already."""
+        tagger = cls.__new__(cls)
+        tagger._open(settings)
+        return tagger
+
+    def _open(self, settings: TagSettings) -> None:
+        self.settings = settings
+        plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+        self._sandbox, self._lock = DecodeSandbox(settings.decode), threading.Lock()
+        # Its process takes as long to start as the models to load, on another core.
+        starting = threading.Thread(target=self._start, args=[decode_request(plans, 1.0)], name="sandbox", daemon=True)
+        starting.start()
+        self._plan = TagPlan(plans, settings.models, settings.decode.max_scored_s)
+        # One file has few windows: converting a model or several passes at a time would cost more than they gain.
+        loaded = {head: load_head(head, each, settings.models) for head, each in plans.items()}
+        self._scorer = Scorer(plans, loaded, settings.models)
+        starting.join()
+
+    def _start(self, request: DecodeRequest) -> None:
+        """Decode something short."""
+        with contextlib.suppress(TrackError):
+            self._sandbox.decode(as_wave(np.zeros(1600, np.float32), 16000), request, "samples.wav")
+
+    def __call__(self, audio: Audio, sample_rate: int | None = None) -> TrackResult:
+        """Return what the heads say of one track.
+
+        Args:
+            audio: a path, a URL, an encoded file's bytes, or samples: float in [-1, 1] or int16 or int32, [samples] or
+                [channels, samples] as ``librosa.load`` gives them.
+            sample_rate: of samples, in Hz.
+
+        Raises:
+            SourceError: there is no such file.
+            TrackError: it cannot be read, decoded or scored.
+            UsageError: a folder or a list of tracks, or samples of another form.
+        """
+        if isinstance(audio, np.ndarray):
+            return self._tag(as_wave(audio, sample_rate), "samples.wav")
+        if sample_rate is not None:
+            raise UsageError(f"got sample_rate={sample_rate} with a file, which says its own; leave it out")
+        if isinstance(audio, bytes | bytearray | memoryview):
+            return self._tag(bytes(audio), "")
+        ref = one_track(os.fspath(audio))
+        return self._tag(ObjectReader(self.settings.fetch).read(ref), ref.uri)
+
+    @property
+    def heads(self) -> Mapping[str, HeadPlan]:
+        """The heads that are on, with their models and windows."""
+        return self._plan.heads
+
+    def _tag(self, data: bytes, name: str) -> TrackResult:
+        with self._lock:
+            decoded = self._sandbox.decode(data, decode_request(self.heads, self._plan.max_scored_s), name)
+            (outcome,) = self._scorer.score([decoded])
+        if isinstance(outcome, TrackError):
+            raise outcome
+        return to_message(outcome, self.heads, embeddings=True)
+
+    def close(self) -> None:
+        """End the child process that decodes."""
+        self._sandbox.close()
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def tag_file(audio: Audio, sample_rate: int | None = None, **flags: Unpack[ModelFlags]) -> TrackResult:
+    """Return what the heads say of one track; the models stay loaded for the next call with the same flags.
+
+    Args:
+        audio, sample_rate: as for ``Tagger``.
+        flags: see ``api.flags.ModelFlags``.
+
+    Raises:
+        UsageError: models that cannot be used, a folder, or samples of another form.
+        TrackError: the track cannot be read, decoded or scored.
+    """
+    return _KEPT.tagger(flags_.tag_settings(flags, ModelFlags, verb="tag_file"))(audio, sample_rate)
+
+
+class _Kept:
+    """The tagger of the last settings that ``tag_file`` was called with."""
+
+    def __init__(self) -> None:
+        self._last: Tagger | None = None
+        self._lock = threading.Lock()
+
+    def tagger(self, settings: TagSettings) -> Tagger:
+        with self._lock:
+            if self._last is None or self._last.settings != settings:
+                self.close()
+                self._last = Tagger.of(settings)
+            return self._last
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._last.close()
+            self._last = None
+
+
+_KEPT = _Kept()
+atexit.register(_KEPT.close)
+
+
+def one_track(source: str) -> TrackRef:
+    """Return the track that a path or URL names by itself.
+
+    Raises:
+        SourceError: there is none, or it cannot be read.
+        UsageError: a folder, a glob, a table or a data set.
+    """
+    stream = SourceStream(source)
+    if stream.listing != FILES or stream.first is None:
+        kind = "a folder" if stream.folder else "no single audio file"
+        raise UsageError(
+            f"{shown(source)} is {kind}, expected one track; to tag all that is in it, into rows and a report, give "
+            "--out DEST (in Python: tonearm.tag(SOURCE, out=DEST))"
+        )
+    return stream.first
+
+
+def as_wave(samples: NDArray[Any], sample_rate: int | None) -> bytes:
+    """Return samples as a file of 32-bit floats, which is decoded as any other file is.
+
+    Raises:
+        UsageError: no sample rate, or samples of another form.
+    """
+    if sample_rate is None or isinstance(sample_rate, bool) or int(sample_rate) != sample_rate or sample_rate < 1:
+        raise UsageError(f"got samples with sample_rate={sample_rate}, expected their rate in Hz, such as 44100")
+    shape = "x".join(map(str, samples.shape))
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[0] <= MOST_CHANNELS):
+        raise UsageError(f"got samples of shape {shape}, expected [samples] or [channels, samples]; transpose them")
+    if samples.dtype in INT_SCALES:
+        samples = samples / INT_SCALES[samples.dtype]
+    elif samples.dtype.kind != "f":
+        raise UsageError(f"got samples of {samples.dtype}, expected float in [-1, 1], int16 or int32")
+    if not np.isfinite(samples).all():
+        raise UsageError("got samples that are not all finite numbers")
+    file = io.BytesIO()
+    # RF64 holds more than 4 GiB; subtype FLOAT keeps what is louder than full scale.
+    soundfile.write(file, samples.T.astype(np.float32), int(sample_rate), format="RF64", subtype="FLOAT")
+    return file.getvalue()

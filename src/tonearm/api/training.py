@@ -1,0 +1,142 @@
+"""``tonearm.train`` and ``tonearm.evaluate``: a model fitted to labelled audio, and one judged on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypedDict, Unpack
+
+from tonearm import settings as settings_module
+from tonearm.api import flags as flags_
+from tonearm.api.flags import Source, TrainFlags
+from tonearm.api.progress import ProgressLine
+from tonearm.api.training_progress import TrainingLine
+from tonearm.distributed.tagging import evaluate as evaluating
+from tonearm.distributed.training import driver
+from tonearm.distributed.training.driver import Trained
+from tonearm.distributed.training.driver import Watcher as TrainWatcher
+from tonearm.errors import UsageError
+from tonearm.runs.destination import check_form
+from tonearm.runs.progress import Watcher
+from tonearm.settings import LabelSettings, TagSettings
+from tonearm.training.judge.evaluation import Evaluation, write_evaluation
+
+
+class EvaluateWatcher(Watcher, Protocol):
+    """Who is told how an evaluation goes; ``ProgressLine``, or one's own."""
+
+    def judged(self, evaluation: Evaluation) -> None:
+        """Told the figures, before anything is written."""
+
+    def written(self, names: Sequence[str]) -> None:
+        """Told the names of the files in ``out``."""
+
+
+class EvaluateFlags(TypedDict, total=False):
+    """How an evaluation decodes and scores; as the flags of tagging.
+
+    Attributes:
+        max_error_rate: ``TooManyFailures`` where a larger share of the clips failed.
+        config: a TOML file with settings of tagging.
+    """
+
+    max_windows: int | None
+    workers: int | None
+    precision: str | None
+    max_error_rate: float | None
+    config: Source | None
+    verbose: bool | None
+
+
+def train(
+    source: Source,
+    *,
+    out: Source,
+    overwrite: bool = False,
+    watcher: TrainWatcher | None = None,
+    **flags: Unpack[TrainFlags],
+) -> Trained:
+    """Fine-tune a classifier on the labelled audio of ``source``: what ``tonearm train SOURCE --out OUT`` does.
+
+    The same call resumes a training that was stopped.
+
+    Args:
+        source: a folder with a folder per class, a table, a saved data set or ``hf://datasets/OWNER/NAME``.
+        out: a folder or object-store prefix for the model.
+        overwrite: replace what is there.
+        watcher: told how it goes, instead of a progress line.
+        flags: see ``api.flags.TrainFlags``.
+
+    Raises:
+        UsageError: a source, labels, settings or a cluster that cannot be used.
+        Stopped: it ended early; the same call resumes it.
+    """
+    settings = flags_.train_settings(flags)
+    with contextlib.ExitStack() as stack:
+        told = watcher or stack.enter_context(TrainingLine(settings.epochs))
+        return driver.train(os.fspath(source), os.fspath(out), settings, told, overwrite=overwrite)
+
+
+def evaluate(
+    model: Source,
+    source: Source,
+    *,
+    out: Source | None = None,
+    label_by: str | None = None,
+    multi_label: bool | None = None,
+    skip_unlabelled: bool = False,
+    split_by: str | None = None,
+    on: Sequence[str] = (),
+    calibrate: bool = False,
+    wanted_precision: float = 0.9,
+    watcher: EvaluateWatcher | None = None,
+    **flags: Unpack[EvaluateFlags],
+) -> Evaluation:
+    """Judge a model on the labelled audio of ``source``: what ``tonearm evaluate MODEL SOURCE`` does.
+
+    Args:
+        model: a folder or hub id.
+        out: a folder for the figures, pictures and a list of the clips.
+        label_by, multi_label, skip_unlabelled, split_by: see ``settings.LabelSettings``.
+        on: only the clips with these values of ``split_by``.
+        calibrate: fit a temperature and thresholds, and keep them with the model where they help.
+        wanted_precision: for ``calibrate``: the share of shown tags that should be right.
+        watcher: told how it goes, instead of a progress line.
+        flags: see ``EvaluateFlags``.
+
+    Raises:
+        UsageError: a model or source that cannot be used, or labels that the model does not know.
+        TooManyFailures: more clips failed than ``max_error_rate`` allows.
+    """
+    name, place = os.fspath(model), None if out is None else os.fspath(out)
+    settings = _scoring_settings(name, flags)
+    if calibrate and not Path(name).is_dir():
+        raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")
+    if on and split_by is None:
+        raise UsageError("got --on without --split-by; give the field whose values these are")
+    if place is not None:
+        check_form(place, "--out")
+    given = {"label_by": label_by, "multi_label": multi_label, "split_by": split_by}
+    given |= {"skip_unlabelled": skip_unlabelled or None}
+    labels = settings_module.build(LabelSettings, {key: value for key, value in given.items() if value is not None})
+    precision = wanted_precision if calibrate else None
+    with contextlib.ExitStack() as stack:
+        told = watcher or stack.enter_context(ProgressLine("evaluating"))
+        found = evaluating.evaluate(name, os.fspath(source), settings, labels, told, on=on, precision=precision)
+        told.judged(found)
+        if calibrate:
+            evaluating.store_calibration(name, found)
+        if place is not None:
+            told.written(write_evaluation(place, found))
+    return found
+
+
+def _scoring_settings(model: str, flags: EvaluateFlags) -> TagSettings:
+    """Return the settings of decoding and scoring for one model; what a file says of other models does not hold."""
+    flags_.check_names("evaluate", flags, EvaluateFlags)
+    settings = flags_.tag_settings({**flags, "genre_model": model, "tag_model": "none"})
+    models = dataclasses.replace(settings.models, genre_revision=None, calibrated=False)
+    return dataclasses.replace(settings, models=models)
