@@ -17,7 +17,7 @@ NAMES = {
     "tag", "tag_file", "open", "Library", "Tagger", "train", "evaluate", "plan", "Client", "AsyncClient", "__version__",
     "TonearmError", "UsageError", "SettingsError", "SourceError", "CheckpointError", "DestinationError", "ClusterError",
     "TrainingError", "TrackError", "FetchError", "DecodeError", "ScoreError", "RequestError", "ApiError",
-    "TooManyFailures", "Incomplete", "Stopped",
+    "TooManyFailures", "Incomplete", "Stopped", "PluginError",
 }  # fmt: skip
 HEAVY = ("torch", "numpy", "ray", "pyarrow", "transformers", "duckdb", "httpx", "pydantic", "rich")
 PROGRAM = """

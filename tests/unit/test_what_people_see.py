@@ -16,7 +16,6 @@ from tonearm.cli import demo
 from tonearm.cli.models import models
 from tonearm.demo import models as built_in
 from tonearm.distributed.cluster import joining
-from tonearm.settings import ModelSettings
 from tonearm.storage.uris import shown, visible
 
 TONEARM = f"{sys.executable} -P -m tonearm"
@@ -42,8 +41,7 @@ def test_ascii_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["[bonus disc]", "[/b]", "[red]", ":smile:", "a[1]"])
 def test_names_are_no_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ModelSettings(genre_model=f"./none/{name}", tag_model=None)
-    assert models(settings) == 2
+    assert models(genre_model=f"./none/{name}", tag_model="none") == 2
     said = "".join(capsys.readouterr().out.split())
     assert "".join(name.split()) in said
 
@@ -63,8 +61,7 @@ def test_the_log_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_nothing_steers_the_terminal(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for said in (visible(name), shown(str(tmp_path / name)), *cells(name)):
         assert said.isprintable()
-    settings = ModelSettings(genre_model=f"./{name}/model", tag_model=None)
-    assert models(settings) == 2
+    assert models(genre_model=f"./{name}/model", tag_model="none") == 2
     out = capsys.readouterr().out
     assert all(line.isprintable() for line in out.splitlines()) and "\\" in out
 
