@@ -104,7 +104,13 @@ class StubRuns:
         name, heads = Path(ref.uri).name, tuple(plan.heads)
         failures = {ref.track_key: self.failures[name]} if name in self.failures else {}
         old = row[OLD] if OLD in row.column_names else None
-        table = to_table([ref], [outcome(ref, plan, failures)], driver.run_facts(run), heads, old)
+        table = to_table(
+            [ref],
+            [outcome(ref, plan, failures)],
+            driver.run_facts(run),
+            [each.head for each in plan.heads.values()],
+            old,
+        )
         file = uuid.uuid4().hex
         filesystems.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
         filesystems.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))

@@ -57,7 +57,9 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     done = np.empty(0, np.int64)
     if destination is not None:
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
-        done = resume.find(destination, stored).complete(list(tagging.heads))
+        heads = [each.head for each in tagging.heads.values()]
+        found_rows = resume.find(destination, stored, heads)
+        done = found_rows.complete(list(tagging.heads))
     listed = list_sample(sources, limit=settings.limit, done=done, seed=SEED, progress=_say)
     if not listed.num_tracks:
         all_of = "all " * (listed.num_done > 1)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from tonearm.audio.decode import AudioInfo, DecodedTrack
 from tonearm.errors import ScoreError, TrackError, first_line
+from tonearm.heads import GENRE, TAGS
 from tonearm.models import pooling
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
-    from tonearm.models.calibration import Calibration
     from tonearm.models.classifier import Classifier, WindowScores
     from tonearm.settings import ModelSettings
 
@@ -37,21 +37,37 @@ SILENT_PEAK = 1e-3
 class TrackResult:
     """What tonearm says about one track.
 
-    ``coverage`` is the share of the track's duration that every head has scored; ``silent`` says that nothing that was
-    decoded for it is louder than ``SILENT_PEAK``.
+    Attributes:
+        coverage: the share of the track's duration that every head has scored.
+        heads: what each head says, by name; ``single`` heads a ``SingleResult``, ``multi`` heads a ``MultiResult``.
+        timeline: of ``genre`` and ``tags`` together.
+        silent: nothing that was decoded for it is louder than ``SILENT_PEAK``.
+        windows: the timelines of the other heads that have labels.
     """
 
     info: AudioInfo
     coverage: float
-    genre: pooling.GenreResult | None
-    tags: pooling.TagResult | None
+    heads: Mapping[str, pooling.EmbeddingResult]
     timeline: tuple[pooling.TimelineRow, ...]
     num_windows: int
     silent: bool = False
+    windows: Mapping[str, tuple[pooling.HeadWindow, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def genre(self) -> pooling.SingleResult | None:
+        """What the head ``genre`` says; None where it is off."""
+        found = self.heads.get(GENRE.name)
+        return found if isinstance(found, pooling.SingleResult) else None
+
+    @property
+    def tags(self) -> pooling.MultiResult | None:
+        """What the head ``tags`` says; None where it is off."""
+        found = self.heads.get(TAGS.name)
+        return found if isinstance(found, pooling.MultiResult) else None
 
 
 class Heads:
-    """Both heads without their weights: how they cut a track, and what their scores of its windows make of it."""
+    """Heads without their weights: how they cut a track, and what their scores of its windows make of it."""
 
     def __init__(self, plans: Mapping[str, HeadPlan], models: ModelSettings) -> None:
         self.plans = plans
@@ -77,44 +93,51 @@ class Heads:
     def pool(self, track: DecodedTrack, scores: dict[str, WindowScores]) -> TrackResult:
         """Return a track's result from what each head says of its windows."""
         starts_s, covered = {}, 1.0
-        for head in scores:
-            plan = self.plans[head].windows
+        for name in scores:
+            plan = self.plans[name].windows
             num_samples = track.stream(plan.sample_rate).num_samples
             starts = plan.starts(num_samples)
-            starts_s[head] = starts / plan.sample_rate
+            starts_s[name] = starts / plan.sample_rate
             covered = min(covered, _covered_samples(starts, plan.window_samples, num_samples) / num_samples)
-        genre = tags = None
-        if "genre" in scores:
-            checkpoint, found = self.plans["genre"].checkpoint, self._calibration("genre")
-            temperature = found.temperature if found is not None else 1.0
-            genre = pooling.pool_genre(scores["genre"], starts_s["genre"], checkpoint.labels, temperature=temperature)
-        if "tags" in scores:
-            tags = pooling.pool_tags(
-                scores["tags"],
-                starts_s["tags"],
-                self.plans["tags"].checkpoint.labels,
-                top_k=self.models.top_tags,
-                calibration=self._calibration("tags"),
-            )
-        windows_s = {head: plan.windows.window_samples / plan.windows.sample_rate for head, plan in self.plans.items()}
-        timeline = pooling.timeline(
-            genre,
-            tags,
-            duration_s=track.info.duration_s,
-            genre_window_s=windows_s.get("genre"),
-            tag_window_s=windows_s.get("tags"),
-            top_k=self.models.top_window_tags,
-        )
+        found = {name: self._pool_head(name, scores[name], starts_s[name]) for name in scores}
         num_windows = sum(len(values) for values in starts_s.values())
         silent = all(stream.peak < SILENT_PEAK for stream in track.streams)
-        return TrackResult(track.info, covered * track.decoded_share, genre, tags, timeline, num_windows, silent)
+        result = TrackResult(track.info, covered * track.decoded_share, found, (), num_windows, silent)
+        return dataclasses.replace(result, timeline=self._timeline(result), windows=self._own_timelines(result))
 
-    def _calibration(self, head: str) -> Calibration | None:
-        return self.plans[head].checkpoint.companion.calibration if self.models.calibrated else None
+    def _pool_head(self, name: str, scores: WindowScores, start_s: NDArray[np.float64]) -> pooling.EmbeddingResult:
+        plan = self.plans[name]
+        return pooling.pool(
+            plan.head.activation,
+            scores,
+            start_s,
+            plan.checkpoint.labels,
+            top_k=self.models.top_tags,
+            calibration=plan.checkpoint.companion.calibration if self.models.calibrated else None,
+        )
+
+    def _timeline(self, result: TrackResult) -> tuple[pooling.TimelineRow, ...]:
+        windows_s = {name: plan.window_s for name, plan in self.plans.items()}
+        return pooling.timeline(
+            result.genre,
+            result.tags,
+            duration_s=result.info.duration_s,
+            genre_window_s=windows_s.get(GENRE.name),
+            tag_window_s=windows_s.get(TAGS.name),
+            top_k=self.models.top_window_tags,
+        )
+
+    def _own_timelines(self, result: TrackResult) -> dict[str, tuple[pooling.HeadWindow, ...]]:
+        duration_s, top_k = result.info.duration_s, self.models.top_window_tags
+        return {
+            name: pooling.own_timeline(found, duration_s=duration_s, window_s=self.plans[name].window_s, top_k=top_k)
+            for name, found in result.heads.items()
+            if self.plans[name].head.windows is not None
+        }
 
 
 class Tagger(Heads):
-    """Both heads, loaded, with the windows they want."""
+    """Heads, loaded, with the windows they want."""
 
     def __init__(
         self, plans: Mapping[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings

@@ -23,7 +23,7 @@ NUM_NAMED = 3
 def evaluate_settings(flags: Mapping[str, Any], config: Path | None, model: str) -> TagSettings:
     """Return the settings of decoding and scoring for one model; what a file says of other models does not hold."""
     settings = tag_settings(flags, config, genre_model=model, tag_model="none", demo_models=False)
-    models = dataclasses.replace(settings.models, genre_revision=None, calibrated=False)
+    models = dataclasses.replace(settings.models, genre_revision=None, heads={}, calibrated=False)
     return dataclasses.replace(settings, models=models)
 
 

@@ -46,7 +46,7 @@ from tonearm.runs.manifest import manifest
 from tonearm.runs.resume import Audit, TodoPart
 from tonearm.settings import TagSettings
 from tonearm.storage.uris import shown
-from tonearm.tagging import HeadPlan, RunFacts, TagPlan, model_columns
+from tonearm.tagging import HeadPlan, RunFacts, TagPlan, model_names
 from tonearm.wording import counted
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
@@ -89,8 +89,8 @@ def run_facts(run: Run) -> RunFacts:
     """Return what every row says about the run that makes it."""
     hashes = {name: group.hash for name, group in run.groups.items()}
     adopts = frozenset(name for name, group in run.groups.items() if group.adopts)
-    columns = model_columns(run.plan.heads)
-    return RunFacts(run.run_id, __version__, **columns, term=run.term, settings=hashes, adopts=adopts)
+    models = model_names(run.plan.heads)
+    return RunFacts(run.run_id, __version__, models, term=run.term, settings=hashes, adopts=adopts)
 
 
 def tag_library(
@@ -171,7 +171,8 @@ def _tag(
     for source in listed.empty:
         watcher.waiting(f"{shown(source)} lists no track today; what it listed before stays")
     keys = manifest.listing_keys(listed)
-    found = resume.find(destination, run.groups)
+    columns = [each.head for each in run.plan.heads.values()]
+    found = resume.find(destination, run.groups, columns)
     again = found.again(keys, heads, retry_errors=retry_errors)
     rescored = tuple(head for head in heads if head not in run.groups and found.had[head].any())
     run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1), again=rescored)
@@ -187,7 +188,7 @@ def _tag(
         todo = resume.write_todo(destination, listed.parts, standing, check=run.hold.check)
         todo += resume.write_again(destination, again)
         run, layout, counts, spilled_bytes = _execute(run, todo, watcher)
-        found = resume.find(destination, run.groups)
+        found = resume.find(destination, run.groups, columns)
     run.hold.check()
     compaction.mend(destination, found.outranked(), check=run.hold.check)
     audit = dataclasses.replace(found.audit(keys, heads), num_outranked=0)

@@ -50,7 +50,7 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
-    checkpoint = plan.heads["genre"].checkpoint
+    (checkpoint,) = (each.checkpoint for each in plan.heads.values())
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
     tracks = [track for track in collection.tracks if not on or (track.split or "").casefold() in wanted]
@@ -160,7 +160,7 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
         ):
             dataset = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
             plan = plans.settled(plan, layout)
-            facts, forms = RunFacts("", "", None, None), plans.shipped_forms(plan, layout)
+            facts, forms = RunFacts("", ""), plans.shipped_forms(plan, layout)
             found = driver.scored(dataset, ScoreWindows, settings, plan, facts, layout, tally, forms=forms)
             rows: dict[int, Any] = {}
             block: Any
