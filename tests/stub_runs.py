@@ -63,7 +63,8 @@ class StubRuns:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return all rows by the name of their file; no track may have two."""
-        rows = pa.concat_tables([pq.read_table(path) for path in sorted((self.out / "tracks").iterdir())]).to_pylist()
+        tables = [pq.read_table(path) for path in sorted((self.out / "tracks").iterdir())]
+        rows = pa.concat_tables(tables, promote_options="default").to_pylist()
         found = {Path(row["uri"]).name: row for row in rows}
         assert len(found) == len(rows), "a track has two rows"
         return found

@@ -261,3 +261,20 @@ def read_heads(values: Any, where: str, build: Callable[..., HeadSettings]) -> d
         elif value != "none":
             heads[name] = HeadSettings.parse(value, f"{where}: {name}")
     return heads
+
+
+def read_flags(texts: Iterable[str]) -> dict[str, str]:
+    """Return what ``--head NAME=MODEL[:ACTIVATION]``, repeated, puts into the table ``[models.heads]``.
+
+    Raises:
+        SettingsError: no such form, or one name twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, model = text.partition("=")
+        if not equals or not name or not model:
+            raise SettingsError(f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]")
+        if name in found:
+            raise SettingsError(f"got --head {name}= twice; give each head a name of its own")
+        found[name] = model
+    return found

@@ -21,6 +21,7 @@ from tonearm import demo
 from tonearm.audio.decode import AudioInfo
 from tonearm.distributed.tagging import driver, plans
 from tonearm.errors import Stopped, TrackError
+from tonearm.heads import Activation, HeadSettings
 from tonearm.models import pooling
 from tonearm.planning import adoption
 from tonearm.runs import compaction
@@ -37,6 +38,7 @@ from tonearm.tagging.tagger import TrackResult
 
 MAX_SCORED_S = DecodeSettings().max_scored_s
 NOTHING = np.empty(0, np.float32)
+OTHERS: dict[str, Activation] = {"mood": "single", "instruments": "multi", "vectors": "embedding"}
 planned = functools.cache(adoption.planned)
 
 
@@ -50,7 +52,11 @@ def settings(
         named["genre_model"] = None
     if "tags" not in heads:
         named["tag_model"] = None
-    return TagSettings(ModelSettings(**named, **models), max_windows=max_windows, limit=limit, tracks_per_block=2)
+    # Further heads have the genres' model: what they say is made up all the same.
+    others = {name: HeadSettings(both["genre_model"], kind) for name, kind in OTHERS.items() if name in heads}
+    return TagSettings(
+        ModelSettings(**named, heads=others, **models), max_windows=max_windows, limit=limit, tracks_per_block=2
+    )
 
 
 def content(head: str, plan: HeadPlan) -> str:
@@ -72,8 +78,13 @@ def outcome(ref: TrackRef, plan: TagPlan, failures: dict[int, TrackError]) -> Tr
             said[name] = pooling.MultiResult(NOTHING, (pooling.Tag(label, 1.0, 1.0, 0.0),), *shape)
         else:
             said[name] = pooling.EmbeddingResult(np.full(1, ref.track_key % 97, np.float32))
+    windows = {
+        name: (pooling.HeadWindow(0.0, 3.0, ((f"{content(name, each)}", 1.0),)),)
+        for name, each in plan.heads.items()
+        if each.head.windows is not None
+    }
     info = AudioInfo(3.0, 16000, 1, "mp3", f"{ref.uri} {ref.etag}", None, None)
-    return TrackResult(info, 1.0, said, (), 1)
+    return TrackResult(info, 1.0, said, (), 1, windows=windows)
 
 
 class Workers:

@@ -10,6 +10,7 @@ import typer
 from tonearm import __version__
 from tonearm.cli import library_verbs
 from tonearm.cli.training import verbs
+from tonearm.heads import read_flags
 
 app = typer.Typer(
     name="tonearm",
@@ -37,6 +38,16 @@ GenreModel = Annotated[
 ]
 TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
+]
+Heads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        metavar="NAME=MODEL[:KIND]",
+        help="A further head: its columns are named after NAME, its MODEL is a folder or hub id. KIND is single (one "
+        "label per track), multi (any number) or embedding (none); by default what the model says. May be repeated.",
+        show_default=False,
+    ),
 ]
 MaxWindows = Annotated[int | None, typer.Option(help="At most this many windows a head and track, evenly taken.")]
 Workers = Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")]
@@ -71,6 +82,7 @@ def tag(
     out: Annotated[str, typer.Option(help="Folder or object-store prefix for the rows and the report.")],
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
     workers: Workers = None,
@@ -91,7 +103,7 @@ def tag(
         list[str] | None,
         typer.Option(
             metavar="GROUP",
-            help="Make the columns of this group (genre or tags) anew where other settings made them; may be repeated.",
+            help="Make the columns of this head, such as genre, again where other settings made them; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -107,7 +119,12 @@ def tag(
         "limit": limit,
         "max_error_rate": max_error_rate,
         "verbose": verbose or None,
-        "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
+        "models": {
+            "runtime": runtime,
+            "precision": precision,
+            "calibrated": calibrated or None,
+            "heads": read_flags(head or ()),
+        },
     }
     settings = verb.tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     return verb.tag(source, out, settings, retry_errors=retry_errors, rescore=rescore or (), demo_models=demo_models)
@@ -122,6 +139,7 @@ def plan(
     ] = None,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
     workers: Workers = None,
@@ -133,7 +151,7 @@ def plan(
     ] = None,
     forward_rate: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Seconds of audio a worker scores with both heads a second; measured by default."),
+        typer.Option(min=0.001, help="Seconds of audio a worker scores with all heads a second; measured by default."),
     ] = None,
     cpus: Annotated[
         int | None, typer.Option(min=1, help="Of the cluster to plan for; this machine's or RAY_ADDRESS's by default.")
@@ -154,7 +172,7 @@ def plan(
         "workers": workers,
         "limit": limit,
         "max_error_rate": max_error_rate,
-        "models": {"runtime": runtime, "precision": precision},
+        "models": {"runtime": runtime, "precision": precision, "heads": read_flags(head or ())},
     }
     settings = tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     given = verb.Given(decode_rate, forward_rate, cpus, gpus, cpu_price, gpu_price)
@@ -185,14 +203,16 @@ def plot(
 def models(
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     config: Config = None,
 ) -> int:
-    """Show what the two heads are made of: family, labels, windows, size."""
+    """Show what the heads are made of: family, labels, windows, size."""
     from tonearm.cli.models import models as verb
     from tonearm.cli.tag import tag_settings
 
-    settings = tag_settings({}, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
+    flags = {"models": {"heads": read_flags(head or ())}}
+    settings = tag_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     return verb(settings.models)
 
 
@@ -208,6 +228,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
     runtime: Runtime = None,
@@ -242,7 +263,7 @@ def serve(
     config: Config = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:
-    """Serve both models over HTTP: Hugging Face's contract, bulk requests, and a page at /."""
+    """Serve the models over HTTP: Hugging Face's contract, bulk requests, and a page at /."""
     from tonearm.cli import serve as verb
 
     if new_key is not None:
@@ -259,7 +280,12 @@ def serve(
         "access_log": access_log,
         "engine": engine,
         "verbose": verbose or None,
-        "models": {"runtime": runtime, "precision": precision, "calibrated": calibrated or None},
+        "models": {
+            "runtime": runtime,
+            "precision": precision,
+            "calibrated": calibrated or None,
+            "heads": read_flags(head or ()),
+        },
     }
     settings = verb.serve_settings(flags, config, genre_model=genre_model, tag_model=tag_model, demo_models=demo_models)
     return verb.serve(settings, demo_models=demo_models)

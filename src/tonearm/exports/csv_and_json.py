@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonearm.exports.output import ExportRequest, whole_file
+from tonearm.heads import PUBLISHED, TAGS, Head
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.ranking import KEY
 from tonearm.runs.rows.schema import TRACKS
@@ -25,30 +26,41 @@ from tonearm.runs.rows.silent import silent_as
 # Rows with their timeline may have thousands of windows each.
 NESTED_BATCH_ROWS = 128
 # What readers and runs decide by; it says nothing of the track.
-BOOKKEEPING = ("term", "read_settings", "genre_settings", "tag_settings")
+BOOKKEEPING = ("term", "read_settings", *(head.settings for head in PUBLISHED.values()))
 COLUMNS = [field for field in TRACKS if field.name not in BOOKKEEPING]
 SCALARS = [field.name for field in COLUMNS if not pa.types.is_list(field.type)]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_csv(request: ExportRequest) -> tuple[int, int]:
-    """Write one line a track, the scalar columns and then the best tags; return the number of tracks and of files."""
+    """Write one line per track: the scalar columns, the best tags, then other heads' labels; return how many of each.
+
+    The numbers are those of tracks and of files. A head with independent labels has them in one cell, as tags are.
+    """
     threshold, num_tracks = request.threshold(0.0), 0
-    batches = track_rows.scan(request.destination, [*SCALARS, "tags"], rows=request.rows, batch_rows=1024)
+    shown = [(TAGS.tags, "top_tags"), *((name, name) for head in request.rows.heads for name in _in_cells(head))]
+    added = [(column, title) for column, title in shown if column is not None]
+    columns = [*SCALARS, *(column for column, _ in added)]
+    batches = track_rows.scan(request.destination, columns, rows=request.rows, batch_rows=1024)
     with whole_file(request.output) as file:
         writer = csv.writer(file)
-        writer.writerow([*SCALARS, "top_tags"])
+        writer.writerow([*SCALARS, *(title for _, title in added)])
         for batch in batches:
             batch = silent_as(batch, None)
-            columns = [_cells(batch[name]) for name in SCALARS]
-            columns.append([_safe(_join_tags(tags, threshold)) for tags in batch["tags"].to_pylist()])
-            writer.writerows(zip(*columns, strict=True))
+            cells = [_cells(batch[name], threshold) for name in columns]
+            writer.writerows(zip(*cells, strict=True))
             num_tracks += batch.num_rows
     return num_tracks, 1
 
 
-def _cells(column: pa.Array) -> list[Any]:
+def _in_cells(head: Head) -> list[str]:
+    return [name for name in (head.label, head.score, head.tags, head.model) if name is not None]
+
+
+def _cells(column: pa.Array, threshold: float) -> list[Any]:
     values = column.to_pylist()
+    if pa.types.is_list(column.type):
+        return [_safe(_join_tags(tags, threshold)) for tags in values]
     if pa.types.is_string(column.type):
         return [_safe(value or "") for value in values]
     if pa.types.is_float32(column.type):
@@ -72,6 +84,9 @@ def _join_tags(tags: list[dict[str, Any]] | None, threshold: float) -> str:
 def write_jsonl(request: ExportRequest) -> tuple[int, int]:
     """Write one object a track, float32 numbers rounded to 7 decimals; return the number of tracks and of files."""
     names = [field.name for field in COLUMNS if request.include_embeddings or field.name not in track_rows.EMBEDDINGS]
+    for head in request.rows.heads:
+        names += [name for name in head.columns if request.include_embeddings or name != head.embedding]
+    tags = [head.tags for head in (TAGS, *request.rows.heads) if head.tags is not None]
     threshold, num_tracks = request.threshold(0.0), 0
     batches = track_rows.scan(request.destination, names, rows=request.rows, batch_rows=NESTED_BATCH_ROWS)
     with whole_file(request.output) as file:
@@ -80,8 +95,8 @@ def write_jsonl(request: ExportRequest) -> tuple[int, int]:
             columns = [batch[name].cast(pa.string()) if name == KEY else _round(batch[name]) for name in names]
             rounded = pa.RecordBatch.from_arrays(columns, names)
             for row in rounded.to_pylist():
-                if threshold and row["tags"]:
-                    row["tags"] = [tag for tag in row["tags"] if tag["score"] >= threshold]
+                for column in tags if threshold else ():
+                    row[column] = row[column] and [tag for tag in row[column] if tag["score"] >= threshold]
                 file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
             num_tracks += batch.num_rows
     return num_tracks, 1

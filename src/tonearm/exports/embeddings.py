@@ -20,7 +20,7 @@ FACTS = ["track_key", "uri", "title", "artist", "genre"]
 
 
 def write_embeddings(request: ExportRequest) -> tuple[int, int]:
-    """Write one row a track that is ok: its key, names, and both embeddings; return the number of tracks and files.
+    """Write one row a track that is ok: its key, names, and all embeddings; return the number of tracks and files.
 
     With ``request.dim`` each embedding is projected, and the projections go beside the file as
     ``STEM.projection.safetensors`` (``HEAD.mean``, ``HEAD.components``, ``HEAD.explained``), so that what comes later,
@@ -32,12 +32,13 @@ def write_embeddings(request: ExportRequest) -> tuple[int, int]:
     projections = _fit(request, request.dim) if request.dim else {}
     kind = pa.list_(pa.float32())
     fields = [pa.field(name, pa.int64() if name == "track_key" else pa.string()) for name in FACTS]
-    schema = pa.schema([*fields, *(pa.field(name, kind) for name in track_rows.EMBEDDINGS)])
+    embeddings = _columns(request)
+    schema = pa.schema([*fields, *(pa.field(name, kind) for name in embeddings)])
     num_tracks = 0
     with whole_binary(request.output) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in track_rows.scan(request.destination, schema.names, OK, rows=request.rows, batch_rows=BATCH_ROWS):
             columns = [batch[name] for name in FACTS]
-            for name in track_rows.EMBEDDINGS:
+            for name in embeddings:
                 columns.append(_projected(batch[name], projections[name]) if name in projections else batch[name])
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
             num_tracks += batch.num_rows
@@ -46,9 +47,13 @@ def write_embeddings(request: ExportRequest) -> tuple[int, int]:
     return num_tracks, 2 if projections else 1
 
 
+def _columns(request: ExportRequest) -> list[str]:
+    return [*track_rows.EMBEDDINGS, *(head.embedding for head in request.rows.heads)]
+
+
 def _fit(request: ExportRequest, dim: int) -> dict[str, Projection]:
-    moments = {name: Moments() for name in track_rows.EMBEDDINGS}
-    columns = list(track_rows.EMBEDDINGS)
+    columns = _columns(request)
+    moments = {name: Moments() for name in columns}
     for batch in track_rows.scan(request.destination, columns, OK, rows=request.rows, batch_rows=BATCH_ROWS):
         for name in columns:
             moments[name].add(_matrix(batch[name].drop_null()))

@@ -16,7 +16,8 @@ from tonearm.exports.audacity import write_labels
 from tonearm.exports.csv_and_json import write_csv, write_jsonl
 from tonearm.exports.embeddings import write_embeddings
 from tonearm.exports.m3u import write_playlists
-from tonearm.exports.output import By, ExportRequest, check_output
+from tonearm.exports.output import ExportRequest, check_output
+from tonearm.heads import PUBLISHED
 from tonearm.runs.rows import track_rows
 from tonearm.wording import counted
 
@@ -66,7 +67,7 @@ def export(
     kind: str,
     output: str,
     *,
-    by: By = "genre",
+    by: str = "genre",
     min_score: float | None = None,
     include_embeddings: bool = False,
     dim: int | None = None,
@@ -80,7 +81,7 @@ def export(
             ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist a genre or tag) or
             ``embeddings`` (Parquet, a row a track).
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
-        by: what a playlist is of; for ``m3u``.
+        by: what a playlist is of; for ``m3u``: ``genre``, ``tag`` or the name of another head.
         min_score: leave out tags (and, for playlists by genre, tracks) that score less; without it 0.5 for the tags of
             ``audacity`` and ``m3u``, and 0 for everything else.
         include_embeddings: for ``jsonl``.
@@ -96,8 +97,6 @@ def export(
         near = difflib.get_close_matches(kind, WRITERS, n=1)
         advice = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"got export kind {kind!r}; {advice}expected one of {', '.join(WRITERS)}")
-    if by not in ("genre", "tag"):
-        raise UsageError(f"got by = {by!r}, expected 'genre' or 'tag'")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
     if dim is not None and kind != "embeddings":
@@ -106,5 +105,8 @@ def export(
         )
     check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
     rows = track_rows.listed_rows(destination, unlisted=all_versions)
+    others = [head.name for head in rows.heads if head.activation != "embedding"]
+    if by not in (known := [*(head.prefix for head in PUBLISHED.values()), *others]):
+        raise UsageError(f"got by = {by!r}, expected {' or '.join(map(repr, known))}")
     request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, rows)
     return ExportCounts(kind, output, *WRITERS[kind](request), rows.num_unlisted)

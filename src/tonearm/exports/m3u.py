@@ -1,4 +1,4 @@
-"""One extended M3U playlist a genre, or a tag, each in the order of the tracks' URIs.
+"""One extended M3U playlist per genre, tag or other head's label, each in the order of the tracks' URIs.
 
 Entries are sorted in runs on disk and merged, so that a tag that nearly every track has costs no memory.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from tonearm.exports.audacity import OK, TAG_SCORE
 from tonearm.exports.output import ExportRequest, whole_file
+from tonearm.heads import PUBLISHED, Head
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.silent import SILENT
 from tonearm.storage import filesystems
@@ -27,13 +28,14 @@ RUN_ENTRIES = 50_000
 
 def write_playlists(request: ExportRequest) -> tuple[int, int]:
     """Write the playlists below ``request.output``; return the number of tracks listed and of playlists."""
-    columns = ["uri", "title", "artist", "duration_s", "genre", "genre_score", "tags", "silent"]
-    num_tracks = 0
+    (head,) = [head for head in (*PUBLISHED.values(), *request.rows.heads) if request.by in (head.name, head.prefix)]
+    said = [name for name in (head.label, head.score, head.tags) if name is not None]
+    columns, num_tracks = ["uri", "title", "artist", "duration_s", "silent", *said], 0
     with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, filesystems.writing(folder):
         runs = _Runs(Path(folder))
         for batch in track_rows.scan(request.destination, columns, OK, rows=request.rows, batch_rows=1024):
             for row in batch.to_pylist():
-                labels = _labels(row, request)
+                labels = _labels(row, head, request)
                 num_tracks += bool(labels)
                 for label in labels:
                     runs.add(label, row["uri"], _extinf(row))
@@ -81,13 +83,14 @@ class _Runs:
         self.entries, self.num_entries = {}, 0
 
 
-def _labels(row: dict[str, Any], request: ExportRequest) -> list[str]:
+def _labels(row: dict[str, Any], head: Head, request: ExportRequest) -> list[str]:
     if row["silent"]:
         return [SILENT]
-    if request.by == "genre":
-        return [row["genre"]] if row["genre"] and (row["genre_score"] or 0.0) >= request.threshold(0.0) else []
+    if head.label is not None and head.score is not None:
+        label, score = row[head.label], row[head.score] or 0.0
+        return [label] if label and score >= request.threshold(0.0) else []
     threshold = request.threshold(TAG_SCORE)
-    return [tag["label"] for tag in row["tags"] or () if (tag["score"] or 0.0) >= threshold]
+    return [tag["label"] for tag in row[head.tags or ""] or () if (tag["score"] or 0.0) >= threshold]
 
 
 def _names(labels: list[str]) -> dict[str, str]:

@@ -8,14 +8,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, TextIO, cast
+from typing import IO, BinaryIO, TextIO, cast
 
 from tonearm.errors import DestinationError
 from tonearm.runs.destination import check_form
 from tonearm.runs.rows.track_rows import ListedRows
 from tonearm.storage import filesystems
-
-By = Literal["genre", "tag"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +22,7 @@ class ExportRequest:
 
     destination: str
     output: str
-    by: By
+    by: str
     min_score: float | None
     include_embeddings: bool
     dim: int | None
