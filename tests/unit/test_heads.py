@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,7 @@ from tonearm.errors import DestinationError, ScoreError, SettingsError, Stopped,
 from tonearm.exports.export import export
 from tonearm.heads import ACTIVATIONS, PUBLISHED, head_of
 from tonearm.report.figures import gather
-from tonearm.runs import compaction
+from tonearm.runs import compaction, groups, resume
 from tonearm.runs.destination import Destination
 from tonearm.runs.rows import schema, track_rows
 from tonearm.runs.status import read_status
@@ -250,3 +251,12 @@ def test_readers_find_the_columns_in_files_of_before_and_after(runs: StubRuns, t
     assert all("\tmood: mood|" in path.read_text() for path in (tmp_path / "labels").iterdir())
     export(out, "embeddings", str(tmp_path / "e.parquet"))
     assert "vectors_embedding" in pq.read_schema(tmp_path / "e.parquet").names
+
+
+def test_a_plan_is_of_the_heads_that_are_missing(runs: StubRuns) -> None:
+    runs.tag("genre", "tags")
+    place, named = Destination.of(str(runs.out)), ("genre", "tags", "mood")
+    found = resume.find(place, groups.read(place), [head_of("mood", "single")])
+    keys = np.array([row["track_key"] for row in runs.rows().values()])
+    assert found.wanted(keys, named) == ["mood"]
+    assert found.wanted(np.append(keys, -7), named) == list(named), "a new track wants all of them"

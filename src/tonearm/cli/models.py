@@ -47,6 +47,6 @@ def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[st
         ("revision", info.revision),
         ("family", f"{info.family}{size}"),
         ("labels", f"{len(info.labels)} ({labels}), trained as {kind}"),
-        ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_samples / plan.sample_rate:g} s"),
+        ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_s:g} s"),
         ("embedding", counted(info.embedding_dim, "number")),
     ]

@@ -54,7 +54,7 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     layout = _layout(settings, given)
     destination = Destination.of(out) if out is not None else None
-    done = np.empty(0, np.int64)
+    done, found_rows = np.empty(0, np.int64), None
     if destination is not None:
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
         heads = [each.head for each in tagging.heads.values()]
@@ -65,6 +65,9 @@ def plan(sources: Sequence[str], out: str | None, settings: TagSettings, given: 
         all_of = "all " * (listed.num_done > 1)
         print(f"nothing to do: {all_of}{counted(listed.num_done, 'track', 'is', 'are')} in {shown(str(out))} already")
         return 0
+    if found_rows is not None and listed.sample:  # what a finished destination lacks may be one head
+        keys = np.array([ref.track_key for ref in listed.sample], np.int64)
+        tagging = tagging.only(found_rows.wanted(keys, list(tagging.heads)))
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
         if given.forward_rate is None:  # which is measured on the models as the run will have them

@@ -161,6 +161,13 @@ class Found:
         todo = [self._keys_of(file, rows) for each in again for file, rows in each.rows.items()]
         return np.setdiff1d(everything, np.concatenate(todo)) if todo else everything
 
+    def wanted(self, keys: NDArray[np.int64], heads: Sequence[str]) -> list[str]:
+        """Return those of ``heads`` that a run scores for any of the tracks ``keys``: all where one has no row."""
+        if not among(keys, np.sort(self.keys[self.counts])).all():
+            return list(heads)
+        named = {head for each in self.again(np.sort(keys), heads, retry_errors=False) for head in each.heads}
+        return [head for head in heads if head in named]
+
     def _keys_of(self, file: TrackFile, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         number = self.files.index(file)
         return self.keys[self.bounds[number] : self.bounds[number + 1]][rows]

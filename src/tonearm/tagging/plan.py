@@ -74,7 +74,7 @@ class HeadPlan:
     @property
     def window_s(self) -> float:
         """Seconds of a window."""
-        return self.windows.window_samples / self.windows.sample_rate
+        return self.windows.window_s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,10 +141,7 @@ def plan_heads(
         if asked is None:
             continue
         info = describe_checkpoint(asked.model, revision=asked.revision or (revisions or {}).get(name))
-        windows = plan_windows(info, asked.window_s, max_windows)
-        most = max(1, int(max_scored_s * windows.sample_rate) // windows.window_samples)
-        limit = most if windows.max_windows is None else min(most, windows.max_windows)
-        windows = dataclasses.replace(windows, max_windows=limit)
+        windows = plan_windows(info, asked.window_s, max_windows).within(max_scored_s)
         head = head_of(name, asked.activation or ("multi" if info.multi_label else "single"))
         plans[name] = HeadPlan(head, info, windows, str(asked.model), models.runtime, models.precision)
     if not plans:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import AudioInfo, DecodedTrack
-from tonearm.errors import ScoreError, TrackError, first_line
+from tonearm.errors import ScoreError, TrackError
 from tonearm.heads import GENRE, TAGS
 from tonearm.models import pooling
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
@@ -75,12 +75,10 @@ class Heads:
 
     def limited(self, max_windows: int | None, heads: Sequence[str] | None = None) -> Heads:
         """Return only ``heads`` (by default all), with at most ``max_windows`` windows a track where that is fewer."""
-        plans = {}
-        for head in heads or self.plans:
-            plan = self.plans[head]
-            counts = [count for count in (max_windows, plan.windows.max_windows) if count is not None]
-            windows = dataclasses.replace(plan.windows, max_windows=min(counts, default=None))
-            plans[head] = dataclasses.replace(plan, windows=windows)
+        plans = {
+            head: dataclasses.replace(self.plans[head], windows=self.plans[head].windows.limited(max_windows))
+            for head in heads or self.plans
+        }
         return Heads(plans, self.models)
 
     def windows(self, head: str, track: DecodedTrack) -> Iterator[NDArray[np.float32]]:
@@ -214,17 +212,13 @@ class Tagger(Heads):
             outcomes.append(failed[0] if failed else scores)  # type: ignore[arg-type]
         return outcomes
 
-    def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        try:
-            return self._score_together(head, tracks)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            # One track's windows may be what broke the batch: alone, only that track fails.
-            if len(tracks) <= 1:
-                return [ScoreError(f"{head}: {first_line(error)}", code="score_failed") for _ in tracks]
-            return [result for track in tracks for result in self._score_head(head, [track])]
+    def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> Sequence[WindowScores | ScoreError]:
+        from tonearm.models.classifier import score_apart
+
+        return score_apart(head, tracks, lambda some: self._score_together(head, some))
 
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        from tonearm.models.classifier import WindowScores
+        from tonearm.models.classifier import WindowScores, checked
 
         plan, classifier = self.plans[head].windows, self.classifiers[head]
         counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
@@ -239,13 +233,10 @@ class Tagger(Heads):
         logits = np.concatenate([part.logits for part in parts])
         embedding = np.concatenate([part.embedding for part in parts])
         edges = np.cumsum([0, *counts])
-        results: list[WindowScores | ScoreError] = []
-        for start, stop in itertools.pairwise(edges):
-            if np.isfinite(logits[start:stop]).all():
-                results.append(WindowScores(logits[start:stop], embedding[start:stop]))
-            else:
-                results.append(ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed"))
-        return results
+        return [
+            checked(head, WindowScores(logits[start:stop], embedding[start:stop]))
+            for start, stop in itertools.pairwise(edges)
+        ]
 
 
 def tag_bytes(

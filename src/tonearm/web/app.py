@@ -20,6 +20,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Receive, Scope, Send
 
 from tonearm import __version__, demo
+from tonearm.audio.windows import lower_limit
 from tonearm.errors import RequestError
 from tonearm.heads import PUBLISHED, Activation
 from tonearm.runs.rows import telling_tags
@@ -140,8 +141,7 @@ class Service:
 
     def windows(self, asked: int | None) -> int | None:
         """Return the limit that holds for a request."""
-        given = [count for count in (asked, self.settings.max_windows) if count is not None]
-        return min(given, default=None)
+        return lower_limit(asked, self.settings.max_windows)
 
     def message(self, result: Result, *, embeddings: bool = False) -> messages.TrackResult:
         """Return a result as it travels."""
