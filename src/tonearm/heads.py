@@ -19,7 +19,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Gt, Lt
 
@@ -232,7 +232,7 @@ class HeadSettings:
         return cls(text, activation)
 
 
-def read_heads(values: Any, where: str, build: Callable[..., HeadSettings]) -> dict[str, HeadSettings]:
+def read_heads(values: object, where: str, build: Callable[..., HeadSettings]) -> dict[str, HeadSettings]:
     """Return the heads of a table ``[models.heads]``.
 
     It has ``NAME = "MODEL[:ACTIVATION]"``, or a table ``[models.heads.NAME]`` with the fields of ``HeadSettings``;

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 import tonearm
@@ -59,6 +57,17 @@ def columns(out: Path) -> dict[int, dict[str, Any]]:
     return {row["track_key"]: row for row in read_tracks(out).to_pylist()}
 
 
+def close(one: Any, other: Any) -> bool:
+    """Return whether two values are alike but for the last bits of numbers, which depend on a window's batch."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(close(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, float) and isinstance(other, float):
+        return one == pytest.approx(other, abs=1e-5)
+    return bool(one == other)
+
+
 @pytest.mark.slow
 def test_a_finished_library_gets_heads_and_scores_them_alone(
     library: Path, flags: dict[str, list[str]], tmp_path: Path
@@ -79,12 +88,7 @@ def test_a_finished_library_gets_heads_and_scores_them_alone(
     rows = columns(out)
     for key, row in columns(fresh).items():
         assert {name: rows[key][name] for name in before[key]} == before[key]
-        for name in row:
-            if isinstance(row[name], list) and row[name] and isinstance(row[name][0], float):
-                np.testing.assert_allclose(rows[key][name], row[name], rtol=1e-5, atol=1e-6)
-        assert {name: rows[key][name] for name in row if not name.endswith("_embedding")} == {
-            name: value for name, value in row.items() if not name.endswith("_embedding")
-        }
+        assert close(rows[key], row), "as one run with all of them says"
     good = [row for row in rows.values() if row["status"] == "ok"]
     assert len(good) == NUM_SONGS and {row["mood"] for row in good} <= LABELS
     for row in good:
@@ -113,12 +117,7 @@ def test_a_run_that_was_killed_goes_on(library: Path, flags: dict[str, list[str]
     assert done.returncode == 0, done.stderr
     assert run_tonearm("tag", library, "--out", fresh, *demo, *flags["mood"]).returncode == 0
     assert len(columns(out)) == NUM_SONGS
-    names = [
-        name for name in pq.read_schema(next((fresh / "tracks").iterdir())).names if not name.endswith("embedding")
-    ]
-    assert read_tracks(out).select([name for name in names if name not in ("run_id", "term")]).to_pylist() == (
-        read_tracks(fresh).select([name for name in names if name not in ("run_id", "term")]).to_pylist()
-    )
+    assert close(columns(out), columns(fresh))
 
 
 @pytest.mark.parametrize(

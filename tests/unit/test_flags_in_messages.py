@@ -45,6 +45,7 @@ SAYS = {
     "exports.export": "export",
     "exports.output": "export",
     "sources.labelled": "train evaluate",
+    "heads": "tag plan models serve",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
     "settings": "tag plan plot models serve train evaluate",  # a file that was named and is not there

@@ -145,7 +145,7 @@ def plan_heads(
         head = head_of(name, asked.activation or ("multi" if info.multi_label else "single"))
         plans[name] = HeadPlan(head, info, windows, str(asked.model), models.runtime, models.precision)
     if not plans:
-        raise UsageError("both heads are off; give at least one of --genre-model, --tag-model and --head NAME=MODEL")
+        raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
     if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
         names = " and ".join(plan.checkpoint.name for plan in plans.values())
         raise UsageError(

@@ -18,11 +18,12 @@ from tonearm.audio.decode import AudioInfo, DecodedTrack
 from tonearm.errors import ScoreError, TrackError
 from tonearm.heads import GENRE, TAGS
 from tonearm.models import pooling
+from tonearm.models.window_scores import WindowScores, checked, score_apart
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
-    from tonearm.models.classifier import Classifier, WindowScores
+    from tonearm.models.classifier import Classifier
     from tonearm.settings import ModelSettings
 
 # Windows handed to a classifier at once, in batches: bounds the float32 copies whatever a block holds.
@@ -213,13 +214,9 @@ class Tagger(Heads):
         return outcomes
 
     def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> Sequence[WindowScores | ScoreError]:
-        from tonearm.models.classifier import score_apart
-
         return score_apart(head, tracks, lambda some: self._score_together(head, some))
 
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        from tonearm.models.classifier import WindowScores, checked
-
         plan, classifier = self.plans[head].windows, self.classifiers[head]
         counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
         windows = itertools.chain.from_iterable(self.windows(head, track) for track in tracks)

@@ -18,8 +18,8 @@ from tonearm.audio.overview import peaks, spectrograms
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import RequestError, ScoreError
-from tonearm.models.classifier import WindowScores, checked
 from tonearm.models.pooling import Scored, rank
+from tonearm.models.window_scores import WindowScores, checked
 from tonearm.settings import ServeSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import make_ref

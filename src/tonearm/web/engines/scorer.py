@@ -11,7 +11,7 @@ import numpy as np
 
 from tonearm.audio.windows import dequantize
 from tonearm.errors import ScoreError
-from tonearm.models.classifier import WindowScores, score_apart
+from tonearm.models.window_scores import WindowScores, score_apart
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan, load_head
 from tonearm.web.engines.batching import Batcher, Chunk, Outcome, num_windows
