@@ -87,7 +87,7 @@ class ModelSettings:
     allow_pickle: bool = False
     calibrated: bool = False
     int8_guard: bool = True
-    heads: Mapping[str, HeadSettings] = dataclasses.field(default_factory=dict)
+    heads: Mapping[str, HeadSettings] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_names(self.heads)
