@@ -260,3 +260,25 @@ def test_a_plan_is_of_the_heads_that_are_missing(runs: StubRuns) -> None:
     keys = np.array([row["track_key"] for row in runs.rows().values()])
     assert found.wanted(keys, named) == ["mood"]
     assert found.wanted(np.append(keys, -7), named) == list(named), "a new track wants all of them"
+
+
+def test_a_destination_of_0_1_0_gets_a_head(runs: StubRuns) -> None:
+    """Whose rows do not say by which settings they have what they have."""
+    runs.tag("genre", "tags")
+    runs.forget_settings()
+    before = runs.rows()
+    runs.tag("genre", "tags", "mood")
+    assert runs.scored == {("mood",): ALL}
+    assert all(row["genre"] == before[name]["genre"] and row["mood"] for name, row in runs.rows().items())
+
+
+def test_a_silent_track_is_named_by_no_head(runs: StubRuns, tmp_path: Path) -> None:
+    runs.tag("genre", "mood")
+    for path in (runs.out / "tracks").iterdir():
+        table = pq.read_table(path)
+        place = table.schema.get_field_index("silent")
+        pq.write_table(table.set_column(place, "silent", pa.array([True] * len(table))), path)
+    export(str(runs.out), "jsonl", str(tmp_path / "t.jsonl"))
+    objects = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [(each["genre"], each["mood"]) for each in objects] == [(None, None)] * 3
+    assert gather(str(runs.out)).heads == {"mood": {}}

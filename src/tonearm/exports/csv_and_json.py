@@ -46,7 +46,7 @@ def write_csv(request: ExportRequest) -> tuple[int, int]:
         writer = csv.writer(file)
         writer.writerow([*SCALARS, *(title for _, title in added)])
         for batch in batches:
-            batch = silent_as(batch, None)
+            batch = silent_as(batch, None, request.rows.heads)
             cells = [_cells(batch[name], threshold) for name in columns]
             writer.writerows(zip(*cells, strict=True))
             num_tracks += batch.num_rows
@@ -91,7 +91,7 @@ def write_jsonl(request: ExportRequest) -> tuple[int, int]:
     batches = track_rows.scan(request.destination, names, rows=request.rows, batch_rows=NESTED_BATCH_ROWS)
     with whole_file(request.output) as file:
         for batch in batches:
-            batch = silent_as(batch, None)
+            batch = silent_as(batch, None, request.rows.heads)
             columns = [batch[name].cast(pa.string()) if name == KEY else _round(batch[name]) for name in names]
             rounded = pa.RecordBatch.from_arrays(columns, names)
             for row in rounded.to_pylist():
