@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# As images of containers set it; then every process compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Test processes side by side: one more than cores, since much of what they do is waiting.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
@@ -13,7 +15,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope --no-loadscope-reorder --duration
 install: $(STAMP)
 
 # torch first and from pip alone: a plain requirement of it would fetch the CUDA build. Python compiles what it imports
-# when it does: compiling all 26,000 files of the packages beforehand takes a minute.
+# when it does, and keeps that: compiling all 26,000 files of the packages beforehand takes a minute.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt torch==2.13.0

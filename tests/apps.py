@@ -96,7 +96,7 @@ def listening(app: App, parser: Literal["auto", "h11", "httptools"] = "auto") ->
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
         thread.start()
-        wait_for(lambda: server.started, timeout_s=30, what="the server")
+        wait_for(lambda: server.started, what="the server")
         try:
             yield listener.getsockname()[1]
         finally:

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.models.families import OWN
+
 AST = "audio-spectrogram-transformer"
 # One of each kind; the other families are their relatives.
 FIVE = ["hubert", "wav2vec2", "wavlm", "whisper", AST]
 GTZAN_LABELS = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
-ENCODER: dict[str, Any] = {
+# What test models have of what is in the small configuration of their family: as little as shows what happens.
+TINY: dict[str, Any] = {
     "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 96,
-}
-SPEECH: dict[str, Any] = {
-    **ENCODER,
     "classifier_proj_size": 32,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
@@ -34,51 +34,44 @@ SPEECH: dict[str, Any] = {
     "conv_kernel": (10, 8, 4),
     "conv_stride": (5, 8, 4),
     "num_feat_extract_layers": 3,
+    "squeeze_factor": 2,
+    "max_position_embeddings": 64,
+    "position_buckets": 16,
+    "feature_projection_input_dim": 160,
+    "d_model": 48,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 96,
+    "vocab_size": 100,
+    "max_source_positions": 1500,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 3,
+    "max_length": 1024,
 }
-SMALL: dict[str, dict[str, Any]] = {
-    "hubert": SPEECH,
-    "wav2vec2": SPEECH,
-    "wavlm": SPEECH,
-    "data2vec-audio": SPEECH,
-    "unispeech": SPEECH,
-    "unispeech-sat": SPEECH,
-    "wav2vec2-conformer": SPEECH,
-    "sew": {**SPEECH, "squeeze_factor": 2},
-    "sew-d": {**SPEECH, "squeeze_factor": 2, "max_position_embeddings": 64, "position_buckets": 16},
-    "wav2vec2-bert": {**ENCODER, "classifier_proj_size": 32, "feature_projection_input_dim": 160},
-    "whisper": {
-        "d_model": 48,
-        "encoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "encoder_ffn_dim": 96,
-        "num_mel_bins": 80,
-        "decoder_layers": 1,
-        "decoder_attention_heads": 4,
-        "decoder_ffn_dim": 96,
-        "vocab_size": 100,
-        "max_source_positions": 1500,
-        "classifier_proj_size": 32,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "decoder_start_token_id": 3,
-    },
-    AST: {**ENCODER, "max_length": 1024},
-}
+
+
+def tiny_config(family: str, **changes: Any) -> Any:
+    """Return the transformers config of a tiny model of ``family``."""
+    from transformers import AutoConfig
+
+    scratch = OWN[family].scratch_config()
+    assert scratch is not None
+    return AutoConfig.for_model(family, **{name: TINY[name] for name in scratch.config if name in TINY} | changes)
 
 
 def extractor_of(family: str, config: Any, **overrides: Any) -> Any:
     """Return the feature extractor that checkpoints of this family come with."""
     import transformers
 
-    if family == AST:
-        shape = {"max_length": config.max_length, "num_mel_bins": config.num_mel_bins}
-        return transformers.ASTFeatureExtractor(**{**shape, **overrides})
-    if family == "whisper":
-        return transformers.WhisperFeatureExtractor(**{"feature_size": config.num_mel_bins, **overrides})
-    if family == "wav2vec2-bert":
-        return transformers.SeamlessM4TFeatureExtractor(**overrides)
-    return transformers.Wav2Vec2FeatureExtractor(**{"do_normalize": True, "return_attention_mask": False, **overrides})
+    scratch = OWN[family].scratch_config()
+    assert scratch is not None
+    values = {**scratch.preprocessor, **OWN[family].preprocessor_shape(config.to_dict()), **overrides}
+    return getattr(transformers, values.pop("feature_extractor_type"))(**values)
 
 
 def save_checkpoint(folder: Path, config: Any, extractor: Any, *, seed: int = 0, **how: Any) -> Path:
@@ -105,11 +98,9 @@ def save_small(
     **overrides: Any,
 ) -> Path:
     """Save a small random classifier of ``family``, ``overrides`` in its config and ``extractor`` in its extractor."""
-    from transformers import AutoConfig
-
     labels = {index: f"label {index}" for index in range(num_labels)}
     label2id = {name: index for index, name in labels.items()}
-    config = AutoConfig.for_model(family, **{**SMALL[family], **overrides}, id2label=labels, label2id=label2id)
+    config = tiny_config(family, **overrides, id2label=labels, label2id=label2id)
     return save_checkpoint(folder, config, extractor_of(family, config, **(extractor or {})), seed=seed)
 
 

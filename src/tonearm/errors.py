@@ -8,6 +8,7 @@
     │   ├── SourceError              source                2   400   a source that is missing, empty or unreadable
     │   ├── CheckpointError          checkpoint            2   400   a model folder or hub id that cannot be used
     │   ├── DestinationError         destination           2   400   an output that is taken, read-only or full
+    │   ├── PluginError              plugin                2   400   a package that adds to tonearm and cannot be used
     │   ├── ClusterError             cluster               2   503   too few processors to run without a deadlock
     │   └── TrainingError            training              2   400   a training run that cannot go on as it was set up
     ├── TrackError                   (see TRACK_CODES)     3  see table   one track failed; in a run the others go on
@@ -109,6 +110,12 @@ class SettingsError(UsageError):
     """An unknown setting, or a value out of its range."""
 
     code = "settings"
+
+
+class PluginError(UsageError):
+    """What another package adds to tonearm cannot be used; the message names the package."""
+
+    code = "plugin"
 
 
 class SourceError(UsageError):

@@ -190,7 +190,7 @@ class TrainSettings:
     """One training run; the defaults are the recipe of the Hugging Face audio course, unit 4.
 
     Attributes:
-        model: a checkpoint's folder or hub id, or ``small-hubert`` and ``small-ast`` with ``from_scratch``.
+        model: a checkpoint's folder or hub id, or ``small-hubert``, ``small-ast``, ... with ``from_scratch``.
         from_scratch: begin with random weights of that architecture.
         new_head: replace the classifier even where the checkpoint knows some of the labels.
         window_s: seconds a clip; the checkpoint's own, or 30.

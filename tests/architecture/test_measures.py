@@ -11,7 +11,7 @@ from bench.structure import ROOT, Tree, module_paths
 PACKAGE = ROOT / "src" / "tonearm"
 # What the tree had when this was last looked at; a change may lower a number, never raise it.
 LIMITS = {
-    "modules in one folder": 55,  # goal: 15, with __init__.py, empty or not
+    "modules in one folder": 15,  # with __init__.py, empty or not
     "parameters and returns typed bare Any": 128,  # goal: 20
     "imports inside functions": 231,  # goal: 97, half of what there were once
     "except Exception or wider": 15,  # no more than that

@@ -88,13 +88,10 @@ def expect_given_up(server: Server, first: int) -> None:
     for route in ("/v1/tag", "/v1/view"):
         wait_for(
             lambda route=route: any(line["status"] == 499 for line in log_lines(server, route, first)),
-            timeout_s=30,
             what=f"the end of {route}",
         )
     expect_in_hand(server, 0)
 
 
 def expect_in_hand(server: Server, count: int) -> None:
-    wait_for(
-        lambda: server.metrics()["tonearm_requests_in_hand"] == count, timeout_s=30, what=f"{count} requests in hand"
-    )
+    wait_for(lambda: server.metrics()["tonearm_requests_in_hand"] == count, what=f"{count} requests in hand")

@@ -33,7 +33,13 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
     changes = ["checkpoint_steps=8", "log_steps=1", "augment.mixup=0.3", f"cache='{base / 'cache'}'"]
     return (
         *("train", collection, "--model", start, "--new-head", "--window-s", "1", "--epochs", "6"),
-        *("--learning-rate", "1e-3", *(part for change in changes for part in ("--set", change))),
+        *(
+            "--duplicates",
+            "ignore",
+            "--learning-rate",
+            "1e-3",
+            *(part for change in changes for part in ("--set", change)),
+        ),
     )
 
 

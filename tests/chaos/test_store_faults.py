@@ -1,19 +1,26 @@
-"""A store on its bad days: a run ends or says that it can go on, and the table becomes the undisturbed one."""
+"""A store on its bad days: a run ends or says that it can go on, and the table becomes the undisturbed one.
+
+Every run asks the same proxy, which has faults or none, so that all share a process and its Ray.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import one_process
 from tests.chaos.test_kill import assert_equal
-from tests.commands import VOLATILE, start_tonearm, tonearm, wait_for
+from tests.commands import VOLATILE, wait_for
 from tests.integration.conftest import s3 as s3
+from tests.one_process import tonearm
 from tests.servers.fault_proxy import Fault, FaultProxy, faulty
 from tests.servers.s3 import S3Server
 from tonearm.demo.library import write_library
@@ -55,27 +62,44 @@ def rows(s3: S3Server, place: str) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(s3: S3Server, music: str, config: Path) -> pa.Table:
-    run = one_process.tonearm(*command(music, "undisturbed", config), **s3.env)
+def way(s3: S3Server) -> Iterator[FaultProxy]:
+    with faulty(s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def env(s3: S3Server, way: FaultProxy) -> dict[str, str]:
+    return {**s3.env, "AWS_ENDPOINT_URL": way.url}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(s3: S3Server, music: str, config: Path, env: dict[str, str]) -> pa.Table:
+    run = tonearm(*command(music, "undisturbed", config), **env)
     assert run.returncode == 0, run.stderr
     return rows(s3, f"{music}/undisturbed")
 
 
 @pytest.fixture
-def proxy(s3: S3Server, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
-    with faulty(s3.endpoint, seed=len(request.node.name)) as proxy:
-        yield proxy
+def proxy(way: FaultProxy, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    way.begin(seed=len(request.node.name))
+    yield way
+    way.begin(seed=0)
 
 
-def through(s3: S3Server, proxy: FaultProxy) -> dict[str, str]:
-    return {**s3.env, "AWS_ENDPOINT_URL": proxy.url}
+@contextlib.contextmanager
+def started(*arguments: str, env: dict[str, str]) -> Iterator[Future[subprocess.CompletedProcess[str]]]:
+    """Run a command beside the block."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(tonearm, *arguments, **env)
 
 
-def finish(s3: S3Server, music: str, out: str, config: Path, undisturbed: pa.Table) -> None:
+def finish(s3: S3Server, proxy: FaultProxy, out: str, config: Path, undisturbed: pa.Table, env: dict[str, str]) -> None:
     """Run again without faults; the table is then that of the undisturbed run."""
-    again = one_process.tonearm(*command(music, out, config), **s3.env)
+    proxy.faults = []
+    music, _, name = out.partition("/")
+    again = tonearm(*command(music, name, config), **env)
     assert again.returncode == 0, again.stderr
-    assert_equal(rows(s3, f"{music}/{out}"), undisturbed)
+    assert_equal(rows(s3, out), undisturbed)
 
 
 MUSIC = r"^GET \S+/music/"
@@ -89,60 +113,42 @@ BAD_DAYS: dict[str, list[Fault]] = {
 
 @pytest.mark.parametrize("day", BAD_DAYS)
 def test_faults_that_come_and_go(
-    s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy, day: str
+    s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy, env: dict[str, str], day: str
 ) -> None:
     """Slow-downs, resets, cut answers and stalls of a store lose no row."""
-    proxy.faults, out = BAD_DAYS[day], day.replace(" ", "-").replace(",", "")
-    run = tonearm(*command(music, out, config), **through(s3, proxy))
+    proxy.faults, out = [dataclasses.replace(fault) for fault in BAD_DAYS[day]], day.replace(" ", "-").replace(",", "")
+    run = tonearm(*command(music, out, config), **env)
     assert all(proxy.hits[fault.kind] >= 3 for fault in proxy.faults), f"the run met too few faults: {proxy.hits}"
     assert "Traceback" not in run.stderr
     if run.returncode != 0:
         assert run.returncode == 4, run.stderr
         assert "same command" in run.stderr
-    finish(s3, music, out, config, undisturbed)
+    finish(s3, proxy, f"{music}/{out}", config, undisturbed, env)
 
 
 def test_credentials_refused_for_a_while(
-    s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy
+    s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy, env: dict[str, str]
 ) -> None:
     """Credentials that stop working in mid-run and work again lose no row."""
     fault = Fault("refuse", is_on=False)
     proxy.faults = [fault]
-    process = start_tonearm(*command(music, "refused", config), **through(s3, proxy))
-    try:
-        wait_for(lambda: any("/music/" in line and "GET" in line for line in proxy.requests), what="the first read")
+    with started(*command(music, "refused", config), env=env) as ending:
+        wait_for(
+            lambda: any("/music/" in line and "GET" in line for line in list(proxy.requests)) or ending.done(),
+            what="the first read",
+        )
         fault.is_on = True
-        wait_for(lambda: proxy.hits["refuse"] >= 10 or process.poll() is not None, what="ten refusals")
+        wait_for(lambda: proxy.hits["refuse"] >= 10 or ending.done(), what="ten refusals")
         fault.is_on = False
-        _, errors = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    assert process.returncode in (0, 4), errors
-    assert "Traceback" not in errors
-    finish(s3, music, "refused", config, undisturbed)
-
-
-def test_a_source_that_is_denied_for_good_stops_the_run_with_one_line(
-    s3: S3Server, music: str, config: Path, proxy: FaultProxy, tmp_path: Path
-) -> None:
-    """A thousand listed tracks, none of which may be read: no thousand failed rows."""
-    listed = tmp_path / "listed.parquet"
-    uris = [f"s3://{music}/music/{number}.mp3" for number in range(1000)]
-    pq.write_table(pa.table({"uri": uris, "size_bytes": [1000] * 1000}), listed)
-    proxy.faults = [Fault("deny", match=r"^GET \S+/music/")]
-    out = f"s3://{music}/denied"
-    run = tonearm("tag", listed, "--out", out, "--demo-models", "--config", config, **through(s3, proxy))
-    assert run.returncode == 4, run.stderr
-    last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("tonearm: nothing can be read any more: ") and "AccessDenied" in last
+        run = ending.result()
+    assert proxy.hits["refuse"] >= 1, "it was over before anything was refused"
+    assert run.returncode in (0, 4), run.stderr
     assert "Traceback" not in run.stderr
-    assert proxy.hits["deny"] < 500, "it went on reading"
-    status = one_process.tonearm("status", out, **s3.env)
-    assert "stopped at" in status.stdout and "nothing can be read" in status.stdout
+    finish(s3, proxy, f"{music}/refused", config, undisturbed, env)
 
 
 def test_a_few_denied_objects_do_not_stop_a_run(
-    s3: S3Server, music: str, config: Path, proxy: FaultProxy, tmp_path: Path
+    music: str, config: Path, proxy: FaultProxy, env: dict[str, str], tmp_path: Path
 ) -> None:
     """More in a row than make the store suspect; others can be read, so they are failed rows and no more."""
     good = sorted(ref.uri for ref in list_tracks([f"s3://{music}/music"]))[:6]
@@ -152,22 +158,23 @@ def test_a_few_denied_objects_do_not_stop_a_run(
     proxy.faults = [Fault("deny", match=r"^GET \S+/closed/")]
     out = f"s3://{music}/closed-out"
     options = ["--demo-models", "--config", config, "--max-error-rate", "1"]
-    run = tonearm("tag", listed, "--out", out, *options, **through(s3, proxy))
+    run = tonearm("tag", listed, "--out", out, *options, **env)
     assert run.returncode == 0, run.stderr
     assert "40 access_denied" in run.stdout
     # Once they may be read (here: are not there), the next run asks for them again.
-    again = one_process.tonearm("tag", listed, "--out", out, *options, **s3.env)
+    proxy.faults = []
+    again = tonearm("tag", listed, "--out", out, *options, **env)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("0 tracks tagged, 40 failed") and "40 not_found" in again.stdout
 
 
 @pytest.mark.parametrize("place", ["source", "destination"])
 def test_a_bucket_that_is_denied_from_the_start_fails_at_once(
-    s3: S3Server, music: str, config: Path, proxy: FaultProxy, place: str
+    music: str, config: Path, proxy: FaultProxy, env: dict[str, str], place: str
 ) -> None:
     """A source or a destination that may not be used is refused with one line."""
     proxy.faults = [Fault("deny", match="list-type" if place == "source" else r"^PUT ")]
-    run = tonearm(*command(music, f"never-{place}", config), **through(s3, proxy))
+    run = tonearm(*command(music, f"never-{place}", config), **env)
     assert run.returncode == 2, run.stderr
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("tonearm: ")]
     assert "AccessDenied" in line
@@ -175,7 +182,7 @@ def test_a_bucket_that_is_denied_from_the_start_fails_at_once(
 
 
 def test_an_object_that_changes_between_listing_and_reading(
-    s3: S3Server, config: Path, proxy: FaultProxy, tmp_path: Path
+    s3: S3Server, config: Path, proxy: FaultProxy, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Its row says so; the next run lists the new version and reads that."""
     write_library(tmp_path, num_tracks=6, seed=12, min_s=8, max_s=9)
@@ -184,18 +191,15 @@ def test_an_object_that_changes_between_listing_and_reading(
         s3.fs.put_file(str(path), f"{bucket}/music/{path.name}")
     fault = Fault("stall", match=r"^GET \S+/music/", most=4)  # holds the first reads until the object has changed
     proxy.faults = [fault]
-    process = start_tonearm(*command(bucket, "out", config), **through(s3, proxy))
-    try:
-        wait_for(lambda: proxy.hits["stall"] >= 1, what="the first read")
+    with started(*command(bucket, "out", config), env=env) as ending:
+        wait_for(lambda: proxy.hits["stall"] >= 1 or ending.done(), what="the first read")
         for path in paths:
             s3.put(bucket, {f"music/{path.name}": paths[0].read_bytes()})
         fault.is_on = False
-        _, errors = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    assert process.returncode in (0, 3), errors
+        run = ending.result()
+    assert run.returncode in (0, 3), run.stderr
     assert "changed" in rows(s3, f"{bucket}/out")["error_code"].to_pylist()
-    again = one_process.tonearm(*command(bucket, "out", config), **s3.env)
+    again = tonearm(*command(bucket, "out", config), **env)
     assert again.returncode == 0, again.stderr
     columns = ["track_key", "uri", "status", "error_code", "error_message"]
     found = [row for batch in track_rows.scan(f"s3://{bucket}/out", columns) for row in batch.to_pylist()]
@@ -206,3 +210,23 @@ def test_an_object_that_changes_between_listing_and_reading(
     assert sorted(row["track_key"] for row in found) == shown
     for row in found:
         assert row["status"] == "ok" or row["uri"].endswith(".txt"), row["error_message"]
+
+
+# The last: a run that stops takes its Ray along.
+def test_a_source_that_is_denied_for_good_stops_the_run_with_one_line(
+    music: str, config: Path, proxy: FaultProxy, env: dict[str, str], tmp_path: Path
+) -> None:
+    """A thousand listed tracks, none of which may be read: no thousand failed rows."""
+    listed = tmp_path / "listed.parquet"
+    uris = [f"s3://{music}/music/{number}.mp3" for number in range(1000)]
+    pq.write_table(pa.table({"uri": uris, "size_bytes": [1000] * 1000}), listed)
+    proxy.faults = [Fault("deny", match=r"^GET \S+/music/")]
+    out = f"s3://{music}/denied"
+    run = tonearm("tag", listed, "--out", out, "--demo-models", "--config", config, **env)
+    assert run.returncode == 4, run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("tonearm: nothing can be read any more: ") and "AccessDenied" in last
+    assert "Traceback" not in run.stderr
+    assert proxy.hits["deny"] < 500, "it went on reading"
+    status = tonearm("status", out, **env)
+    assert "stopped at" in status.stdout and "nothing can be read" in status.stdout

@@ -16,12 +16,10 @@ HOURS_S = 3 * 3600.0
 LIMIT_BYTES = 2 * 2**30
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("max_windows", [None, 12])
-def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
-    """Three hours of audio are one row, and no process exceeds 2 GiB for it."""
-    library, out = tmp_path / "library", tmp_path / "out"
-    library.mkdir()
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A track of three hours and six of seconds."""
+    library = tmp_path_factory.mktemp("library")
     rate = 22050
     hum = (0.3 * np.sin(np.arange(rate * 60) * 0.05)).astype(np.float32)
     with soundfile.SoundFile(library / "set.flac", "w", rate, 1) as file:
@@ -29,6 +27,14 @@ def test_three_hours(max_windows: int | None, tmp_path: Path) -> None:
             file.write(hum if minute < 179 else hum * 0.1)
     for number in range(6):
         soundfile.write(library / f"short {number}.wav", hum[: rate * (5 + number)], rate)
+    return library
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("max_windows", [None, 12])
+def test_three_hours(max_windows: int | None, library: Path, tmp_path: Path) -> None:
+    """Three hours of audio are one row, and no process exceeds 2 GiB for it."""
+    out = tmp_path / "out"
     tiny = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     tags = save_small(tmp_path / "ast", AST, patch_size=16, frequency_stride=64, time_stride=64, **tiny)
     genre = save_small(tmp_path / "hubert", "hubert", conv_dim=(8, 8, 8), conv_stride=(10, 8, 8), **tiny)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import tonearm
 from tests.integration import store_checks
+from tests.one_process import tonearm
 from tests.servers.s3 import S3Server
 from tonearm.settings import FetchSettings
 from tonearm.sources.reader import ObjectReader

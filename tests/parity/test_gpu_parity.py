@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.checkpoints import AST, FIVE, SMALL, clips
+from tests.checkpoints import AST, FIVE, clips
 from tonearm.models.classifier import Classifier, WindowScores
+from tonearm.models.families import OWN
 from tonearm.models.runtimes import count_gpus
 
 pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device that torch can use")
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device th
 TOLERANCE = {"fp32": 2e-4, "fp16": 1e-2, "bf16": 5e-2}
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", OWN)
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_scores_are_the_processors(family: str, precision: str, checkpoints: dict[str, Path]) -> None:
     source = str(checkpoints[family])

@@ -10,9 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.checkpoints import AST, FIVE, SMALL, clips, extractor_of, save_full_size
+from tests.checkpoints import AST, FIVE, clips, extractor_of, save_full_size, tiny_config
 from tonearm.models.classifier import Classifier
-from tonearm.models.features import OwnExtractor, build_features
+from tonearm.models.families import OWN
+from tonearm.models.features import OwnExtractor
 from tonearm.models.pooling import sigmoid, softmax
 
 TOLERANCE = 1e-4
@@ -36,7 +37,7 @@ def assert_equal_scores(
         np.testing.assert_allclose(apply(logits), wanted, atol=TOLERANCE, rtol=relative, err_msg=function)
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", OWN)
 @pytest.mark.parametrize("length_s", [1.7, 10.24])
 def test_small_checkpoint_scores_as_the_pipeline_does(
     family: str, length_s: float, checkpoints: dict[str, Path]
@@ -94,10 +95,8 @@ def test_a_batch_scores_as_its_windows_alone(family: str, checkpoints: dict[str,
     ],
 )
 def test_features_equal_the_extractors(family: str, extractor: dict[str, Any]) -> None:
-    from transformers import AutoConfig
-
-    own = extractor_of(family, AutoConfig.for_model(family, **SMALL[family]), **extractor)
-    ours = build_features(own)
+    own = extractor_of(family, tiny_config(family), **extractor)
+    ours = OWN[family].features(own)
     assert not isinstance(ours, OwnExtractor)
     silence = np.zeros(16000, np.float32)
     for waveform in [*clips(11, num_clips=2, length_s=3.3), *clips(12, num_clips=1, length_s=12.0), silence + 1e-4]:

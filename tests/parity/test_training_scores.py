@@ -16,9 +16,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tests.checkpoints import FIVE, SMALL, clips, save_small
+from tests.checkpoints import FIVE, clips, save_small
 from tests.labelled import prepared, train_settings
 from tonearm.audio.sandbox import DecodeSandbox
+from tonearm.models.families import OWN
 from tonearm.models.pooling import softmax
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
 from tonearm.sources.reader import ObjectReader
@@ -91,7 +92,7 @@ def trained_on(run: Prepared, folder: Path, num_workers: int) -> NDArray[np.floa
 
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    "family", [pytest.param(family, marks=[pytest.mark.slow] * (family not in FIVE)) for family in SMALL]
+    "family", [pytest.param(family, marks=[pytest.mark.slow] * (family not in FIVE)) for family in OWN]
 )
 def test_training_evaluates_as_evaluate_does(family: str, sounds: Path, cache: Path, tmp_path: Path) -> None:
     """Evaluation while training gives each clip the score that `tonearm evaluate` gives it, within 1e-5."""
@@ -108,7 +109,7 @@ def test_training_evaluates_as_evaluate_does(family: str, sounds: Path, cache: P
         job = dataclasses.replace(run.job, settings=settings, validation=tuple(every))
         other = dataclasses.replace(run, job=job)
         cells.append(float(np.abs(trained_on(other, tmp_path, num_workers) - expected).max()))
-    if family == next(iter(SMALL)):
+    if family == next(iter(OWN)):
         heads = [f"{workers} × {size}" for workers, size in WAYS]
         print(f"\nLargest difference of a clip's score, by workers × batch size\n\n| family | {' | '.join(heads)} |")
         print(f"|---|{'---|' * len(heads)}")

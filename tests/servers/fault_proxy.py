@@ -61,6 +61,13 @@ class FaultProxy:
         self.port = self.listener.getsockname()[1]
         self.url = f"http://{host}:{self.port}"
 
+    def begin(self, *, seed: int) -> None:
+        """Forget what befell requests so far, and let none befall the next."""
+        for fault in self.faults:
+            fault.is_on = False  # what is stalled goes on
+        with self.lock:
+            self.faults, self.hits, self.requests, self.random = [], Counter(), [], random.Random(seed)
+
     def choose(self, line: str) -> Fault | None:
         """Return what is to befall a request, and note it."""
         with self.lock:

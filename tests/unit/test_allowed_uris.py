@@ -131,9 +131,9 @@ def test_dots_are_refused_however_often_they_are_escaped() -> None:
 
 @pytest.mark.parametrize("times", [7, 8, 40, 1000])
 def test_a_name_that_cannot_be_decoded_to_its_end_is_refused_at_once(times: int) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     assert ALLOWED.covers(f"s3://music/flac/{escaped('b', times)}.flac") is (times < 8)
-    assert time.monotonic() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,11 @@ def windows(**changes: Any) -> dict[str, Any]:
             {},
             [("calibration: none there, temperature 1.5 and 2 thresholds now", "models.calibrated = false")],
         ),
+        (
+            {**FACTS, "calibration": {"thresholds": {"a": 0.5}}},
+            {},
+            [("calibration: none there, 1 threshold now", "models.calibrated = false")],
+        ),
         ({**FACTS, "top_tags": 5}, {}, [("top_tags: 20 there, 5 now", "models.top_tags = 20")]),
         (
             FACTS,

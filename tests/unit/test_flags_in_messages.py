@@ -44,8 +44,10 @@ SAYS = {
     "distributed.training.worker": "train",
     "exports.export": "export",
     "exports.output": "export",
+    "exports.registry": "export",
     "sources.labelled": "train evaluate",
     "heads": "tag plan models serve",
+    "sources.source": "train evaluate",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
     "settings": "tag plan plot models serve train evaluate",  # a file that was named and is not there

@@ -49,6 +49,8 @@ class Stub:
                 pass
         if name == "wait":
             await asyncio.Event().wait()
+        if name == "slow":
+            await asyncio.sleep(3 * listener.PROBE_S)
         length = [] if name == "stream" else [(b"content-length", str(len(name)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": length})
         while name == "stream":
@@ -221,6 +223,24 @@ def test_a_body_that_nobody_reads_does_not_keep_its_connection(monkeypatch: pyte
                 time.sleep(0.01)
 
 
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_who_has_only_ended_sending_gets_an_answer(version: bytes) -> None:
+    with served() as (running, app), connect(running) as connection:
+        connection.sendall(b"POST /slow HTTP/%s\r\nHost: a\r\nContent-Length: 1\r\n\r\nx" % version)
+        connection.shutdown(socket.SHUT_WR)
+        said = answer(connection)
+        assert said.startswith(b"HTTP/1.1 102 ") == (version == b"1.1")
+        assert b"HTTP/1.1 200 " in said and said.endswith(b"slow")
+        assert app.ended[:1] != ["slow cancelled"]
+
+
+def test_half_a_request_is_none_once_its_sender_has_ended(server: tuple[Listener, Stub]) -> None:
+    with connect(server[0]) as connection:
+        connection.sendall(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx")
+        connection.shutdown(socket.SHUT_WR)
+        assert b" 200 " not in answer(connection)
+
+
 @pytest.mark.parametrize("early", [b"\r\n", b"\r\n\r\n", HEAD % b"b", HEAD % b"b" + b"\r\n"])
 def test_what_is_sent_before_the_answer_hides_no_leaving(early: bytes) -> None:
     with served() as (running, app):
@@ -230,6 +250,30 @@ def test_what_is_sent_before_the_answer_hides_no_leaving(early: bytes) -> None:
             connection.sendall(early)
             time.sleep(0.1)
         wait_for(lambda: app.ended == ["wait cancelled"], timeout_s=5, what="its end")
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"http://proxied:80/healthz?a=1", "/healthz", b"a=1"),
+        (b"HTTPS://proxied:80", "/", b""),
+        (b"http://proxied:80?a=http://b/", "/", b"a=http://b/"),
+    ],
+)
+def test_a_whole_url_is_asked_for_as_its_path(target: bytes, path: str, query: bytes) -> None:
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    (port,) = free_ports(1)
+    with listening(lambda: app, ServeSettings(port=port)) as running, connect(running) as connection:
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n" % target)
+        assert answer(connection).startswith(b"HTTP/1.1 200 ")
+    assert (seen[0]["path"], seen[0]["query_string"]) == (path, query)
+    assert dict(seen[0]["headers"])[b"host"] == b"proxied:80"
 
 
 def test_an_empty_line_between_requests_is_nothing() -> None:

@@ -406,7 +406,7 @@ def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, m
 
 def test_credentials_are_never_in_the_marker(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tonearm.sources.listing._opened", lambda source, skipped: iter([track_ref.make_ref("s3://b/1")])
+        "tonearm.sources.listing.open_source", lambda source, skipped: iter([track_ref.make_ref("s3://b/1")])
     )
     sources = [
         "https://me:s3cret@host/tracks.csv?sig=s3cret&id=s3cret",

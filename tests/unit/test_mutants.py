@@ -71,7 +71,7 @@ def test_the_table_counts_equivalent_ones_apart() -> None:
     ]
     text, share = mutants.report(outcomes)
     assert "| destination | 1 | 0 | 1 | 0 | 0% |" in text
-    assert "| lock | 3 | 2 | 0 | 1 | 100% |" in text
+    assert "| run_lock | 3 | 2 | 0 | 1 | 100% |" in text
     assert text.splitlines()[-1] == "| all | 4 | 2 | 1 | 1 | 67% |"
     assert share == pytest.approx(2 / 3)
 

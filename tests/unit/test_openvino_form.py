@@ -49,6 +49,20 @@ def windows(num_windows: int, length_s: float = 1.0) -> NDArray[np.float32]:
     return np.stack(clips(17, num_clips=num_windows, length_s=length_s))
 
 
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_waveforms_are_the_same_without_torch(do_normalize: bool) -> None:
+    import torch
+
+    from tonearm.models.features import RawWaveform
+
+    features = RawWaveform(do_normalize=do_normalize, return_attention_mask=False)
+    loud, quiet, silent = windows(1, 30.0)[0], windows(1, 30.0)[0] * np.float32(1e-4) + np.float32(0.2), 0.0
+    heard = np.stack([loud, quiet, np.full_like(loud, silent)])
+    (expected,) = features(torch.from_numpy(heard)).values()
+    np.testing.assert_allclose(features.of_array(heard), expected.numpy(), atol=2e-3 * do_normalize)
+    np.testing.assert_allclose(features.of_array(heard)[::2], expected.numpy()[::2], atol=5e-6)
+
+
 def no_child(message: dict[str, object]) -> None:
     raise AssertionError(f"a process was started to {message['task']}")
 

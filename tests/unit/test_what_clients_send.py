@@ -58,6 +58,12 @@ def test_a_form_may_have_parameters_and_more(app: App) -> None:
     assert app.engine.calls == [(DATA, 7)]
 
 
+def test_a_form_may_have_parameters_as_json(app: App) -> None:
+    fields = {"parameters": json.dumps({"top_k": 2, "function_to_apply": "none"})}
+    assert classify(app, files={"file": ("s", DATA)}, data=fields) == (DATA, "none", None, 2)
+    assert classify(app, files={"file": ("s", DATA)}, data={**fields, "top_k": "2"}) == (DATA, "none", None, 2)
+
+
 def test_the_first_file_counts(app: App) -> None:
     files = [("none", ("", b"")), ("a", ("a.mp3", DATA)), ("b", ("b.png", b"x" * 4000, "image/png"))]
     assert classify(app, files=files)[0] == DATA
@@ -92,6 +98,13 @@ def test_parts_that_say_little(app: App) -> None:
         (form(FILE, FIELD.format("top_k", "0")), (400, "malformed"), "top_k: Input should be greater"),
         (form(FILE, FIELD.format("top_k", "\xff")), (400, "malformed"), "not UTF-8"),
         (form(FILE, FIELD.format("top_k", "1" * 1025)), (400, "malformed"), "more than 1,024 bytes"),
+        (form(FILE, FIELD.format("parameters", "top_k=2")), (400, "malformed"), "parameters: Invalid JSON"),
+        (form(FILE, FIELD.format("parameters", '{"top": 2}')), (400, "malformed"), "parameters.top: Extra inputs"),
+        (
+            form(FILE, FIELD.format("parameters", '{"top_k": 2}'), FIELD.format("top_k", "3")),
+            (400, "malformed"),
+            "top_k is 3 and, in parameters, 2, expected one",
+        ),
         (form(*[FILE] * 65), (400, "malformed"), "more than 64 parts"),
         (form("a: b\r\n" * 9 + "\r\n"), (400, "malformed"), "Maximum header"),
         (form("a" * 5000), (400, "malformed"), "Maximum header"),
@@ -257,6 +270,16 @@ def test_a_packed_body_is_unpacked(app: App, coding: str) -> None:
         answer = app.ask("POST", "/models/genre", content=wrong, headers=headers)
         assert refusal(answer) == (400, "malformed")
         assert "as its Content-Encoding says" in answer.json()["error"]
+
+
+def test_what_follows_a_packed_body_is_refused(app: App) -> None:
+    whole = gzip.compress(DATA)
+    for fine in (whole + bytes(9), gzip.compress(DATA[:100]) + bytes(3) + gzip.compress(DATA[100:])):
+        assert classify(app, content=fine, headers={"content-encoding": "gzip"})[0] == DATA
+    for behind, says in ((b"junk", "goes on after its end"), (b"\x1f", "ends early"), (b"\x1fx", "goes on")):
+        answer = app.ask("POST", "/models/genre", content=whole + behind, headers={"content-encoding": "gzip"})
+        assert refusal(answer) == (400, "malformed")
+        assert says in answer.json()["error"]
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "identity, identity"])

@@ -54,6 +54,7 @@ def examine() -> Iterator[Finding]:
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "machine": _machine,
         "packages": _packages,
+        "added": _added,
         "object storage": _storage,
         "decoding": _decoding,
         "ray": _ray,
@@ -115,6 +116,19 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             yield Finding(name, "note", f"not installed; only needed for {use}")
+
+
+def _added() -> Iterator[Finding]:
+    from tonearm.exports.registry import EXPORTERS
+    from tonearm.models.families import FAMILIES
+    from tonearm.sources.registry import SOURCES
+
+    for registry in (FAMILIES, SOURCES, EXPORTERS):
+        usable, problems = registry.outside()
+        for name in usable:
+            yield Finding("added", "ok", f"{registry.noun} {name}")
+        for line in problems:
+            yield Finding("added", "note", line)
 
 
 def _storage() -> Iterator[Finding]:

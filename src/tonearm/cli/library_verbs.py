@@ -71,6 +71,14 @@ def export(
     dim: Annotated[
         int | None, typer.Option(help="For embeddings: project to so many numbers, by PCA on these tracks.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of a format that a package has added; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Also what is no longer listed: deleted, renamed and changed files.")
     ] = False,
@@ -84,12 +92,15 @@ def export(
         dest,
         kind or library_export.kind_of(output),
         output,
-        by=by,
-        min_score=min_score,
-        include_embeddings=include_embeddings,
-        dim=dim,
         all_versions=all_versions,
         overwrite=overwrite,
+        **{
+            "by": by,
+            "min_score": min_score,
+            "include_embeddings": include_embeddings,
+            "dim": dim,
+            **library_export.named_options(option or ()),
+        },
     )
     print(
         f"{visible(str(counts.output))}: {counted(counts.num_tracks, 'track')} in {counted(counts.num_files, 'file')}"

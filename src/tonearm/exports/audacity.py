@@ -5,14 +5,15 @@ Source: https://manual.audacityteam.org/man/importing_and_exporting_labels.html 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from tonearm.exports.output import ExportRequest, write_texts
+from tonearm.exports.exporter import ExportRequest, check_score
+from tonearm.exports.output import write_texts
 from tonearm.heads import Head
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.silent import SILENT
@@ -23,7 +24,6 @@ TAG_SCORE = 0.5
 BATCH_ROWS = 128
 # Window edges are sample offsets over a rate: touching ones may differ by less than a millisecond.
 TOUCH_S = 1e-3
-OK = ds.field("status") == "ok"
 
 
 class Label(NamedTuple):
@@ -34,34 +34,50 @@ class Label(NamedTuple):
     text: str
 
 
-def write_labels(request: ExportRequest) -> tuple[int, int]:
-    """Write the label files below ``request.output``; return the number of tracks and of files.
+@dataclasses.dataclass(frozen=True)
+class Audacity:
+    """A folder of label files, one per track.
 
-    A file is named as its track; tracks whose names are alike, in whatever case, also have their key in the name. A
-    track without any label has no file.
+    Attributes:
+        min_score: leave out tags that score less; 0.5 without it.
     """
-    doubled = _doubled_names(request)
-    threshold, num_files = request.threshold(TAG_SCORE), 0
-    others = [(head, head.windows) for head in request.rows.heads if head.windows is not None]
-    columns = ["track_key", "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
-    for batch in track_rows.scan(request.destination, columns, OK, rows=request.rows, batch_rows=BATCH_ROWS):
-        texts = {}
-        names = [_name(uri) for uri in batch["uri"].to_pylist()]
-        clashes = np.isin(_digests(names), doubled)
-        for name, clash, row in zip(names, clashes, batch.to_pylist(), strict=True):
-            if row["silent"]:
-                labels = [Label(0.0, row["duration_s"] or 0.0, SILENT)]
-            else:
-                labels = track_labels(row["windows"] or (), threshold)
-                for head, column in others:
-                    labels += head_labels(head, row[column] or (), threshold)
-            if labels:
-                lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
-                suffix = f" [{row['track_key'] & (2**64 - 1):016x}]" if clash else ""
-                texts[f"{name}{suffix}.txt"] = "".join(lines)
-        write_texts(request.output, texts)
-        num_files += len(texts)
-    return num_files, num_files
+
+    endings: ClassVar[tuple[str, ...]] = ()
+    is_folder: ClassVar[bool] = True
+
+    min_score: float | None = None
+
+    def __post_init__(self) -> None:
+        check_score(self.min_score)
+
+    def write(self, request: ExportRequest) -> tuple[int, int]:
+        """Write the label files below ``request.output``; return the number of tracks and of files.
+
+        A file is named as its track; tracks whose names are alike, in whatever case, also have their key in the name. A
+        track without any label has no file.
+        """
+        doubled = _doubled_names(request)
+        threshold, num_files = TAG_SCORE if self.min_score is None else self.min_score, 0
+        others = [(head, head.windows) for head in request.rows.heads if head.windows is not None]
+        columns = ["track_key", "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
+        for batch in request.batches(columns, only_ok=True, batch_rows=BATCH_ROWS):
+            texts = {}
+            names = [_name(uri) for uri in batch["uri"].to_pylist()]
+            clashes = np.isin(_digests(names), doubled)
+            for name, clash, row in zip(names, clashes, batch.to_pylist(), strict=True):
+                if row["silent"]:
+                    labels = [Label(0.0, row["duration_s"] or 0.0, SILENT)]
+                else:
+                    labels = track_labels(row["windows"] or (), threshold)
+                    for head, column in others:
+                        labels += head_labels(head, row[column] or (), threshold)
+                if labels:
+                    lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
+                    suffix = f" [{row['track_key'] & (2**64 - 1):016x}]" if clash else ""
+                    texts[f"{name}{suffix}.txt"] = "".join(lines)
+            write_texts(request.output, texts)
+            num_files += len(texts)
+        return num_files, num_files
 
 
 def track_labels(windows: Sequence[dict[str, Any]], threshold: float) -> list[Label]:
@@ -128,7 +144,7 @@ def _digests(names: Iterable[str]) -> NDArray[np.uint64]:
 def _doubled_names(request: ExportRequest) -> NDArray[np.uint64]:
     parts = [
         _digests(_name(uri) for uri in batch["uri"].to_pylist())
-        for batch in track_rows.scan(request.destination, ["uri"], OK, rows=request.rows)
+        for batch in request.batches(["uri"], only_ok=True, batch_rows=track_rows.BATCH_ROWS)
     ]
     if not parts:
         return np.empty(0, np.uint64)

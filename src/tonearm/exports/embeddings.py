@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
-from tonearm.exports.audacity import OK
-from tonearm.exports.output import ExportRequest, whole_binary
+from tonearm.exports.exporter import ExportRequest
+from tonearm.exports.output import whole_binary
 from tonearm.exports.projection import Moments, Projection
 from tonearm.runs.rows import track_rows
 from tonearm.storage import filesystems
 
-BATCH_ROWS = 1024
 FACTS = ["track_key", "uri", "title", "artist", "genre"]
 
 
-def write_embeddings(request: ExportRequest) -> tuple[int, int]:
-    """Write one row a track that is ok: its key, names, and all embeddings; return the number of tracks and files.
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """One row per track that is ok: its key, names, and all embeddings.
 
-    With ``request.dim`` each embedding is projected, and the projections go beside the file as
-    ``STEM.projection.safetensors`` (``HEAD.mean``, ``HEAD.components``, ``HEAD.explained``), so that what comes later,
-    such as a query, can be projected the same way.
-
-    Raises:
-        UsageError: a projection to more numbers than an embedding has, or than there are tracks.
+    Attributes:
+        dim: project each embedding to so many numbers. The projections go beside the file as
+            ``STEM.projection.safetensors`` (``HEAD.mean``, ``HEAD.components``, ``HEAD.explained``), so that what comes
+            later, such as a query, can be projected the same way.
     """
-    projections = _fit(request, request.dim) if request.dim else {}
-    kind = pa.list_(pa.float32())
-    fields = [pa.field(name, pa.int64() if name == "track_key" else pa.string()) for name in FACTS]
-    embeddings = _columns(request)
-    schema = pa.schema([*fields, *(pa.field(name, kind) for name in embeddings)])
-    num_tracks = 0
-    with whole_binary(request.output) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in track_rows.scan(request.destination, schema.names, OK, rows=request.rows, batch_rows=BATCH_ROWS):
-            columns = [batch[name] for name in FACTS]
-            for name in embeddings:
-                columns.append(_projected(batch[name], projections[name]) if name in projections else batch[name])
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-            num_tracks += batch.num_rows
-    if projections:
-        _write_projections(projections, request.output)
-    return num_tracks, 2 if projections else 1
+
+    endings: ClassVar[tuple[str, ...]] = (".parquet",)
+    is_folder: ClassVar[bool] = False
+
+    dim: int | None = None
+
+    def write(self, request: ExportRequest) -> tuple[int, int]:
+        """Write the file; return the number of tracks and of files.
+
+        Raises:
+            UsageError: a projection to more numbers than an embedding has, or than there are tracks.
+        """
+        projections = _fit(request, self.dim) if self.dim else {}
+        kind = pa.list_(pa.float32())
+        fields = [pa.field(name, pa.int64() if name == "track_key" else pa.string()) for name in FACTS]
+        embeddings = _columns(request)
+        schema = pa.schema([*fields, *(pa.field(name, kind) for name in embeddings)])
+        num_tracks = 0
+        with whole_binary(request.output) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in request.batches(schema.names, only_ok=True):
+                columns = [batch[name] for name in FACTS]
+                for name in embeddings:
+                    columns.append(_projected(batch[name], projections[name]) if name in projections else batch[name])
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+                num_tracks += batch.num_rows
+        if projections:
+            _write_projections(projections, request.output)
+        return num_tracks, 2 if projections else 1
 
 
 def _columns(request: ExportRequest) -> list[str]:
@@ -54,7 +67,7 @@ def _columns(request: ExportRequest) -> list[str]:
 def _fit(request: ExportRequest, dim: int) -> dict[str, Projection]:
     columns = _columns(request)
     moments = {name: Moments() for name in columns}
-    for batch in track_rows.scan(request.destination, columns, OK, rows=request.rows, batch_rows=BATCH_ROWS):
+    for batch in request.batches(columns, only_ok=True):
         for name in columns:
             moments[name].add(_matrix(batch[name].drop_null()))
     # A head that was off has no embeddings, and needs no projection.
@@ -79,8 +92,6 @@ def _projected(array: pa.ListArray, projection: Projection) -> pa.ListArray:
 
 
 def _write_projections(projections: dict[str, Projection], output: str) -> None:
-    from safetensors.numpy import save
-
     tensors = {}
     for name, projection in projections.items():
         head = name.removesuffix("_embedding")

@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import posixpath
-from collections.abc import Callable
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from tonearm.errors import UsageError
-from tonearm.exports.audacity import write_labels
-from tonearm.exports.csv_and_json import write_csv, write_jsonl
-from tonearm.exports.embeddings import write_embeddings
-from tonearm.exports.m3u import write_playlists
-from tonearm.exports.output import ExportRequest, check_output
-from tonearm.heads import PUBLISHED
+from tonearm.exports.exporter import Exporter, ExportRequest, check_score, head_by
+from tonearm.exports.output import check_output
+from tonearm.exports.registry import EXPORTERS
+from tonearm.exports.registry import kind_of as kind_of
 from tonearm.runs.rows import track_rows
 from tonearm.wording import counted
 
-WRITERS: dict[str, Callable[[ExportRequest], tuple[int, int]]] = {
-    "csv": write_csv,
-    "jsonl": write_jsonl,
-    "audacity": write_labels,
-    "m3u": write_playlists,
-    "embeddings": write_embeddings,
-}
-ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "embeddings"}
-FOLDER_KINDS = ("audacity", "m3u")
+# Flags that a format without them has always taken without a word.
+UNUSED = ("by", "min_score", "include_embeddings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,66 +40,79 @@ class ExportCounts:
     num_unlisted: int = 0
 
 
-def kind_of(output: str) -> str:
-    """Return the kind that an output's ending stands for.
-
-    Raises:
-        UsageError: it stands for none.
-    """
-    ending = posixpath.splitext(output)[1].lower()
-    if ending not in ENDINGS:
-        raise UsageError(
-            f"got {output}, whose ending is that of no export ({', '.join(ENDINGS)}); "
-            f"give --format, one of {', '.join(WRITERS)}"
-        )
-    return ENDINGS[ending]
-
-
 def export(
     destination: str,
     kind: str,
     output: str,
     *,
-    by: str = "genre",
-    min_score: float | None = None,
-    include_embeddings: bool = False,
-    dim: int | None = None,
     all_versions: bool = False,
     overwrite: bool = False,
+    **options: object,
 ) -> ExportCounts:
     """Write the tracks of ``destination`` to ``output`` as ``kind``.
 
     Args:
         kind: ``csv`` (one line a track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
-            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist a genre or tag) or
-            ``embeddings`` (Parquet, a row a track).
+            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist per label),
+            ``embeddings`` (Parquet, a row a track), or what another package has added.
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
-        by: what a playlist is of; for ``m3u``: ``genre``, ``tag`` or the name of another head.
-        min_score: leave out tags (and, for playlists by genre, tracks) that score less; without it 0.5 for the tags of
-            ``audacity`` and ``m3u``, and 0 for everything else.
-        include_embeddings: for ``jsonl``.
-        dim: for ``embeddings``: project them to so many numbers by PCA fitted on these tracks.
         all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they were.
         overwrite: replace what is there; other files of a folder stay.
+        options: those of the exporter, such as ``by``, ``min_score``, ``include_embeddings`` and ``dim``; see the class
+            of the format. None and False are what was not given.
 
     Raises:
-        UsageError: an unknown kind or ``by``, or a score out of range.
+        UsageError: an unknown kind, an option that it does not have, or a value that the option cannot have.
         DestinationError: no tracks, or the output is taken or cannot be written.
+        PluginError: the package that has added the kind cannot be used.
     """
-    if kind not in WRITERS:
-        near = difflib.get_close_matches(kind, WRITERS, n=1)
+    found = EXPORTERS.get(kind)
+    if found is None:
+        near = difflib.get_close_matches(kind, EXPORTERS.names(), n=1)
         advice = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"got export kind {kind!r}; {advice}expected one of {', '.join(WRITERS)}")
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
-    if dim is not None and kind != "embeddings":
-        raise UsageError(
-            f"got a projection to {counted(dim, 'number')} for {kind}, which has none; it goes with embeddings"
-        )
-    check_output(output, is_folder=kind in FOLDER_KINDS, overwrite=overwrite)
-    rows = track_rows.listed_rows(destination, unlisted=all_versions)
-    others = [head.name for head in rows.heads if head.activation != "embedding"]
-    if by not in (known := [*(head.prefix for head in PUBLISHED.values()), *others]):
-        raise UsageError(f"got by = {by!r}, expected {' or '.join(map(repr, known))}")
-    request = ExportRequest(destination, output, by, min_score, include_embeddings, dim, rows)
-    return ExportCounts(kind, output, *WRITERS[kind](request), rows.num_unlisted)
+        raise UsageError(f"got export kind {kind!r}; {advice}expected one of {', '.join(EXPORTERS.names())}")
+    with EXPORTERS.using(kind):
+        make = cast(Callable[..., Exporter], found)
+        exporter = make(**_taken(kind, found, options))
+        check_output(output, is_folder=found.is_folder, overwrite=overwrite)
+        rows = track_rows.listed_rows(destination, unlisted=all_versions)
+        if (by := options.get("by")) is not None:
+            head_by(str(by), rows.heads)
+        num_tracks, num_files = exporter.write(ExportRequest(destination, output, rows))
+    return ExportCounts(kind, output, num_tracks, num_files, rows.num_unlisted)
+
+
+def named_options(given: Sequence[str]) -> dict[str, object]:
+    """Return options that are written as ``NAME=VALUE``; a value is JSON, or text where it is none.
+
+    Raises:
+        UsageError: one is not of that form.
+    """
+    options: dict[str, object] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"got --option {text}, expected NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def _taken(kind: str, exporter: type[Exporter], options: dict[str, object]) -> dict[str, object]:
+    """Return the options that the exporter takes."""
+    if isinstance(min_score := options.get("min_score"), int | float):
+        check_score(min_score)
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    known = inspect.signature(exporter).parameters
+    for name, value in given.items():
+        if name in known or name in UNUSED:
+            continue
+        others = [other for other, found in EXPORTERS.own.items() if name in inspect.signature(found).parameters]
+        if name == "dim" and isinstance(value, int):
+            said = f"a projection to {counted(value, 'number')} for {kind}, which has none"
+        else:
+            said = f"the option {name} for {kind}, which has {', '.join(known) or 'none'}"
+        raise UsageError(f"got {said}" + (f"; it goes with {', '.join(others)}" if others else ""))
+    return {name: value for name, value in given.items() if name in known}

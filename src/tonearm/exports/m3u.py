@@ -6,18 +6,19 @@ Entries are sorted in runs on disk and merged, so that a tag that nearly every t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import heapq
 import json
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from tonearm.exports.audacity import OK, TAG_SCORE
-from tonearm.exports.output import ExportRequest, whole_file
-from tonearm.heads import PUBLISHED, Head
-from tonearm.runs.rows import track_rows
+from tonearm.exports.audacity import TAG_SCORE
+from tonearm.exports.exporter import ExportRequest, check_score, head_by
+from tonearm.exports.output import whole_file
+from tonearm.heads import Head
 from tonearm.runs.rows.silent import SILENT
 from tonearm.storage import filesystems
 from tonearm.storage.filenames import file_name, track_name
@@ -26,27 +27,54 @@ from tonearm.storage.filenames import file_name, track_name
 RUN_ENTRIES = 50_000
 
 
-def write_playlists(request: ExportRequest) -> tuple[int, int]:
-    """Write the playlists below ``request.output``; return the number of tracks listed and of playlists."""
-    (head,) = [head for head in (*PUBLISHED.values(), *request.rows.heads) if request.by in (head.name, head.prefix)]
-    said = [name for name in (head.label, head.score, head.tags) if name is not None]
-    columns, num_tracks = ["uri", "title", "artist", "duration_s", "silent", *said], 0
-    with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, filesystems.writing(folder):
-        runs = _Runs(Path(folder))
-        for batch in track_rows.scan(request.destination, columns, OK, rows=request.rows, batch_rows=1024):
-            for row in batch.to_pylist():
-                labels = _labels(row, head, request)
-                num_tracks += bool(labels)
-                for label in labels:
-                    runs.add(label, row["uri"], _extinf(row))
-        names = _names(runs.labels())
-        base = request.output.rstrip("/") or "/"
-        for label, name in names.items():
-            with whole_file(f"{base}/{name}.m3u8") as file:
-                file.write(f"#EXTM3U\n#PLAYLIST:{_one_line(label)}\n")
-                for uri, extinf in runs.merged(label):
-                    file.write(f"{extinf}\n{_location(uri)}\n")
-    return num_tracks, len(names)
+@dataclasses.dataclass(frozen=True)
+class Playlists:
+    """A folder of playlists.
+
+    Attributes:
+        by: what a playlist is of: ``genre``, ``tag``, or the name of another head.
+        min_score: leave out tracks whose genre, or tag, scores less; without it 0.5 for tags and 0 for genres.
+    """
+
+    endings: ClassVar[tuple[str, ...]] = ()
+    is_folder: ClassVar[bool] = True
+
+    by: str = "genre"
+    min_score: float | None = None
+
+    def __post_init__(self) -> None:
+        check_score(self.min_score)
+
+    def write(self, request: ExportRequest) -> tuple[int, int]:
+        """Write the playlists below ``request.output``; return the number of tracks listed and of playlists."""
+        head = head_by(self.by, request.rows.heads)
+        said = [name for name in (head.label, head.score, head.tags) if name is not None]
+        columns, num_tracks = ["uri", "title", "artist", "duration_s", "silent", *said], 0
+        with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, filesystems.writing(folder):
+            runs = _Runs(Path(folder))
+            for batch in request.batches(columns, only_ok=True):
+                for row in batch.to_pylist():
+                    labels = self._labels(row, head)
+                    num_tracks += bool(labels)
+                    for label in labels:
+                        runs.add(label, row["uri"], _extinf(row))
+            names = _names(runs.labels())
+            base = request.output.rstrip("/") or "/"
+            for label, name in names.items():
+                with whole_file(f"{base}/{name}.m3u8") as file:
+                    file.write(f"#EXTM3U\n#PLAYLIST:{_one_line(label)}\n")
+                    for uri, extinf in runs.merged(label):
+                        file.write(f"{extinf}\n{_location(uri)}\n")
+        return num_tracks, len(names)
+
+    def _labels(self, row: dict[str, Any], head: Head) -> list[str]:
+        if row["silent"]:
+            return [SILENT]
+        if head.label is not None and head.score is not None:
+            label, score = row[head.label], row[head.score] or 0.0
+            return [label] if label and score >= (self.min_score or 0.0) else []
+        threshold = TAG_SCORE if self.min_score is None else self.min_score
+        return [tag["label"] for tag in row[head.tags or ""] or () if (tag["score"] or 0.0) >= threshold]
 
 
 class _Runs:
@@ -81,16 +109,6 @@ class _Runs:
                 file.writelines(json.dumps(entry) + "\n" for entry in sorted(entries))
             self.paths.setdefault(label, []).append(path)
         self.entries, self.num_entries = {}, 0
-
-
-def _labels(row: dict[str, Any], head: Head, request: ExportRequest) -> list[str]:
-    if row["silent"]:
-        return [SILENT]
-    if head.label is not None and head.score is not None:
-        label, score = row[head.label], row[head.score] or 0.0
-        return [label] if label and score >= request.threshold(0.0) else []
-    threshold = request.threshold(TAG_SCORE)
-    return [tag["label"] for tag in row[head.tags or ""] or () if (tag["score"] or 0.0) >= threshold]
 
 
 def _names(labels: list[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,24 +11,7 @@ from typing import IO, BinaryIO, TextIO, cast
 
 from tonearm.errors import DestinationError
 from tonearm.runs.destination import check_form
-from tonearm.runs.rows.track_rows import ListedRows
 from tonearm.storage import filesystems
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportRequest:
-    """One export, checked; ``rows`` are those that it shows, the same ones in each of its passes."""
-
-    destination: str
-    output: str
-    by: str
-    min_score: float | None
-    include_embeddings: bool
-    dim: int | None
-    rows: ListedRows
-
-    def threshold(self, default: float) -> float:
-        return default if self.min_score is None else self.min_score
 
 
 def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:

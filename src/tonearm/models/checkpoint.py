@@ -15,11 +15,11 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, first_line
-from tonearm.models import calibration, config_files
+from tonearm.models import calibration, config_files, families
 from tonearm.models.calibration import Companion, read_companion
 from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR
 from tonearm.models.openvino import cache
@@ -27,12 +27,12 @@ from tonearm.models.stored_weights import check_classifier, check_fit, read_shap
 from tonearm.storage.download import local_copy
 from tonearm.wording import counted
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
 CONFIG_FILES = [CONFIG, PREPROCESSOR]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
 PICKLE_FILES = ["*.bin", "*.bin.index.json"]
-
-# Samples of one spectrogram frame in AST's and Whisper's extractors at 16 kHz.
-FRAME_SAMPLES = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +92,15 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), read_shapes(folder)
     check_classifier(shapes, labels, source)
-    config_files.check_pair(config, preprocessor, source)
-    rate = int(preprocessor.get("sampling_rate", 16000))
+    window = read_window(config, preprocessor, source)
     return CheckpointInfo(
         name=name,
         revision=digest,
         family=config.model_type,
         labels=labels,
-        sample_rate=rate,
-        native_window_s=native_window_s(config, preprocessor, rate),
-        min_samples=min_samples(config),
+        sample_rate=window.sample_rate,
+        native_window_s=window.native_s,
+        min_samples=window.min_samples,
         embedding_dim=int(config.hidden_size),
         num_parameters=sum(map(math.prod, shapes.values())) or None,
         multi_label=config.problem_type == "multi_label_classification",
@@ -182,11 +181,15 @@ def open_config(folder: Path, source: str) -> Any:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{source} has no {CONFIG}; give the folder of a model saved with save_pretrained")
     config_files.check_is_model(folder, source)
-    config_files.check_config(config_files.read_object(folder / CONFIG), f"{source}/{CONFIG}")
+    values = config_files.read_object(folder / CONFIG)
+    config_files.check_config(values, f"{source}/{CONFIG}")
     _forbid_kernels()
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoModelForAudioClassification
 
+    if (added := added_classifier(values.get("model_type"))) is not None:
+        AutoConfig.register(str(values["model_type"]), added.config_class, exist_ok=True)
+        AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (*LIBRARY_ERRORS, StrictDataclassError) as error:
@@ -199,17 +202,54 @@ def read_config(folder: Path, source: str) -> Any:
     Raises:
         CheckpointError: there is none, or it is another kind of model.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
-
     config = open_config(folder, source)
-    expected = CLASSIFIERS.get(config.model_type)
+    classifiers = known_classifiers(config.model_type)
+    expected = classifiers.get(config.model_type)
     found = (getattr(config, "architectures", None) or [expected])[0]
     if expected is None or found != expected:
         raise CheckpointError(
             f"{source} is a {found or config.model_type}, expected an audio classifier "
-            f"({expected or 'one of ' + ', '.join(sorted(CLASSIFIERS))})"
+            f"({expected or 'one of ' + ', '.join(sorted(classifiers))})"
         )
     return config
+
+
+def added_classifier(model_type: object) -> type[PreTrainedModel] | None:
+    """Return the class of a family that transformers does not have and another package has added."""
+    if not isinstance(model_type, str):
+        return None
+    family = families.family_of(model_type)
+    with families.FAMILIES.using(model_type):
+        return family.classifier()
+
+
+def known_classifiers(model_type: str) -> dict[str, str]:
+    """Return the names of the classes of audio classifiers by ``model_type``, with that of this one if it is added."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+
+    added = added_classifier(model_type)
+    return dict(CLASSIFIERS) if added is None else {**CLASSIFIERS, model_type: added.__name__}
+
+
+class Window(NamedTuple):
+    """How long a window a model takes; see ``CheckpointInfo``."""
+
+    sample_rate: int
+    native_s: float | None
+    min_samples: int
+
+
+def read_window(config: PretrainedConfig, preprocessor: dict[str, Any], source: str) -> Window:
+    """Return how long a window a model takes, as its family says.
+
+    Raises:
+        CheckpointError: the two files belong to different models.
+    """
+    family, values = families.family_of(config.model_type), config.to_dict()
+    rate = int(preprocessor.get("sampling_rate", 16000))
+    with families.FAMILIES.using(config.model_type):
+        config_files.check_pair(family.preprocessor_shape(values), preprocessor, source)
+        return Window(rate, family.native_window_s(values, preprocessor, rate), family.min_samples(values))
 
 
 def read_labels(config: Any, source: str) -> tuple[str, ...]:
@@ -258,7 +298,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     patterns = CONFIG_FILES + WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
     folder = resolve(source, revision=revision, patterns=patterns)
     config = read_config(folder, source)
-    config_files.check_pair(config, read_preprocessor(folder, source), source)
+    read_window(config, read_preprocessor(folder, source), source)
     read_labels(config, source)
     if not list(folder.glob("*.safetensors")) and not (allow_pickle and list(folder.glob("*.bin"))):
         pickled = " (only pickled weights, which can run code: allow_pickle = true if you trust them)"
@@ -309,27 +349,6 @@ def load_extractor(folder: Path) -> Any:
             return AutoFeatureExtractor.from_pretrained(alone, trust_remote_code=False)
         except LIBRARY_ERRORS as error:
             raise CheckpointError(f"{folder / PREPROCESSOR} cannot be used: {first_line(error)}") from None
-
-
-def native_window_s(config: Any, preprocessor: dict[str, Any], rate: int) -> float | None:
-    """Return the only length a family takes, or None for any."""
-    if config.model_type == "audio-spectrogram-transformer":
-        # A frame each 10 ms; the last two of a window this long are padding, in the reference too.
-        return float(preprocessor.get("max_length", config.max_length)) * 160 / rate
-    if config.model_type == "whisper":
-        return float(preprocessor.get("chunk_length", 30))
-    return None
-
-
-def min_samples(config: Any) -> int:
-    """Return the shortest waveform that gives a family one frame."""
-    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
-    if config.model_type in ("audio-spectrogram-transformer", "whisper", "wav2vec2-bert") or not kernels:
-        return FRAME_SAMPLES
-    field, jump = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field, jump = field + (kernel - 1) * jump, jump * stride
-    return max(FRAME_SAMPLES, field)
 
 
 def _folder_hash(folder: Path) -> str:

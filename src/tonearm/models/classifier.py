@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.windows import WindowPlan
-from tonearm.models import runtimes
+from tonearm.models import families, runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
 from tonearm.models.openvino import select
 from tonearm.models.window_scores import WindowScores as WindowScores
@@ -90,11 +90,11 @@ class Classifier:
             if form.converted is not None:
                 return cls(info, plan, form.load(threads), batch_size or max(on_cpu, form.num_streams), form.note)
             chosen, note = form.precision, form.note
-        from tonearm.models.features import build_features
         from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
 
         model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
-        features = build_features(extractor)
+        with families.FAMILIES.using(info.family):
+            features = families.family_of(info.family).features(extractor)
         if place == "cpu":
             runner = TorchRuntime(model, features, chosen, place, num_threads=threads)
             return cls(info, plan, runner, batch_size or on_cpu, note)

@@ -133,20 +133,15 @@ def check_preprocessor(values: Mapping[str, Any], place: Path | str) -> None:
             raise CheckpointError(f"{place}: {name} is {_short(values[name])}, expected true or false")
 
 
-def check_pair(config: Any, preprocessor: Mapping[str, Any], source: str) -> None:
+def check_pair(expected: Mapping[str, int], preprocessor: Mapping[str, Any], source: str) -> None:
     """Refuse an extractor whose spectrograms have another shape than the model takes.
 
     Args:
-        config: as transformers has read it.
+        expected: what the model's family wants to be there.
 
     Raises:
         CheckpointError: with both shapes.
     """
-    expected: dict[str, int] = {}
-    if config.model_type == "audio-spectrogram-transformer":
-        expected = {"num_mel_bins": config.num_mel_bins, "max_length": config.max_length}
-    elif config.model_type == "whisper":
-        expected = {"feature_size": config.num_mel_bins}
     for name, value in expected.items():
         found = preprocessor.get(name)
         if found is not None and found != value:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from tonearm.errors import CheckpointError, first_line
 from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS
 from tonearm.wording import counted
@@ -13,8 +15,6 @@ from tonearm.wording import counted
 
 def read_shapes(folder: Path) -> dict[str, list[int]]:
     """Return the shape of each weight that is there as safetensors; only the files' headers are read."""
-    from safetensors import SafetensorError, safe_open
-
     shapes: dict[str, list[int]] = {}
     for path in folder.glob("*.safetensors"):
         try:

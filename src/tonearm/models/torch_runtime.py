@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.models.families import family_of
 from tonearm.models.runtimes import Scores
 
 # Shapes whose CUDA graph is kept: the full batch, and the last ones of a block. Each holds its own activations.
@@ -22,17 +23,13 @@ MAX_BATCH = 256
 
 
 class WithEmbedding(nn.Module):
-    """A classifier that gives its embedding too: AST's [CLS], the others' mean hidden state before the projector."""
+    """A classifier that gives its embedding too, where its family says that it is."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self._seen: list[Tensor] = []
-        encoder = getattr(model, "audio_spectrogram_transformer", None)
-        if encoder is not None:
-            encoder.layernorm.register_forward_hook(lambda module, inputs, output: self._seen.append(output[:, 0]))
-        else:
-            model.projector.register_forward_pre_hook(lambda module, inputs: self._seen.append(inputs[0].mean(dim=1)))
+        family_of(model.config.model_type).watch_embedding(model, self._seen.append)
 
     def forward(self, **features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [B, labels] and embedding [B, dim]."""

@@ -12,6 +12,7 @@ from tonearm.heads import Head
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
 from tonearm.storage.uris import shown
+from tonearm.wording import counted
 
 MAX_SAID = 60
 REVISION_SIGNS = 19
@@ -167,7 +168,7 @@ def _calibration(value: Any) -> str:
     if not isinstance(value, dict):
         return "none" if value is None else str(value)
     parts = [f"temperature {value['temperature']:g}"] if isinstance(value.get("temperature"), int | float) else []
-    parts += [f"{len(value['thresholds'])} thresholds"] if value.get("thresholds") else []
+    parts += [counted(len(value["thresholds"]), "threshold")] if value.get("thresholds") else []
     return " and ".join(parts) or "another"
 
 

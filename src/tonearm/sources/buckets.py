@@ -6,11 +6,13 @@ import datetime
 import email.utils
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tonearm.errors import FetchError, SourceError
+from tonearm.sources import bucket_reads
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_below_system
+from tonearm.sources.source import LabelledRows, ReadLimits, Shape
 from tonearm.sources.track_ref import TrackRef, from_seconds, make_ref, to_utc
 from tonearm.storage import filesystems
 from tonearm.storage.globs import glob_matcher, split_glob
@@ -203,3 +205,70 @@ def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[s
 def _ref(place: str, entry: Entry) -> TrackRef:
     key, size_bytes, etag, modified = entry
     return make_ref(to_unicode(f"{place}{key}"), size_bytes, etag, None if modified is None else to_utc(modified))
+
+
+class _Store:
+    """Objects below a prefix, which have names only."""
+
+    has_ranges = True
+    shape: Shape = "prefix"
+
+    def labelled(self, source: str, label_by: str | None, columns: Sequence[str]) -> LabelledRows | None:
+        """Return None: objects have names only."""
+        return None
+
+
+class S3(_Store):
+    """Amazon S3 and what speaks as it does."""
+
+    schemes = ("s3",)
+
+    def matches(self, source: str) -> bool:
+        """Return whether it is an ``s3://`` URL."""
+        return scheme(source) == "s3"
+
+    def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+        """Yield the tracks, see ``list_s3``."""
+        return list_s3(source, skipped)
+
+    def read(self, ref: TrackRef, limits: ReadLimits) -> bytes:
+        """Return an object's bytes."""
+        return bucket_reads.read_s3(ref, limits)
+
+
+class OtherStore(_Store):
+    """Google's and Azure's stores, and the memory of this process."""
+
+    schemes = (*filesystems.EXTRAS, "memory")
+
+    def matches(self, source: str) -> bool:
+        """Return whether it is a URL of one of these."""
+        return scheme(source) in self.schemes
+
+    def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+        """Yield the tracks, see ``list_other``."""
+        return list_other(source, skipped)
+
+    def read(self, ref: TrackRef, limits: ReadLimits) -> bytes:
+        """Return an object's bytes."""
+        return bucket_reads.read_other(ref, limits)
+
+
+class WebObject(_Store):
+    """One object of the web."""
+
+    schemes = ("https", "http")
+    has_ranges = False
+    shape: Shape = "object"
+
+    def matches(self, source: str) -> bool:
+        """Return whether it is a web address."""
+        return scheme(source) in self.schemes
+
+    def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+        """Yield the one track, see ``web_object``."""
+        return iter([web_object(source)])
+
+    def read(self, ref: TrackRef, limits: ReadLimits) -> bytes:
+        """Return an object's bytes."""
+        return bucket_reads.read_http(ref, limits)

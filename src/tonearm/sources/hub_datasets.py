@@ -12,6 +12,7 @@ import os
 import posixpath
 import threading
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ import pyarrow.compute as pc
 
 from tonearm.errors import FetchError, SourceError
 from tonearm.sources.local import any_ref
+from tonearm.sources.source import LabelledRows, ReadLimits, Shape, only_label
 from tonearm.sources.track_ref import TrackRef, make_ref
-from tonearm.storage.uris import SCHEME, local_path, scrubbed, shown, to_unicode
+from tonearm.storage import filesystems
+from tonearm.storage.uris import SCHEME, is_local, local_path, scheme, scrubbed, shown, to_unicode
 
 SAVED, HUB = "arrow+file://", "hf://datasets/"
 PATH = "(path)"  # no column's name
@@ -212,3 +215,37 @@ def _load_hub(place: str) -> Any:
         if "script" not in str(error) or revision:
             raise
         return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision="refs/convert/parquet")
+
+
+class DataSet:
+    """Data sets of the hub, and folders of ``save_to_disk``."""
+
+    schemes = ("hf", "arrow+file")
+    has_ranges = False
+    shape: Shape = "list"
+
+    def matches(self, source: str) -> bool:
+        """Return whether it is an ``hf://`` URL or a folder that holds a data set."""
+        return scheme(source) == "hf" or (is_local(source) and is_saved(local_path(source)))
+
+    def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+        """Yield a track for each row."""
+        return list_rows(_given(source))
+
+    def labelled(self, source: str, label_by: str | None, columns: Sequence[str]) -> LabelledRows | None:
+        """Return the rows; labels are in ``label_by``, or in the only column of classes."""
+        place = _given(source)
+        if label_by is None:
+            label_by = only_label(class_columns(place), source, "ClassLabel")
+            columns = [*columns, label_by]
+        return LabelledRows(list_labelled(place, columns), label_by)
+
+    def read(self, ref: TrackRef, limits: ReadLimits) -> bytes:
+        """Return the bytes in a row."""
+        if not is_row(ref.uri):
+            raise FetchError(f"{shown(ref.uri)} is no object; expected {filesystems.KNOWN}", code="not_found")
+        return read_row(ref)
+
+
+def _given(source: str) -> str:
+    return local_path(source) if is_local(source) else source

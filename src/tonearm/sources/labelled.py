@@ -11,19 +11,19 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tonearm.errors import SourceError
-from tonearm.sources import hub_datasets, tables
-from tonearm.sources.extensions import is_table
+from tonearm.sources import hub_datasets
 from tonearm.sources.listing import list_tracks
+from tonearm.sources.registry import source_of
+from tonearm.sources.source import LabelledRows
 from tonearm.sources.track_ref import TrackRef
-from tonearm.storage.uris import is_local, local_path, scheme, shown
+from tonearm.storage.uris import is_local, local_path, shown
 
 FOLDER, NAME = "folder", "name:"
 SEPARATORS = re.compile(r"\s*[;|]\s*")
-LABEL_COLUMNS = ("label", "labels", "genre", "genres", "tags", "class", "category")
 NUM_NAMED = 3
 
 
@@ -88,22 +88,25 @@ def list_labelled(
     columns = [field for field in fields if field != FOLDER and not field.startswith(NAME)]
     for field in fields:
         _compile(field)
-    has_columns, rows, label_by = _open(source, label_by, columns)
-    if columns and not has_columns:
+    found = source_of(source).labelled(source, label_by, columns)
+    if columns and found is None:
         raise SourceError(
             f"{shown(source)} has no column {columns[0]}: it is a folder of files; expected 'folder', 'name:REGEX' "
             "or a table with that column"
         )
+    if found is None:
+        found = LabelledRows(((ref, {}) for ref in list_tracks([source])), label_by or FOLDER)
+    rows, label_by = found
     root = _root(source)
     tracks, is_multi = [], False
     for ref, row in rows:
-        found = _value(label_by, ref, row, root)
-        is_list = isinstance(found, list | tuple) or (isinstance(found, str) and bool(SEPARATORS.search(found)))
+        value = _value(label_by, ref, row, root)
+        is_list = isinstance(value, list | tuple) or (isinstance(value, str) and bool(SEPARATORS.search(value)))
         is_multi = is_multi or is_list
         tracks.append(
             LabelledTrack(
                 ref,
-                _labels(found),
+                _labels(value),
                 _text(_value(group_by, ref, row, root)) if group_by else None,
                 _text(_value(split_by, ref, row, root)) if split_by else None,
                 _text(_value(source_by, ref, row, root)) if source_by else None,
@@ -111,38 +114,6 @@ def list_labelled(
             )
         )
     return Collection(tuple(tracks), label_by, is_multi)
-
-
-def _open(
-    source: str, label_by: str | None, columns: list[str]
-) -> tuple[bool, Iterator[tuple[TrackRef, Mapping[str, Any]]], str]:
-    """Return whether there are columns, the rows, and the field of the labels."""
-    kind = scheme(source)
-    if kind == "hf" or (is_local(source) and hub_datasets.is_saved(local_path(source))):
-        place = source if kind == "hf" else local_path(source)
-        if label_by is None:
-            label_by = _only(hub_datasets.class_columns(place), source, "ClassLabel")
-            columns = [*columns, label_by]
-        return True, hub_datasets.list_labelled(place, columns), label_by
-    if is_table(source.partition("?")[0]):
-        if label_by is None:
-            label_by = _label_column(source)
-            columns = [*columns, label_by]
-        return True, tables.list_rows(source, columns), label_by
-    return False, ((ref, {}) for ref in list_tracks([source])), label_by or FOLDER
-
-
-def _label_column(source: str) -> str:
-    first = next(iter(tables.list_rows(source, ["*"])), None)
-    names = [name for name in LABEL_COLUMNS if first is not None and name in first[1]]
-    return _only(names[:1], source, f"column named {', '.join(LABEL_COLUMNS)}")
-
-
-def _only(names: Sequence[str], source: str, what: str) -> str:
-    if len(names) != 1:
-        got = ", ".join(names) or "none"
-        raise SourceError(f"{shown(source)}: got {got}, expected one {what} with the labels; name it with --label-by")
-    return names[0]
 
 
 def _compile(field: str) -> re.Pattern[str] | None:

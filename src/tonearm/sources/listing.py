@@ -17,13 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tonearm.errors import SourceError, UsageError
-from tonearm.sources import buckets, hub_datasets, tables
-from tonearm.sources.extensions import OTHER_EXTENSIONS, extension_of, is_table
-from tonearm.sources.local import list_folder, list_glob, local_ref
+from tonearm.sources.registry import open_source, source_of
 from tonearm.sources.track_ref import TrackRef as TrackRef
 from tonearm.sources.track_ref import make_ref as make_ref
 from tonearm.sources.track_ref import track_key as track_key
-from tonearm.storage import filesystems
 from tonearm.storage.uris import WILDCARDS, is_local, local_path, local_uri, scheme, shown, split_url
 
 NUM_NAMED = 5
@@ -65,20 +62,20 @@ class SourceStream:
     def __init__(self, source: str) -> None:
         self.source = source
         self.skipped: Counter[str] = collections.Counter()
-        self._rest = _opened(source, self.skipped)
+        kind = source_of(source)
+        self._rest = open_source(source, self.skipped)
         self._first = next(self._rest, None)
         self._has_ended = False
         name = source_name(source)
-        may_be_folder = not _is_table(source) and scheme(source) not in ("hf", "http", "https")
         is_object = self._first is not None and (
-            self._first.uri == name if may_be_folder else scheme(source) in ("http", "https") and not _is_table(source)
+            kind.shape == "object" or (kind.shape == "prefix" and self._first.uri == name)
         )
         self.listing = FILES if is_object else name
+        is_prefix = kind.shape == "prefix" and not is_object
         if is_local(source):
-            path = local_path(source)
-            self.folder = os.path.isdir(path) and not hub_datasets.is_saved(path)
+            self.folder = is_prefix and os.path.isdir(local_path(source))
         else:
-            self.folder = may_be_folder and not is_object and not WILDCARDS.search(name)
+            self.folder = is_prefix and not WILDCARDS.search(name)
 
     @property
     def is_empty(self) -> bool:
@@ -171,7 +168,7 @@ def list_sources(
     if limit is not None and limit < 1:
         raise UsageError(f"got a limit of {limit}, expected at least 1 track")
     streams = [SourceStream(source) for source in sources]
-    may_repeat = len(sources) > 1 or any(_is_table(source) or scheme(source) == "hf" for source in sources)
+    may_repeat = len(sources) > 1 or any(source_of(source).shape == "list" for source in sources)
     seen: dict[int, str] | None = {} if may_repeat else None
     try:
         for stream in streams:
@@ -209,52 +206,6 @@ def source_name(source: str) -> str:
         # abfs://CONTAINER@ACCOUNT is no credential; user:password@ is.
         rest = (bucket if at and ":" in user else place) + slash + key
     return f"{kind}://{rest.rstrip('/')}{query}"
-
-
-def _opened(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
-    kind = scheme(source)
-    if kind == "hf":
-        return hub_datasets.list_rows(source)
-    if kind == "file":
-        return _local(source, skipped)
-    if _is_table(source):
-        return tables.list_table(source)
-    if kind in ("http", "https"):
-        return iter([buckets.web_object(source)])
-    if kind == "s3":
-        return buckets.list_s3(source, skipped)
-    if kind in filesystems.EXTRAS or kind == "memory":
-        return buckets.list_other(source, skipped)
-    raise SourceError(f"{shown(source)}: unknown scheme {kind}://; expected one of {filesystems.KNOWN}")
-
-
-def _is_table(source: str) -> bool:
-    return is_table(split_url(source).path if scheme(source) in ("http", "https") else source)
-
-
-def _local(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
-    path = local_path(source)
-    if os.path.isdir(path):
-        if hub_datasets.is_saved(path):
-            return hub_datasets.list_rows(path)
-        return list_folder(path, skipped)
-    if os.path.lexists(path):  # a name may hold the characters of a glob: [Live] 01.mp3
-        if is_table(path):
-            return tables.list_table(source)
-        if extension_of(path) in OTHER_EXTENSIONS:
-            skipped[extension_of(path)] += 1
-            return iter(())
-        return iter([_named(path)])
-    if WILDCARDS.search(path):
-        return list_glob(path, skipped)
-    raise SourceError(f"no file or folder {shown(path)}; expected a path, a glob, or a URL such as s3://bucket/music")
-
-
-def _named(path: str) -> TrackRef:
-    try:
-        return local_ref(path)
-    except OSError as error:
-        raise SourceError(f"{shown(path)} cannot be read ({os.strerror(error.errno or 0).lower()})") from None
 
 
 def _nothing(sources: Sequence[str], counts: ListingCounts) -> SourceError:

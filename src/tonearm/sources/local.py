@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import posixpath
 import stat
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from tonearm.errors import SourceError
-from tonearm.sources.extensions import AUDIO_EXTENSIONS, SYSTEM, extension_of, is_system
+from tonearm.errors import FetchError, SourceError
+from tonearm.sources.extensions import AUDIO_EXTENSIONS, OTHER_EXTENSIONS, SYSTEM, extension_of, is_system
+from tonearm.sources.source import CHUNK_BYTES, LabelledRows, ReadLimits, Shape, append, changed, check_size
 from tonearm.sources.track_ref import TrackRef, from_nanoseconds, make_ref
 from tonearm.storage.globs import glob_matcher, part_matches, split_glob
-from tonearm.storage.uris import local_uri
+from tonearm.storage.uris import WILDCARDS, is_local, local_path, local_uri, shown
 
 UNREADABLE, NOT_A_FILE = "(unreadable folder)", "(not a file)"
 
@@ -125,3 +129,82 @@ def _scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str], lis
             else:
                 names.append(entry.name)
     return sorted(names), sorted(below), sorted(linked)
+
+
+class LocalFiles:
+    """Folders, files and globs of this machine."""
+
+    schemes = ("file",)
+    has_ranges = True
+    shape: Shape = "prefix"
+
+    def matches(self, source: str) -> bool:
+        """Return whether it is a path, or a ``file://`` URI."""
+        return is_local(source)
+
+    def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+        """Yield the tracks of a folder or a glob, or the one file.
+
+        Raises:
+            SourceError: there is nothing there, or it cannot be read.
+        """
+        path = local_path(source)
+        if os.path.isdir(path):
+            return list_folder(path, skipped)
+        if os.path.lexists(path):  # a name may hold the characters of a glob: [Live] 01.mp3
+            if extension_of(path) in OTHER_EXTENSIONS:
+                skipped[extension_of(path)] += 1
+                return iter(())
+            return iter([_named(path)])
+        if WILDCARDS.search(path):
+            return list_glob(path, skipped)
+        raise missing(path)
+
+    def labelled(self, source: str, label_by: str | None, columns: Sequence[str]) -> LabelledRows | None:
+        """Return None: files have names only."""
+        return None
+
+    def read(self, ref: TrackRef, limits: ReadLimits) -> bytes:
+        """Return a file's bytes."""
+        return _read_file(ref, limits.max_bytes, limits.deadline)
+
+
+def missing(path: str) -> SourceError:
+    """Return the error for a path where nothing is."""
+    return SourceError(f"no file or folder {shown(path)}; expected a path, a glob, or a URL such as s3://bucket/music")
+
+
+def _named(path: str) -> TrackRef:
+    try:
+        return local_ref(path)
+    except OSError as error:
+        raise SourceError(f"{shown(path)} cannot be read ({os.strerror(error.errno or 0).lower()})") from None
+
+
+def _read_file(ref: TrackRef, limit: int, deadline: float) -> bytes:
+    try:
+        # O_NONBLOCK: a named pipe must not hold the worker up.
+        descriptor = os.open(local_path(ref.uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:
+        raise FetchError(
+            f"{shown(ref.uri)} is no path, which has neither zero bytes nor surrogates", code="not_found"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket, a device that is gone
+            raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found") from None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found")
+        check_size(ref, found.st_size, limit)
+        if ref.modified is not None and from_nanoseconds(found.st_mtime_ns) != ref.modified:
+            raise changed(ref)
+        buffer = io.BytesIO()
+        while chunk := os.read(descriptor, 16 * CHUNK_BYTES):
+            append(ref, buffer, chunk, limit)
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+    finally:
+        os.close(descriptor)
+    return buffer.getvalue()

@@ -13,23 +13,40 @@ import csv
 import datetime
 import io
 import json
+import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from tonearm.errors import SourceError
-from tonearm.sources.extensions import extension_of
-from tonearm.sources.local import any_ref
+from tonearm.errors import FetchError, SourceError
+from tonearm.sources.extensions import extension_of, is_table
+from tonearm.sources.local import any_ref, missing
+from tonearm.sources.source import LabelledRows, ReadLimits, Shape, only_label
 from tonearm.sources.track_ref import MAX_SIZE_BYTES, TrackRef, from_nanoseconds, from_seconds, make_ref, to_utc
 from tonearm.storage import filesystems
 from tonearm.storage.store_errors import diagnose
-from tonearm.storage.uris import SCHEME, folder_of, is_local, local_path, resolve, scheme, scrubbed, shown, to_unicode
+from tonearm.storage.uris import (
+    SCHEME,
+    WILDCARDS,
+    folder_of,
+    is_local,
+    local_path,
+    resolve,
+    scheme,
+    scrubbed,
+    shown,
+    split_url,
+    to_unicode,
+)
 
 Row = Mapping[str, Any]
 URI, SIZE = ("uri", "file_name", "file", "path"), ("size_bytes", "size")
 ETAG, MODIFIED = ("etag",), ("modified", "last_modified")
+LABEL_COLUMNS = ("label", "labels", "genre", "genres", "tags", "class", "category")
 BATCH_ROWS = 10_000
 # Times since 1970 are in seconds, or in the smaller units that pandas and JavaScript write: as seconds, those would be
 # past the year 5138.
@@ -171,8 +188,6 @@ def _check(source: str, names: list[str], columns: Sequence[str]) -> None:
 
 
 def _parquet(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _check(source, names, columns)
@@ -214,3 +229,39 @@ def _jsonl(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]
         if number == 1:
             _check(source, list(row), columns)
         yield row
+
+
+class Table:
+    """Tables of URIs, here or in a store."""
+
+    schemes = ()
+    has_ranges = False
+    shape: Shape = "list"
+
+    def matches(self, source: str) -> bool:
+        """Return whether it is named as a table, and is neither a folder nor a glob."""
+        if not is_table(split_url(source).path if scheme(source) in ("http", "https") else source):
+            return False
+        if not is_local(source):
+            return True
+        path = local_path(source)
+        return not os.path.isdir(path) and (os.path.lexists(path) or not WILDCARDS.search(path))
+
+    def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+        """Yield a track for each row."""
+        if is_local(source) and not os.path.lexists(local_path(source)):
+            raise missing(local_path(source))
+        return list_table(source)
+
+    def labelled(self, source: str, label_by: str | None, columns: Sequence[str]) -> LabelledRows | None:
+        """Return the rows; labels are in ``label_by``, or in a column with a usual name."""
+        if label_by is None:
+            first = next(iter(list_rows(source, ["*"])), None)
+            names = [name for name in LABEL_COLUMNS if first is not None and name in first[1]]
+            label_by = only_label(names[:1], source, f"column named {', '.join(LABEL_COLUMNS)}")
+            columns = [*columns, label_by]
+        return LabelledRows(list_rows(source, columns), label_by)
+
+    def read(self, ref: TrackRef, limits: ReadLimits) -> bytes:
+        """Refuse: rows name objects of other kinds."""
+        raise FetchError(f"{shown(ref.uri)} is a table, no object", code="not_found")

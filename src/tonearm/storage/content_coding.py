@@ -16,6 +16,7 @@ from tonearm.errors import FetchError
 
 NOT_UNDONE = frozenset({"zstd", "compress", "x-compress", "dcb", "dcz"})
 PIECE_BYTES = 64 * 1024
+GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 
@@ -105,13 +106,18 @@ class _Gzip(_Zlib):
     def __init__(self) -> None:
         super().__init__(GZIP_WINDOW_BITS)
         self.is_empty = True
+        self.head = b""  # of a further member, as far as it has come
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self.is_empty = self.is_empty and not data
         while True:
             if self.inner.eof:
-                data = data.lstrip(b"\0")
-                if not data:
+                data = self.head + (data if self.head else data.lstrip(b"\0"))
+                self.head = b""
+                if not GZIP_MAGIC.startswith(data[:2]):
+                    raise ValueError("it goes on after its end with what is no further member of it")
+                if len(data) < len(GZIP_MAGIC):
+                    self.head = data
                     return
                 self.inner = zlib.decompressobj(GZIP_WINDOW_BITS)
             yield from super().feed(data)
@@ -120,6 +126,8 @@ class _Gzip(_Zlib):
             data = self.inner.unused_data
 
     def end(self) -> None:
+        if self.head:
+            raise EOFError("it ends early")
         if not self.is_empty:  # nothing at all is what nothing is packed as by some
             super().end()
 

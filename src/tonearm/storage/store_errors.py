@@ -88,7 +88,7 @@ def _text(error: BaseException) -> str:
     """Return what an error says; an error of a foreign library may fail even at that."""
     try:
         return scrubbed(str(error))
-    except Exception:  # noqa: BLE001  a message is never worth a run
+    except (*_NOT_UNDERSTOOD, OSError, RuntimeError):  # a message is never worth a run
         return ""
 
 

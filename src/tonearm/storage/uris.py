@@ -17,8 +17,6 @@ from typing import NamedTuple
 SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 WILDCARDS = re.compile(r"[*?\[]")
 ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
-# The schemes whose objects can be read; further ones of fsspec would take code, other hosts or this machine's files.
-SCHEMES = frozenset({"file", "s3", "gs", "az", "http", "https", "hf", "arrow+file", "memory"})
 # RFC 3986, appendix B. It matches whatever there is, while urllib.parse.urlsplit raises on http://[::1/a.
 _PARTS = re.compile(r"(?s)(?:[^:/?#]+:)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?")
 _PORT = re.compile(r"[^:]*(:[0-9]*)?|.*\](:[0-9]*)?")

@@ -29,6 +29,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from tonearm.errors import RequestError, UsageError
 from tonearm.settings import ServeSettings
 from tonearm.web.messages import ErrorBody
+from tonearm.web.requests.request_target import in_origin_form
 from tonearm.web.telemetry import metrics
 
 logger = logging.getLogger("tonearm")
@@ -40,6 +41,10 @@ OTHER_FILES = 200
 # Of what a client sends before it has the answer to what it sent last.
 READ_AHEAD_BYTES = 2**18
 RETRY_AFTER_S = 5
+# What a client that has ended its side is sent before its answer: one that has gone altogether refuses it, and the
+# system notes that. Clients of HTTP/1.1 pass over answers of this class (RFC 9110, 15.2).
+PROBE = b"HTTP/1.1 102 Processing\r\n\r\n"
+PROBE_S = 0.1
 
 
 class _Connection(h11.Connection):
@@ -58,6 +63,7 @@ class _Connection(h11.Connection):
             event = super().next_event()
             if isinstance(event, h11.Request):
                 self._check(event)
+                event = in_origin_form(event)
         except h11.RemoteProtocolError as error:
             if self.refused is None and error.error_status_hint == 431:
                 self.refused = "head_too_large", f"got a head of more than {self.max_bytes:,} bytes"
@@ -125,7 +131,24 @@ class BoundedProtocol(H11Protocol):
             elif len(self.cycle.body) <= HIGH_WATER_LIMIT:
                 self.flow.resume_reading()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Go on for a client that has ended only its own side, which a close looks like too until it is written to."""
+        if self.is_idle or self.cycle.more_body or self.cycle.response_started:
+            return False
+        if self.conn.their_http_version == b"1.1":
+            self.transport.write(PROBE)
+        self._start("gone", PROBE_S, self._look_if_gone)
+        return True
+
+    def _look_if_gone(self) -> None:
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            self._start("gone", PROBE_S, self._look_if_gone)
+
     def on_response_complete(self) -> None:
+        if "gone" in self.timers:  # nothing follows from who has ended its side
+            self.transport.close()
         if self.conn.their_state is h11.SEND_BODY:
             self._start("linger", LINGER_S, self.transport.abort)
         super().on_response_complete()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, Json, RootModel
 
 Function = Literal["softmax", "sigmoid", "none"]
 Score = Annotated[float, Field(description="A probability, unless function_to_apply is none.")]
@@ -52,6 +52,23 @@ class FormFields(BaseModel):
     )
     function_to_apply: Function | None = Field(default=None, description="As in `parameters`, for /models alone.")
     max_windows: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(default=None, description="As in the query.")
+    parameters: Json[Parameters] | None = Field(
+        default=None, description="The Hugging Face `parameters` as JSON, instead of the fields of their names."
+    )
+
+    def with_parameters(self) -> FormFields:
+        """Return what is asked in fields and in ``parameters`` together.
+
+        Raises:
+            ValueError: both ask the same, and differently.
+        """
+        inner, asked = self.parameters or Parameters(), {}
+        for name in Parameters.model_fields:
+            given = [value for value in (getattr(self, name), getattr(inner, name)) if value is not None]
+            if len(set(given)) > 1:
+                raise ValueError(f"{name} is {given[0]} and, in parameters, {given[1]}, expected one")
+            asked[name] = given[0] if given else None
+        return self.model_copy(update=asked)
 
 
 class Tag(BaseModel):

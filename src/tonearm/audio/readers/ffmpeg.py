@@ -25,8 +25,9 @@ NAMED = {
     **{"g722": "g722", "722": "g722", "sbc": "sbc", "msbc": "sbc", "g729": "g729", "gsm": "gsm"},
     **{"aptx": "aptx", "aptxhd": "aptx_hd", "g723_1": "g723_1", "tco": "g723_1", "rco": "g723_1"},
 }
+FLAC = b"fLaC"
 # Behind an ID3 tag of a megabyte FFmpeg looks no further than its name; these tell what it is.
-BEHIND_ID3 = {b"fLaC": "flac", b"TTA1": "tta", b"\xff\xf1": "aac", b"\xff\xf9": "aac"}
+BEHIND_ID3 = {FLAC: "flac", b"TTA1": "tta", b"\xff\xf1": "aac", b"\xff\xf9": "aac"}
 ID3_HEADER = 10
 OF_ONE_SIZE = ("pcm_", "adpcm_")
 # Bytes of audio that are announced where they were not known.
@@ -200,8 +201,11 @@ def format_of(name: str) -> str | None:
     return NAMED.get(name.rpartition(".")[2].casefold())
 
 
-def _behind_id3(data: bytes | memoryview) -> str | None:
-    if bytes(data[:3]) != b"ID3":
+def _told_by_first_bytes(data: bytes | memoryview) -> str | None:
+    start = bytes(data[:4])
+    if start == FLAC:
+        return "flac"  # what FFmpeg finds too, after asking 300 others: a twentieth of the time that 5 s take
+    if start[:3] != b"ID3":
         return None
     start = bytes(without_id3(data)[:4])
     return next((name for magic, name in BEHIND_ID3.items() if start.startswith(magic)), None)
@@ -216,7 +220,7 @@ def container_of(data: bytes | memoryview, name: str = "") -> Any:
     try:
         return av.open(
             as_file(data),
-            format=format_of(name) or _behind_id3(data),
+            format=format_of(name) or _told_by_first_bytes(data),
             metadata_encoding=AS_BYTES,
             options=dict(OPTIONS),
             buffer_size=2**20,

@@ -33,7 +33,7 @@ from tonearm.surroundings import cache_folder, user_cache
 from tonearm.wording import counted
 
 # Raised when what a folder holds, or what it means, changes.
-FORMAT = 3
+FORMAT = 4
 # Where a checkpoint brings its own converted form.
 BESIDE = "openvino"
 # Converting a smaller model takes longer than its passes in torch do in most runs.
@@ -253,9 +253,10 @@ def _read(path: Path) -> dict[str, Any]:
 def bring_along(folder: Path, digest: str) -> None:
     """Put the converted form of a checkpoint into its own folder, so that who gets it need not convert it."""
     made = convert(str(folder), folder, digest, revision=None, allow_pickle=False, num_threads=2)
+    files = pack(made)  # before what is there goes: it may be that
     shutil.rmtree(folder / BESIDE, ignore_errors=True)
     (folder / BESIDE).mkdir()
-    for name, data in pack(made).items():
+    for name, data in files.items():
         if not name.startswith("int8"):
             (folder / BESIDE / name).write_bytes(data)
 

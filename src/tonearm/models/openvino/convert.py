@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tonearm.models.checkpoint import describe_checkpoint, load_model
-from tonearm.models.features import Features, build_features, load_features, save_features
+from tonearm.models.families import family_of
+from tonearm.models.features import EQUALS, Features, load_features, save_features
 from tonearm.models.openvino.cache import FORMAT, Converted, Int8Verdict, bring_along
+from tonearm.models.openvino.channels_last import keep_channels_last
 from tonearm.models.openvino.runtime import OpenVinoRuntime, core, network_inputs
 from tonearm.models.pooling import sigmoid
 from tonearm.models.release_memory import trim
@@ -66,8 +68,8 @@ def _convert(message: dict[str, Any]) -> None:
     source, revision, folder = message["source"], message["revision"], Path(message["folder"])
     model, extractor, _ = load_model(source, revision=revision, allow_pickle=message["allow_pickle"])
     info = describe_checkpoint(source, revision=revision)
-    features = build_features(extractor)
-    if not isinstance(features, Features):
+    features = family_of(info.family).features(extractor)
+    if not isinstance(features, Features) or type(features) not in EQUALS.values():
         raise SystemExit(f"the features of a {info.family} model are transformers' own, which stay with torch")
     folder.mkdir(parents=True)
     checked = [_noise(round(length_s * info.sample_rate)) for length_s in (TRACED_S, CHECKED_S)]
@@ -78,6 +80,7 @@ def _convert(message: dict[str, Any]) -> None:
         # A window of its own length, or any: raw waveforms vary, spectrograms are padded to one size.
         shape = openvino.PartialShape([-1, -1] if example.ndim == 2 else [-1, *example.shape[1:]])
         network.reshape(shape)
+        keep_channels_last(network)
         openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
     save_features(features, folder / "features.safetensors")
     # Beside the copies that tracing made the runtime's own would be one too many for a small machine.

@@ -115,6 +115,10 @@ def network_inputs(features: Any, windows: NDArray[np.float32]) -> NDArray[np.fl
     """Return what a network takes for these windows, made by its ``features``."""
     import torch
 
+    from tonearm.models.features import RawWaveform
+
+    if isinstance(features, RawWaveform):
+        return features.of_array(windows)
     made = []
     with torch.inference_mode():
         for window in torch.from_numpy(windows).split(1):  # a window's spectra fit the cache, a batch's do not

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +15,17 @@ from tonearm.models.checkpoint import (
     CONFIG_FILES,
     PICKLE_FILES,
     WEIGHT_FILES,
+    known_classifiers,
     load_extractor,
-    min_samples,
-    native_window_s,
     open_config,
     read_preprocessor,
+    read_window,
     resolve,
 )
 from tonearm.models.config_files import LIBRARY_ERRORS
+from tonearm.models.families import family_of
+from tonearm.training.fit.architectures import architecture_folder, is_architecture
 from tonearm.wording import counted
-
-ARCHITECTURES = ("small-hubert", "small-ast")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +62,16 @@ def read_start(
     """Return what training would begin with, without loading weights.
 
     Args:
-        source: a folder, a hub id, or one of ``ARCHITECTURES`` with ``from_scratch``.
+        source: a folder, a hub id, or one of ``architectures`` with ``from_scratch``.
         wanted: the collection's labels.
 
     Raises:
         CheckpointError: it is missing or no audio model, has no weights, or knows only some of the labels.
     """
-    if source in ARCHITECTURES:
+    if is_architecture(source) and (from_scratch or not Path(source).is_dir()):
         if not from_scratch:
             raise CheckpointError(f"{source} is an architecture without weights; add --from-scratch")
-        with importlib.resources.as_file(importlib.resources.files(__package__) / "architectures" / source) as path:
-            folder = path
+        folder = architecture_folder(source)
     else:
         patterns = CONFIG_FILES if from_scratch else CONFIG_FILES + WEIGHT_FILES + PICKLE_FILES
         # Ray Train starts its workers in another folder.
@@ -84,7 +81,7 @@ def read_start(
     has_weights = any(list(folder.glob(pattern)) for pattern in (*WEIGHT_FILES, *PICKLE_FILES))
     if not from_scratch and not has_weights:
         raise CheckpointError(f"{source} has no weights; give a checkpoint that has, or --from-scratch")
-    rate = int(preprocessor.get("sampling_rate", 16000))
+    window = read_window(config, preprocessor, source)
     known = _known_labels(config)
     keeps, note = False, ""
     if not from_scratch and known:
@@ -94,9 +91,9 @@ def read_start(
         folder,
         config.model_type,
         known,
-        rate,
-        native_window_s(config, preprocessor, rate),
-        min_samples(config),
+        window.sample_rate,
+        window.native_s,
+        window.min_samples,
         keeps,
         from_scratch,
         note,
@@ -119,17 +116,21 @@ def load_start(
 
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
-    config = _read_config(start.folder, start.source)
+    # A worker on another machine has no folder that this one has made.
+    folder = architecture_folder(start.source) if start.from_scratch and is_architecture(start.source) else start.folder
+    config = _read_config(folder, start.source)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "multi_label_classification" if is_multi else "single_label_classification"
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        extractor = load_extractor(start.folder)
+        extractor = load_extractor(folder)
         if start.from_scratch:
-            if start.family == "audio-spectrogram-transformer" and window_s is not None:
-                config.max_length = extractor.max_length = ast_frames(window_s, config)
+            sizes = {} if window_s is None else family_of(start.family).sized_for(window_s, config.to_dict())
+            for name, value in sizes.items():
+                setattr(config, name, value)
+                setattr(extractor, name, value)
             return AutoModelForAudioClassification.from_config(config, dtype=torch.float32), extractor
         # Without safetensors the older format is read as plain tensors (weights_only): no code of it runs.
         has_safetensors = any(start.folder.glob("*.safetensors"))
@@ -156,21 +157,14 @@ def load_start(
     return model, extractor
 
 
-def ast_frames(window_s: float, config: Any) -> int:
-    """Return the frames of 10 ms that hold ``window_s``, a whole number of patches."""
-    steps = math.ceil((window_s * 100 - config.patch_size) / config.time_stride)
-    return max(0, steps) * int(config.time_stride) + int(config.patch_size)
-
-
 def _read_config(folder: Path, source: str) -> Any:
     """Return the config of a family with an audio classifier; the folder may hold a bare encoder."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
-
     config = open_config(folder, source)
-    if config.model_type not in CLASSIFIERS:
+    classifiers = known_classifiers(config.model_type)
+    if config.model_type not in classifiers:
         raise CheckpointError(
             f"{source} is a {config.model_type}, which has no audio classifier; expected one of "
-            f"{', '.join(sorted(CLASSIFIERS))}"
+            f"{', '.join(sorted(classifiers))}"
         )
     return config
 

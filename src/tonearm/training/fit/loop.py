@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tonearm.errors import TrainingError
-from tonearm.models.features import build_features
+from tonearm.models.families import family_of
 from tonearm.training.data.cache import ClipCache
 from tonearm.training.data.examples import Example, TrainingSet, model_inputs
 from tonearm.training.fit.initial import Start, load_start
@@ -153,11 +153,9 @@ class Loop:
         self.training_set = TrainingSet(cache, job.train, job.plan, settings.augment, settings.seed, num_threads)
         self.step_size = settings.batch_size * settings.accumulate * world.size
         self.num_steps = self.training_set.num_steps(self.step_size) * settings.epochs
-        wrapped = world.wrap(model)
+        wrapped, features = world.wrap(model), family_of(start.family).features(extractor)
         schedule = Schedule.of(self.num_steps, settings.warmup_ratio)
-        self.stepper = Stepper(
-            job, wrapped, build_features(extractor), schedule, device=world.device, precision=self.precision
-        )
+        self.stepper = Stepper(job, wrapped, features, schedule, device=world.device, precision=self.precision)
         self.progress = Progress()
         self.best_weights: dict[str, torch.Tensor] | None = None
 

@@ -86,12 +86,17 @@ class FormReader:
                 f"it has no file (its fields: {names[:200]}), expected one as curl -F file=@song.mp3 sends"
             )
         try:
-            return FormFields.model_validate({name: value.decode() for name, value in self.fields.items() if value})
+            texts = {name: value.decode() for name, value in self.fields.items() if value}
+            fields = FormFields.model_validate(texts)
         except UnicodeDecodeError:
             raise _malformed("a field is not UTF-8") from None
         except ValidationError as error:
             first = error.errors()[0]
             raise _malformed(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        try:
+            return fields.with_parameters()
+        except ValueError as error:
+            raise _malformed(str(error)) from None
 
     def close(self) -> None:
         """Let go of the file at once: parser and reader hold each other, which only the collector would undo."""

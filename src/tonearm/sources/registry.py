@@ -1,0 +1,64 @@
+"""The kinds of sources; other packages add theirs by entry points of ``tonearm.sources``, named as their schemes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tonearm.errors import SourceError
+from tonearm.plugins import Registry
+from tonearm.sources.buckets import S3, OtherStore, WebObject
+from tonearm.sources.hub_datasets import DataSet
+from tonearm.sources.local import LocalFiles
+from tonearm.sources.source import Source
+from tonearm.sources.tables import Table
+from tonearm.sources.track_ref import TrackRef
+from tonearm.storage import filesystems
+from tonearm.storage.uris import scheme, shown
+
+# The first that matches counts.
+KINDS: tuple[Source, ...] = (DataSet(), Table(), LocalFiles(), WebObject(), S3(), OtherStore())
+OWN: dict[str, Source] = {name: kind for kind in KINDS for name in kind.schemes}
+SOURCES: Registry[Source] = Registry("tonearm.sources", "source", OWN, Source, make=lambda found: found())
+
+
+def source_of(source: str) -> Source:
+    """Return what lists SOURCE.
+
+    Raises:
+        SourceError: nobody knows it.
+        PluginError: a package that adds its scheme cannot be used.
+    """
+    for kind in KINDS:
+        if kind.matches(source):
+            return kind
+    name = scheme(source)
+    found = SOURCES.get(name)
+    if found is None:
+        raise SourceError(f"{shown(source)}: unknown scheme {name}://; expected one of {filesystems.KNOWN}")
+    with SOURCES.using(name):
+        if not found.matches(source):
+            raise SourceError(f"{shown(source)} is not an address that the source {name!r} knows; check it")
+    return found
+
+
+def open_source(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Return the tracks of SOURCE, whatever kind it is; see ``Source.list``."""
+    found = source_of(source)
+    return found.list(source, skipped) if found in KINDS else _guarded(found, source, skipped)
+
+
+def _guarded(found: Source, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    with SOURCES.using(scheme(source)):
+        yield from found.list(source, skipped)
+
+
+def reader_of(uri: str) -> Source | None:
+    """Return what reads the object at ``uri``; None where nobody does.
+
+    Further schemes of fsspec are not read: they would take code, other hosts or this machine's files.
+
+    Raises:
+        PluginError: a package that adds its scheme cannot be used.
+    """
+    return SOURCES.get(scheme(uri))

@@ -1,0 +1,40 @@
+"""Every family keeps its contract: its small configuration is a model that takes what its features make."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tonearm.errors import CheckpointError
+from tonearm.models.families import OWN, family_of
+from tonearm.models.families.default import DefaultFamily
+from tonearm.models.torch_runtime import WithEmbedding
+from tonearm.training.fit.architectures import SHORT
+from tonearm.training.fit.initial import load_start, read_start
+
+NAMES = {model_type: short for short, model_type in SHORT.items()}
+
+
+@pytest.mark.parametrize("family", OWN)
+def test_every_family_has_a_small_model_to_train_from_scratch(family: str) -> None:
+    name = f"small-{NAMES.get(family, family)}"
+    with pytest.raises(CheckpointError, match="is an architecture without weights; add --from-scratch"):
+        read_start(name, ["a", "b"])
+    start = read_start(name, ["a", "b"], from_scratch=True)
+    assert start.family == family
+    model, extractor = load_start(start, ["a", "b"], is_multi=False, seed=0)
+    assert sum(weight.numel() for weight in model.parameters()) < 2_000_000
+    features = family_of(family).features(extractor)
+    assert start.min_samples >= 400 and start.sample_rate == 16000
+    with torch.no_grad():
+        logits, embedding = WithEmbedding(model.eval())(**features(torch.randn(2, 16000) * 0.1))
+    assert logits.shape == (2, 2) and embedding.shape == (2, model.config.hidden_size)
+    assert not torch.equal(embedding[0], embedding[1])
+
+
+def test_a_family_that_nobody_has_added_is_the_default_one() -> None:
+    family = family_of("some-transformers-family")
+    assert type(family) is DefaultFamily
+    assert family.min_samples({"conv_kernel": [10, 8, 4], "conv_stride": [5, 8, 4]}) == 400
+    assert family.min_samples({"conv_kernel": [10, 300], "conv_stride": [5, 8]}) == 1505
+    assert family.min_samples({}) == 400 and family.native_window_s({}, {}, 16000) is None
