@@ -2,7 +2,7 @@
 
 python -m bench              the goals: decoding, features, start-up, tagging at full size, mutants (an hour at most)
 python -m bench --quick      without the full-size models and the mutants (under 4 minutes); CI runs it
-python -m bench --all        training, serving and numbers of worker processes as well (half an hour more)
+python -m bench --all        a third head, training, serving and numbers of worker processes as well (half an hour more)
 python -m bench --only training
 """
 
@@ -20,6 +20,7 @@ from bench import (
     end_to_end,
     features,
     gpu,
+    heads,
     machine,
     mutants,
     serving,
@@ -40,7 +41,7 @@ GOALS = {
     "mutants": mutants,
 }
 QUICK = {"demo": end_to_end}
-MORE = {"demo": end_to_end, "training": training, "serving": serving, "workers": workers}
+MORE = {"demo": end_to_end, "heads": heads, "training": training, "serving": serving, "workers": workers}
 
 
 def main() -> int:

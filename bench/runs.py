@@ -11,7 +11,7 @@ from typing import Any
 
 
 def run_tag(library: Path, out: Path, *options: str, is_quiet: bool = False, **environment: str) -> dict[str, Any]:
-    """Tag a library into a place that holds no run yet; return the run's summary."""
+    """Tag a library into a place; return the summary of this run."""
     subprocess.run(
         [sys.executable, "-m", "tonearm", "tag", str(library), "--out", str(out), *options],
         check=True,
@@ -19,6 +19,6 @@ def run_tag(library: Path, out: Path, *options: str, is_quiet: bool = False, **e
         stderr=subprocess.DEVNULL if is_quiet else None,
         env={**os.environ, **environment},
     )
-    (summary,) = (out / "runs").glob("*.json")
+    summary = max((out / "runs").glob("*.json"))  # whose names begin with their time
     run: dict[str, Any] = json.loads(summary.read_text())
     return run

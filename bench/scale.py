@@ -37,7 +37,7 @@ from tonearm.audio.decode import DecodedTrack
 from tonearm.distributed.tagging import driver, pipeline, stages
 from tonearm.distributed.tagging.counters import RunCounters
 from tonearm.errors import TrackError
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores
 from tonearm.own_process import peak_memory_bytes
 from tonearm.runs import compaction
 from tonearm.runs.destination import Destination, among

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import httpx
@@ -14,6 +15,7 @@ import uvicorn
 
 from tests.commands import wait_for
 from tonearm.errors import DecodeError
+from tonearm.heads import PUBLISHED
 from tonearm.models.pooling import Scored
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan, TrackResult
@@ -28,7 +30,9 @@ class NotingEngine:
     """An ``Engine`` that hears nothing: each call is noted with its arguments."""
 
     def __init__(self) -> None:
-        self.plans = cast("Mapping[str, HeadPlan]", dict.fromkeys(("genre", "tags")))
+        self.plans = cast(
+            "Mapping[str, HeadPlan]", {name: SimpleNamespace(head=head) for name, head in PUBLISHED.items()}
+        )
         self.calls: list[tuple[Any, ...]] = []
 
     async def tag(self, data: bytes, max_windows: int | None) -> TrackResult:

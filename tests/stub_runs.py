@@ -64,7 +64,8 @@ class StubRuns:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return all rows by the name of their file; no track may have two."""
-        rows = pa.concat_tables([pq.read_table(path) for path in sorted((self.out / "tracks").iterdir())]).to_pylist()
+        tables = [pq.read_table(path) for path in sorted((self.out / "tracks").iterdir())]
+        rows = pa.concat_tables(tables, promote_options="default").to_pylist()
         found = {Path(row["uri"]).name: row for row in rows}
         assert len(found) == len(rows), "a track has two rows"
         return found
@@ -105,7 +106,8 @@ class StubRuns:
         name, heads = Path(ref.uri).name, tuple(plan.heads)
         failures = {ref.track_key: self.failures[name]} if name in self.failures else {}
         old = row[OLD] if OLD in row.column_names else None
-        table = to_table([ref], [outcome(ref, plan, failures)], legs.run_facts(run), heads, old)
+        columns = [each.head for each in plan.heads.values()]
+        table = to_table([ref], [outcome(ref, plan, failures)], legs.run_facts(run), columns, old)
         file = uuid.uuid4().hex
         filesystems.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
         filesystems.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))

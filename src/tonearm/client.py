@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import email.utils
 import os
+import urllib.parse
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ import tenacity
 from pydantic import BaseModel
 
 from tonearm.errors import ApiError
-from tonearm.web.messages import BulkLine, BulkRequest, Embeddings, ErrorBody, TrackResult
+from tonearm.web.messages import BulkLine, BulkRequest, Embeddings, ErrorBody, Label, Labels, TrackResult
 from tonearm.wording import counted
 
 Audio = bytes | str | os.PathLike[str] | BinaryIO
@@ -121,7 +122,7 @@ class Client(_Base):
         self._http.close()
 
     def tag(self, audio: Audio, *, max_windows: int | None = None, embeddings: bool = False) -> TrackResult:
-        """Return what both models hear in a file.
+        """Return what the models hear in a file.
 
         Args:
             audio: the file's bytes, its path, or an open binary file.
@@ -135,6 +136,28 @@ class Client(_Base):
     def embed(self, audio: Audio, *, max_windows: int | None = None) -> Embeddings:
         """Return a file's embeddings; otherwise as ``tag``."""
         return self._send(_embed(audio, max_windows))
+
+    def classify(
+        self,
+        name: str,
+        audio: Audio,
+        *,
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
+        max_windows: int | None = None,
+    ) -> list[Label]:
+        """Return what one head says of a file, the highest score first.
+
+        Args:
+            name: of a head that the server has, such as ``genre``.
+            audio: as for ``tag``.
+            top_k: how many labels; 5 by default.
+            function_to_apply: ``softmax``, ``sigmoid`` or ``none``; the head's own by default.
+
+        Raises:
+            ApiError, httpx.TransportError: as ``tag``.
+        """
+        return (self._send(_classify(name, audio, top_k, function_to_apply, max_windows))).root
 
     def bulk(self, uris: Iterable[str], *, max_windows: int | None = None) -> Iterator[BulkLine]:
         """Yield one line for each URI in the order in which they are done; failed ones have ``status == "error"``.
@@ -190,12 +213,24 @@ class AsyncClient(_Base):
         await self._http.aclose()
 
     async def tag(self, audio: Audio, *, max_windows: int | None = None, embeddings: bool = False) -> TrackResult:
-        """Return what both models hear in a file; see ``Client.tag``."""
+        """Return what the models hear in a file; see ``Client.tag``."""
         return await self._send(_tag(audio, max_windows, embeddings))
 
     async def embed(self, audio: Audio, *, max_windows: int | None = None) -> Embeddings:
         """Return a file's embeddings; see ``Client.tag``."""
         return await self._send(_embed(audio, max_windows))
+
+    async def classify(
+        self,
+        name: str,
+        audio: Audio,
+        *,
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
+        max_windows: int | None = None,
+    ) -> list[Label]:
+        """Return what one head says of a file; see ``Client.classify``."""
+        return (await self._send(_classify(name, audio, top_k, function_to_apply, max_windows))).root
 
     async def bulk(self, uris: Iterable[str], *, max_windows: int | None = None) -> AsyncIterator[BulkLine]:
         """Yield one line for each URI in the order in which they are done; see ``Client.bulk``."""
@@ -270,6 +305,14 @@ def _tag(audio: Audio, max_windows: int | None, embeddings: bool) -> _Call[Track
 
 def _embed(audio: Audio, max_windows: int | None) -> _Call[Embeddings]:
     return _Call("/v1/embed", audio, Embeddings, _limit(max_windows))
+
+
+def _classify(
+    name: str, audio: Audio, top_k: int | None, function_to_apply: str | None, max_windows: int | None
+) -> _Call[Labels]:
+    params = {"top_k": top_k, "function_to_apply": function_to_apply}
+    asked = {name: str(value) for name, value in params.items() if value is not None}
+    return _Call(f"/models/{urllib.parse.quote(name, safe='')}", audio, Labels, asked | _limit(max_windows))
 
 
 def _limit(max_windows: int | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from tonearm.errors import SettingsError
+from tonearm.heads import PUBLISHED, HeadSettings, check_names, read_heads
 from tonearm.origins import check_origins, check_root_path
 
 Runtime = Literal["auto", "torch", "openvino"]
@@ -69,6 +71,7 @@ class ModelSettings:
     """Which checkpoints score a track, and how. ``None`` turns a head off.
 
     Attributes:
+        heads: further heads by name; see ``heads.read_heads`` for what a file has.
         int8_guard: use int8 only where it says what fp32 says; without it int8 is used as it comes.
     """
 
@@ -86,13 +89,18 @@ class ModelSettings:
     allow_pickle: bool = False
     calibrated: bool = False
     int8_guard: bool = True
+    heads: Mapping[str, HeadSettings] = dataclasses.field(default_factory=dict, hash=False)
 
-    def heads(self) -> dict[str, tuple[str | None, str | None, float | None]]:
-        """Return each head's checkpoint, its revision and the seconds of a window, ``genre`` before ``tags``."""
-        return {
-            "genre": (self.genre_model, self.genre_revision, self.genre_window_s),
-            "tags": (self.tag_model, self.tag_revision, self.tag_window_s),
-        }
+    def __post_init__(self) -> None:
+        check_names(self.heads)
+
+    def named(self) -> dict[str, HeadSettings | None]:
+        """Return every head by name, None where it is off: the published ones, then ``heads`` in their order."""
+        found: dict[str, HeadSettings | None] = {}
+        for name, head in PUBLISHED.items():
+            model, revision, window_s = (getattr(self, f"{head.prefix}_{x}") for x in ("model", "revision", "window_s"))
+            found[name] = None if model is None else HeadSettings(model, head.activation, revision, window_s)
+        return {**found, **self.heads}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,6 +345,8 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
             advice = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(known)}"
             raise SettingsError(f"{where}: unknown setting {name!r}; {advice}")
         hint = hints[name]
+        if hint == Mapping[str, HeadSettings]:
+            value = read_heads(value, f"{where}, [{name}]", functools.partial(build, HeadSettings))
         if dataclasses.is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
             value = build(hint, value, where=f"{where}, [{name}]")  # type: ignore[type-var, arg-type]
         given[name] = _checked(hint, value, f"{where}: {name}")

@@ -11,7 +11,7 @@ from tests.checkpoints import AST, FIVE, clips
 from tonearm.models.classifier import Classifier
 from tonearm.models.families import OWN
 from tonearm.models.runtimes import count_gpus
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores
 
 pytestmark = pytest.mark.skipif(not count_gpus(), reason="needs a CUDA device that torch can use")
 

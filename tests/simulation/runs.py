@@ -21,6 +21,7 @@ from tonearm import demo
 from tonearm.audio.decode import AudioInfo
 from tonearm.distributed.tagging import driver, legs, plans
 from tonearm.errors import Stopped, TrackError
+from tonearm.heads import Activation, HeadSettings
 from tonearm.models import pooling
 from tonearm.planning import adoption
 from tonearm.runs import compaction
@@ -37,6 +38,7 @@ from tonearm.tagging.tagger import TrackResult
 
 MAX_SCORED_S = DecodeSettings().max_scored_s
 NOTHING = np.empty(0, np.float32)
+OTHERS: dict[str, Activation] = {"mood": "single", "instruments": "multi", "vectors": "embedding"}
 planned = functools.cache(adoption.planned)
 
 
@@ -50,7 +52,11 @@ def settings(
         named["genre_model"] = None
     if "tags" not in heads:
         named["tag_model"] = None
-    return TagSettings(ModelSettings(**named, **models), max_windows=max_windows, limit=limit, tracks_per_block=2)
+    # Further heads have the genres' model: what they say is made up all the same.
+    others = {name: HeadSettings(both["genre_model"], kind) for name, kind in OTHERS.items() if name in heads}
+    return TagSettings(
+        ModelSettings(**named, heads=others, **models), max_windows=max_windows, limit=limit, tracks_per_block=2
+    )
 
 
 def content(head: str, plan: HeadPlan) -> str:
@@ -62,15 +68,23 @@ def outcome(ref: TrackRef, plan: TagPlan, failures: dict[int, TrackError]) -> Tr
     """Return what the heads of ``plan`` say of a track."""
     if ref.track_key in failures:
         return failures[ref.track_key]
-    genre = tags = None
-    if "genre" in plan.heads:
-        label = f"{content('genre', plan.heads['genre'])}|{ref.track_key}"
-        genre = pooling.GenreResult(label, 1.0, ((label, 1.0),), NOTHING, (label,), np.zeros(1), np.zeros((1, 1)))
-    if "tags" in plan.heads:
-        label = f"{content('tags', plan.heads['tags'])}|{ref.track_key}"
-        tags = pooling.TagResult((pooling.Tag(label, 1.0, 1.0, 0.0),), NOTHING, (label,), np.zeros(1), np.zeros((1, 1)))
+    said: dict[str, pooling.EmbeddingResult] = {}
+    for name, each in plan.heads.items():
+        label = f"{content(name, each)}|{ref.track_key}"
+        shape: Any = ((label,), np.zeros(1), np.zeros((1, 1)))
+        if each.head.activation == "single":
+            said[name] = pooling.SingleResult(NOTHING, label, 1.0, ((label, 1.0),), *shape)
+        elif each.head.activation == "multi":
+            said[name] = pooling.MultiResult(NOTHING, (pooling.Tag(label, 1.0, 1.0, 0.0),), *shape)
+        else:
+            said[name] = pooling.EmbeddingResult(np.full(1, ref.track_key % 97, np.float32))
+    windows = {
+        name: (pooling.HeadWindow(0.0, 3.0, ((f"{content(name, each)}", 1.0),)),)
+        for name, each in plan.heads.items()
+        if each.head.windows is not None
+    }
     info = AudioInfo(3.0, 16000, 1, "mp3", f"{ref.uri} {ref.etag}", None, None)
-    return TrackResult(info, 1.0, genre, tags, (), 1)
+    return TrackResult(info, 1.0, said, (), 1, windows=windows)
 
 
 class Workers:
@@ -123,7 +137,7 @@ class Workers:
                 refs = [TrackRef(**row) for row in block.select(schema.MANIFEST.names).to_pylist()]
                 outcomes = [outcome(ref, plan, failures) for ref in refs]
                 old = block[OLD] if OLD in block.column_names else None
-                table = to_table(refs, outcomes, facts, list(plan.heads), old)
+                table = to_table(refs, outcomes, facts, [each.head for each in plan.heads.values()], old)
                 self._write(run, folder, f"{write}_{number:06d}", table)
                 number += 1
 

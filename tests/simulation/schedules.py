@@ -36,7 +36,7 @@ from tonearm.runs import destination as library_runs
 from tonearm.runs.lock import hold, lock_file, run_lock
 from tonearm.runs.lock.lock_file import Machine
 from tonearm.runs.manifest import manifest
-from tonearm.runs.rows import finished_rows, merged_schemas, schema, track_rows
+from tonearm.runs.rows import finished_rows, merged_schemas, track_rows
 from tonearm.storage import filesystems
 
 OUT = "memory://labels/out"
@@ -442,12 +442,12 @@ class Schedule:
             world.process.sighted = world.now
             return look_(*args)
 
-        def opened(destination: str, files: Any, wanted: Any, batch_rows: int) -> Iterator[Any]:
+        def opened(destination: str, files: Any, wanted: Any, batch_rows: int, known: pa.Schema) -> Iterator[Any]:
             for file in files:
                 with pq.ParquetFile(filesystem.open(file.path)) as parquet:
                     there = [name for name in wanted if name in parquet.schema_arrow.names]
                     rows = parquet.read(there, use_threads=False)
-                rows = merged_schemas.conformed(rows, pa.schema([schema.TRACKS.field(name) for name in wanted]))
+                rows = merged_schemas.conformed(rows, pa.schema([known.field(name) for name in wanted]))
                 yield from rows.to_batches(batch_rows)
 
         def now_there() -> datetime.datetime:

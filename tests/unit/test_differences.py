@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tonearm.errors import DestinationError
+from tonearm.heads import GENRE
 from tonearm.runs.destination import Destination
 from tonearm.runs.differences import Difference, changed, differences, refuse
 from tonearm.runs.groups import Group
@@ -25,7 +26,7 @@ LONGEST_S = 14400.0
 
 
 def differing(facts: Any, asked: Any, source: str = "me/genres") -> list[tuple[str, str]]:
-    found = differences(STORED, facts, asked, head="genre", source=source, max_scored_s=LONGEST_S)
+    found = differences(STORED, facts, asked, head=GENRE, source=source, max_scored_s=LONGEST_S)
     return [(each.text, each.match) for each in found]
 
 
@@ -80,7 +81,7 @@ def test_each_setting_that_differs_is_said_with_what_would_match_it(facts: Any, 
 
 def test_a_bound_that_was_given_is_matched_by_its_flag() -> None:
     stored = Group(windows(max_windows=12))
-    (found,) = differences(stored, windows(max_windows=3), {}, head="genre", max_scored_s=LONGEST_S)
+    (found,) = differences(stored, windows(max_windows=3), {}, head=GENRE, max_scored_s=LONGEST_S)
     assert found == Difference("max_windows: 12 there, 3 now", "--max-windows 12")
 
 
@@ -121,7 +122,7 @@ def test_what_nothing_would_match_is_no_command(tmp_path: Path) -> None:
 
 def test_what_differs_is_one_short_line() -> None:
     many = {"thresholds": {str(number): 0.5 for number in range(500)}}
-    (said,) = differences(Group({"odd": None}), {"odd": many}, {}, head="genre")
+    (said,) = differences(Group({"odd": None}), {"odd": many}, {}, head=GENRE)
     assert said.text.startswith('odd: none there, {"thresholds": {"0": 0.5')
     assert len(said.text) < 200
 

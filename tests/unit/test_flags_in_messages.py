@@ -53,6 +53,7 @@ SAYS = {
     "exports.output": "export",
     "exports.registry": "export",
     "sources.labelled": "train evaluate",
+    "heads": "tag plan models serve",
     "sources.source": "train evaluate",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",

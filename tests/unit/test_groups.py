@@ -11,6 +11,7 @@ import pytest
 
 from tests.tables import make_run
 from tonearm.errors import DestinationError
+from tonearm.heads import GENRE
 from tonearm.runs import groups
 from tonearm.runs.destination import Destination
 from tonearm.runs.differences import differences
@@ -166,10 +167,10 @@ def test_what_0_1_0_had_settled_is_in_its_runs(place: Destination, ran: list[str
     genre = groups.read(place)["genre"]
     assert genre.facts.get("precision") == known
     facts = {**FACTS, "precision": "bf16"}
-    assert differences(genre, facts, {}, head="genre") == []
+    assert differences(genre, facts, {}, head=GENRE) == []
     unknown = ("precision: auto there and not known what came of it, bf16 now", "--precision auto")
     said = [("precision: fp32 there, bf16 now", "--precision fp32")] if known else [unknown]
-    assert differences(genre, facts, {"precision": "bf16"}, head="genre") == said
+    assert differences(genre, facts, {"precision": "bf16"}, head=GENRE) == said
 
 
 def test_facts_of_0_1_0_under_which_nothing_was_written_count_for_nothing(place: Destination) -> None:

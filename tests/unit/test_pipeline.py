@@ -23,7 +23,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.streams import PcmStream
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DecodeError, RequestError, ScoreError
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores
 from tonearm.settings import DecodeSettings, ServeSettings
 from tonearm.web.engines import pipeline
 from tonearm.web.engines.batching import Chunk

@@ -9,8 +9,8 @@ import pytest
 
 from tonearm.models import pooling
 from tonearm.models.calibration import Calibration
-from tonearm.models.pooling import pool_genre, pool_tags, rank, sigmoid, softmax, timeline
-from tonearm.models.scores import WindowScores
+from tonearm.models.pooling import pool_multi, pool_single, rank, sigmoid, softmax, timeline
+from tonearm.models.window_scores import WindowScores
 
 LABELS = ("a", "b", "c")
 # Logits whose softmax, and whose sigmoid, are fractions that one can work out by hand.
@@ -67,13 +67,13 @@ def test_every_label_is_ranked_by_its_mean_over_windows(function: str, means: li
 def test_labels_that_tie_keep_the_order_of_the_model() -> None:
     logits = np.float32([[0, 1, 0], [0, 1, 0]])
     assert [label for label, _ in rank(logits, LABELS, "none")] == ["b", "a", "c"]
-    tags = pool_tags(scores(logits.tolist()), np.zeros(2), LABELS, top_k=3)
+    tags = pool_multi(scores(logits.tolist()), np.zeros(2), LABELS, top_k=3)
     assert [tag.label for tag in tags.tags] == ["b", "a", "c"]
 
 
 def test_genre_has_the_numbers_of_every_window() -> None:
     starts = np.array([0.0, 30.0])
-    result = pool_genre(scores([[0, LOG2, 0], [LOG3, LOG4, 0]]), starts, LABELS)
+    result = pool_single(scores([[0, LOG2, 0], [LOG3, LOG4, 0]]), starts, LABELS)
     assert (result.label, result.labels) == ("b", LABELS)
     assert result.score == pytest.approx(1 / 2, abs=1e-6)
     assert [label for label, _ in result.scores] == ["b", "a", "c"]
@@ -82,7 +82,7 @@ def test_genre_has_the_numbers_of_every_window() -> None:
     assert result.embedding.tolist() == [1.0, 2.0]
     assert result.embedding.dtype == np.float32
     assert result.start_s.tolist() == [0.0, 30.0]
-    halved = pool_genre(scores([[0, 2 * LOG2, 0]]), np.zeros(1), LABELS, temperature=2.0)
+    halved = pool_single(scores([[0, 2 * LOG2, 0]]), np.zeros(1), LABELS, temperature=2.0)
     assert [score for _, score in halved.scores] == near(2 / 4, 1 / 4, 1 / 4)
 
 
@@ -90,7 +90,7 @@ def test_genre_has_the_numbers_of_every_window() -> None:
 def test_tags_have_the_numbers_of_every_window_and_no_more_than_asked(top_k: int, labels: list[str]) -> None:
     starts = np.array([0.0, 10.0, 20.0])
     logits = [[0, LOG2, -LOG3], [LOG3, LOG4, -LOG3], [0, LOG3, -LOG3]]
-    result = pool_tags(scores(logits), starts, LABELS, top_k=top_k)
+    result = pool_multi(scores(logits), starts, LABELS, top_k=top_k)
     assert [tag.label for tag in result.tags] == labels
     by_hand = {
         "a": near((1 / 2 + 3 / 4 + 1 / 2) / 3, 3 / 4, 10.0),
@@ -107,7 +107,7 @@ def test_tags_have_the_numbers_of_every_window_and_no_more_than_asked(top_k: int
 def test_genre_is_the_mean_of_softmax_not_the_softmax_of_the_mean() -> None:
     # One window is sure of a, two lean to b: mean logits would give a.
     logits = [[9.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
-    result = pool_genre(scores(logits), np.arange(3.0), LABELS)
+    result = pool_single(scores(logits), np.arange(3.0), LABELS)
     expected = softmax(np.array(logits, np.float32)).mean(axis=0)
     assert dict(result.scores) == pytest.approx(dict(zip(LABELS, expected.tolist(), strict=True)), abs=1e-6)
     assert result.label == result.scores[0][0]
@@ -117,7 +117,7 @@ def test_genre_is_the_mean_of_softmax_not_the_softmax_of_the_mean() -> None:
 
 
 def test_tags_are_ranked_by_mean_and_name_their_best_window() -> None:
-    result = pool_tags(scores([[0.0, -5.0, -9.0], [0.0, 6.0, -9.0]]), np.array([0.0, 10.24]), LABELS, top_k=2)
+    result = pool_multi(scores([[0.0, -5.0, -9.0], [0.0, 6.0, -9.0]]), np.array([0.0, 10.24]), LABELS, top_k=2)
     assert [tag.label for tag in result.tags] == ["b", "a"]
     best = result.tags[0]
     assert best.max_start_s == 10.24
@@ -126,9 +126,9 @@ def test_tags_are_ranked_by_mean_and_name_their_best_window() -> None:
 
 
 def test_timeline_has_the_tags_grid_and_the_nearest_genre() -> None:
-    genre = pool_genre(scores([[9, 0, 0], [0, 9, 0]]), np.array([0.0, 15.0]), LABELS)
+    genre = pool_single(scores([[9, 0, 0], [0, 9, 0]]), np.array([0.0, 15.0]), LABELS)
     starts = np.array([0.0, 10.0, 20.0, 30.0, 35.0])
-    tags = pool_tags(scores([[0, 1, 2]] * 5), starts, LABELS, top_k=3)
+    tags = pool_multi(scores([[0, 1, 2]] * 5), starts, LABELS, top_k=3)
     rows = timeline(genre, tags, duration_s=45.0, genre_window_s=30.0, tag_window_s=10.0, top_k=1)
     assert [(row.start_s, row.end_s) for row in rows] == [(0, 10), (10, 20), (20, 30), (30, 40), (35, 45)]
     # The genre windows' centres are 15 and 30 s.
@@ -136,15 +136,15 @@ def test_timeline_has_the_tags_grid_and_the_nearest_genre() -> None:
     assert all(row.tags == (("c", pytest.approx(sigmoid(np.float32([2.0]))[0])),) for row in rows)
 
 
-def three_genres(starts: list[float]) -> pooling.GenreResult:
+def three_genres(starts: list[float]) -> pooling.SingleResult:
     """Return a genre whose windows are of a, of b and of c."""
-    return pool_genre(scores([[LOG2, 0, 0], [0, LOG3, 0], [0, 0, LOG4]]), np.array(starts), LABELS)
+    return pool_single(scores([[LOG2, 0, 0], [0, LOG3, 0], [0, 0, LOG4]]), np.array(starts), LABELS)
 
 
 def test_each_stretch_has_the_genre_whose_centre_is_nearest_and_of_two_the_earlier() -> None:
     genre = three_genres([0.0, 10.0, 20.0])  # centres 5, 15 and 25
     starts = np.array([0.0, 3.0, 8.0, 8.25, 13.0, 18.0, 18.25, 26.0])  # centres 2, 5, 10, 10.25, 15, 20, 20.25, 28
-    tags = pool_tags(scores([[0, number, 0] for number in range(8)]), starts, LABELS, top_k=3)
+    tags = pool_multi(scores([[0, number, 0] for number in range(8)]), starts, LABELS, top_k=3)
     rows = timeline(genre, tags, duration_s=30.0, genre_window_s=10.0, tag_window_s=4.0, top_k=2)
     assert [(row.start_s, row.end_s) for row in rows] == [(start, start + 4) for start in starts]
     assert [row.genre for row in rows] == ["a", "a", "a", "b", "b", "b", "c", "c"]
@@ -156,21 +156,21 @@ def test_each_stretch_has_the_genre_whose_centre_is_nearest_and_of_two_the_earli
 
 def test_the_centre_of_a_window_that_the_track_cuts_short_is_of_what_is_left() -> None:
     genre = three_genres([0.0, 10.0, 20.0])  # to 27: centres 5, 15 and 23.5
-    tags = pool_tags(scores([[0, 1, 0]] * 4), np.array([5.5, 17.0, 17.5, 25.0]), LABELS, top_k=1)
+    tags = pool_multi(scores([[0, 1, 0]] * 4), np.array([5.5, 17.0, 17.5, 25.0]), LABELS, top_k=1)
     rows = timeline(genre, tags, duration_s=27.0, genre_window_s=10.0, tag_window_s=4.0, top_k=1)
     assert [(row.end_s, row.genre) for row in rows] == [(9.5, "a"), (21.0, "b"), (21.5, "c"), (27.0, "c")]
 
 
 def test_one_genre_window_is_that_of_every_stretch() -> None:
-    genre = pool_genre(scores([[0, LOG2, 0]]), np.zeros(1), LABELS)
-    tags = pool_tags(scores([[0, 1, 0]] * 3), np.array([0.0, 10.0, 14.0]), LABELS, top_k=1)
+    genre = pool_single(scores([[0, LOG2, 0]]), np.zeros(1), LABELS)
+    tags = pool_multi(scores([[0, 1, 0]] * 3), np.array([0.0, 10.0, 14.0]), LABELS, top_k=1)
     rows = timeline(genre, tags, duration_s=24.0, genre_window_s=30.0, tag_window_s=10.0, top_k=1)
     assert [(row.start_s, row.end_s, row.genre) for row in rows] == [(0, 10, "b"), (10, 20, "b"), (14, 24, "b")]
 
 
 @pytest.mark.parametrize("genre_window_s", [None, 30.0])
 def test_without_the_genre_head_no_stretch_has_a_genre(genre_window_s: float | None) -> None:
-    tags = pool_tags(scores([[0, LOG2, LOG3]] * 2), np.array([0.0, 10.0]), LABELS, top_k=1)
+    tags = pool_multi(scores([[0, LOG2, LOG3]] * 2), np.array([0.0, 10.0]), LABELS, top_k=1)
     rows = timeline(None, tags, duration_s=16.0, genre_window_s=genre_window_s, tag_window_s=10.0, top_k=2)
     assert [(row.start_s, row.end_s, row.genre, row.genre_score) for row in rows] == [
         (0.0, 10.0, None, None),
@@ -183,7 +183,7 @@ def test_without_the_genre_head_no_stretch_has_a_genre(genre_window_s: float | N
 
 def test_without_a_head_or_the_length_of_its_windows_there_is_no_timeline() -> None:
     genre = three_genres([0.0, 10.0, 20.0])
-    tags = pool_tags(scores([[0, 1, 0]]), np.zeros(1), LABELS, top_k=1)
+    tags = pool_multi(scores([[0, 1, 0]]), np.zeros(1), LABELS, top_k=1)
     lengths = {"duration_s": 30.0, "top_k": 1}
     assert timeline(None, None, genre_window_s=10.0, tag_window_s=10.0, **lengths) == ()
     assert timeline(genre, None, genre_window_s=None, tag_window_s=10.0, **lengths) == ()
@@ -191,14 +191,14 @@ def test_without_a_head_or_the_length_of_its_windows_there_is_no_timeline() -> N
 
 
 def test_timeline_without_tags_is_the_genres() -> None:
-    genre = pool_genre(scores([[9, 0, 0], [0, 9, 0]]), np.array([0.0, 12.0]), LABELS)
+    genre = pool_single(scores([[9, 0, 0], [0, 9, 0]]), np.array([0.0, 12.0]), LABELS)
     rows = timeline(genre, None, duration_s=20.0, genre_window_s=30.0, tag_window_s=None, top_k=3)
     assert [(row.start_s, row.end_s, row.genre, row.tags) for row in rows] == [(0, 20, "a", ()), (12, 20, "b", ())]
 
 
 def test_a_temperature_flattens_scores_and_keeps_their_order() -> None:
     logits = scores([[4.0, 2.0, 0.0]])
-    sharp, flat = (pool_genre(logits, np.zeros(1), LABELS, temperature=temperature) for temperature in (1.0, 2.0))
+    sharp, flat = (pool_single(logits, np.zeros(1), LABELS, temperature=temperature) for temperature in (1.0, 2.0))
     assert [label for label, _ in sharp.scores] == [label for label, _ in flat.scores]
     assert dict(flat.scores) == pytest.approx(dict(zip(LABELS, softmax(logits.logits / 2)[0].tolist(), strict=True)))
     assert flat.score < sharp.score
@@ -209,7 +209,7 @@ def test_calibrated_tags_are_those_that_reach_their_own_thresholds() -> None:
     # As it is fitted: a threshold is a score of some track, rounded as scores are.
     threshold = float(sigmoid(logits.logits / np.float32(temperature)).mean(axis=0)[0])
     found = Calibration(temperature, {"a": threshold, "b": 0.9, "c": None}, 0.9)
-    result = pool_tags(logits, np.zeros(2), LABELS, top_k=3, calibration=found)
+    result = pool_multi(logits, np.zeros(2), LABELS, top_k=3, calibration=found)
     assert [(tag.label, tag.score) for tag in result.tags] == [("a", pytest.approx(threshold))]
 
 
@@ -220,19 +220,19 @@ def test_a_tag_is_kept_from_its_threshold_on(threshold: float | None, is_kept: b
     found = Calibration(1.0, {"a": 0.0, "b": threshold}, 0.9)  # nothing is known of c
     logits = np.float32([[-9.0, LOG3, 9.0]])
     assert sigmoid(logits)[0, 1] == np.float32(0.75)
-    result = pool_tags(scores(logits.tolist()), np.zeros(1), LABELS, top_k=3, calibration=found)
+    result = pool_multi(scores(logits.tolist()), np.zeros(1), LABELS, top_k=3, calibration=found)
     assert [tag.label for tag in result.tags] == (["b", "a"] if is_kept else ["a"])
 
 
 def test_thresholds_are_asked_of_the_strongest_tags_only() -> None:
     found = Calibration(1.0, {"a": 0.1, "b": 0.99, "c": 0.1}, 0.9)
-    result = pool_tags(scores([[0.0, 2.0, -1.0]]), np.zeros(1), LABELS, top_k=2, calibration=found)
+    result = pool_multi(scores([[0.0, 2.0, -1.0]]), np.zeros(1), LABELS, top_k=2, calibration=found)
     assert [tag.label for tag in result.tags] == ["a"]
 
 
 def test_results_cannot_be_changed() -> None:
-    genre = pool_genre(scores([[1, 0, 0]]), np.zeros(1), LABELS)
-    tags = pool_tags(scores([[1, 0, 0]]), np.zeros(1), LABELS, top_k=1)
+    genre = pool_single(scores([[1, 0, 0]]), np.zeros(1), LABELS)
+    tags = pool_multi(scores([[1, 0, 0]]), np.zeros(1), LABELS, top_k=1)
     rows = timeline(genre, tags, duration_s=1.0, genre_window_s=1.0, tag_window_s=1.0, top_k=1)
     for result, name in ((genre, "label"), (tags, "tags"), (tags.tags[0], "score"), (rows[0], "genre")):
         with pytest.raises(dataclasses.FrozenInstanceError):

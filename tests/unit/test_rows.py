@@ -14,7 +14,8 @@ import pytest
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo, DecodedTrack, PcmStream
 from tonearm.errors import DecodeError, FetchError, TrackError
-from tonearm.models.scores import WindowScores
+from tonearm.heads import PUBLISHED
+from tonearm.models.window_scores import WindowScores
 from tonearm.runs.rows import schema
 from tonearm.settings import ModelSettings
 from tonearm.sources.track_ref import make_ref
@@ -35,8 +36,8 @@ def facts(
     *heads: str, term: int = 7, run: str = "20260101T000000-x", adopts: Sequence[str] = ("read", "genre", "tags")
 ) -> RunFacts:
     names = {"genre": "genre@1", "tags": "tags@1"}
-    models = [names[head] if head in heads else None for head in ("genre", "tags")]
-    return RunFacts(run, "0.2.0", *models, term=term, settings=HASHES, adopts=frozenset(adopts))
+    models = {head: names[head] for head in heads}
+    return RunFacts(run, "0.2.0", models, term=term, settings=HASHES, adopts=frozenset(adopts))
 
 
 def result(plan: TagPlan, *heads: str, seconds: float = SECONDS) -> TrackResult:
@@ -61,7 +62,7 @@ def row(outcome: TrackResult | TrackError, made: RunFacts, *heads: str, old: Any
     if old is not None:
         kind = pa.struct([*schema.TRACKS, *[pa.field(name, pa.string()) for name in old if name == "mine"]])
         carried = pa.chunked_array([pa.array([old], kind)])
-    (found,) = to_table([ref], [outcome], made, heads, carried).to_pylist()
+    (found,) = to_table([ref], [outcome], made, [PUBLISHED[head] for head in heads], carried).to_pylist()
     return dict(found)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tonearm import demo
 from tonearm.errors import ScoreError
 from tonearm.models.classifier import Classifier
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores
 from tonearm.web.engines.batching import Batcher, Chunk, Outcome
 from tonearm.web.engines.scorer import Scorer
 

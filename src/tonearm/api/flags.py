@@ -27,7 +27,7 @@ VERBS = ("tag", "serve", "train")
 SHARED = ("models", "fetch", "decode")
 DEFAULT_FILE = "tonearm.toml"
 # Flags that are settings of the table [models], and of [labels] in training.
-IN_MODELS = ("runtime", "precision", "calibrated")
+IN_MODELS = ("runtime", "precision", "calibrated", "heads")
 NAMES_OF_MODELS = ("genre_model", "tag_model")
 IN_LABELS = frozenset(field.name for field in dataclasses.fields(LabelSettings))
 
@@ -42,6 +42,7 @@ class ModelFlags(TypedDict, total=False):
         runtime: ``"auto"``, ``"torch"`` or ``"openvino"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
         calibrated: use the temperature and thresholds that ``evaluate`` has fitted.
+        heads: further heads by name: a folder or hub id, or ``"MODEL:single"``, ``:multi`` or ``:embedding``.
         config: a TOML file with any of the settings; ./tonearm.toml is read without it.
     """
 
@@ -52,6 +53,7 @@ class ModelFlags(TypedDict, total=False):
     runtime: str | None
     precision: str | None
     calibrated: bool | None
+    heads: Mapping[str, Source]
     config: Source | None
 
 
@@ -213,6 +215,7 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
     apart = (*IN_MODELS, *NAMES_OF_MODELS, "demo_models", "config")
     given: dict[str, Any] = {name: value for name, value in flags.items() if name not in apart}
     given["models"] = {name: flags.get(name) for name in IN_MODELS}
+    given["models"]["heads"] = {name: os.fspath(model) for name, model in (flags.get("heads") or {}).items()}
     merged = settings.merge(values, given)
     merged["models"] = _choose_models(merged.get("models", {}), flags)
     return merged

@@ -88,8 +88,8 @@ def _excerpt(data: bytes, uri: str, sandbox: DecodeSandbox) -> DecodedTrack:
 def _timeline(
     data: bytes, uri: str, sandbox: DecodeSandbox, settings: TagSettings
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    # A row keeps the best few tags of a window; a picture has room for more.
-    models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags)
+    # A row keeps the best few tags of a window; a picture has room for more, but not for other heads.
+    models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags, heads={})
     tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
     found = result.tags.tags if result.tags is not None else ()

@@ -94,14 +94,18 @@ def plan(
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     layout = _layout(settings, cpus, gpus)
     destination = Destination.of(os.fspath(out)) if out is not None else None
-    done = np.empty(0, np.int64)
+    done, rows = np.empty(0, np.int64), None
     if destination is not None:
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
-        done = resume.find(destination, stored).complete(list(tagging.heads))
+        rows = resume.find(destination, stored, [each.head for each in tagging.heads.values()])
+        done = rows.complete(list(tagging.heads))
     places = flags_.source_list(sources)
     listed = list_sample(places, limit=settings.limit, done=done, seed=SEED, progress=told.listing)
     if not listed.num_tracks:
         return Plan(None, listed.num_done, listed.skipped, (), layout, settings)
+    if rows is not None and listed.sample:  # what a finished destination lacks may be one head
+        keys = np.array([ref.track_key for ref in listed.sample], np.int64)
+        tagging = tagging.only(rows.wanted(keys, list(tagging.heads)))
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
         if forward_rate is None:  # which is measured on the models as the run will have them

@@ -74,12 +74,7 @@ class DecodeRequest:
 
     def limited(self) -> tuple[WindowPlan, ...]:
         """Return the plans with ``max_windows`` low enough to hold ``max_scored_s``."""
-        plans = []
-        for plan in self.plans:
-            most = max(1, int(self.max_scored_s * plan.sample_rate) // plan.window_samples)
-            limit = most if plan.max_windows is None else min(most, plan.max_windows)
-            plans.append(dataclasses.replace(plan, max_windows=limit))
-        return tuple(plans)
+        return tuple(plan.within(self.max_scored_s) for plan in self.plans)
 
 
 def decode(
@@ -142,7 +137,7 @@ def decode(
 def _sampled(source: Source, plans: tuple[WindowPlan, ...], allocate: Allocate) -> DecodedTrack | None:
     """Return a track of which only the windows were decoded, or None where it has to be decoded whole."""
     native = source.sample_rate
-    wanted_s = sum((plan.max_windows or math.inf) * plan.window_samples / plan.sample_rate for plan in plans)
+    wanted_s = sum((plan.max_windows or math.inf) * plan.window_s for plan in plans)
     if not native or source.declared_s is None or wanted_s > SAMPLED_SHARE * source.declared_s:
         return None
     rates = sorted({plan.sample_rate for plan in plans})

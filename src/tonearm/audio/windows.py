@@ -34,6 +34,19 @@ class WindowPlan:
     max_windows: int | None
     min_samples: int
 
+    @property
+    def window_s(self) -> float:
+        """Seconds of a window."""
+        return self.window_samples / self.sample_rate
+
+    def limited(self, max_windows: int | None) -> WindowPlan:
+        """Return the plan with at most ``max_windows`` windows, or its own limit where that is lower."""
+        return dataclasses.replace(self, max_windows=lower_limit(max_windows, self.max_windows))
+
+    def within(self, max_scored_s: float) -> WindowPlan:
+        """Return the plan with no more windows than fit into ``max_scored_s`` seconds, but one."""
+        return self.limited(max(1, int(max_scored_s * self.sample_rate) // self.window_samples))
+
     def starts(self, num_samples: int) -> NDArray[np.int64]:
         """Return where the windows start, int64 [windows], ascending.
 
@@ -52,6 +65,11 @@ class WindowPlan:
         if self.max_windows == 1:
             return np.array([last // 2], np.int64)
         return np.round(np.linspace(0, last, self.max_windows)).astype(np.int64)
+
+
+def lower_limit(*limits: int | None) -> int | None:
+    """Return the lowest of some limits, of which None is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def quantize(waveform: NDArray[np.float32]) -> tuple[NDArray[np.int16], float]:

@@ -12,6 +12,7 @@ from tonearm.api.flags import ModelFlags, RunFlags, serve_settings
 from tonearm.cli import library_verbs
 from tonearm.cli.training import verbs
 from tonearm.errors import UsageError
+from tonearm.heads import read_flags
 
 app = typer.Typer(
     name="tonearm",
@@ -39,6 +40,16 @@ GenreModel = Annotated[
 ]
 TagModel = Annotated[
     str | None, typer.Option(help="Checkpoint folder or hub id of the tags head, or 'none'.", show_default=False)
+]
+Heads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        metavar="NAME=MODEL[:KIND]",
+        help="A further head: its columns are named after NAME, its MODEL is a folder or hub id. KIND is single (one "
+        "label per track), multi (any number) or embedding (none); by default what the model says. May be repeated.",
+        show_default=False,
+    ),
 ]
 MaxWindows = Annotated[int | None, typer.Option(help="At most this many windows a head and track, evenly taken.")]
 Workers = Annotated[int | None, typer.Option(help="Scoring workers; one a GPU, or one, by default.")]
@@ -79,6 +90,7 @@ def tag(
     ] = None,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
     workers: Workers = None,
@@ -99,7 +111,7 @@ def tag(
         list[str] | None,
         typer.Option(
             metavar="GROUP",
-            help="Make the columns of this group (genre or tags) anew where other settings made them; may be repeated.",
+            help="Make the columns of this head, such as genre, again where other settings made them; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -116,6 +128,7 @@ def tag(
         "runtime": runtime,
         "precision": precision,
         "calibrated": calibrated or None,
+        "heads": read_flags(head or ()),
         "config": config,
     }
     run: RunFlags = {"workers": workers, "limit": limit, "max_error_rate": max_error_rate, "verbose": verbose or None}
@@ -140,6 +153,7 @@ def plan(
     ] = None,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
     workers: Workers = None,
@@ -151,7 +165,7 @@ def plan(
     ] = None,
     forward_rate: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Seconds of audio a worker scores with both heads a second; measured by default."),
+        typer.Option(min=0.001, help="Seconds of audio a worker scores with all heads a second; measured by default."),
     ] = None,
     cpus: Annotated[
         int | None, typer.Option(min=1, help="Of the cluster to plan for; this machine's or RAY_ADDRESS's by default.")
@@ -178,6 +192,7 @@ def plan(
         limit=limit,
         runtime=runtime,
         precision=precision,
+        heads=read_flags(head or ()),
         decode_rate=decode_rate,
         forward_rate=forward_rate,
         cpus=cpus,
@@ -219,13 +234,20 @@ def plot(
 def models(
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     config: Config = None,
 ) -> int:
-    """Show what the two heads are made of: family, labels, windows, size."""
+    """Show what the heads are made of: family, labels, windows, size."""
     from tonearm.cli.models import models as verb
 
-    return verb(genre_model=genre_model, tag_model=tag_model, demo_models=demo_models, config=config)
+    return verb(
+        genre_model=genre_model,
+        tag_model=tag_model,
+        demo_models=demo_models,
+        heads=read_flags(head or ()),
+        config=config,
+    )
 
 
 verbs.add(app)
@@ -240,6 +262,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
+    head: Heads = None,
     demo_models: DemoModels = False,
     max_windows: MaxWindows = None,
     runtime: Runtime = None,
@@ -274,7 +297,7 @@ def serve(
     config: Config = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray says.")] = False,
 ) -> int:
-    """Serve both models over HTTP: Hugging Face's contract, bulk requests, and a page at /."""
+    """Serve the models over HTTP: Hugging Face's contract, bulk requests, and a page at /."""
     from tonearm.cli import serve as verb
 
     if new_key is not None:
@@ -290,6 +313,7 @@ def serve(
             "runtime": runtime,
             "precision": precision,
             "calibrated": calibrated or None,
+            "heads": read_flags(head or ()),
             "allow_uris": allow_uri or None,
             "api_key_file": api_key_file,
             "allow_origins": allow_origin or None,

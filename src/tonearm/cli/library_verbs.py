@@ -65,7 +65,7 @@ def export(
             "OUTPUT's ending says.",
         ),
     ] = None,
-    by: Annotated[str, typer.Option(help="For m3u: one playlist a genre or a tag.")] = "genre",
+    by: Annotated[str, typer.Option(help="For m3u: genre, tag or another head, one playlist per label.")] = "genre",
     min_score: Annotated[float | None, typer.Option(help="Leave out labels that score less.")] = None,
     include_embeddings: Annotated[bool, typer.Option("--include-embeddings", help="For jsonl.")] = False,
     dim: Annotated[

@@ -1,4 +1,4 @@
-"""``tonearm models``: what the two heads are made of, before anything runs."""
+"""``tonearm models``: what the heads are made of, before anything runs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ NUM_LABELS = 8
 
 
 def models(**flags: Unpack[ModelFlags]) -> int:
-    """Print each head's checkpoint, or why it cannot be used; return 0 when both can, else 2."""
+    """Print each head's checkpoint, or why it cannot be used; return 0 when all can, else 2."""
     settings = tag_settings(flags, ModelFlags).models
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     problems = []
-    for head, (source, revision, window_s) in settings.heads().items():
-        if source is None:
+    for head, asked in settings.named().items():
+        if asked is None:
             table.add_row(head, "off")
             continue
         try:
-            info = describe_checkpoint(source, revision=revision)
-            plan = plan_windows(info, window_s, None)
+            info = describe_checkpoint(asked.model, revision=asked.revision)
+            plan = plan_windows(info, asked.window_s, None)
         except CheckpointError as error:
             problems.append(error)
             table.add_row(head, visible(error.message))
             continue
-        for place, (name, text) in enumerate(_facts(info, plan, source)):
+        for place, (name, text) in enumerate(_facts(info, plan, asked.model)):
             table.add_row("" if place else head, visible(f"{name:<12}{text}"))
     Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
     return 2 if problems else 0
@@ -50,6 +50,6 @@ def _facts(info: CheckpointInfo, plan: WindowPlan, source: str) -> list[tuple[st
         ("revision", info.revision),
         ("family", f"{info.family}{size}"),
         ("labels", f"{len(info.labels)} ({labels}), trained as {kind}"),
-        ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_samples / plan.sample_rate:g} s"),
+        ("audio", f"{info.sample_rate:,} Hz, windows of {plan.window_s:g} s"),
         ("embedding", counted(info.embedding_dim, "number")),
     ]

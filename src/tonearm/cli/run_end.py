@@ -70,6 +70,9 @@ def found_lines(found: FoundLabels | None) -> list[str]:
     elif found.faint_tags:
         means = ", ".join(f"{label} {mean:.2f}" for label, mean in list(found.faint_tags.items())[:NUM_TAGS])
         lines.append(f"tags: none scores 0.5 or more; the highest means are {means}")
+    for head, counts in found.heads.items():
+        if counts:
+            lines.append(f"{head}: {_most(counts, NUM_GENRES, len(counts))}")
     return lines
 
 
@@ -81,10 +84,9 @@ def _most(counts: dict[str, int], most: int, num_all: int) -> str:
 
 def how_lines(summary: RunSummary, outcome: Outcome) -> list[str]:
     """Return what the heads ran on, what the rest waited for, and whether Ray wanted for memory."""
-    models = {"genre": summary.genre_model, "tags": summary.tag_model}
     ran: dict[str, list[str]] = {}
-    for head, model in models.items():
-        if model is not None and model.runtime:
+    for head, model in summary.models().items():
+        if model.runtime:
             note = f" ({model.note})" if model.note else ""
             ran.setdefault(f"{model.runtime} {model.precision} on {model.device}{note}", []).append(head)
     texts = [f"{' and '.join(heads)} ran on {how}" for how, heads in ran.items()]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tonearm.exports.exporter import ExportRequest, check_score
 from tonearm.exports.output import write_texts
+from tonearm.heads import Head
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.silent import SILENT
 from tonearm.storage.filenames import file_name, track_name
@@ -57,7 +58,8 @@ class Audacity:
         """
         doubled = _doubled_names(request)
         threshold, num_files = TAG_SCORE if self.min_score is None else self.min_score, 0
-        columns = ["track_key", "uri", "windows", "silent", "duration_s"]
+        others = [(head, head.windows) for head in request.rows.heads if head.windows is not None]
+        columns = ["track_key", "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
         for batch in request.batches(columns, only_ok=True, batch_rows=BATCH_ROWS):
             texts = {}
             names = [_name(uri) for uri in batch["uri"].to_pylist()]
@@ -67,6 +69,8 @@ class Audacity:
                     labels = [Label(0.0, row["duration_s"] or 0.0, SILENT)]
                 else:
                     labels = track_labels(row["windows"] or (), threshold)
+                    for head, column in others:
+                        labels += head_labels(head, row[column] or (), threshold)
                 if labels:
                     lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
                     suffix = f" [{row['track_key'] & (2**64 - 1):016x}]" if clash else ""
@@ -98,6 +102,20 @@ def track_labels(windows: Sequence[dict[str, Any]], threshold: float) -> list[La
                 tagged.setdefault(tag["label"], []).append(window)
     tags = [label for text, covered in tagged.items() for label in _merged((window, text) for window in covered)]
     return sorted(genres + tags, key=lambda label: (label.start_s, label not in genres, label.text))
+
+
+def head_labels(head: Head, windows: Sequence[dict[str, Any]], threshold: float) -> list[Label]:
+    """Return the labels of a head's own timeline, as ``track_labels`` does, each as ``NAME: label``.
+
+    Args:
+        windows: rows of ``schema.LABEL_WINDOW`` or ``schema.TAGS_WINDOW``.
+    """
+    spans = [{"start_s": window["start_s"], "end_s": window["end_s"]} for window in windows]
+    entries = [
+        {**span, "genre": window.get("label"), "tags": window.get("tags")}
+        for span, window in zip(spans, windows, strict=True)
+    ]
+    return [found._replace(text=f"{head.name}: {found.text}") for found in track_labels(entries, threshold)]
 
 
 def _merged(named: Iterable[tuple[dict[str, Any], str]]) -> Iterator[Label]:

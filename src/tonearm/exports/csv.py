@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from tonearm.exports.exporter import ExportRequest, check_score
 from tonearm.exports.output import whole_file
+from tonearm.heads import PUBLISHED, TAGS, Head
 from tonearm.runs.rows.schema import TRACKS
 from tonearm.runs.rows.silent import silent_as
 
 # What readers and runs decide by; it says nothing of the track.
-BOOKKEEPING = ("term", "read_settings", "genre_settings", "tag_settings")
+BOOKKEEPING = ("term", "read_settings", *(head.settings for head in PUBLISHED.values()))
 COLUMNS = [field for field in TRACKS if field.name not in BOOKKEEPING]
 SCALARS = [field.name for field in COLUMNS if not pa.types.is_list(field.type)]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -27,7 +28,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 @dataclasses.dataclass(frozen=True)
 class Csv:
-    """One line per track: the scalar columns and then the best tags.
+    """One line per track: the scalar columns, the best tags, then other heads' labels, several of a track in one cell.
 
     Attributes:
         min_score: leave out tags that score less.
@@ -43,21 +44,28 @@ class Csv:
 
     def write(self, request: ExportRequest) -> tuple[int, int]:
         """Write the file; return the number of tracks and of files."""
-        num_tracks = 0
+        threshold, num_tracks, heads = self.min_score or 0.0, 0, request.rows.heads
+        shown = [(TAGS.tags, "top_tags"), *((name, name) for head in heads for name in _in_cells(head))]
+        added = [(column, title) for column, title in shown if column is not None]
+        columns = [*SCALARS, *(column for column, _ in added)]
         with whole_file(request.output) as file:
             writer = csv.writer(file)
-            writer.writerow([*SCALARS, "top_tags"])
-            for batch in request.batches([*SCALARS, "tags"]):
-                batch = silent_as(batch, None)
-                columns = [_cells(batch[name]) for name in SCALARS]
-                columns.append([_safe(_join_tags(tags, self.min_score or 0.0)) for tags in batch["tags"].to_pylist()])
-                writer.writerows(zip(*columns, strict=True))
+            writer.writerow([*SCALARS, *(title for _, title in added)])
+            for batch in request.batches(columns):
+                batch = silent_as(batch, None, heads)
+                writer.writerows(zip(*(_cells(batch[name], threshold) for name in columns), strict=True))
                 num_tracks += batch.num_rows
         return num_tracks, 1
 
 
-def _cells(column: pa.Array) -> list[Any]:
+def _in_cells(head: Head) -> list[str]:
+    return [name for name in (head.label, head.score, head.tags, head.model) if name is not None]
+
+
+def _cells(column: pa.Array, threshold: float) -> list[Any]:
     values = column.to_pylist()
+    if pa.types.is_list(column.type):
+        return [_safe(_join_tags(tags, threshold)) for tags in values]
     if pa.types.is_string(column.type):
         return [_safe(value or "") for value in values]
     if pa.types.is_float32(column.type):

@@ -23,7 +23,7 @@ FACTS = ["track_key", "uri", "title", "artist", "genre"]
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """One row per track that is ok: its key, names, and both embeddings.
+    """One row per track that is ok: its key, names, and all embeddings.
 
     Attributes:
         dim: project each embedding to so many numbers. The projections go beside the file as
@@ -45,12 +45,13 @@ class Embeddings:
         projections = _fit(request, self.dim) if self.dim else {}
         kind = pa.list_(pa.float32())
         fields = [pa.field(name, pa.int64() if name == "track_key" else pa.string()) for name in FACTS]
-        schema = pa.schema([*fields, *(pa.field(name, kind) for name in track_rows.EMBEDDINGS)])
+        embeddings = _columns(request)
+        schema = pa.schema([*fields, *(pa.field(name, kind) for name in embeddings)])
         num_tracks = 0
         with whole_binary(request.output) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for batch in request.batches(schema.names, only_ok=True):
                 columns = [batch[name] for name in FACTS]
-                for name in track_rows.EMBEDDINGS:
+                for name in embeddings:
                     columns.append(_projected(batch[name], projections[name]) if name in projections else batch[name])
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
                 num_tracks += batch.num_rows
@@ -59,9 +60,13 @@ class Embeddings:
         return num_tracks, 2 if projections else 1
 
 
+def _columns(request: ExportRequest) -> list[str]:
+    return [*track_rows.EMBEDDINGS, *(head.embedding for head in request.rows.heads)]
+
+
 def _fit(request: ExportRequest, dim: int) -> dict[str, Projection]:
-    moments = {name: Moments() for name in track_rows.EMBEDDINGS}
-    columns = list(track_rows.EMBEDDINGS)
+    columns = _columns(request)
+    moments = {name: Moments() for name in columns}
     for batch in request.batches(columns, only_ok=True):
         for name in columns:
             moments[name].add(_matrix(batch[name].drop_null()))

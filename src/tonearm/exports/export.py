@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from tonearm.errors import UsageError
-from tonearm.exports.exporter import By as By
-from tonearm.exports.exporter import Exporter, ExportRequest, check_by, check_score
+from tonearm.exports.exporter import Exporter, ExportRequest, check_score, head_by
 from tonearm.exports.output import check_output
 from tonearm.exports.registry import EXPORTERS
 from tonearm.exports.registry import kind_of as kind_of
@@ -55,7 +54,7 @@ def export(
 
     Args:
         kind: ``csv`` (one line a track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
-            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist a genre or tag),
+            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist per label),
             ``embeddings`` (Parquet, a row a track), or what another package has added.
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
         where: only the tracks for which this DuckDB expression over the columns of a row is true; see ``rows.where``.
@@ -84,6 +83,8 @@ def export(
             from tonearm.runs.rows.where import narrowed
 
             rows = narrowed(destination, rows, where)
+        if (by := options.get("by")) is not None:
+            head_by(str(by), rows.heads)
         num_tracks, num_files = exporter.write(ExportRequest(destination, output, rows))
     return ExportCounts(kind, output, num_tracks, num_files, rows.num_unlisted)
 
@@ -108,8 +109,6 @@ def named_options(given: Sequence[str]) -> dict[str, object]:
 
 def _taken(kind: str, exporter: type[Exporter], options: dict[str, object]) -> dict[str, object]:
     """Return the options that the exporter takes."""
-    if (by := options.get("by")) is not None:
-        check_by(str(by))
     if isinstance(min_score := options.get("min_score"), int | float):
         check_score(min_score)
     given = {name: value for name, value in options.items() if value is not None and value is not False}

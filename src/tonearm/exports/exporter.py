@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from tonearm.errors import UsageError
+from tonearm.heads import PUBLISHED, Head
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.track_rows import ListedRows
 
-By = Literal["genre", "tag"]
 OK = ds.field("status") == "ok"
 
 
@@ -28,7 +28,7 @@ class ExportRequest:
     def batches(
         self, columns: Sequence[str], *, only_ok: bool = False, batch_rows: int = 1024
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows with some of the columns of ``tonearm.runs.rows.schema.TRACKS``, in the order of the files.
+        """Yield the rows with some of the columns of ``schema.TRACKS`` and ``rows.heads``, in the order of the files.
 
         Args:
             only_ok: without the tracks that failed.
@@ -70,11 +70,14 @@ def check_score(min_score: float | None) -> None:
         raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
 
 
-def check_by(by: str) -> None:
-    """Refuse what tracks cannot be gathered by.
+def head_by(by: str, others: Iterable[Head]) -> Head:
+    """Return the head whose labels ``by`` stands for: ``genre``, ``tag``, or the name of one of ``others``.
 
     Raises:
-        UsageError: it is neither genre nor tag.
+        UsageError: there is none, or it has no labels.
     """
-    if by not in ("genre", "tag"):
-        raise UsageError(f"got by = {by!r}, expected 'genre' or 'tag'")
+    known = {head.prefix or head.name: head for head in PUBLISHED.values()}
+    known |= {head.name: head for head in others if head.activation != "embedding"}
+    if by not in known:
+        raise UsageError(f"got by = {by!r}, expected {' or '.join(map(repr, known))}")
+    return known[by]

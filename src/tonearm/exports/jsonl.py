@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from tonearm.exports.csv import COLUMNS
 from tonearm.exports.exporter import ExportRequest, check_score
 from tonearm.exports.output import whole_file
+from tonearm.heads import TAGS
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.ranking import KEY
 from tonearm.runs.rows.silent import silent_as
@@ -46,15 +47,18 @@ class JsonLines:
     def write(self, request: ExportRequest) -> tuple[int, int]:
         """Write the file; return the number of tracks and of files."""
         names = [field.name for field in COLUMNS if self.include_embeddings or field.name not in track_rows.EMBEDDINGS]
+        for head in request.rows.heads:
+            names += [name for name in head.columns if self.include_embeddings or name != head.embedding]
+        tags = [head.tags for head in (TAGS, *request.rows.heads) if head.tags is not None]
         threshold, num_tracks = self.min_score or 0.0, 0
         with whole_file(request.output) as file:
             for batch in request.batches(names, batch_rows=BATCH_ROWS):
-                batch = silent_as(batch, None)
+                batch = silent_as(batch, None, request.rows.heads)
                 columns = [batch[name].cast(pa.string()) if name == KEY else _round(batch[name]) for name in names]
                 rounded = pa.RecordBatch.from_arrays(columns, names)
                 for row in rounded.to_pylist():
-                    if threshold and row["tags"]:
-                        row["tags"] = [tag for tag in row["tags"] if tag["score"] >= threshold]
+                    for column in tags if threshold else ():
+                        row[column] = row[column] and [tag for tag in row[column] if tag["score"] >= threshold]
                     file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
                 num_tracks += batch.num_rows
         return num_tracks, 1

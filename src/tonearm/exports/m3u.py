@@ -1,4 +1,4 @@
-"""One extended M3U playlist a genre, or a tag, each in the order of the tracks' URIs.
+"""One extended M3U playlist per genre, tag or other head's label, each in the order of the tracks' URIs.
 
 Entries are sorted in runs on disk and merged, so that a tag that nearly every track has costs no memory.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tonearm.exports.audacity import TAG_SCORE
-from tonearm.exports.exporter import By, ExportRequest, check_by, check_score
+from tonearm.exports.exporter import ExportRequest, check_score, head_by
 from tonearm.exports.output import whole_file
+from tonearm.heads import Head
 from tonearm.runs.rows.silent import SILENT
 from tonearm.storage import filesystems
 from tonearm.storage.filenames import file_name, track_name
@@ -31,29 +32,29 @@ class Playlists:
     """A folder of playlists.
 
     Attributes:
-        by: what a playlist is of.
+        by: what a playlist is of: ``genre``, ``tag``, or the name of another head.
         min_score: leave out tracks whose genre, or tag, scores less; without it 0.5 for tags and 0 for genres.
     """
 
     endings: ClassVar[tuple[str, ...]] = ()
     is_folder: ClassVar[bool] = True
 
-    by: By = "genre"
+    by: str = "genre"
     min_score: float | None = None
 
     def __post_init__(self) -> None:
-        check_by(self.by)
         check_score(self.min_score)
 
     def write(self, request: ExportRequest) -> tuple[int, int]:
         """Write the playlists below ``request.output``; return the number of tracks listed and of playlists."""
-        columns = ["uri", "title", "artist", "duration_s", "genre", "genre_score", "tags", "silent"]
-        num_tracks = 0
+        head = head_by(self.by, request.rows.heads)
+        said = [name for name in (head.label, head.score, head.tags) if name is not None]
+        columns, num_tracks = ["uri", "title", "artist", "duration_s", "silent", *said], 0
         with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, filesystems.writing(folder):
             runs = _Runs(Path(folder))
             for batch in request.batches(columns, only_ok=True):
                 for row in batch.to_pylist():
-                    labels = self._labels(row)
+                    labels = self._labels(row, head)
                     num_tracks += bool(labels)
                     for label in labels:
                         runs.add(label, row["uri"], _extinf(row))
@@ -66,13 +67,14 @@ class Playlists:
                         file.write(f"{extinf}\n{_location(uri)}\n")
         return num_tracks, len(names)
 
-    def _labels(self, row: dict[str, Any]) -> list[str]:
+    def _labels(self, row: dict[str, Any], head: Head) -> list[str]:
         if row["silent"]:
             return [SILENT]
-        if self.by == "genre":
-            return [row["genre"]] if row["genre"] and (row["genre_score"] or 0.0) >= (self.min_score or 0.0) else []
+        if head.label is not None and head.score is not None:
+            label, score = row[head.label], row[head.score] or 0.0
+            return [label] if label and score >= (self.min_score or 0.0) else []
         threshold = TAG_SCORE if self.min_score is None else self.min_score
-        return [tag["label"] for tag in row["tags"] or () if (tag["score"] or 0.0) >= threshold]
+        return [tag["label"] for tag in row[head.tags or ""] or () if (tag["score"] or 0.0) >= threshold]
 
 
 class _Runs:

@@ -13,8 +13,8 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.models import families, runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
 from tonearm.models.openvino import select
-from tonearm.models.scores import WindowScores
 from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
+from tonearm.models.window_scores import WindowScores
 
 if TYPE_CHECKING:
     from tonearm.models.runtimes import Runtime
@@ -80,7 +80,7 @@ class Classifier:
         info = describe_checkpoint(source, revision=revision)
         plan = plan_windows(info, window_s, None)
         threads, note = num_threads or runtimes.usable_cores(), ""
-        on_cpu = max(1, int(CPU_BATCH_S / (plan.window_samples / plan.sample_rate)))
+        on_cpu = max(1, int(CPU_BATCH_S / plan.window_s))
         if kind == "openvino":
             wanted = select.Wanted(
                 source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server
@@ -104,7 +104,7 @@ class Classifier:
     @property
     def window_s(self) -> float:
         """Seconds of one window."""
-        return self._plan.window_samples / self._plan.sample_rate
+        return self._plan.window_s
 
     def describe(self) -> dict[str, str]:
         """Return what the model runs on: runtime, precision, device, and why it is not what was asked for, if so."""

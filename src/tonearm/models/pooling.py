@@ -1,4 +1,4 @@
-"""Window scores to a track: its genre, its tags, its embeddings and a timeline.
+"""Window scores to a track: what each head says of it, its embeddings and timelines.
 
 Letters in shapes: W windows, L labels, D embedding dimensions.
 """
@@ -12,24 +12,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
+    from tonearm.heads import Activation
     from tonearm.models.calibration import Calibration
-    from tonearm.models.scores import WindowScores
+    from tonearm.models.window_scores import WindowScores
 
 Floats = NDArray[np.float32]
 Scored = tuple[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class GenreResult:
-    """One label a track: the mean of its windows' softmax.
+class EmbeddingResult:
+    """What a head without labels says of a track: float32 [D], the mean over its windows."""
 
-    ``scores`` has every label, descending; ``window_scores`` is [W, L] in ``labels`` order.
+    embedding: Floats
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleResult(EmbeddingResult):
+    """One label per track, such as its genre: the mean of its windows' softmax.
+
+    ``scores`` has every label, descending; ``window_scores`` is [W, L] in ``labels`` order, ``start_s`` [W].
     """
 
     label: str
     score: float
     scores: tuple[Scored, ...]
-    embedding: Floats
     labels: tuple[str, ...]
     start_s: NDArray[np.float64]
     window_scores: Floats
@@ -46,19 +53,27 @@ class Tag:
 
 
 @dataclasses.dataclass(frozen=True)
-class TagResult:
-    """The strongest tags of a track, descending by mean score; ``window_scores`` is [W, L] in ``labels`` order."""
+class MultiResult(EmbeddingResult):
+    """The strongest labels of a track, descending by mean score; ``window_scores`` is [W, L] in ``labels`` order."""
 
     tags: tuple[Tag, ...]
-    embedding: Floats
     labels: tuple[str, ...]
     start_s: NDArray[np.float64]
     window_scores: Floats
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadWindow:
+    """One window of a head's own timeline, with its strongest labels; of a single-label head there is one."""
+
+    start_s: float
+    end_s: float
+    labels: tuple[Scored, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class TimelineRow:
-    """One stretch of a track and what both heads say of it."""
+    """One stretch of a track and what ``genre`` and ``tags`` say of it."""
 
     start_s: float
     end_s: float
@@ -96,10 +111,28 @@ def _ranked(mean: NDArray[np.float64], labels: tuple[str, ...]) -> tuple[Scored,
     return tuple((labels[index], float(mean[index])) for index in np.argsort(-mean, kind="stable"))
 
 
-def pool_genre(
+def pool(
+    activation: Activation,
+    scores: WindowScores,
+    start_s: NDArray[np.float64],
+    labels: tuple[str, ...],
+    *,
+    top_k: int,
+    calibration: Calibration | None = None,
+) -> EmbeddingResult:
+    """Return what a head says of a track; see ``pool_single`` and ``pool_multi``."""
+    if activation == "single":
+        temperature = calibration.temperature if calibration is not None else 1.0
+        return pool_single(scores, start_s, labels, temperature=temperature)
+    if activation == "multi":
+        return pool_multi(scores, start_s, labels, top_k=top_k, calibration=calibration)
+    return EmbeddingResult(_mean(scores.embedding))
+
+
+def pool_single(
     scores: WindowScores, start_s: NDArray[np.float64], labels: tuple[str, ...], *, temperature: float = 1.0
-) -> GenreResult:
-    """Return the genre of a track; every window counts the same.
+) -> SingleResult:
+    """Return the label of a track; every window counts the same.
 
     Args:
         scores: logits [W, L] and embedding [W, D].
@@ -108,17 +141,17 @@ def pool_genre(
     """
     windows = softmax(scores.logits / np.float32(temperature))
     ranked = _ranked(windows.mean(axis=0, dtype=np.float64), labels)
-    return GenreResult(*ranked[0], ranked, _mean(scores.embedding), labels, start_s, windows)
+    return SingleResult(_mean(scores.embedding), *ranked[0], ranked, labels, start_s, windows)
 
 
-def pool_tags(
+def pool_multi(
     scores: WindowScores,
     start_s: NDArray[np.float64],
     labels: tuple[str, ...],
     *,
     top_k: int,
     calibration: Calibration | None = None,
-) -> TagResult:
+) -> MultiResult:
     """Return the ``top_k`` tags of a track by mean score, each with its best window.
 
     Args:
@@ -133,7 +166,7 @@ def pool_tags(
         for index in np.argsort(-mean, kind="stable")[:top_k]
         if calibration is None or _reaches(calibration.thresholds.get(labels[index]), float(mean[index]))
     )
-    return TagResult(tags, _mean(scores.embedding), labels, start_s, windows)
+    return MultiResult(_mean(scores.embedding), tags, labels, start_s, windows)
 
 
 def _reaches(threshold: float | None, score: float) -> bool:
@@ -141,8 +174,8 @@ def _reaches(threshold: float | None, score: float) -> bool:
 
 
 def timeline(
-    genre: GenreResult | None,
-    tags: TagResult | None,
+    genre: SingleResult | None,
+    tags: MultiResult | None,
     *,
     duration_s: float,
     genre_window_s: float | None,
@@ -169,6 +202,17 @@ def timeline(
         best = _top(tags.labels, tags.window_scores[index], top_k) if tags is not None else ()
         rows.append(TimelineRow(float(start_s), float(end_s), label, score, best))
     return tuple(rows)
+
+
+def own_timeline(result: EmbeddingResult, *, duration_s: float, window_s: float, top_k: int) -> tuple[HeadWindow, ...]:
+    """Return a head's windows with the labels of each: the best one, or the ``top_k`` best of several."""
+    if not isinstance(result, SingleResult | MultiResult):
+        return ()
+    count = top_k if isinstance(result, MultiResult) else 1
+    return tuple(
+        HeadWindow(float(start_s), min(float(start_s) + window_s, duration_s), _top(result.labels, scores, count))
+        for start_s, scores in zip(result.start_s, result.window_scores, strict=True)
+    )
 
 
 def nearest_windows(spans: ArrayLike, others: ArrayLike) -> NDArray[np.int64]:

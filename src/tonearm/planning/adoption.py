@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tonearm.errors import UsageError
+from tonearm.heads import Head, heads_among
 from tonearm.models.checkpoint import is_hub_id
 from tonearm.runs import differences, groups, named_settings
 from tonearm.runs.destination import Destination
 from tonearm.runs.differences import Difference
 from tonearm.runs.groups import Group
 from tonearm.settings import ModelSettings
+from tonearm.storage.uris import shown
 from tonearm.tagging import HeadPlan, TagPlan, plan_heads
 from tonearm.tagging.plan import READ
 
@@ -39,13 +41,14 @@ def adopt(
         rescore: groups that may differ from what is there; their columns are then made anew.
 
     Raises:
-        UsageError: no such group to rescore.
+        UsageError: no such group to rescore, or a head that stands there with another activation.
         DestinationError: rows there were made with other settings, or its facts cannot be read.
     """
     unknown = sorted({*rescore} - {*plan.heads})
     if unknown:
         raise UsageError(f"got --rescore {unknown[0]}, expected one of the groups of this run: {', '.join(plan.heads)}")
     stored = _taken_up(destination, plan, groups.read(destination, rescore), rescore)
+    _check_activations(destination, plan, stored)
     plan = _pinned(plan, stored, max_windows)
     different = {}
     for head in plan.heads:
@@ -96,7 +99,9 @@ def _taken_up(
     lacking = [head for head in plan.heads if head not in stored and head not in rescore]
     if not lacking:
         return found
-    named = named_settings.read(destination)
+    heads = [each.head for each in plan.heads.values()]
+    named = named_settings.read(destination, heads)
+    _check_columns(destination, [head for head in heads if head.name in lacking], named.columns)
     # What was made again last counts, whoever has the most rows.
     since = [{groups.SINCE: term} for term in range(named.highest_term, 0, -1)[:MAX_TERMS]]
     for head in lacking:
@@ -110,15 +115,44 @@ def _taken_up(
     return found
 
 
+def _check_activations(destination: Destination, plan: TagPlan, stored: Mapping[str, Group]) -> None:
+    there = groups.heads_of(stored)
+    for name, each in plan.heads.items():
+        if name in there and there[name].activation != each.head.activation:
+            raise UsageError(
+                f"{shown(destination.url)} holds {name} as {there[name].activation}, and this run has it as "
+                f"{each.head.activation}; a head's columns keep their kind: give --head {name}=MODEL:"
+                f"{there[name].activation}, or another name"
+            )
+
+
+def _check_columns(destination: Destination, heads: Iterable[Head], columns: Collection[str]) -> None:
+    """Refuse a head whose columns are there and somebody else's, or those of another kind of head.
+
+    Raises:
+        UsageError: one of them.
+    """
+    ours = heads_among(columns)
+    for head in heads:
+        taken = sorted({*head.columns, head.settings} & {*columns})
+        if taken and not head.is_published and head not in ours:
+            raise UsageError(
+                f"tracks/ of {shown(destination.url)} has a column {taken[0]} already, which is not one of a "
+                f"{head.activation} head called {head.name}; give the head another name"
+            )
+
+
 def _pinned(plan: TagPlan, stored: Mapping[str, Group], max_windows: int | None) -> TagPlan:
     """Return the plan with the revisions that hub ids without one had when the destination was begun."""
     revisions = {}
+    named = plan.models.named()
     for head, each in plan.heads.items():
-        source, revision, _ = plan.models.heads()[head]
+        asked = named[head]
         group = stored.get(head)
         there = group.facts.get("model") if group is not None else None
         is_same = group is not None and group.settled.get("source") == each.source
-        if revision is None and there and is_same and there != each.checkpoint.revision and is_hub_id(str(source)):
+        is_pinned = asked is None or asked.revision is not None or not is_hub_id(asked.model)
+        if not is_pinned and there and is_same and there != each.checkpoint.revision:
             revisions[head] = str(there)
     return planned(plan.models, max_windows, plan.max_scored_s, revisions) if revisions else plan
 
@@ -128,7 +162,7 @@ def _differences(stored: Mapping[str, Group], plan: TagPlan, head: str, rescore:
         stored[head],
         plan.facts()[head],
         _asked(plan)[head],
-        head=head,
+        head=plan.heads[head].head,
         source=plan.heads[head].source,
         max_scored_s=plan.max_scored_s,
         is_rescored=head in rescore,

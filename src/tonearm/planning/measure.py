@@ -107,9 +107,7 @@ def _forward_rate(tracks: Sequence[DecodedTrack], plan: TagPlan, num_threads: in
 
 def scored_s(plans: Mapping[str, HeadPlan], duration_s: float) -> float:
     """Return the seconds that the heads score of a track, the mean over the heads."""
-    return sum(
-        len(plan.windows.starts(int(duration_s * plan.windows.sample_rate)))
-        * plan.windows.window_samples
-        / plan.windows.sample_rate
-        for plan in plans.values()
-    ) / len(plans)
+    scored = [
+        len(plan.windows.starts(int(duration_s * plan.windows.sample_rate))) * plan.window_s for plan in plans.values()
+    ]
+    return sum(scored) / len(plans)

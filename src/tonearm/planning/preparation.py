@@ -86,7 +86,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
         verdict = found.settled_verdict(is_guarded=is_guarded)
         if verdict is None:
             todo[head] = (found, is_guarded)
-        elif is_guarded and (refusal := verdict.refusal(is_multi=_is_multi(head, each))):
+        elif is_guarded and (refusal := verdict.refusal(is_multi=_is_multi(each))):
             heads[head] = _instead(each, f"not int8: {refusal}")
     if not todo:
         return dataclasses.replace(plan, heads=heads)
@@ -109,23 +109,23 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
                 windows[head],
                 num_calibrated=NUM_CALIBRATED,
                 is_guarded=is_guarded,
-                is_multi=_is_multi(head, each),
+                is_multi=_is_multi(each),
                 num_threads=threads,
             )
         except CheckpointError as error:
             say(f"{error.message}: bf16 instead")
             heads[head] = _instead(each, f"not int8: {error.message}")
             continue
-        refusal = verdict.refusal(is_multi=_is_multi(head, each))
+        refusal = verdict.refusal(is_multi=_is_multi(each))
         if is_guarded and refusal:
             say(f"int8 is not good enough for {each.checkpoint.name} ({refusal}): bf16 instead")
             heads[head] = _instead(each, f"not int8: {refusal}")
     return dataclasses.replace(plan, heads=heads)
 
 
-def _is_multi(head: str, plan: HeadPlan) -> bool:
-    """Return whether a head reads labels independently: tags always do, others where their checkpoint says so."""
-    return head == "tags" or plan.checkpoint.multi_label
+def _is_multi(plan: HeadPlan) -> bool:
+    """Return whether a head's labels are independent, as it reads them or as its model was trained."""
+    return plan.head.is_multi or plan.checkpoint.multi_label
 
 
 def _instead(plan: HeadPlan, note: str) -> HeadPlan:

@@ -8,10 +8,12 @@ import platform
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tonearm import __version__
+from tonearm.heads import PUBLISHED
 from tonearm.models.runtimes import gpu_names, usable_cores
 from tonearm.own_process import peak_memory_bytes
 from tonearm.planning.layout import Layout
@@ -72,8 +74,8 @@ def summarize(outcome: Outcome, settings: TagSettings, *, command: Sequence[str]
         wall_s=outcome.wall_s,
         command=shlex.join(["tonearm", *command[1:]]),
         version=__version__,
-        genre_model=_model(outcome, "genre"),
-        tag_model=_model(outcome, "tags"),
+        **_published_models(outcome),
+        head_models={name: _model(outcome, name) for name in outcome.plans if name not in PUBLISHED},
         settings=dataclasses.asdict(settings),
         machine=machine_facts(),
         manifest=ManifestCounts(audit.num_listed, outcome.num_bytes, outcome.num_skipped),
@@ -100,13 +102,14 @@ def machine_facts() -> MachineFacts:
     return MachineFacts(model, usable_cores(), psutil.virtual_memory().total, tuple(gpu_names()))
 
 
-def _model(outcome: Outcome, head: str) -> ModelFacts | None:
-    plan = outcome.plans.get(head)
-    if plan is None:
-        return None
+def _published_models(outcome: Outcome) -> dict[str, Any]:
+    return {head.model: _model(outcome, name) for name, head in PUBLISHED.items() if name in outcome.plans}
+
+
+def _model(outcome: Outcome, head: str) -> ModelFacts:
+    plan = outcome.plans[head]
     info, facts = plan.checkpoint, outcome.counts.facts.get(head, {}) if outcome.counts is not None else {}
-    window_s = plan.windows.window_samples / plan.windows.sample_rate
-    return ModelFacts(info.name, info.revision, window_s=window_s, num_labels=len(info.labels), **facts)
+    return ModelFacts(info.name, info.revision, window_s=plan.window_s, num_labels=len(info.labels), **facts)
 
 
 def _speed(outcome: Outcome) -> SpeedFacts | None:

@@ -6,13 +6,14 @@ Memory grows by 8 bytes a track (its duration and its genre score); everything e
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tonearm.heads import GENRE, TAGS, Head
 from tonearm.report import rows as report_rows
 from tonearm.report.rows import FAILED, SHOWN, FirstRows
 from tonearm.runs.rows import telling_tags, track_rows
@@ -86,6 +87,7 @@ class LibraryFigures:
         silent: ok tracks in which nothing can be heard; those that follow leave them out.
         genres: by genre; empty when the genre head was off.
         tags: by label; empty when the tag head was off.
+        heads: by other head that has labels, as ``genres`` or ``tags``.
         formats: by (codec, sample rate in Hz, channels), of all ok tracks.
         failures: by error code.
         durations_s: float32 [all ok tracks with a duration].
@@ -106,6 +108,7 @@ class LibraryFigures:
     silent: GroupFigures = dataclasses.field(default_factory=GroupFigures)
     genres: dict[str, GroupFigures] = dataclasses.field(default_factory=dict)
     tags: dict[str, GroupFigures] = dataclasses.field(default_factory=dict)
+    heads: dict[str, dict[str, GroupFigures]] = dataclasses.field(default_factory=dict)
     formats: dict[tuple[str, int, int], GroupFigures] = dataclasses.field(default_factory=dict)
     failures: dict[str, FailureFigures] = dataclasses.field(default_factory=dict)
     durations_s: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty(0, np.float32))
@@ -146,7 +149,13 @@ class LibraryFigures:
             tags={} if is_faint else dict(strong[:NUM_SAID]),
             num_tags=0 if is_faint else len(strong),
             faint_tags={label: round(mean, 3) for label, mean in means[:NUM_SAID]},
+            heads={name: _most_frequent(labels) for name, labels in self.heads.items()},
         )
+
+
+def _most_frequent(labels: dict[str, GroupFigures]) -> dict[str, int]:
+    ordered = sorted(labels.items(), key=lambda item: (-item[1].num_tracks, item[0]))
+    return {label: figures.num_tracks for label, figures in ordered[:NUM_SAID] if figures.num_tracks}
 
 
 def gather(destination: str) -> LibraryFigures:
@@ -156,14 +165,16 @@ def gather(destination: str) -> LibraryFigures:
         DestinationError: no tracks, or a file that cannot be read.
     """
     rows = track_rows.listed_rows(destination)
-    figures = add_up(track_rows.scan(destination, COLUMNS, rows=rows))
+    heads = [head for head in rows.heads if head.activation != "embedding"]
+    labels = [name for head in heads for name in (head.label, head.score, head.tags) if name is not None]
+    figures = add_up(track_rows.scan(destination, [*COLUMNS, *labels], rows=rows), heads)
     figures.num_unlisted, figures.num_outranked = rows.num_unlisted, rows.num_outranked
     return figures
 
 
-def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
-    """Return the figures of all rows of ``batches``, each with ``COLUMNS``."""
-    figures = LibraryFigures()
+def add_up(batches: Iterable[pa.RecordBatch], heads: Sequence[Head] = ()) -> LibraryFigures:
+    """Return the figures of all rows of ``batches``, each with ``COLUMNS`` and the labels of ``heads``."""
+    figures = LibraryFigures(heads={head.name: {} for head in heads})
     durations: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     first, doubtful = FirstRows("uri", report_rows.NUM_SHOWN), FirstRows("genre_score", NUM_TO_REVIEW)
@@ -184,8 +195,12 @@ def add_up(batches: Iterable[pa.RecordBatch]) -> LibraryFigures:
         figures.silent.audio_s += pc.sum(rows["duration_s"].filter(is_silent)).as_py() or 0.0
         is_heard = pc.invert(is_silent)
         heard = rows.filter(is_heard)
-        _add_genres(figures.genres, heard)
-        _add_tags(figures.tags, heard["tags"])
+        for head, groups in [
+            (GENRE, figures.genres),
+            (TAGS, figures.tags),
+            *((h, figures.heads[h.name]) for h in heads),
+        ]:
+            _add_labels(head, groups, heard)
         scores.append(_float32(heard["genre_score"]))
         doubtful.add(shown.filter(pc.and_(is_heard, pc.is_valid(rows["genre_score"]))))
     figures.durations_s = np.concatenate(durations or [figures.durations_s])
@@ -226,14 +241,21 @@ def _add_ok(figures: LibraryFigures, rows: pa.Table) -> None:
         form.audio_s += group["duration_s_sum"] or 0.0
 
 
-def _add_genres(genres: dict[str, GroupFigures], rows: pa.Table) -> None:
-    scored = rows.filter(pc.is_valid(rows["genre"]))
-    sums = [("genre", "count"), ("duration_s", "sum"), ("genre_score", "sum")]
-    for group in scored.group_by("genre").aggregate(sums).to_pylist():
-        genre = genres.setdefault(group["genre"], GroupFigures())
-        genre.num_tracks += group["genre_count"]
-        genre.audio_s += group["duration_s_sum"] or 0.0
-        genre.sum_score += group["genre_score_sum"] or 0.0
+def _add_labels(head: Head, groups: dict[str, GroupFigures], rows: pa.Table) -> None:
+    if head.tags is not None:
+        _add_tags(groups, rows[head.tags])
+    elif head.label is not None and head.score is not None:
+        _add_winners(groups, rows, head.label, head.score)
+
+
+def _add_winners(groups: dict[str, GroupFigures], rows: pa.Table, label: str, score: str) -> None:
+    scored = rows.filter(pc.is_valid(rows[label]))
+    sums = [(label, "count"), ("duration_s", "sum"), (score, "sum")]
+    for group in scored.group_by(label).aggregate(sums).to_pylist():
+        found = groups.setdefault(group[label], GroupFigures())
+        found.num_tracks += group[f"{label}_count"]
+        found.audio_s += group["duration_s_sum"] or 0.0
+        found.sum_score += group[f"{score}_sum"] or 0.0
 
 
 def _add_tags(tags: dict[str, GroupFigures], column: pa.ChunkedArray) -> None:

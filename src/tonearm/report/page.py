@@ -107,6 +107,7 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
         duration_picture=duration_histogram(figures.durations_s),
         tags=_tags(figures),
         num_tags=len(figures.tags),
+        others=[_other(name, labels, figures) for name, labels in figures.heads.items() if labels],
         strong_score=STRONG_SCORE,
         formats=_formats(figures),
         failures=_failures(figures, links),
@@ -207,6 +208,22 @@ def _tags(figures: LibraryFigures) -> list[dict[str, Any]]:
     ]
 
 
+def _other(name: str, labels: Mapping[str, GroupFigures], figures: LibraryFigures) -> dict[str, Any]:
+    """Return a head besides genre and tags with its most frequent labels."""
+    shown, _, _ = _split(labels, NUM_TAGS)
+    most = max((group.num_tracks for _, group in shown), default=0) or 1
+    rows = [
+        {
+            "name": label,
+            "tracks": f"{text.number(group.num_tracks)} · {text.share(group.num_tracks, figures.num_ok)}",
+            "tracks_bar": group.num_tracks / most,
+            "mean_score": group.mean_score,
+        }
+        for label, group in shown
+    ]
+    return {"name": name, "rows": rows, "num_labels": len(labels)}
+
+
 def _formats(figures: LibraryFigures) -> list[dict[str, Any]]:
     shown, rest, num_rest = _split(figures.formats, NUM_FORMATS)
     entries: list[tuple[Any, GroupFigures, bool]] = [(key, group, False) for key, group in shown]
@@ -286,6 +303,8 @@ def _facts(figures: LibraryFigures, run: RunSummary) -> Iterable[tuple[str, str]
         )
     yield "Genre model", _model(run.genre_model, bool(figures.genres))
     yield "Tag model", _model(run.tag_model, bool(figures.tags))
+    for name in dict.fromkeys((*run.head_models, *figures.heads)):
+        yield f"Model of {name}", _model(run.head_models.get(name), name in figures.heads)
     machine = run.machine
     parts = [machine.cpu, counted(machine.num_cores, "core") if machine.num_cores else ""]
     parts += [f"{text.size(machine.memory_bytes)} of memory" if machine.memory_bytes else "", *machine.gpus]

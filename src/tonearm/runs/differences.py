@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from tonearm.errors import DestinationError
+from tonearm.heads import Head
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
 from tonearm.storage.uris import shown
@@ -17,7 +18,6 @@ T = TypeVar("T")
 
 MAX_SAID = 60
 REVISION_SIGNS = 19
-PREFIXES = {"genre": "genre", "tags": "tag"}
 
 
 class Difference(NamedTuple):
@@ -37,7 +37,7 @@ def differences(
     facts: Mapping[str, Any],
     asked: Mapping[str, Any],
     *,
-    head: str,
+    head: Head,
     source: str = "",
     max_scored_s: float = float("inf"),
     is_rescored: bool = False,
@@ -112,23 +112,22 @@ def _unknown_precision(stored: Group, asked: Mapping[str, Any]) -> Iterator[Diff
         yield Difference(text, f"--precision {before}")
 
 
-def _model(head: str, there: str, old: str, here: str, new: str) -> Difference:
+def _model(head: Head, there: str, old: str, here: str, new: str) -> Difference:
     """Return that two models differ, by their names and revisions as far as these are known and tell them apart."""
-    prefix = PREFIXES.get(head, head)
     is_same = there == here
     old_name, new_name = (
         f"{shown(name)} ({revision[:REVISION_SIGNS]})" if name else revision[:REVISION_SIGNS]
         for name, revision in ((there, old), (here, new))
     )
     if there and not is_same:
-        match = f"--{prefix}-model {shlex.quote(there)}"
+        match = head.flag(there)
     else:
         # The revision of a folder is a hash of its content, which cannot be asked for.
-        match = "" if old.startswith("sha256:") or not there else f"models.{prefix}_revision = {json.dumps(old)}"
-    return Difference(f"{head} model: {old_name} there, {new_name} now", match)
+        match = "" if old.startswith("sha256:") or not there else f"{head.setting('revision')} = {json.dumps(old)}"
+    return Difference(f"{head.name} model: {old_name} there, {new_name} now", match)
 
 
-def _windows(head: str, there: Mapping[str, Any], now: Mapping[str, Any], max_scored_s: float) -> Iterator[Difference]:
+def _windows(head: Head, there: Mapping[str, Any], now: Mapping[str, Any], max_scored_s: float) -> Iterator[Difference]:
     """Yield how windows differ, in seconds rather than samples, and without what follows from the rest."""
     lengths = [_seconds(windows) for windows in (there, now)]
     for name in sorted({*there, *now}):
@@ -136,8 +135,8 @@ def _windows(head: str, there: Mapping[str, Any], now: Mapping[str, Any], max_sc
         if old == new:
             continue
         if name == "window_samples" and None not in lengths:
-            match = f"models.{PREFIXES.get(head, head)}_window_s = {lengths[0]:g}"
-            yield Difference(_said(f"{head} window_s", *lengths), match)
+            match = f"{head.setting('window_s')} = {lengths[0]:g}"
+            yield Difference(_said(f"{head.name} window_s", *lengths), match)
         elif name == "hop_samples" and old == there.get("window_samples") and new == now.get("window_samples"):
             continue
         elif name == "max_windows":
@@ -147,7 +146,7 @@ def _windows(head: str, there: Mapping[str, Any], now: Mapping[str, Any], max_sc
                     _said(name, old, new), "no --max-windows" if old in (None, most[0]) else f"--{_flag(old)}"
                 )
         else:
-            yield Difference(_said(f"{head} {name}", old, new))
+            yield Difference(_said(f"{head.name} {name}", old, new))
 
 
 def _flag(num_windows: int) -> str:

@@ -1,6 +1,6 @@
 """What decided the content of a destination's rows: groups of columns, and the facts of each.
 
-A row's columns belong to groups: *read* (identity, decoding, metadata) and one a head. ``_checkpoint/groups.json``
+A row's columns belong to groups: *read* (identity, decoding, metadata) and one per head. ``_checkpoint/groups.json``
 keeps for each group the facts that decide its content, what was asked for where that was settled otherwise, and how it
 was settled; every row says in ``GROUP_settings`` by the hash of which facts it has the group. Later runs adopt what was
 settled, and refuse to mix a group with other facts::
@@ -23,6 +23,7 @@ from typing import Any
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from tonearm.errors import DestinationError
+from tonearm.heads import ACTIVATIONS, PUBLISHED, Head, by_name, head_of
 from tonearm.runs.destination import Destination
 from tonearm.runs.rows.track_files import PENDING_SUFFIX
 from tonearm.runs.run_summary import RunSummary
@@ -71,6 +72,15 @@ class Group:
     def hashes(self) -> tuple[str, ...]:
         """What rows that have the group may say."""
         return (self.hash, *self.known_as)
+
+
+def heads_of(groups: Mapping[str, Group]) -> dict[str, Head]:
+    """Return the heads among the groups, the published ones first; what a later tonearm may have added is left out."""
+    found = [PUBLISHED[name] for name in PUBLISHED if name in groups]
+    for name, group in groups.items():
+        if name not in PUBLISHED and group.facts.get("activation") in ACTIVATIONS:
+            found.append(head_of(name, group.facts["activation"]))
+    return by_name(found)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -243,31 +253,31 @@ def _old_precisions(destination: Destination, facts: Mapping[str, Any]) -> dict[
 
     Its facts say what was asked for, which is "auto" mostly, and its rows say nothing.
     """
-    found: dict[str, set[str]] = {"genre": set(), "tags": set()}
+    found: dict[str, set[str]] = {name: set() for name in PUBLISHED}
     for name in filesystems.list_files(destination.join("runs")):
         try:
             run = RunSummary.from_json(filesystems.read_bytes(destination.join("runs", name)))
         except DestinationError:  # somebody else's file
             continue
-        for head, model in (("genre", run.genre_model), ("tags", run.tag_model)):
-            if model is not None and model.precision and model.revision == facts.get(f"{head}_model"):
+        for head, model in run.models().items():
+            if head in found and model.precision and model.revision == facts.get(f"{head}_model"):
                 found[head].add(model.precision)
     return {head: next(iter(values)) for head, values in found.items() if len(values) == 1}
 
 
 def _from_old(facts: Mapping[str, Any], precisions: Mapping[str, str]) -> dict[str, Group]:
     groups = {READ: Group({}, adopts=True)}
-    for head in ("genre", "tags"):
-        if facts.get(f"{head}_model") is None:
+    for name, head in PUBLISHED.items():
+        if facts.get(f"{name}_model") is None:
             continue
-        own: dict[str, Any] = {"model": facts[f"{head}_model"], "windows": facts.get(f"{head}_windows")}
-        own["calibration"] = facts.get(f"{head}_calibration")
-        if head in precisions:
-            own["precision"] = precisions[head]
-        if head == "tags":
-            own |= {name: facts[name] for name in ("top_tags", "top_window_tags") if name in facts}
+        own: dict[str, Any] = {"model": facts[f"{name}_model"], "windows": facts.get(f"{name}_windows")}
+        own["calibration"] = facts.get(f"{name}_calibration")
+        if name in precisions:
+            own["precision"] = precisions[name]
+        if head.is_multi:
+            own |= {fact: facts[fact] for fact in ("top_tags", "top_window_tags") if fact in facts}
         asked = {}
         if (precision := facts.get("precision", "auto")) != "auto":
             asked["precision"] = precision
-        groups[head] = Group(own, asked, adopts=True)
+        groups[name] = Group(own, asked, adopts=True)
     return groups

@@ -11,7 +11,7 @@ import io
 import posixpath
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,25 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from tonearm.heads import GENRE, PUBLISHED, TAGS, Head, by_name
 from tonearm.runs.destination import KEY, READERS, Destination, among, scan_tracks
-from tonearm.runs.groups import SINCE, Group
+from tonearm.runs.groups import SINCE, Group, heads_of
 from tonearm.runs.rows import finished_rows, merged_schemas, schema
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
 from tonearm.storage.store_errors import NO_CODE, READ_CODES
 
-# A head's columns that say whether, and by which settings, a row has it.
-NAMED = {"genre": ("genre_settings", "genre_model"), "tags": ("tag_settings", "tag_model")}
-AUDITED = [
-    KEY,
-    "term",
-    "status",
-    "error_code",
-    "duration_s",
-    "coverage",
-    *(name for each in NAMED.values() for name in each),
-]
-AUDITED_SCHEMA = pa.schema([schema.TRACKS.field(name) for name in AUDITED])
+AUDITED = [KEY, "term", "status", "error_code", "duration_s", "coverage"]
 # Rows that are carried through a run to be extended, in one file: some 10 KB each.
 CARRIED_ROWS = 4096
 OLD = "old"
@@ -171,6 +161,13 @@ class Found:
         todo = [self._keys_of(file, rows) for each in again for file, rows in each.rows.items()]
         return np.setdiff1d(everything, np.concatenate(todo)) if todo else everything
 
+    def wanted(self, keys: NDArray[np.int64], heads: Sequence[str]) -> list[str]:
+        """Return those of ``heads`` that a run scores for any of the tracks ``keys``: all where one has no row."""
+        if not among(keys, np.sort(self.keys[self.counts])).all():
+            return list(heads)
+        named = {head for each in self.again(np.sort(keys), heads, retry_errors=False) for head in each.heads}
+        return [head for head in heads if head in named]
+
     def _keys_of(self, file: TrackFile, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         number = self.files.index(file)
         return self.keys[self.bounds[number] : self.bounds[number + 1]][rows]
@@ -189,12 +186,13 @@ class Found:
         shown, is_tried = self.counts & among(self.keys, listed), self._is_tried(retry_errors=retry_errors)
         retried = shown & ~self.is_ok & is_tried
         lacks = {head: shown & self.is_ok & ~self.has[head] & (is_tried | self.is_new[head]) for head in heads}
-        if "genre" in lacks and "tags" in lacks:
+        if TAGS.name in lacks and GENRE.name in lacks:
             # One timeline holds both on the tags' windows; with others the genre's own windows are wanted again.
-            lacks["genre"] = lacks["genre"] | (lacks["tags"] & self.had["tags"] & self.had["genre"])
-        codes = np.zeros(len(shown), np.int8)
+            both = self.had[TAGS.name] & self.had[GENRE.name]
+            lacks[GENRE.name] = lacks[GENRE.name] | (lacks[TAGS.name] & both)
+        codes = np.zeros(len(shown), np.uint64)
         for bit, head in enumerate(heads):
-            codes |= (lacks[head] | retried).astype(np.int8) << bit
+            codes |= (lacks[head] | retried).astype(np.uint64) << np.uint64(bit)
         found = []
         for code in sorted(set(np.unique(codes).tolist()) - {0}):
             rows = dict(item for item in self._by_file(codes == code) if item[1].any())
@@ -229,19 +227,24 @@ class Again:
         return sum(int(np.count_nonzero(rows)) for rows in self.rows.values())
 
 
-def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
+def find(destination: Destination, groups: Mapping[str, Group], heads: Iterable[Head] = ()) -> Found:
     """Return the rows that stand at ``destination``.
 
     Args:
         groups: those that it has, or is about to have; a row has one when it says so by one of its hashes.
+        heads: further ones that are asked about.
 
     Raises:
         DestinationError: a file that cannot be read.
     """
     codes = _Codes()
+    named = by_name(PUBLISHED.values(), heads_of(groups).values(), heads)
+    audited = [*AUDITED, *(column for head in named.values() for column in (head.settings, head.model))]
+    fields = schema.tracks_of(named.values())
+    audited_schema = pa.schema([fields.field(name) for name in audited])
 
     def reduce(table: pa.Table) -> dict[str, NDArray[Any]]:
-        table = merged_schemas.conformed(table, AUDITED_SCHEMA)
+        table = merged_schemas.conformed(table, audited_schema)
         good = pc.equal(table["status"], "ok").to_numpy()
         duration_s = pc.fill_null(table["duration_s"], 0.0).to_numpy()
         coverage = pc.fill_null(table["coverage"], 0.0).to_numpy()
@@ -254,14 +257,14 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
             "scored_s": np.where(good, duration_s * coverage, 0.0).astype(np.float32),
             "term": np.array([terms.max(initial=0)]),
         }
-        for head, (settings, model) in NAMED.items():
-            columns[f"had {head}"] = pc.is_valid(table[model]).to_numpy()
-            columns[f"has {head}"] = _has(table[settings], columns[f"had {head}"], groups.get(head))
-            since = groups[head].facts.get(SINCE, 0) if head in groups else np.inf
-            columns[f"new {head}"] = terms < since
+        for name, head in named.items():
+            columns[f"had {name}"] = pc.is_valid(table[head.model]).to_numpy()
+            columns[f"has {name}"] = _has(table[head.settings], columns[f"had {name}"], groups.get(name))
+            since = groups[name].facts.get(SINCE, 0) if name in groups else np.inf
+            columns[f"new {name}"] = terms < since
         return columns
 
-    read = list(finished_rows.read_counted(destination.url, AUDITED, reduce))
+    read = list(finished_rows.read_counted(destination.url, audited, reduce))
 
     def joined(name: str, kind: DTypeLike) -> NDArray[Any]:
         parts = [columns.pop(name) for _, columns, _ in read]
@@ -276,9 +279,9 @@ def find(destination: Destination, groups: Mapping[str, Group]) -> Found:
         is_ok=joined("is_ok", bool),
         codes=joined("codes", np.int16),
         names=tuple(codes.known),
-        has={head: joined(f"has {head}", bool) for head in NAMED},
-        had={head: joined(f"had {head}", bool) for head in NAMED},
-        is_new={head: joined(f"new {head}", bool) for head in NAMED},
+        has={name: joined(f"has {name}", bool) for name in named},
+        had={name: joined(f"had {name}", bool) for name in named},
+        is_new={name: joined(f"new {name}", bool) for name in named},
         audio_s=joined("audio_s", np.float32),
         scored_s=joined("scored_s", np.float32),
         highest_term=int(joined("term", np.int64).max(initial=0)),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tonearm.errors import DestinationError
+from tonearm.heads import PUBLISHED
 from tonearm.storage import filesystems
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ class FoundLabels:
         genres, num_genres: the largest, and how many there are in all.
         tags, num_tags: those of at least 0.5 that say most, and how many there are in all.
         faint_tags: where there are none of these, the mean scores of those that say most.
+        heads: by each other head that has labels, its most frequent ones; of several per track those of at least 0.5.
     """
 
     genres: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -97,11 +99,14 @@ class FoundLabels:
     tags: dict[str, int] = dataclasses.field(default_factory=dict)
     num_tags: int = 0
     faint_tags: dict[str, float] = dataclasses.field(default_factory=dict)
+    heads: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSummary:
     """One invocation. ``started`` and ``finished`` are UTC; a head that was off is None.
+
+    ``head_models`` are those of the heads besides ``genre`` and ``tags``; ``models()`` has all that were on.
 
     ``notice`` is a line that every reader must see, such as that the demo models know only synthesized music.
     """
@@ -121,6 +126,12 @@ class RunSummary:
     speed: SpeedFacts | None = None
     found: FoundLabels | None = None
     notice: str | None = None
+    head_models: dict[str, ModelFacts] = dataclasses.field(default_factory=dict)
+
+    def models(self) -> dict[str, ModelFacts]:
+        """Return the models of the heads that were on, by head."""
+        published = {name: getattr(self, head.model) for name, head in PUBLISHED.items()}
+        return {name: model for name, model in (published | self.head_models).items() if model is not None}
 
     def to_json(self) -> str:
         """Return the summary as indented JSON, times in ISO 8601."""
@@ -150,6 +161,10 @@ class RunSummary:
                     "results": _part(ResultCounts, values.get("results")) or ResultCounts(),
                     "speed": _part(SpeedFacts, values.get("speed")),
                     "found": _part(FoundLabels, values.get("found")),
+                    "head_models": {
+                        name: ModelFacts(**_known(ModelFacts, model))
+                        for name, model in values.get("head_models", {}).items()
+                    },
                 }
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -80,7 +80,7 @@ def read_status(destination: str, *, waiting: Callable[[str], None] | None = Non
         listed = None
     stored = groups.read(place)
     # A later tonearm may have added heads that this one knows nothing of.
-    heads = [name for name in stored if name in resume.NAMED]
+    heads = list(groups.heads_of(stored))
     audit = resume.find(place, stored).audit(listed if listed is not None else np.empty(0, np.int64), heads)
     num_done = audit.num_listed - audit.num_missing
     num_listed = None if listed is None else len(listed)

@@ -10,6 +10,7 @@ from tonearm.tagging.plan import (
     decode_request,
     load_head,
     model_columns,
+    model_names,
     plan_heads,
 )
 from tonearm.tagging.rows import result_columns, to_row, to_table, window_row
@@ -25,6 +26,7 @@ __all__ = [
     "decode_request",
     "load_head",
     "model_columns",
+    "model_names",
     "plan_heads",
     "result_columns",
     "tag_bytes",

@@ -13,20 +13,16 @@ from typing import TYPE_CHECKING, Any
 from tonearm.audio.decode import DecodeRequest
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, UsageError
+from tonearm.heads import PUBLISHED, Head, by_name, head_of
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
 
 if TYPE_CHECKING:
     from tonearm.models.classifier import Classifier
     from tonearm.settings import ModelSettings
 
-# The columns that a group of a row has; ``windows`` is of both heads.
-COLUMNS = {
-    "genre": ("genre", "genre_score", "genre_scores", "genre_embedding", "genre_model"),
-    "tags": ("tags", "tag_embedding", "tag_model"),
-}
 READ = "read"
-# The column that says by which settings a row has a group.
-SETTINGS_COLUMNS = {READ: "read_settings", "genre": "genre_settings", "tags": "tag_settings"}
+# The column that says by which settings a row was read.
+READ_SETTINGS = "read_settings"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +30,7 @@ class RunFacts:
     """What every row of one run says about its making.
 
     Attributes:
+        models: by head of the run, the checkpoint's name and revision.
         settings: the hash of each group's facts, of all groups that the run's destination has.
         adopts: those of the groups that rows have which do not say by which settings; see ``groups.Group``.
         term: of the run's lock.
@@ -41,8 +38,7 @@ class RunFacts:
 
     run_id: str
     version: str
-    genre_model: str | None
-    tag_model: str | None
+    models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     term: int | None = None
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     adopts: frozenset[str] = frozenset()
@@ -53,6 +49,7 @@ class HeadPlan:
     """One head before its weights are loaded: which checkpoint, how it cuts a track, and what it runs on.
 
     Attributes:
+        head: its name, what its logits mean, and its columns.
         source: a folder, here or in an object store, or a hub id.
         runtime, precision: as asked for, or settled.
         is_settled: whether ``precision`` decides what the rows hold, so that a machine that cannot do it must not
@@ -60,6 +57,7 @@ class HeadPlan:
         note: why they are not what was asked for.
     """
 
+    head: Head
     checkpoint: CheckpointInfo
     windows: WindowPlan
     source: str = ""
@@ -76,7 +74,7 @@ class HeadPlan:
     @property
     def window_s(self) -> float:
         """Seconds of a window."""
-        return self.windows.window_samples / self.windows.sample_rate
+        return self.windows.window_s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +82,7 @@ class TagPlan:
     """What a run does to each track.
 
     Attributes:
-        heads: ``genre`` before ``tags``; only those that are on.
+        heads: ``genre``, ``tags``, then the others; only those that are on.
         models: how scores become columns, and how weights are loaded; which ones ``heads`` says.
         max_scored_s: of a track.
     """
@@ -108,15 +106,17 @@ class TagPlan:
         """
         return {READ: {}} | {head: self._head_facts(head) for head in self.heads}
 
-    def _head_facts(self, head: str) -> dict[str, Any]:
-        plan = self.heads[head]
+    def _head_facts(self, name: str) -> dict[str, Any]:
+        plan = self.heads[name]
         facts: dict[str, Any] = {"model": plan.checkpoint.revision, "windows": dataclasses.asdict(plan.windows)}
         if plan.is_settled:
             facts["precision"] = plan.precision
         calibration = plan.checkpoint.companion.calibration if self.models.calibrated else None
         facts["calibration"] = None if calibration is None else dataclasses.asdict(calibration)
-        if head == "tags":
+        if plan.head.is_multi:
             facts |= {"top_tags": self.models.top_tags, "top_window_tags": self.models.top_window_tags}
+        if not plan.head.is_published:
+            facts["activation"] = plan.head.activation
         return facts
 
 
@@ -127,25 +127,23 @@ def plan_heads(
     max_scored_s: float,
     revisions: Mapping[str, str] | None = None,
 ) -> dict[str, HeadPlan]:
-    """Return the heads that are on, ``genre`` before ``tags``, without loading any weights.
+    """Return the heads that are on, ``genre`` and ``tags`` before the others, without loading any weights.
 
     Args:
         revisions: commits of hub ids by head, where the settings name none.
 
     Raises:
-        UsageError: both heads are off.
+        UsageError: all heads are off.
         CheckpointError: a checkpoint cannot be used.
     """
     plans = {}
-    for head, (source, revision, window_s) in models.heads().items():
-        if source is None:
+    for name, asked in models.named().items():
+        if asked is None:
             continue
-        info = describe_checkpoint(source, revision=revision or (revisions or {}).get(head))
-        windows = plan_windows(info, window_s, max_windows)
-        most = max(1, int(max_scored_s * windows.sample_rate) // windows.window_samples)
-        limit = most if windows.max_windows is None else min(most, windows.max_windows)
-        windows = dataclasses.replace(windows, max_windows=limit)
-        plans[head] = HeadPlan(info, windows, str(source), models.runtime, models.precision)
+        info = describe_checkpoint(asked.model, revision=asked.revision or (revisions or {}).get(name))
+        windows = plan_windows(info, asked.window_s, max_windows).within(max_scored_s)
+        head = head_of(name, asked.activation or ("multi" if info.multi_label else "single"))
+        plans[name] = HeadPlan(head, info, windows, str(asked.model), models.runtime, models.precision)
     if not plans:
         raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
     if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
@@ -157,10 +155,16 @@ def plan_heads(
     return plans
 
 
+def model_names(plans: Mapping[str, HeadPlan]) -> dict[str, str]:
+    """Return by head what its ``model`` column says: the checkpoint's name and revision."""
+    return {name: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for name, plan in plans.items()}
+
+
 def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
-    """Return the columns of ``schema.TRACKS`` that name the checkpoints."""
-    names = {head: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for head, plan in plans.items()}
-    return {"genre_model": names.get("genre"), "tag_model": names.get("tags")}
+    """Return the columns that name the checkpoints, those of the published heads even where they are off."""
+    names = model_names(plans)
+    heads = by_name(PUBLISHED.values(), (plan.head for plan in plans.values()))
+    return {head.model: names.get(name) for name, head in heads.items()}
 
 
 def decode_request(plans: Mapping[str, HeadPlan], max_scored_s: float) -> DecodeRequest:
@@ -200,7 +204,7 @@ def load_head(
         num_threads=num_threads,
         is_bulk=is_bulk,
         is_server=is_server,
-        is_multi=head == "tags",
+        is_multi=plan.head.is_multi,
     )
     if classifier.info.revision != plan.checkpoint.revision:
         raise CheckpointError(

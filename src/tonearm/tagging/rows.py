@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from tonearm.errors import TrackError
+from tonearm.heads import PUBLISHED, TAGS, Head, by_name
 from tonearm.models import pooling
 from tonearm.runs.rows import schema
-from tonearm.tagging.plan import COLUMNS, READ, SETTINGS_COLUMNS, RunFacts
+from tonearm.tagging.plan import READ, READ_SETTINGS, RunFacts
 
 if TYPE_CHECKING:
     from tonearm.sources.track_ref import TrackRef
@@ -22,10 +23,10 @@ def to_row(
     ref: TrackRef,
     outcome: TrackResult | TrackError,
     facts: RunFacts,
-    heads: Sequence[str],
+    heads: Sequence[Head],
     old: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return one row of ``schema.TRACKS`` as a mapping.
+    """Return one row of ``schema.tracks_of(heads)`` as a mapping.
 
     Args:
         heads: those that the outcome is of.
@@ -33,54 +34,60 @@ def to_row(
     """
     row: dict[str, Any] = {name: getattr(ref, name) for name in schema.MANIFEST.names}
     row |= {"tonearm_version": facts.version, "run_id": facts.run_id, "term": facts.term}
-    models = {"genre_model": facts.genre_model, "tag_model": facts.tag_model}
-    done = {column: facts.settings.get(group) for group, column in SETTINGS_COLUMNS.items() if group in (READ, *heads)}
+    known = schema.heads_of(tuple(old or ()))
+    models = {head.model: facts.models.get(head.name) for head in by_name(known.values(), heads).values()}
+    done = {READ_SETTINGS: facts.settings.get(READ)} | {head.settings: facts.settings.get(head.name) for head in heads}
     if isinstance(outcome, TrackError):
         failure = {"error_code": outcome.code, "error_message": outcome.message}
         if old is not None and old["status"] == "ok":
             # What the row says is as true as before; the next run tries again to add to it.
-            return {**old, **row, **_named(old, facts), **failure}
-        return {**_unknown(old), **row, **models, **done, "status": "error", **failure}
-    row |= {"status": "ok"} | result_columns(outcome)
+            return {**old, **row, **_named(old, facts, known.values()), **failure}
+        return {**_unknown(old, known), **row, **models, **done, "status": "error", **failure}
+    row |= {"status": "ok"} | result_columns(outcome, heads)
     if old is None or old["status"] != "ok":
-        return {**_unknown(old), **row, **models, **done}
-    return {**old, **_extended(old, row, heads, models), **_named(old, facts), **done, "error_code": None} | {
-        "error_message": None
+        return {**_unknown(old, known), **row, **models, **done}
+    return {**old, **_extended(old, row, heads, models), **_named(old, facts, known.values()), **done} | {
+        "error_code": None,
+        "error_message": None,
     }
 
 
-def _unknown(old: Mapping[str, Any] | None) -> dict[str, Any]:
+def _unknown(old: Mapping[str, Any] | None, known: Mapping[str, Head]) -> dict[str, Any]:
     """Return the columns of a row that tonearm knows nothing of; they are somebody's."""
-    return {name: value for name, value in (old or {}).items() if name not in schema.TRACKS.names}
+    ours = schema.tracks_of(known.values()).names
+    return {name: value for name, value in (old or {}).items() if name not in ours}
 
 
-def _named(old: Mapping[str, Any], facts: RunFacts) -> dict[str, Any]:
+def _named(old: Mapping[str, Any], facts: RunFacts, known: Iterable[Head]) -> dict[str, Any]:
     """Return by which settings a row has its groups.
 
     Rows of 0.1.0 do not say, and have what their destination had then: not what has been made again since.
     """
-    has = {READ: True, "genre": old["genre_model"] is not None, "tags": old["tag_model"] is not None}
+    has = {READ: (READ_SETTINGS, True)} | {head.name: (head.settings, old[head.model] is not None) for head in known}
     return {
-        column: old[column] or (facts.settings.get(group) if has[group] and group in facts.adopts else None)
-        for group, column in SETTINGS_COLUMNS.items()
+        column: old[column] or (facts.settings.get(group) if is_there and group in facts.adopts else None)
+        for group, (column, is_there) in has.items()
     }
 
 
 def _extended(
-    old: Mapping[str, Any], row: Mapping[str, Any], heads: Sequence[str], models: Mapping[str, Any]
+    old: Mapping[str, Any], row: Mapping[str, Any], heads: Sequence[Head], models: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what a row that has some groups gets with the heads' new ones."""
-    names = [name for head in heads for name in COLUMNS[head]]
+    names = [name for head in heads for name in head.columns]
     new = {name: models[name] if name in models else row.get(name) for name in names}
     new |= {name: row[name] for name in ("tonearm_version", "run_id", "term")}
-    # Every head has scored what the one that scored least has.
+    # Every head has scored what the one that scored least has, and hears what any of them does.
     new["coverage"] = row["coverage"] if old["coverage"] is None else min(old["coverage"], row["coverage"])
-    new["silent"] = row["silent"]
-    others = [head for head in COLUMNS if head not in heads and old[COLUMNS[head][-1]] is not None]
-    new["windows"] = row["windows"]
-    if others:
-        before = old["windows"] or []
-        new["windows"] = _timeline(row["windows"], before) if "tags" in heads else _timeline(before, row["windows"])
+    new["silent"] = row["silent"] and old["silent"] in (None, True)
+    named = [head.name for head in heads]
+    sharing = [name for name in PUBLISHED if name in named]
+    if sharing:
+        new["windows"] = row["windows"]
+        if any(old[head.model] is not None for name, head in PUBLISHED.items() if name not in sharing):
+            before = old["windows"] or []
+            both = (row["windows"], before) if TAGS.name in sharing else (before, row["windows"])
+            new["windows"] = _timeline(*both)
     return new
 
 
@@ -99,25 +106,38 @@ def _spans(entries: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     return [(entry["start_s"], entry["end_s"]) for entry in entries]
 
 
-def result_columns(outcome: TrackResult) -> dict[str, Any]:
-    """Return the columns of ``schema.TRACKS`` that a track's result fills."""
+def result_columns(outcome: TrackResult, heads: Iterable[Head]) -> dict[str, Any]:
+    """Return the columns of ``schema.tracks_of(heads)`` that a track's result fills.
+
+    Args:
+        heads: those that the outcome is of.
+    """
     row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage, "silent": outcome.silent}
-    if (genre := outcome.genre) is not None:
-        row |= {
-            "genre": genre.label,
-            "genre_score": genre.score,
-            "genre_scores": [{"label": label, "score": score} for label, score in genre.scores],
-            "genre_embedding": genre.embedding,
-        }
-    if (tags := outcome.tags) is not None:
-        # Not dataclasses.asdict, which copies deeply: it took half of the time that a row of a short track takes.
-        entries = [
-            {"label": tag.label, "score": tag.score, "max_score": tag.max_score, "max_start_s": tag.max_start_s}
-            for tag in tags.tags
-        ]
-        row |= {"tags": entries, "tag_embedding": tags.embedding}
+    for head in heads:
+        found = outcome.heads.get(head.name)
+        if found is None:
+            continue
+        row[head.embedding] = found.embedding
+        if isinstance(found, pooling.SingleResult) and head.label and head.score and head.scores:
+            scores = [{"label": label, "score": score} for label, score in found.scores]
+            row |= {head.label: found.label, head.score: found.score, head.scores: scores}
+        if isinstance(found, pooling.MultiResult) and head.tags:
+            # Not dataclasses.asdict, which copies deeply: it took half of the time that a row of a short track takes.
+            row[head.tags] = [
+                {"label": tag.label, "score": tag.score, "max_score": tag.max_score, "max_start_s": tag.max_start_s}
+                for tag in found.tags
+            ]
+        if head.windows:
+            row[head.windows] = [head_window_row(entry, head) for entry in outcome.windows.get(head.name, ())]
     row["windows"] = [window_row(entry) for entry in outcome.timeline]
     return row
+
+
+def head_window_row(entry: pooling.HeadWindow, head: Head) -> dict[str, Any]:
+    """Return one entry of a head's own timeline as a row of ``schema.LABEL_WINDOW`` or ``schema.TAGS_WINDOW``."""
+    labels = [{"label": label, "score": score} for label, score in entry.labels]
+    spans = {"start_s": entry.start_s, "end_s": entry.end_s}
+    return spans | ({"tags": labels} if head.is_multi else labels[0])
 
 
 def window_row(entry: pooling.TimelineRow) -> dict[str, Any]:
@@ -136,10 +156,10 @@ def to_table(
     refs: Sequence[TrackRef],
     outcomes: Sequence[TrackResult | TrackError],
     facts: RunFacts,
-    heads: Sequence[str] = tuple(COLUMNS),
+    heads: Sequence[Head] = tuple(PUBLISHED.values()),
     old: pa.ChunkedArray | None = None,
 ) -> pa.Table:
-    """Return the tracks as a table of ``schema.TRACKS``, in order.
+    """Return the tracks as a table of ``schema.TRACKS`` and the columns of further heads, in order.
 
     Args:
         heads: those that the outcomes are of.
@@ -150,8 +170,10 @@ def to_table(
         to_row(ref, outcome, facts, heads, replaced)
         for ref, outcome, replaced in zip(refs, outcomes, before, strict=True)
     ]
-    fields = list(schema.TRACKS)
+    known = by_name(schema.heads_of([field.name for field in old.type] if old is not None else ()).values(), heads)
+    fields = list(schema.tracks_of(known.values()))
     if old is not None:
-        fields += [field for field in old.type if field.name not in schema.TRACKS.names]
+        ours = {field.name for field in fields}
+        fields += [field for field in old.type if field.name not in ours]
     arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in fields]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.TRACKS.metadata))

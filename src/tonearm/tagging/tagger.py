@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import AudioInfo, DecodedTrack
-from tonearm.errors import ScoreError, TrackError, first_line
+from tonearm.errors import ScoreError, TrackError
+from tonearm.heads import GENRE, TAGS
 from tonearm.models import pooling
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores, checked, score_apart
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
-    from tonearm.models.calibration import Calibration
     from tonearm.models.classifier import Classifier
-    from tonearm.models.scores import WindowScores
     from tonearm.settings import ModelSettings
 
 # Windows handed to a classifier at once, in batches: bounds the float32 copies whatever a block holds.
@@ -39,21 +38,37 @@ SILENT_PEAK = 1e-3
 class TrackResult:
     """What tonearm says about one track.
 
-    ``coverage`` is the share of the track's duration that every head has scored; ``silent`` says that nothing that was
-    decoded for it is louder than ``SILENT_PEAK``.
+    Attributes:
+        coverage: the share of the track's duration that every head has scored.
+        heads: what each head says, by name; ``single`` heads a ``SingleResult``, ``multi`` heads a ``MultiResult``.
+        timeline: of ``genre`` and ``tags`` together.
+        silent: nothing that was decoded for it is louder than ``SILENT_PEAK``.
+        windows: the timelines of the other heads that have labels.
     """
 
     info: AudioInfo
     coverage: float
-    genre: pooling.GenreResult | None
-    tags: pooling.TagResult | None
+    heads: Mapping[str, pooling.EmbeddingResult]
     timeline: tuple[pooling.TimelineRow, ...]
     num_windows: int
     silent: bool = False
+    windows: Mapping[str, tuple[pooling.HeadWindow, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def genre(self) -> pooling.SingleResult | None:
+        """What the head ``genre`` says; None where it is off."""
+        found = self.heads.get(GENRE.name)
+        return found if isinstance(found, pooling.SingleResult) else None
+
+    @property
+    def tags(self) -> pooling.MultiResult | None:
+        """What the head ``tags`` says; None where it is off."""
+        found = self.heads.get(TAGS.name)
+        return found if isinstance(found, pooling.MultiResult) else None
 
 
 class Heads:
-    """Both heads without their weights: how they cut a track, and what their scores of its windows make of it."""
+    """Heads without their weights: how they cut a track, and what their scores of its windows make of it."""
 
     def __init__(self, plans: Mapping[str, HeadPlan], models: ModelSettings) -> None:
         self.plans = plans
@@ -61,12 +76,10 @@ class Heads:
 
     def limited(self, max_windows: int | None, heads: Sequence[str] | None = None) -> Heads:
         """Return only ``heads`` (by default all), with at most ``max_windows`` windows a track where that is fewer."""
-        plans = {}
-        for head in heads or self.plans:
-            plan = self.plans[head]
-            counts = [count for count in (max_windows, plan.windows.max_windows) if count is not None]
-            windows = dataclasses.replace(plan.windows, max_windows=min(counts, default=None))
-            plans[head] = dataclasses.replace(plan, windows=windows)
+        plans = {
+            head: dataclasses.replace(self.plans[head], windows=self.plans[head].windows.limited(max_windows))
+            for head in heads or self.plans
+        }
         return Heads(plans, self.models)
 
     def windows(self, head: str, track: DecodedTrack) -> Iterator[NDArray[np.float32]]:
@@ -79,44 +92,51 @@ class Heads:
     def pool(self, track: DecodedTrack, scores: dict[str, WindowScores]) -> TrackResult:
         """Return a track's result from what each head says of its windows."""
         starts_s, covered = {}, 1.0
-        for head in scores:
-            plan = self.plans[head].windows
+        for name in scores:
+            plan = self.plans[name].windows
             num_samples = track.stream(plan.sample_rate).num_samples
             starts = plan.starts(num_samples)
-            starts_s[head] = starts / plan.sample_rate
+            starts_s[name] = starts / plan.sample_rate
             covered = min(covered, _covered_samples(starts, plan.window_samples, num_samples) / num_samples)
-        genre = tags = None
-        if "genre" in scores:
-            checkpoint, found = self.plans["genre"].checkpoint, self._calibration("genre")
-            temperature = found.temperature if found is not None else 1.0
-            genre = pooling.pool_genre(scores["genre"], starts_s["genre"], checkpoint.labels, temperature=temperature)
-        if "tags" in scores:
-            tags = pooling.pool_tags(
-                scores["tags"],
-                starts_s["tags"],
-                self.plans["tags"].checkpoint.labels,
-                top_k=self.models.top_tags,
-                calibration=self._calibration("tags"),
-            )
-        windows_s = {head: plan.windows.window_samples / plan.windows.sample_rate for head, plan in self.plans.items()}
-        timeline = pooling.timeline(
-            genre,
-            tags,
-            duration_s=track.info.duration_s,
-            genre_window_s=windows_s.get("genre"),
-            tag_window_s=windows_s.get("tags"),
-            top_k=self.models.top_window_tags,
-        )
+        found = {name: self._pool_head(name, scores[name], starts_s[name]) for name in scores}
         num_windows = sum(len(values) for values in starts_s.values())
         silent = all(stream.peak < SILENT_PEAK for stream in track.streams)
-        return TrackResult(track.info, covered * track.decoded_share, genre, tags, timeline, num_windows, silent)
+        result = TrackResult(track.info, covered * track.decoded_share, found, (), num_windows, silent)
+        return dataclasses.replace(result, timeline=self._timeline(result), windows=self._own_timelines(result))
 
-    def _calibration(self, head: str) -> Calibration | None:
-        return self.plans[head].checkpoint.companion.calibration if self.models.calibrated else None
+    def _pool_head(self, name: str, scores: WindowScores, start_s: NDArray[np.float64]) -> pooling.EmbeddingResult:
+        plan = self.plans[name]
+        return pooling.pool(
+            plan.head.activation,
+            scores,
+            start_s,
+            plan.checkpoint.labels,
+            top_k=self.models.top_tags,
+            calibration=plan.checkpoint.companion.calibration if self.models.calibrated else None,
+        )
+
+    def _timeline(self, result: TrackResult) -> tuple[pooling.TimelineRow, ...]:
+        windows_s = {name: plan.window_s for name, plan in self.plans.items()}
+        return pooling.timeline(
+            result.genre,
+            result.tags,
+            duration_s=result.info.duration_s,
+            genre_window_s=windows_s.get(GENRE.name),
+            tag_window_s=windows_s.get(TAGS.name),
+            top_k=self.models.top_window_tags,
+        )
+
+    def _own_timelines(self, result: TrackResult) -> dict[str, tuple[pooling.HeadWindow, ...]]:
+        duration_s, top_k = result.info.duration_s, self.models.top_window_tags
+        return {
+            name: pooling.own_timeline(found, duration_s=duration_s, window_s=self.plans[name].window_s, top_k=top_k)
+            for name, found in result.heads.items()
+            if self.plans[name].head.windows is not None
+        }
 
 
 class Tagger(Heads):
-    """Both heads, loaded, with the windows they want."""
+    """Heads, loaded, with the windows they want."""
 
     def __init__(
         self, plans: Mapping[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings
@@ -193,14 +213,8 @@ class Tagger(Heads):
             outcomes.append(failed[0] if failed else scores)  # type: ignore[arg-type]
         return outcomes
 
-    def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        try:
-            return self._score_together(head, tracks)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            # One track's windows may be what broke the batch: alone, only that track fails.
-            if len(tracks) <= 1:
-                return [ScoreError(f"{head}: {first_line(error)}", code="score_failed") for _ in tracks]
-            return [result for track in tracks for result in self._score_head(head, [track])]
+    def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> Sequence[WindowScores | ScoreError]:
+        return score_apart(head, tracks, lambda some: self._score_together(head, some))
 
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
         plan, classifier = self.plans[head].windows, self.classifiers[head]
@@ -216,13 +230,10 @@ class Tagger(Heads):
         logits = np.concatenate([part.logits for part in parts])
         embedding = np.concatenate([part.embedding for part in parts])
         edges = np.cumsum([0, *counts])
-        results: list[WindowScores | ScoreError] = []
-        for start, stop in itertools.pairwise(edges):
-            if np.isfinite(logits[start:stop]).all():
-                results.append(WindowScores(logits[start:stop], embedding[start:stop]))
-            else:
-                results.append(ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed"))
-        return results
+        return [
+            checked(head, WindowScores(logits[start:stop], embedding[start:stop]))
+            for start, stop in itertools.pairwise(edges)
+        ]
 
 
 def tag_bytes(

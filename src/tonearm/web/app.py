@@ -20,11 +20,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Receive, Scope, Send
 
 from tonearm import __version__, demo
+from tonearm.audio.windows import lower_limit
 from tonearm.errors import RequestError
+from tonearm.heads import PUBLISHED, Activation
 from tonearm.runs.rows import telling_tags
 from tonearm.settings import ServeSettings
 from tonearm.tagging import TrackResult as Result
-from tonearm.tagging import model_columns
+from tonearm.tagging import model_names
 from tonearm.web import messages
 from tonearm.web.bulk import bulk_lines
 from tonearm.web.engines.engine import Engine
@@ -39,7 +41,7 @@ from tonearm.web.telemetry import AccessLog, metrics
 
 T = TypeVar("T")
 Asked = TypeVar("Asked")
-FUNCTIONS: dict[str, messages.Function] = {"genre": "softmax", "tags": "sigmoid"}
+FUNCTIONS: dict[Activation, messages.Function] = {"single": "softmax", "multi": "sigmoid", "embedding": "none"}
 DEFAULT_TOP_K = 5
 HEALTH_FRESH_S = 2.0
 # A URI is at most 4,096 characters, of up to six bytes each where JSON escapes them.
@@ -139,12 +141,25 @@ class Service:
 
     def windows(self, asked: int | None) -> int | None:
         """Return the limit that holds for a request."""
-        given = [count for count in (asked, self.settings.max_windows) if count is not None]
-        return min(given, default=None)
+        return lower_limit(asked, self.settings.max_windows)
 
     def message(self, result: Result, *, embeddings: bool = False) -> messages.TrackResult:
         """Return a result as it travels."""
         return to_message(result, self.engine.plans, embeddings=embeddings)
+
+    def embeddings(self, result: Result) -> messages.Embeddings:
+        """Return a result's embeddings as they travel."""
+        names = model_names(self.engine.plans)
+        vectors = {name: found.embedding.tolist() for name, found in result.heads.items()}
+        others = {
+            name: messages.HeadEmbedding(embedding=vector, model=names[name])
+            for name, vector in vectors.items()
+            if name not in PUBLISHED
+        }
+        published: dict[str, Any] = {head.embedding: vectors.get(name) for name, head in PUBLISHED.items()}
+        published |= {head.model: names.get(name) for name, head in PUBLISHED.items()}
+        info = result.info
+        return messages.Embeddings(duration_s=info.duration_s, coverage=result.coverage, heads=others, **published)
 
     async def check(self) -> dict[str, str]:
         """Return the health of each head, asked anew at most every two seconds."""
@@ -203,12 +218,14 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
 
         Scores are the mean over all windows of the upload. What both the query and the body ask must be the same.
         """
-        if name not in engine.plans:
-            known = " or ".join(engine.plans)
-            raise RequestError(f"got the model {name[:80]!r}, expected {known}", code="unknown_model")
+        known = [head for head, plan in engine.plans.items() if plan.head.activation != "embedding"]
+        if name not in known:
+            what = f"{name}, which has no labels (POST /v1/embed)" if name in engine.plans else repr(name[:80])
+            raise RequestError(f"got the model {what}, expected {' or '.join(known)}", code="unknown_model")
         with reader.budget() as held:
             upload = await reader.read_classify(request, held)
-            function = one_of("function_to_apply", function_to_apply, upload.function_to_apply) or FUNCTIONS[name]
+            function = one_of("function_to_apply", function_to_apply, upload.function_to_apply)
+            function = function or FUNCTIONS[engine.plans[name].head.activation]
             num_labels = one_of("top_k", top_k, upload.top_k) or DEFAULT_TOP_K
             limit = service.windows(one_of("max_windows", max_windows, upload.max_windows))
             ranked = await service.within(engine.classify, name, upload.data, function, limit)
@@ -222,20 +239,14 @@ def _add_scoring(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/tag", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
     async def tag(request: Request, max_windows: MaxWindows = None, embeddings: bool = False) -> messages.TrackResult:
-        """Say what both models hear in a file: genre, tags with their best windows, a timeline over the whole track."""
+        """Say what the models hear in a file: genre, tags with their best windows, a timeline over the whole track."""
         return service.message(await tagged(request, max_windows), embeddings=embeddings)
 
     @app.post("/v1/embed", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
     async def embed(request: Request, max_windows: MaxWindows = None) -> messages.Embeddings:
         """Give a file's embeddings, the mean over its windows."""
         result = await tagged(request, max_windows)
-        return messages.Embeddings(
-            duration_s=result.info.duration_s,
-            coverage=result.coverage,
-            genre_embedding=result.genre.embedding.tolist() if result.genre is not None else None,
-            tag_embedding=result.tags.embedding.tolist() if result.tags is not None else None,
-            **model_columns(engine.plans),
-        )
+        return service.embeddings(result)
 
     @app.post("/v1/view", dependencies=protected, responses=UPLOAD_ERRORS, openapi_extra=AUDIO_BODY)
     async def view(request: Request) -> messages.View:
@@ -299,9 +310,10 @@ def _add_operation(app: FastAPI, service: Service) -> None:
                 family=plan.checkpoint.family,
                 labels=list(plan.checkpoint.labels),
                 sample_rate=plan.windows.sample_rate,
-                window_s=plan.windows.window_samples / plan.windows.sample_rate,
+                window_s=plan.window_s,
                 embedding_dim=plan.checkpoint.embedding_dim,
-                function_to_apply=FUNCTIONS[head],
+                activation=plan.head.activation,
+                function_to_apply=FUNCTIONS[plan.head.activation],
                 telling_weights={
                     label: weight for label in plan.checkpoint.labels if (weight := telling_tags.weight(label)) != 1.0
                 },

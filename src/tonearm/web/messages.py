@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, ConfigDict, Field, Json, RootModel
 
 Function = Literal["softmax", "sigmoid", "none"]
 Score = Annotated[float, Field(description="A probability, unless function_to_apply is none.")]
@@ -15,6 +15,10 @@ class Label(BaseModel):
 
     label: str
     score: Score
+
+
+class Labels(RootModel[list[Label]]):
+    """What one head says, the highest score first."""
 
 
 class Parameters(BaseModel):
@@ -86,8 +90,30 @@ class Window(BaseModel):
     tags: list[Label]
 
 
+class HeadWindow(BaseModel):
+    """One stretch of a head's own timeline: its best label, or of several independent labels the best ones."""
+
+    start_s: float
+    end_s: float
+    label: str | None = None
+    score: float | None = None
+    tags: list[Label] | None = None
+
+
+class HeadResult(BaseModel):
+    """What one head besides genre and tags says of a track: a label with all scores, or tags, or neither."""
+
+    label: str | None = None
+    score: float | None = None
+    scores: list[Label] | None = None
+    tags: list[Tag] | None = None
+    windows: list[HeadWindow] | None = None
+    embedding: list[float] | None = Field(default=None, description="Only with ?embeddings=true.")
+    model: str
+
+
 class TrackResult(BaseModel):
-    """What both heads say of one track: the columns of ``tracks/`` that a file's bytes decide."""
+    """What the heads say of one track: the columns of ``tracks/`` that a file's bytes decide."""
 
     duration_s: float
     coverage: float = Field(description="The share of the duration that every head has scored.")
@@ -107,7 +133,15 @@ class TrackResult(BaseModel):
     tag_embedding: list[float] | None = Field(default=None, description="Only with ?embeddings=true.")
     genre_model: str | None = None
     tag_model: str | None = None
+    heads: dict[str, HeadResult] = Field(default={}, description="What the server's other heads say, by name.")
     tonearm_version: str
+
+
+class HeadEmbedding(BaseModel):
+    """A track's embedding of one head."""
+
+    embedding: list[float]
+    model: str
 
 
 class Embeddings(BaseModel):
@@ -119,6 +153,7 @@ class Embeddings(BaseModel):
     tag_embedding: list[float] | None
     genre_model: str | None
     tag_model: str | None
+    heads: dict[str, HeadEmbedding] = Field(default={}, description="Those of the server's other heads, by name.")
 
 
 class BulkRequest(BaseModel):
@@ -166,6 +201,9 @@ class Head(BaseModel):
     sample_rate: int
     window_s: float
     embedding_dim: int
+    activation: Literal["single", "multi", "embedding"] = Field(
+        default="single", description="One label per track, any number of independent ones, or an embedding alone."
+    )
     function_to_apply: Function
     telling_weights: dict[str, float] = Field(
         default={}, description="How much of a label's score counts where labels are ranked for people; else all of it."

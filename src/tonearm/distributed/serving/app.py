@@ -2,7 +2,7 @@
 
 ::
 
-    client ─► listener (HTTP, keys, limits) ─► Decoder (sandboxed children) ─► Genre, Tags (one forward pass for many)
+    client ─► listener (HTTP, keys, limits) ─► Decoder (sandboxed children) ─► Genre, Tags, Head_NAME (a pass for many)
               in the process of the command     CPU replicas                   a replica a GPU, or some threads
 
 Under ``serve deploy`` there is no such process: an Ingress deployment takes the listener's place, behind Ray Serve's
@@ -31,6 +31,7 @@ from tonearm.distributed.serving.calls import ask
 from tonearm.distributed.serving.decoder import Decoder
 from tonearm.distributed.serving.head import Head
 from tonearm.errors import ClusterError, last_line
+from tonearm.heads import PUBLISHED
 from tonearm.models.pooling import Scored
 from tonearm.models.runtimes import usable_cores
 from tonearm.settings import ServeSettings
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 APP_NAME = "tonearm"
-HEAD_NAMES = {"genre": "Genre", "tags": "Tags"}
 INGRESS_REQUESTS = 1024
 DECODER_REQUESTS = 256
 # A head's queue beyond what it scores now: enough that the next batch is always full.
@@ -92,11 +92,11 @@ class RayEngine:
         self.heads = heads
 
     async def tag(self, data: bytes, max_windows: int | None) -> TrackResult:
-        """Return what both heads say of a track."""
+        """Return what all heads say of a track."""
         return await ask(self.decoder.tag, data, max_windows)
 
     async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
-        """Return what both heads say of the object at ``uri``."""
+        """Return what all heads say of the object at ``uri``."""
         self.allowed.check(uri)
         return await ask(self.decoder.tag_uri, uri, max_windows)
 
@@ -116,6 +116,11 @@ class RayEngine:
 
 def _last_line(error: Exception) -> str:
     return last_line(error)[:200]
+
+
+def deployment_name(head: str) -> str:
+    """Return what the deployment of a head is called: ``Genre``, ``Tags``, or ``Head_NAME``."""
+    return head.capitalize() if head in PUBLISHED else f"Head_{head}"
 
 
 def build(arguments: dict[str, Any]) -> Application:
@@ -154,7 +159,7 @@ def _deployments(
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
         head: serve.deployment(
-            name=HEAD_NAMES[head],
+            name=deployment_name(head),
             max_ongoing_requests=HEAD_REQUESTS,
             ray_actor_options={"num_cpus": 0, "num_gpus": num_gpus},
             user_config=batching,
@@ -190,7 +195,7 @@ def engine(
         serve.start(proxy_location="Disabled")
         try:
             handle = _run(decoder)
-            heads = {head: serve.get_deployment_handle(HEAD_NAMES[head], APP_NAME) for head in plans}
+            heads = {head: serve.get_deployment_handle(deployment_name(head), APP_NAME) for head in plans}
             yield lambda: RayEngine(settings, plans, handle, heads)
         finally:
             serve.shutdown()

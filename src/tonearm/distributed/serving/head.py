@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tonearm.distributed.serving.calls import gives_errors
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan
 from tonearm.web.engines.batching import Chunk

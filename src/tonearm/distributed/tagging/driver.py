@@ -92,7 +92,8 @@ def _tag(
     for source in listed.empty:
         watcher.waiting(f"{shown(source)} lists no track today; what it listed before stays")
     keys = manifest.listing_keys(listed)
-    found = resume.find(destination, run.groups)
+    columns = [each.head for each in run.plan.heads.values()]
+    found = resume.find(destination, run.groups, columns)
     again = found.again(keys, heads, retry_errors=retry_errors)
     rescored = tuple(head for head in heads if head not in run.groups and found.had[head].any())
     run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1), again=rescored)
@@ -108,7 +109,7 @@ def _tag(
         todo = resume.write_todo(destination, listed.parts, standing, check=run.hold.check)
         todo += resume.write_again(destination, again)
         run, execution = _execute(run, todo, watcher)
-        found = resume.find(destination, run.groups)
+        found = resume.find(destination, run.groups, columns)
     run.hold.check()
     compaction.mend(destination, found.outranked(), check=run.hold.check)
     audit = dataclasses.replace(found.audit(keys, heads), num_outranked=0)

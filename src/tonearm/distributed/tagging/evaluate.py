@@ -54,7 +54,7 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
-    checkpoint = plan.heads["genre"].checkpoint
+    (checkpoint,) = (each.checkpoint for each in plan.heads.values())
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
     tracks = [track for track in collection.tracks if not on or (track.split or "").casefold() in wanted]

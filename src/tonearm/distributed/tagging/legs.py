@@ -16,7 +16,7 @@ from tonearm.runs.groups import Group
 from tonearm.runs.lock import run_lock
 from tonearm.runs.resume import TodoPart
 from tonearm.settings import TagSettings
-from tonearm.tagging import RunFacts, TagPlan, model_columns
+from tonearm.tagging import RunFacts, TagPlan, model_names
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
 LEG_BLOCKS = 1500
@@ -51,8 +51,8 @@ def run_facts(run: Run) -> RunFacts:
     """Return what every row says about the run that makes it."""
     hashes = {name: group.hash for name, group in run.groups.items()}
     adopts = frozenset(name for name, group in run.groups.items() if group.adopts)
-    columns = model_columns(run.plan.heads)
-    return RunFacts(run.run_id, __version__, **columns, term=run.term, settings=hashes, adopts=adopts)
+    models = model_names(run.plan.heads)
+    return RunFacts(run.run_id, __version__, models, term=run.term, settings=hashes, adopts=adopts)
 
 
 def execute_legs(

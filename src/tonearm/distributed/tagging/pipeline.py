@@ -105,7 +105,7 @@ def context(settings: TagSettings) -> Iterator[ray.data.DataContext]:
 def score_windows(listed: pa.Table, operators: Operators, per_block: int) -> Iterator[pa.Table]:
     """Yield rows of ``stages.LOGITS`` for the tracks of a manifest, in blocks as they come."""
     tracks = ray.data.from_arrow(listed).repartition(target_num_rows_per_block=per_block)
-    scored = operators.score(tracks, ScoreWindows, RunFacts("", "", None, None))
+    scored = operators.score(tracks, ScoreWindows, RunFacts("", ""))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 

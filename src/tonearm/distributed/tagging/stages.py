@@ -244,7 +244,7 @@ class ScoreTracks:
             scores = self.tagger.score_windows(tracks)
         outcomes = self.tagger.pooled(tracks, scores)
         old = block[OLD] if OLD in block.column_names else None
-        table = to_table(refs, outcomes, self.facts, list(self.tagger.plans), old)
+        table = to_table(refs, outcomes, self.facts, [each.head for each in self.tagger.plans.values()], old)
         good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
         totals = {
             "num_tracks": len(outcomes),
@@ -260,11 +260,12 @@ class ScoreTracks:
 
 
 class ScoreWindows(ScoreTracks):
-    """As ``ScoreTracks``, but gives every window's logits: rows of ``LOGITS``."""
+    """As ``ScoreTracks``, but of a plan of one head gives every window's logits: rows of ``LOGITS``."""
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block."""
         watch, rows = _Stopwatch(self.tagger), []
+        (head,) = self.tagger.plans
         tracks = [blocks.read_outcome(block, index) for index in range(block.num_rows)]
         with watch.scoring():
             scored = self.tagger.score_windows(tracks)
@@ -274,12 +275,12 @@ class ScoreWindows(ScoreTracks):
                 error = scores if isinstance(scores, TrackError) else track
                 row |= {"error_code": error.code, "error_message": error.message}  # type: ignore[union-attr]
             else:
-                plan = self.tagger.plans["genre"].windows
+                plan = self.tagger.plans[head].windows
                 starts = plan.starts(track.stream(plan.sample_rate).num_samples) / plan.sample_rate
-                row |= {"start_s": starts, "logits": scores["genre"].logits.ravel()}
+                row |= {"start_s": starts, "logits": scores[head].logits.ravel()}
             rows.append(row)
         failed = sum("error_code" in row for row in rows)
-        windows = sum(len(scores["genre"].logits) for scores in scored if not isinstance(scores, TrackError))
+        windows = sum(len(scores[head].logits) for scores in scored if not isinstance(scores, TrackError))
         audio_s = sum(track.info.duration_s for track in tracks if not isinstance(track, TrackError))
         totals = {"num_tracks": len(rows), "num_failed": failed, "num_windows": windows, "audio_s": audio_s}
         self._report(totals, watch)

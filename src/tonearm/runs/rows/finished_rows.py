@@ -8,6 +8,7 @@ what is gone or has changed by then is dropped, and what stands there instead is
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from pyarrow.fs import FileSystem
 
 from tonearm.errors import DestinationError, TonearmError
-from tonearm.runs.rows import track_files
+from tonearm.runs.rows import schema, track_files
 from tonearm.runs.rows.ranking import KEY, RANKED, RankedRows, Ranking
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
@@ -47,7 +48,8 @@ def read_finished(
 
     Args:
         columns: those that a file lacks are not in its table.
-        reduce: called once a file, on this thread; may raise ``pa.ArrowInvalid`` for a table that cannot be.
+        reduce: called once a file, on this thread; may raise ``pa.ArrowInvalid`` for a table that cannot be. See
+            ``schema.columns_of_file`` for which columns its file has.
         known: what an earlier call returned: files that are still the same are not read again.
 
     Raises:
@@ -96,7 +98,8 @@ def read_finished(
 def _read(file: TrackFile, columns: Sequence[str], filesystem: FileSystem) -> pa.Table:
     # Cheaper than `pq.read_table`, which makes a data set of each file.
     with pq.ParquetFile(file.path, filesystem=filesystem, pre_buffer=True) as parquet:
-        return parquet.read(columns=list(columns), use_threads=False)
+        table = parquet.read(columns=list(columns), use_threads=False)
+        return table.replace_schema_metadata({schema.FILE_COLUMNS: json.dumps(parquet.schema_arrow.names)})
 
 
 def read_counted(

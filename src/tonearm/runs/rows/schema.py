@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterable, Mapping
+
 import pyarrow as pa
+
+from tonearm.heads import PUBLISHED, Head, by_name, heads_among
 
 SCHEMA_VERSION = "2"
 
@@ -81,3 +86,41 @@ TRACKS = pa.schema(
     ],
     metadata={"tonearm.schema": "tracks", "tonearm.schema_version": SCHEMA_VERSION},
 )
+
+# The windows of a head's own timeline; those of ``windows`` say it of the two that share it.
+LABEL_WINDOW = pa.struct([WINDOW.field("start_s"), WINDOW.field("end_s"), *LABEL_SCORE])
+TAGS_WINDOW = pa.struct([WINDOW.field("start_s"), WINDOW.field("end_s"), pa.field("tags", pa.list_(LABEL_SCORE))])
+# Under this the tables of ``finished_rows`` have the names of all columns of their file as metadata.
+FILE_COLUMNS = b"tonearm.file_columns"
+
+
+def head_fields(head: Head) -> list[pa.Field]:
+    """Return the fields of a head's columns and of its settings; of the published ones those of ``TRACKS``."""
+    if head.is_published:
+        return [TRACKS.field(name) for name in (*head.columns, head.settings)]
+    kinds = {
+        head.label: pa.string(),
+        head.score: pa.float32(),
+        head.scores: pa.list_(LABEL_SCORE),
+        head.tags: pa.list_(TAG),
+        head.windows: pa.list_(TAGS_WINDOW if head.is_multi else LABEL_WINDOW),
+        head.embedding: pa.list_(pa.float32()),
+    }
+    return [pa.field(name, kinds.get(name, pa.string())) for name in (*head.columns, head.settings)]
+
+
+def tracks_of(heads: Iterable[Head]) -> pa.Schema:
+    """Return ``TRACKS`` with the columns of further heads after its own, in their order."""
+    added = [field for head in heads if not head.is_published for field in head_fields(head)]
+    return pa.schema([*TRACKS, *added], metadata=TRACKS.metadata)
+
+
+def columns_of_file(table: pa.Table) -> tuple[str, ...]:
+    """Return the names of all columns of the file that a table of ``finished_rows`` is of, whichever it has."""
+    metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+    return tuple(json.loads(metadata.get(FILE_COLUMNS, b"[]")))
+
+
+def heads_of(columns: Collection[str]) -> dict[str, Head]:
+    """Return the heads that rows with these columns may have, the published ones first."""
+    return by_name(PUBLISHED.values(), heads_among(columns))

@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError, SourceError
+from tonearm.heads import PUBLISHED, Head, by_name, heads_among
 from tonearm.runs.destination import Destination, among
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import finished_rows, schema, track_files
@@ -34,7 +35,7 @@ BATCH_ROWS = 4096
 # One batch is decoded while one is in use; the next file is opened meanwhile. More only costs memory.
 BATCH_READAHEAD = 2
 FRAGMENT_READAHEAD = 2
-EMBEDDINGS = ("genre_embedding", "tag_embedding")
+EMBEDDINGS = tuple(head.embedding for head in PUBLISHED.values())
 # A listing takes minutes at least, so the manifest does not change more often while it is read.
 LISTING_LOOKS = 5
 # The name under which a filter's result stands beside the columns.
@@ -43,10 +44,10 @@ _PASSES = "__passes"
 
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """The rows of each finished file, and which of them count, listed or not."""
+    """The rows of each finished file and the names of its columns, and which rows count, listed or not."""
 
     ranking: Ranking
-    files: Mapping[TrackFile, RankedRows]
+    files: Mapping[TrackFile, tuple[RankedRows, tuple[str, ...]]]
     counting: Sequence[NDArray[np.bool_]]
 
 
@@ -64,6 +65,12 @@ class ListedRows:
     num_outranked: int
     num_unlisted: int
     _state: _State = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads besides the published ones that rows have, in the order of the files that have them first."""
+        of_files = dict.fromkeys(columns for _, columns in self._state.files.values())
+        return tuple(by_name(*map(heads_among, of_files)).values())
 
     @property
     def num_counting(self) -> int:
@@ -102,9 +109,9 @@ def listed_rows(destination: str, *, unlisted: bool = False) -> ListedRows:
             f"give a destination that `tonearm tag SOURCE --out {destination}` has written"
         )
     rows = zip(state.files.values(), state.counting, strict=True)
-    keys = np.sort(np.concatenate([ranked.keys[counts] for ranked, counts in rows]))
+    keys = np.sort(np.concatenate([ranked.keys[counts] for (ranked, _), counts in rows]))
     in_sight = keys if listed is None else keys[among(keys, listed)]
-    num_rows = sum(len(ranked.keys) for ranked in state.files.values())
+    num_rows = sum(len(ranked.keys) for ranked, _ in state.files.values())
     return ListedRows(in_sight, num_rows - len(keys), len(keys) - len(in_sight), state)
 
 
@@ -133,10 +140,12 @@ def read_listed(destination: str) -> NDArray[np.int64] | None:
 def _decide(destination: str, before: _State | None = None) -> _State:
     ranking = before.ranking if before is not None else Ranking()
     known = before.files if before is not None else None
-    files = finished_rows.read_finished(
-        destination, RANKED, lambda table: finished_rows.ranked(ranking, table), known=known
-    )
-    return _State(ranking, files, ranking.masks(list(files.values())))
+
+    def reduce(table: pa.Table) -> tuple[RankedRows, tuple[str, ...]]:
+        return finished_rows.ranked(ranking, table), schema.columns_of_file(table)
+
+    files = finished_rows.read_finished(destination, RANKED, reduce, known=known)
+    return _State(ranking, files, ranking.masks([ranked for ranked, _ in files.values()]))
 
 
 def scan(
@@ -155,7 +164,7 @@ def scan(
     do to the files meanwhile; a track whose last row is removed meanwhile may be missing.
 
     Args:
-        columns: names of ``schema.TRACKS``.
+        columns: names of ``schema.TRACKS``, or of the columns of ``rows.heads``.
         filter: an Arrow expression over any of the columns; which row of a track counts does not depend on it.
         rows: what ``listed_rows`` returned, so that several scans show the same tracks; looked up without it.
         unlisted: without ``rows``: show the tracks that are no longer listed too.
@@ -168,14 +177,14 @@ def scan(
     """
     if rows is None:
         rows = listed_rows(destination, unlisted=unlisted)
-    wanted = rows.keys if keys is None else rows.keys[among(rows.keys, keys)]
+    wanted, fields = rows.keys if keys is None else rows.keys[among(rows.keys, keys)], schema.tracks_of(rows.heads)
     state, without, num_looks = rows._state, np.empty(0, np.int64), 0
     # The common case: every row that counts is shown.
     planned = _plan(state, None if len(wanted) == rows.num_counting else wanted, without)
     while num_looks < finished_rows.MAX_LOOKS:
         seen: list[NDArray[np.int64]] = []
         try:
-            yield from _scan(destination, planned, columns, filter, batch_rows, seen)
+            yield from _scan(destination, planned, columns, filter, batch_rows, seen, fields)
             return
         except _ChangedError as error:
             # What was read under a file's name is not what was decided upon: nothing that is known holds good.
@@ -199,7 +208,7 @@ class _PlannedFile:
 def _plan(state: _State, wanted: NDArray[np.int64] | None, without: NDArray[np.int64]) -> list[_PlannedFile]:
     """Return the rows that count, of the tracks ``wanted`` (None for all) except ``without``."""
     planned = []
-    for (file, ranked), counts in zip(state.files.items(), state.counting, strict=True):
+    for (file, (ranked, _)), counts in zip(state.files.items(), state.counting, strict=True):
         is_shown = counts if wanted is None else counts & among(ranked.keys, wanted)
         if len(without):
             is_shown = is_shown & ~among(ranked.keys, without)
@@ -215,6 +224,7 @@ def _scan(
     filter: ds.Expression | None,
     batch_rows: int,
     seen: list[NDArray[np.int64]],
+    fields: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows that ``planned`` shows, and write down their keys in ``seen``, before the filter takes its share.
 
@@ -223,7 +233,7 @@ def _scan(
     """
     files, place = iter(planned), 0
     current = next(files, None)
-    for batch in _read(destination, [each.file for each in planned], columns, filter, batch_rows):
+    for batch in _read(destination, [each.file for each in planned], columns, filter, batch_rows, fields):
         keys = batch[KEY].to_numpy()
         if current is not None and place == len(current.keys):
             current, place = next(files, None), 0
@@ -243,7 +253,12 @@ def _scan(
 
 
 def _read(
-    destination: str, files: Sequence[TrackFile], columns: Sequence[str], filter: ds.Expression | None, batch_rows: int
+    destination: str,
+    files: Sequence[TrackFile],
+    columns: Sequence[str],
+    filter: ds.Expression | None,
+    batch_rows: int,
+    known: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
     """Yield all rows of ``files`` in their order, with their keys and, as a column, whether they pass the filter.
 
@@ -259,13 +274,14 @@ def _read(
     while True:
         try:
             if batches is None:
-                batches = _open(destination, files, wanted, batch_rows)
+                batches = _open(destination, files, wanted, batch_rows, known)
             batch = next(batches, None)
         except errors as error:
             there = set(track_files.finished(destination))
             if isinstance(error, FileNotFoundError) or not there.issuperset(files):
                 raise _ChangedError(is_mismatch=False) from None
-            damaged = _find_damaged(destination, files, wanted) if finished_rows.is_damage(destination, error) else None
+            is_damage = finished_rows.is_damage(destination, error)
+            damaged = _find_damaged(destination, files, wanted, known) if is_damage else None
             raise finished_rows.unreadable(destination, error, damaged) from None
         if batch is None:
             return
@@ -273,11 +289,15 @@ def _read(
 
 
 def _open(
-    destination: str, files: Sequence[TrackFile], wanted: list[str] | dict[str, ds.Expression], batch_rows: int
+    destination: str,
+    files: Sequence[TrackFile],
+    wanted: list[str] | dict[str, ds.Expression],
+    batch_rows: int,
+    known: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
     filesystem, _ = filesystems.arrow_filesystem(Destination(destination).tracks)
     paths = [file.path for file in files]
-    return ds.dataset(paths, schema=schema.TRACKS, filesystem=filesystem, format="parquet").to_batches(
+    return ds.dataset(paths, schema=known, filesystem=filesystem, format="parquet").to_batches(
         columns=wanted,
         batch_size=batch_rows,
         batch_readahead=BATCH_READAHEAD,
@@ -286,12 +306,12 @@ def _open(
 
 
 def _find_damaged(
-    destination: str, files: Sequence[TrackFile], wanted: list[str] | dict[str, ds.Expression]
+    destination: str, files: Sequence[TrackFile], wanted: list[str] | dict[str, ds.Expression], known: pa.Schema
 ) -> TrackFile | None:
     """Return the first of ``files`` that cannot be read: Arrow does not say of which one its error is."""
     for file in files:
         try:
-            for _ in _open(destination, [file], wanted, BATCH_ROWS):
+            for _ in _open(destination, [file], wanted, BATCH_ROWS, known):
                 pass
         except (*finished_rows.PARQUET_ERRORS, OSError):
             return file

@@ -261,7 +261,7 @@ def source_share(prepared: Prepared, side: str) -> tuple[float, float] | None:
 
 
 def _use(job: Job) -> list[str]:
-    window_s, head = job.plan.window_samples / job.plan.sample_rate, "--tag-model" if job.is_multi else "--genre-model"
+    window_s, head = job.plan.window_s, "--tag-model" if job.is_multi else "--genre-model"
     return [
         "```python",
         "from transformers import pipeline",

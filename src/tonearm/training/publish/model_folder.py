@@ -52,7 +52,7 @@ def _write(
     model.eval()
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
-    write_companion(folder, Companion(window_s=job.plan.window_samples / job.plan.sample_rate))
+    write_companion(folder, Companion(window_s=job.plan.window_s))
     figures = result.figures(prepared)
     facts = _facts(prepared, result, figures, source, comparisons)
     (folder / METRICS).write_text(json_text(facts))

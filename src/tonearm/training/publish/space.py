@@ -109,7 +109,7 @@ def write_space(folder: Path, repo: str, info: CheckpointInfo, *, overwrite: boo
         "repo": repo,
         "what": "which tags it has" if info.multi_label else "which class it is",
         "label": "Tags" if info.multi_label else "Class",
-        "window_s": plan.window_samples / plan.sample_rate,
+        "window_s": plan.window_s,
         "activation": "logits.sigmoid()" if info.multi_label else "logits.softmax(dim=-1)",
         "gradio": GRADIO,
     }

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tonearm.audio.streams import Samples
 from tonearm.errors import ScoreError
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores
 
 Outcome = WindowScores | ScoreError
 

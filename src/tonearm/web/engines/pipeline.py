@@ -18,7 +18,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import RequestError, ScoreError
 from tonearm.models.pooling import Scored, rank
-from tonearm.models.scores import WindowScores
+from tonearm.models.window_scores import WindowScores, checked
 from tonearm.settings import ServeSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import make_ref
@@ -146,10 +146,13 @@ class Pipeline:
         score = self.scores[head]
         chunks = _chunks(heads.plans[head].windows, track, self.chunk_windows)
         parts = [part async for part in ahead((score(chunk) for chunk in chunks), CHUNKS_AHEAD)]
-        logits = np.concatenate([part.logits for part in parts])
-        if not np.isfinite(logits).all():
-            raise ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed")
-        return WindowScores(logits, np.concatenate([part.embedding for part in parts]))
+        logits, embedding = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "embedding")
+        )
+        scores = checked(head, WindowScores(logits, embedding))
+        if isinstance(scores, ScoreError):
+            raise scores
+        return scores
 
 
 class Reads:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from tonearm.audio.windows import dequantize
-from tonearm.errors import ScoreError, first_line
-from tonearm.models.scores import WindowScores
+from tonearm.errors import ScoreError
+from tonearm.models.window_scores import WindowScores, score_apart
 from tonearm.settings import ServeSettings
 from tonearm.tagging import HeadPlan, load_head
 from tonearm.web.engines.batching import Batcher, Chunk, Outcome, num_windows
@@ -86,16 +87,13 @@ class Scorer:
         self.last_answer = time.monotonic()
         return outcomes
 
-    def score(self, chunks: list[Chunk]) -> list[Outcome]:
+    def score(self, chunks: Sequence[Chunk]) -> list[Outcome]:
         """Score many requests' chunks together; one that breaks the pass fails alone."""
+        return score_apart(self.head, chunks, self._score_together)
+
+    def _score_together(self, chunks: Sequence[Chunk]) -> list[WindowScores]:
         started = time.perf_counter()
-        try:
-            scores = self.classifier.score([dequantize(pcm, chunk.scale) for chunk in chunks for pcm in chunk.pcm])
-        except (RuntimeError, ValueError, MemoryError) as error:
-            # One request's windows may be what broke the batch: alone, only that request fails.
-            if len(chunks) > 1:
-                return [outcome for chunk in chunks for outcome in self.score([chunk])]
-            return [ScoreError(f"{self.head}: {first_line(error)}", code="score_failed")]
+        scores = self.classifier.score([dequantize(pcm, chunk.scale) for chunk in chunks for pcm in chunk.pcm])
         count = num_windows(chunks)
         metrics().windows.labels(self.head).inc(count)
         metrics().batch_windows.labels(self.head).observe(count)

@@ -90,7 +90,9 @@ function removeAll() {
 
 function describe(served) {
   useWeights(served);
-  const kinds = served.map((head) => `${head.labels.length} ${head.name === "genre" ? "genres" : "tags"}`);
+  const names = { genre: "genres", tags: "tags" };
+  const labelled = served.filter((head) => head.activation !== "embedding");
+  const kinds = labelled.map((head) => `${head.labels.length} ${names[head.name] || `labels of ${head.name}`}`);
   document.getElementById("models").textContent = `${kinds.join(", ")} and a timeline of any audio file.`;
   document.getElementById("demo").hidden = !served.some((head) => head.is_demo);
 }

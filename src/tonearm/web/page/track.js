@@ -194,6 +194,8 @@ export class Track {
     this.find(".tags").classList.toggle("hours", this.result.duration_s >= 3600); // whose clocks are wider
     this.find(".columns").children[0].hidden = !genres.length;
     this.find(".columns").children[1].hidden = !tags.length;
+    const others = silent ? [] : Object.entries(this.result.heads || {}).map(otherHead).filter(Boolean);
+    this.find(".columns").replaceChildren(...[...this.find(".columns").children].slice(0, 2), ...others);
   }
 
   async export(kind) {
@@ -209,6 +211,19 @@ export class Track {
       setTimeout(() => { this.find(".copied").textContent = ""; }, 4000);
     }
   }
+}
+
+// What a head besides genre and tags says; null where it has no labels.
+function otherHead([name, said]) {
+  const labels = said.scores ? said.scores.slice(0, NUM_GENRES) : mostTelling(said.tags || []).slice(0, NUM_TAGS);
+  if (!labels.length) return null;
+  const section = document.createElement("section");
+  const [title, list] = [document.createElement("h3"), document.createElement("ul")];
+  title.textContent = name;
+  list.className = "scores";
+  list.append(...labels.map((entry) => row(entry.label, entry.score)));
+  section.append(title, list);
+  return section;
 }
 
 function row(label, score) {

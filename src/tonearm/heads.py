@@ -1,0 +1,280 @@
+"""Heads as data: what a model's job is called, how its logits become labels, and which columns it fills.
+
+``genre`` and ``tags`` have the columns that were published for them; every other head has them named after itself::
+
+    single     NAME, NAME_score, NAME_scores, NAME_windows, NAME_embedding, NAME_model   one label per track (softmax)
+    multi      NAME_tags, NAME_windows, NAME_embedding, NAME_model                       any number of labels (sigmoid)
+    embedding  NAME_embedding, NAME_model                                                no labels
+
+and ``NAME_settings`` for all of them: by which settings a row has these columns. So which heads some rows have can be
+read from the names of their columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Lt
+
+from tonearm.errors import SettingsError
+
+Activation = Literal["single", "multi", "embedding"]
+ACTIVATIONS: tuple[Activation, ...] = ("single", "multi", "embedding")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+MAX_NAME = 40
+
+# Columns of every row, of signals that a row may get, and words that commands take for something else.
+RESERVED = frozenset(
+    """
+    track track_key uri etag size_bytes modified status error_code error_message duration_s coverage
+    sample_rate channels codec title artist album genre genre_score genre_scores tag tags windows
+    genre_embedding tag_embedding genre_model tag_model tonearm_version run run_id term read read_settings
+    genre_settings tag_settings silent silence_share loudness_lufs true_peak_dbfs clipped_share dc_offset
+    bandwidth_hz lossy_source tempo_bpm tempo_confidence key key_confidence acoustic_fingerprint audio_hash
+    signals heads models all none old top_tags
+    """.split()  # noqa: SIM905  one a line would be fifty lines
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One head, without its model.
+
+    Attributes:
+        label, score, scores: columns of the winning label, its score, and all labels by score; for ``single``.
+        tags: the column of the strongest labels, each with where it was strongest; for ``multi``.
+        windows: the column of its own timeline; None for ``embedding`` and for the two that share ``windows``.
+        settings: the column that says by which settings a row has the others.
+        prefix: what its flag and its settings begin with; None where it is one of ``--head``.
+    """
+
+    name: str
+    activation: Activation
+    embedding: str
+    model: str
+    settings: str
+    label: str | None = None
+    score: str | None = None
+    scores: str | None = None
+    tags: str | None = None
+    windows: str | None = None
+    prefix: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of what it says of a track, in their order, without ``settings``."""
+        named = (self.label, self.score, self.scores, self.tags, self.windows, self.embedding, self.model)
+        return tuple(name for name in named if name is not None)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether its columns are among those that every row has."""
+        return self.prefix is not None
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether its labels are read independently."""
+        return self.activation == "multi"
+
+    def flag(self, source: str) -> str:
+        """Return the flag, as a shell takes it, that gives this head a model."""
+        if self.prefix is not None:
+            return f"--{self.prefix}-model {shlex.quote(source)}"
+        return f"--head {shlex.quote(f'{self.name}={source}:{self.activation}')}"
+
+    def setting(self, name: str) -> str:
+        """Return what a settings file calls ``revision`` or ``window_s`` of this head."""
+        return f"models.{self.prefix}_{name}" if self.prefix is not None else f"models.heads.{self.name}.{name}"
+
+
+GENRE = Head(
+    "genre",
+    "single",
+    embedding="genre_embedding",
+    model="genre_model",
+    settings="genre_settings",
+    label="genre",
+    score="genre_score",
+    scores="genre_scores",
+    prefix="genre",
+)
+TAGS = Head(
+    "tags",
+    "multi",
+    embedding="tag_embedding",
+    model="tag_model",
+    settings="tag_settings",
+    tags="tags",
+    prefix="tag",
+)
+# In the order in which they score a track.
+PUBLISHED: Mapping[str, Head] = {head.name: head for head in (GENRE, TAGS)}
+
+
+@functools.lru_cache(maxsize=256)
+def head_of(name: str, activation: Activation) -> Head:
+    """Return the head of this name; for ``genre`` and ``tags`` the published one, whatever the activation."""
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    is_single, is_multi = activation == "single", activation == "multi"
+    return Head(
+        name,
+        activation,
+        embedding=f"{name}_embedding",
+        model=f"{name}_model",
+        settings=f"{name}_settings",
+        label=name if is_single else None,
+        score=f"{name}_score" if is_single else None,
+        scores=f"{name}_scores" if is_single else None,
+        tags=f"{name}_tags" if is_multi else None,
+        windows=f"{name}_windows" if is_single or is_multi else None,
+    )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that no head can have.
+
+    Raises:
+        SettingsError: a name of other letters, one that is taken, or two heads whose columns would collide.
+    """
+    taken: dict[str, str] = {}
+    for name in names:
+        if not NAME.fullmatch(name) or len(name) > MAX_NAME:
+            raise SettingsError(
+                f"got a head called {name!r:.60}, expected a name of at most {MAX_NAME} small letters, digits and _ "
+                "that begins with a letter, such as mood"
+            )
+        possible = {name, *(column for activation in ACTIVATIONS for column in _all_columns(name, activation))}
+        if known := sorted(possible & RESERVED):
+            what = "which is taken" if name in RESERVED else f"whose column {known[0]} is taken"
+            raise SettingsError(f"got a head called {name}, {what}; give it another name, such as {name}_head")
+        for column in sorted(possible):
+            if column in taken:
+                raise SettingsError(
+                    f"got heads called {taken[column]} and {name}, which would share the column {column}; give one of "
+                    "them another name"
+                )
+            taken[column] = name
+
+
+def _all_columns(name: str, activation: Activation) -> tuple[str, ...]:
+    head = head_of(name, activation)
+    return (*head.columns, head.settings)
+
+
+def heads_among(columns: Collection[str]) -> tuple[Head, ...]:
+    """Return the heads, other than the published ones, whose columns are all among ``columns``, in their order."""
+    suffix = "_settings"
+    there = set(columns)
+    found = []
+    for column in columns:
+        name = column.removesuffix(suffix)
+        if name == column or column in RESERVED or not NAME.fullmatch(name):
+            continue
+        for activation in ACTIVATIONS:
+            if there.issuperset(_all_columns(name, activation)):
+                found.append(head_of(name, activation))
+                break
+    return tuple(found)
+
+
+def by_name(*groups: Iterable[Head]) -> dict[str, Head]:
+    """Return all heads by their name, each where it came first."""
+    found: dict[str, Head] = {}
+    for group in groups:
+        for head in group:
+            found.setdefault(head.name, head)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """One head: which model it has, and how that is read.
+
+    Attributes:
+        model: a folder or hub id.
+        activation: ``single``, ``multi`` or ``embedding``; None for what the model's own config says of its labels.
+        window_s: seconds of a window; the model's own by default.
+    """
+
+    model: str
+    activation: Activation | None = None
+    revision: str | None = None
+    window_s: Annotated[float, Gt(0), Lt(math.inf)] | None = None
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> HeadSettings:
+        """Return the head that ``MODEL[:single|multi|embedding]`` stands for.
+
+        Args:
+            where: what messages call the place, such as ``--head mood``.
+
+        Raises:
+            SettingsError: no model, or another word behind the colon.
+        """
+        model, colon, word = text.rpartition(":")
+        if colon and word in ACTIVATIONS:
+            text = model
+        elif colon and re.fullmatch(r"[a-z-]+", word) and not Path(text).exists():
+            raise SettingsError(
+                f"{where}: got {word!r} behind the colon, expected {', '.join(ACTIVATIONS[:-1])} or {ACTIVATIONS[-1]}"
+            )
+        if not text:
+            raise SettingsError(f"{where}: got no model; give a folder or a hub id")
+        activation = next((each for each in ACTIVATIONS if colon and each == word), None)
+        return cls(text, activation)
+
+
+def read_heads(values: object, where: str, build: Callable[..., HeadSettings]) -> dict[str, HeadSettings]:
+    """Return the heads of a table ``[models.heads]``.
+
+    It has ``NAME = "MODEL[:ACTIVATION]"``, or a table ``[models.heads.NAME]`` with the fields of ``HeadSettings``;
+    ``"none"`` turns a head off.
+
+    Args:
+        where: what messages call the table.
+        build: makes a ``HeadSettings`` of a table; ``settings.build`` for it.
+
+    Raises:
+        SettingsError: a name that no head can have, or no model.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"{where}: got {values!r}, expected a table of heads by name")
+    check_names(values)
+    heads = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and "model" not in value:
+            raise SettingsError(f"{where}: the head {name} has no model; give its folder or hub id")
+        if isinstance(value, HeadSettings):
+            heads[name] = value
+        elif isinstance(value, Mapping):
+            heads[name] = build(value, where=f"{where}, [{name}]")
+        elif not isinstance(value, str):
+            raise SettingsError(f"{where}: {name}: got {value!r}, expected a model or a table of settings")
+        elif value != "none":
+            heads[name] = HeadSettings.parse(value, f"{where}: {name}")
+    return heads
+
+
+def read_flags(texts: Iterable[str]) -> dict[str, str]:
+    """Return what ``--head NAME=MODEL[:ACTIVATION]``, repeated, puts into the table ``[models.heads]``.
+
+    Raises:
+        SettingsError: no such form, or one name twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, model = text.partition("=")
+        if not equals or not name or not model:
+            raise SettingsError(f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]")
+        if name in found:
+            raise SettingsError(f"got --head {name}= twice; give each head a name of its own")
+        found[name] = model
+    return found

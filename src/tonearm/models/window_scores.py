@@ -1,0 +1,46 @@
+"""What a model says of windows, and what becomes of a batch that it cannot score; needs no model to be imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.errors import ScoreError, first_line
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowScores:
+    """What a head says of each window: logits float32 [windows, labels], embedding float32 [windows, dim]."""
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+def checked(head: str, scores: WindowScores) -> WindowScores | ScoreError:
+    """Return the scores, or the error where one is not a number; ``head`` is what that calls the model."""
+    if np.isfinite(scores.logits).all():
+        return scores
+    return ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed")
+
+
+def score_apart(head: str, items: Sequence[T], score: Callable[[Sequence[T]], Sequence[R]]) -> list[R | ScoreError]:
+    """Return what ``score`` gives for each of ``items``, scored together; what breaks that fails alone.
+
+    Args:
+        head: what errors call the model.
+        score: scores some of the items, in order.
+    """
+    try:
+        return [*score(items)]
+    except (RuntimeError, ValueError, MemoryError) as error:
+        # One item's windows may be what broke the batch: alone, only that one fails.
+        if len(items) <= 1:
+            return [ScoreError(f"{head}: {first_line(error)}", code="score_failed") for _ in items]
+        return [result for item in items for result in score_apart(head, [item], score)]
