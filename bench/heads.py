@@ -103,7 +103,9 @@ def _tag(case: Case, out: Path, *options: str) -> tuple[dict[str, Any], float]:
 
 def _difference(out: Path, fresh: Path) -> float:
     """Return how far numbers of the two destinations' rows are apart; infinite where anything else differs."""
-    there, made = (pq.read_table(place / "tracks").sort_by("track_key").to_pylist() for place in (out, fresh))
+    # A track that failed keeps the row that says so, which names only the heads of its own run.
+    tables = [pq.read_table(place / "tracks", filters=[("status", "==", "ok")]) for place in (out, fresh)]
+    there, made = (table.sort_by("track_key").to_pylist() for table in tables)
     if len(there) != len(made):
         return float("inf")
     return max((_apart(row, other) for row, other in zip(there, made, strict=True)), default=0.0)
