@@ -57,7 +57,7 @@ SAYS = {
     "sources.source": "train evaluate",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
-    "settings": "tag plan plot models serve train evaluate",  # a file that was named and is not there
+    "settings_files": "tag plan plot models serve train evaluate",  # a file that was named and is not there
     "tagging.plan": "tag plan plot serve",  # evaluate and demo have a model always
     "training.publish.card": "train",
     "training.data.duplicates": "train",
