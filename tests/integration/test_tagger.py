@@ -17,6 +17,7 @@ import tonearm
 from tests import commands
 from tests.one_process import tonearm as command
 from tonearm import demo
+from tonearm.cli.tag_files import lines
 from tonearm.errors import DecodeError, SourceError, UsageError
 from tonearm.settings import ModelSettings
 
@@ -137,6 +138,17 @@ def test_the_command_shows_each_file(songs: Path, tmp_path: Path) -> None:
     assert run.stdout.count("genre ") == run.stdout.count("tags ") == run.stdout.count("audio ") == 2
     assert "timeline" in run.stdout and "flac 44.1 kHz" in run.stdout
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_further_heads_are_shown(song: Path) -> None:
+    """A head beside genre and tags says in Python, and in the terminal, what its model says as one of those."""
+    model = demo.models()["genre_model"]
+    with tonearm.Tagger(demo_models=True, heads={"style": model}) as tagger:
+        result = tagger(song)
+    style = result.heads["style"]
+    assert (style.label, style.scores) == (result.genre, result.genre_scores)
+    assert style.score == pytest.approx(result.genre_score) and style.embedding == result.genre_embedding
+    assert ("style", f"{style.label} {style.score:.2f}") in lines(result)
 
 
 def test_the_command_prints_json_and_goes_on_after_a_broken_file(songs: Path, tmp_path: Path) -> None:

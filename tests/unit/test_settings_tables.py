@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tonearm.api.flags import ModelFlags, of_verb, serve_settings, tag_settings, train_settings
+from tonearm.api.training import _scoring_settings
 from tonearm.errors import SettingsError, UsageError
 
 FILE = """
@@ -98,3 +99,11 @@ def test_an_unknown_keyword_names_the_nearest() -> None:
         tag_settings({"genre_modell": "x"})
     with pytest.raises(TypeError, match=r"Tagger\(\) has no keyword workers"):
         tag_settings({"workers": 2}, ModelFlags, verb="Tagger")
+
+
+def test_a_model_is_judged_without_the_heads_of_a_file(file: Path) -> None:
+    """``evaluate`` scores one model; the further heads that the file has for tagging are not it."""
+    file.write_text(file.read_text() + '[models.heads]\nmood = "moods:multi"\n')
+    assert list(tag_settings({"config": file}).models.heads) == ["mood"]
+    models = _scoring_settings("judged", {"config": file}).models
+    assert (models.genre_model, models.tag_model, dict(models.heads)) == ("judged", None, {})

@@ -138,5 +138,5 @@ def _scoring_settings(model: str, flags: EvaluateFlags) -> TagSettings:
     """Return the settings of decoding and scoring for one model; what a file says of other models does not hold."""
     flags_.check_names("evaluate", flags, EvaluateFlags)
     settings = flags_.tag_settings({**flags, "genre_model": model, "tag_model": "none"})
-    models = dataclasses.replace(settings.models, genre_revision=None, calibrated=False)
+    models = dataclasses.replace(settings.models, genre_revision=None, heads={}, calibrated=False)
     return dataclasses.replace(settings, models=models)

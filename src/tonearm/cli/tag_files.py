@@ -17,7 +17,7 @@ from tonearm.errors import TrackError, UsageError
 from tonearm.runs.rows.silent import SILENT
 from tonearm.runs.rows.telling_tags import most_telling
 from tonearm.storage.uris import shown, visible
-from tonearm.web.messages import TrackResult, Window
+from tonearm.web.messages import HeadResult, TrackResult, Window
 from tonearm.wording import clock
 
 NUM_GENRES, NUM_TAGS, LEAST_SCORE = 3, 6, 0.1
@@ -97,10 +97,19 @@ def lines(result: TrackResult) -> list[tuple[str, str]]:
         tags = most_telling([tag.model_dump() for tag in result.tags])[:NUM_TAGS]
         texts = [f"{tag['label']} {tag['score']:.2f}" for tag in tags if tag["score"] >= LEAST_SCORE]
         found.append(("tags", " · ".join(texts) or f"none scores {LEAST_SCORE:g} or more"))
+    found += [(name, text) for name, head in result.heads.items() if (text := _said(head))]
     stretches = timeline(result.windows)
     for number, (start_s, text) in enumerate(stretches if len(stretches) > 1 else []):
         found.append(("" if number else "timeline", f"{clock(start_s):>7}  {text}"))
     return found
+
+
+def _said(head: HeadResult) -> str:
+    """Return what a head besides genre and tags says; nothing of one that only has an embedding."""
+    if head.label is not None:
+        return f"{head.label} {head.score:.2f}"
+    texts = [f"{tag.label} {tag.score:.2f}" for tag in head.tags or () if tag.score >= LEAST_SCORE]
+    return " · ".join(texts[:NUM_TAGS])
 
 
 def timeline(windows: Sequence[Window]) -> list[tuple[float, str]]:
