@@ -19,7 +19,7 @@ from tests.commands import finished_files, read_tracks, start_tonearm, wait_for
 from tests.one_process import tonearm as run_tonearm
 from tests.serving import Server, noise, serving
 from tonearm.demo import models as built_in
-from tonearm.errors import ApiError
+from tonearm.errors import ApiError, UsageError
 from tonearm.heads import head_of
 
 NUM_SONGS = 6
@@ -95,6 +95,11 @@ def test_a_finished_library_gets_heads_and_scores_them_alone(
         assert sum(each["score"] for each in row["mood_scores"]) == pytest.approx(1.0, abs=1e-5)
         assert {each["label"] for each in row["instruments_tags"]} == LABELS
         assert len(row["mood_windows"]) >= 1 and len(row["vectors_embedding"]) == 48
+    moody = tonearm.open(out).tracks(where=f"mood = '{good[0]['mood']}' AND mood_score > 0")
+    assert len(moody) == sum(row["mood"] == good[0]["mood"] for row in good)
+    assert {"mood_model", "vectors_embedding"} <= set(moody.arrow().schema.names)
+    with pytest.raises(UsageError, match="did you mean mood"):
+        tonearm.open(out).tracks(where="mod = 'calm'")
     report = (out / "report.html").read_text()
     assert 'id="head-mood"' in report and 'id="head-instruments"' in report
     assert run_tonearm("tag", library, "--out", out, *demo, "--rescore", "mood", *given).returncode == 0

@@ -58,11 +58,14 @@ class Tracks:
     It is also an Arrow stream (``__arrow_c_stream__``): Polars, DuckDB and pandas take it as it is.
     """
 
-    def __init__(self, destination: str, columns: Sequence[str], where: str | None, *, all_versions: bool) -> None:
-        self.columns = list(columns)
-        self.schema = pa.schema([schema.TRACKS.field(name) for name in columns])
+    def __init__(
+        self, destination: str, columns: Sequence[str] | None, where: str | None, *, all_versions: bool
+    ) -> None:
         self._destination = destination
         rows = track_rows.listed_rows(destination, unlisted=all_versions)
+        fields = schema.tracks_of(rows.heads)
+        self.columns = list(fields.names) if columns is None else _checked(columns, fields.names)
+        self.schema = pa.schema([fields.field(name) for name in self.columns])
         self._rows = rows if where is None else narrowed(destination, rows, where)
 
     def __len__(self) -> int:
@@ -128,7 +131,8 @@ class Library:
         """Return the rows of the listed tracks.
 
         Args:
-            columns: names of columns, in this order; all by default. What is not asked for is not read.
+            columns: names of columns, in this order; by default all, those of further heads last. What is not asked for
+                is not read.
             where: one DuckDB expression over the columns that is true or false for each row, such as
                 ``"genre = 'rock' AND duration_s > 60"``.
             all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they
@@ -138,15 +142,7 @@ class Library:
             UsageError: an unknown column, or a ``where`` that is no such expression.
             DestinationError: no tracks, or a file that cannot be read.
         """
-        names = schema.TRACKS.names if columns is None else columns
-        if isinstance(names, str):
-            raise UsageError(f"got columns {names!r}, expected a list of names, such as [{names!r}]")
-        for name in names:
-            if name not in schema.TRACKS.names:
-                near = difflib.get_close_matches(name, schema.TRACKS.names, n=1)
-                advice = f"did you mean {near[0]!r}? " if near else ""
-                raise UsageError(f"got column {name!r}; {advice}expected some of {', '.join(schema.TRACKS.names)}")
-        return Tracks(self.destination, names, where, all_versions=all_versions)
+        return Tracks(self.destination, columns, where, all_versions=all_versions)
 
     def status(self, *, waiting: Callable[[str], None] | None = None) -> Status:
         """Return how far the library is: listed, done, failed, and whether a run is at work.
@@ -279,3 +275,19 @@ def open(destination: Source) -> Library:
             "`tonearm tag SOURCE --out DEST`"
         )
     return library
+
+
+def _checked(columns: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the columns that were asked for.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if isinstance(columns, str):
+        raise UsageError(f"got columns {columns!r}, expected a list of names, such as [{columns!r}]")
+    for name in columns:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            advice = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"got column {name!r}; {advice}expected some of {', '.join(known)}")
+    return list(columns)

@@ -28,7 +28,6 @@ Node: TypeAlias = dict[str, Any]
 TABLE = "tracks"
 # DuckDB's parser takes a minute for some thousand open brackets.
 MAX_CHARACTERS, MAX_DEPTH = 4_000, 50
-COLUMNS = tuple(schema.TRACKS.names)
 # What needs no parentheses behind it, and would be taken for a column.
 MOMENTS = ("current_date", "current_timestamp")
 # Functions of the moment, which DuckDB calls consistent within a query.
@@ -49,12 +48,15 @@ IN_WORDS = {"SUBQUERY": "a query in it", "WINDOW": "a window function", "STAR": 
 class Where:
     """A checked expression; ``columns`` are those that it needs.
 
+    Args:
+        fields: the columns that there are.
+
     Raises:
         UsageError: not one expression over the columns, or one that is not true or false.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, fields: pa.Schema = schema.TRACKS) -> None:
+        self.text, self.fields = text, fields
         if not text.strip():
             raise self._refused("is empty")
         self._database = _sealed()
@@ -62,7 +64,7 @@ class Where:
         names: set[str] = set()
         self._check(tree["statements"][0]["node"]["where_clause"], names, frozenset())
         # A row always has its key, by which the rows are found that pass.
-        self.columns = [name for name in COLUMNS if name in names or name == KEY]
+        self.columns = [name for name in fields.names if name in names or name == KEY]
         # What is run is what was checked, without the comments and whatever else the text has.
         (self._query,) = self._one("SELECT json_deserialize_sql(?)", [json.dumps(tree)])
         self._query = self._query.replace("SELECT * FROM", f"SELECT {KEY} FROM", 1)
@@ -139,9 +141,9 @@ class Where:
         if path[0] in parameters or (len(path) == 1 and path[0].lower() in MOMENTS):
             return
         name = path[1] if path[0].lower() == TABLE and len(path) > 1 else path[0]
-        known = {column.lower(): column for column in COLUMNS}
+        known = {column.lower(): column for column in self.fields.names}
         if name.lower() not in known:
-            near = difflib.get_close_matches(name.lower(), COLUMNS, n=1)
+            near = difflib.get_close_matches(name.lower(), self.fields.names, n=1)
             text = f" (a text is written in single quotes: '{name}')" if f'"{name}"' in self.text else ""
             raise self._refused(f"has no column {name}{f', did you mean {near[0]}' if near else ''}{text}")
         names.add(known[name.lower()])
@@ -166,7 +168,7 @@ class Where:
 
     def _check_kind(self) -> None:
         """Refuse what is not true or false, by a table without rows."""
-        self._database.register(TABLE, schema.TRACKS.empty_table().select(self.columns))
+        self._database.register(TABLE, self.fields.empty_table().select(self.columns))
         try:
             condition = self._query.partition(" WHERE ")[2].rstrip("; ")
             self._database.execute(self._query)
@@ -183,7 +185,7 @@ class Where:
         shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
         return UsageError(
             f"got where {shown!r}, which {why}; expected one DuckDB expression that is true or false, such as "
-            f"genre = 'rock' AND duration_s > 60, over the columns {', '.join(COLUMNS)}"
+            f"genre = 'rock' AND duration_s > 60, over the columns {', '.join(self.fields.names)}"
         )
 
 
@@ -247,6 +249,6 @@ def narrowed(destination: str, rows: ListedRows, where: str) -> ListedRows:
         UsageError: as ``Where``.
         DestinationError: as ``track_rows.scan``.
     """
-    condition = Where(where)
+    condition = Where(where, schema.tracks_of(rows.heads))
     passing = [condition.keys(batch) for batch in track_rows.scan(destination, condition.columns, rows=rows)]
     return dataclasses.replace(rows, keys=np.sort(np.concatenate([np.empty(0, np.int64), *passing])))
