@@ -146,7 +146,8 @@ def measure_revision(tree: Tree, revision: str) -> Measures:
     archive = _git(tree.root, "archive", "--format=tar", revision)
     with tempfile.TemporaryDirectory(prefix="tonearm-structure-") as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-            opened.extractall(folder, filter="data")
+            # Python 3.11.2 and 3.11.3 have no filters yet; the archive is git's own.
+            opened.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         source = tree.source.relative_to(tree.root)
         past = Tree(Path(folder) / source, Path(folder))
         if not past.source.is_dir():

@@ -319,14 +319,15 @@ def test_a_manifest_without_its_marker_or_a_part_is_none(tmp_path: Path) -> None
 def test_a_million_objects_stream_within_500_megabytes(tmp_path: Path) -> None:
     code = f"""
 import datetime
-from tonearm.library import manifest, sources, store_listing
+from tonearm.runs.manifest import manifest
+from tonearm.sources import buckets
 when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 def page(bucket, prefix, max_keys=1000):
     if max_keys == 1:
         return iter(())
     return ((f"music/artist {{n // 100:05d}}/album/{{n:07d}} a track of an ordinary name.mp3", n, f"{{n:032x}}", when)
             for n in range(1_000_000))
-store_listing._s3_objects = page
+buckets._s3_objects = page
 made = manifest.write_manifest(["s3://bucket/music"], {str(tmp_path)!r})
 # Not getrusage: its peak includes that of the process that this one was forked from.
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -33,7 +33,7 @@ from tonearm.surroundings import cache_folder, user_cache
 from tonearm.wording import counted
 
 # Raised when what a folder holds, or what it means, changes.
-FORMAT = 4
+FORMAT = 3
 # Where a checkpoint brings its own converted form.
 BESIDE = "openvino"
 # Converting a smaller model takes longer than its passes in torch do in most runs.

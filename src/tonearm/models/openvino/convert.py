@@ -23,7 +23,6 @@ from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.families import family_of
 from tonearm.models.features import EQUALS, Features, load_features, save_features
 from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bring_along
-from tonearm.models.openvino.channels_last import keep_channels_last
 from tonearm.models.openvino.processor import core
 from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
@@ -84,7 +83,6 @@ def _convert(message: dict[str, Any]) -> None:
         # A window of its own length, or any: raw waveforms vary, spectrograms are padded to one size.
         shape = openvino.PartialShape([-1, -1] if example.ndim == 2 else [-1, *example.shape[1:]])
         network.reshape(shape)
-        keep_channels_last(network)
         openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
     save_features(features, folder / "features.safetensors")
     # Beside the copies that tracing made the runtime's own would be one too many for a small machine.
