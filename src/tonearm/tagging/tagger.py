@@ -19,12 +19,12 @@ from tonearm.errors import ScoreError, TrackError
 from tonearm.heads import GENRE, TAGS
 from tonearm.models import pooling
 from tonearm.models.window_scores import WindowScores, checked, score_apart
+from tonearm.settings import MAX_TRACK_S, ModelSettings
 from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.models.classifier import Classifier
-    from tonearm.settings import ModelSettings
 
 # Windows handed to a classifier at once, in batches: bounds the float32 copies whatever a block holds.
 BATCHES_AT_ONCE = 8
@@ -150,7 +150,7 @@ class Tagger(Heads):
         models: ModelSettings,
         *,
         max_windows: int | None = None,
-        max_scored_s: float = 4 * 3600.0,
+        max_scored_s: float = MAX_TRACK_S,
         num_threads: int | None = None,
     ) -> Tagger:
         """Load the heads' weights.
@@ -237,7 +237,7 @@ class Tagger(Heads):
 
 
 def tag_bytes(
-    data: bytes, sandbox: DecodeSandbox, tagger: Tagger, name: str = "", *, max_scored_s: float = 4 * 3600.0
+    data: bytes, sandbox: DecodeSandbox, tagger: Tagger, name: str = "", *, max_scored_s: float = MAX_TRACK_S
 ) -> TrackResult:
     """Decode and score one track.
 
