@@ -31,6 +31,8 @@ def loaded_by(statement: str) -> set[str]:
             {"torch", "ray", "transformers"},
         ),
         ("import tonearm.tagging", {"ray"}),
+        # It decides when it is imported whether processes share their figures; ``telemetry.share`` says so first.
+        ("import tonearm.distributed.serving.app", {"prometheus_client"}),
     ],
 )
 def test_importing_stays_light(statement: str, absent: set[str]) -> None:

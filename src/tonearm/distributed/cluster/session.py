@@ -14,7 +14,6 @@ from typing import TypeVar
 import grpc
 import ray  # whole before ``session`` has a second thread import parts of it
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-from ray.autoscaler.sdk import request_resources
 
 from tonearm.distributed.cluster.joining import joined
 from tonearm.distributed.cluster.joining import log_path as log_path
@@ -79,6 +78,9 @@ def _planned(layout: Callable[[], T], num_workers: int | None, *, is_local: bool
         yield layout()
         return
     place = {"GPU": 1} if os.environ.get("TONEARM_SCORE_ON") == "GPU" else {"CPU": 2}
+    # Not at the top: it imports prometheus_client, which a server may not have before ``telemetry.share``.
+    from ray.autoscaler.sdk import request_resources
+
     request_resources(bundles=[place] * (num_workers or 1))
     try:
         yield _awaited(layout, wait_s)
