@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+import tonearm
 from bench.checkpoints import save_ast, save_distilhubert
 from bench.clips import write_clips
 from bench.figures import Figure, Section
@@ -104,7 +103,7 @@ def _tag(case: Case, out: Path, *options: str) -> tuple[dict[str, Any], float]:
 def _difference(out: Path, fresh: Path) -> float:
     """Return how far numbers of the two destinations' rows are apart; infinite where anything else differs."""
     # A track that failed keeps the row that says so, which names only the heads of its own run.
-    tables = [pq.read_table(place / "tracks", filters=[("status", "==", "ok")]) for place in (out, fresh)]
+    tables = [tonearm.open(place).tracks(where="status = 'ok'").arrow() for place in (out, fresh)]
     there, made = (table.sort_by("track_key").to_pylist() for table in tables)
     if len(there) != len(made):
         return float("inf")
