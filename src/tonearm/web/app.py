@@ -22,11 +22,10 @@ from starlette.types import Receive, Scope, Send
 from tonearm import __version__, demo
 from tonearm.audio.windows import lower_limit
 from tonearm.errors import RequestError
-from tonearm.heads import PUBLISHED, Activation
+from tonearm.heads import Activation
 from tonearm.runs.rows import telling_tags
 from tonearm.settings import ServeSettings
 from tonearm.tagging import TrackResult as Result
-from tonearm.tagging import model_names
 from tonearm.web import messages
 from tonearm.web.bulk import bulk_lines
 from tonearm.web.engines.engine import Engine
@@ -36,7 +35,7 @@ from tonearm.web.request_log import Observe
 from tonearm.web.requests.admission import Gate
 from tonearm.web.requests.entrance import Cors, Entrance, RootPath
 from tonearm.web.requests.request_body import BodyReader
-from tonearm.web.results import to_message
+from tonearm.web.results import to_embeddings, to_message
 from tonearm.web.telemetry import AccessLog, metrics
 
 T = TypeVar("T")
@@ -149,17 +148,7 @@ class Service:
 
     def embeddings(self, result: Result) -> messages.Embeddings:
         """Return a result's embeddings as they travel."""
-        names = model_names(self.engine.plans)
-        vectors = {name: found.embedding.tolist() for name, found in result.heads.items()}
-        others = {
-            name: messages.HeadEmbedding(embedding=vector, model=names[name])
-            for name, vector in vectors.items()
-            if name not in PUBLISHED
-        }
-        published: dict[str, Any] = {head.embedding: vectors.get(name) for name, head in PUBLISHED.items()}
-        published |= {head.model: names.get(name) for name, head in PUBLISHED.items()}
-        info = result.info
-        return messages.Embeddings(duration_s=info.duration_s, coverage=result.coverage, heads=others, **published)
+        return to_embeddings(result, self.engine.plans)
 
     async def check(self) -> dict[str, str]:
         """Return the health of each head, asked anew at most every two seconds."""
