@@ -295,12 +295,12 @@ def test_nobody_may_send_much_ahead() -> None:
 
 
 def test_a_late_body_does_not_cut_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "LINGER_S", 2.0)  # a busy machine may need a second for the next lines
-    with served(keep_alive_s=15.0) as (running, _), connect(running) as connection:
+    monkeypatch.setattr(listener, "LINGER_S", 1.0)
+    with served(keep_alive_s=15.0, head_timeout_s=15.0) as (running, _), connect(running) as connection:
         connection.sendall(b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
         assert until(connection, b"unread").startswith(b"HTTP/1.1 200 ")
         connection.sendall(b"xx")
-        time.sleep(2.2)
+        time.sleep(1.2)  # past the time that a body has, and within that of the next head
         connection.sendall(HEAD % b"a" + b"\r\n")
         assert until(connection, b"a").startswith(b"HTTP/1.1 200 ")
 
