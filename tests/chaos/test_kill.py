@@ -66,9 +66,11 @@ def is_close(found: object, wanted: object) -> bool:
     return found == wanted
 
 
+@pytest.mark.slow
 def test_killed_driver_resumes_to_the_undisturbed_table(
     running: tuple[subprocess.Popen[str], Path], undisturbed: pa.Table, library: Path, settings: Path
 ) -> None:
+    """The same command after a killed driver ends in the rows of a run that nothing befell."""
     process, out = running
     wait_for(lambda: len(finished_files(out)) >= 2, what="two finished files", run=process)
     workers = workers_of(process, "ray::Map")

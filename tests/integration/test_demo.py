@@ -50,7 +50,9 @@ def test_the_library_is_real_files_of_many_kinds(tmp_path: Path) -> None:
     assert {track.encoding.channels for track in tracks} == {1, 2}
 
 
+@pytest.mark.slow
 def test_the_demo_labels_songs_it_has_not_heard(tmp_path: Path) -> None:
+    """The built-in models label songs of another seed as the synthesizer meant them."""
     library, out = tmp_path / "library", tmp_path / "out"
     run = tonearm("demo", "--library", library, "--out", out, "--tracks", "18", "--seed", "77")
     assert run.returncode == 0, run.stderr

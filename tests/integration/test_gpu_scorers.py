@@ -17,6 +17,7 @@ import pathlib
 import sys
 import av
 import numpy as np
+import pytest
 import pyarrow as pa
 import ray
 import ray.data
@@ -71,6 +72,7 @@ assert sorted((row["rows"], row["gpus"]) for row in found) == [(3, 1), (4, 1)], 
 """
 
 
+@pytest.mark.slow
 def test_scorers_on_gpus_get_their_blocks_as_they_come(tmp_path: Path) -> None:
     """``map_batches`` refuses whole blocks there, and a run could not start."""
     run = subprocess.run([sys.executable, "-c", SCORING, tmp_path], env=environment(), capture_output=True, text=True)

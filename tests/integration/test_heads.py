@@ -141,13 +141,14 @@ def test_bad_heads_are_one_line_before_any_work(library: Path, tmp_path: Path, f
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.parquet"))
 
 
-@pytest.fixture(scope="module", params=["process", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["process", "ray"])
 def server(request: pytest.FixtureRequest, flags: dict[str, list[str]]) -> Iterator[Server]:
     given = [part for flag in flags.values() for part in flag]
     with serving("--engine", request.param, *given) as running:
         yield running
 
 
+@pytest.mark.slow
 def test_heads_are_served(server: Server) -> None:
     """In /models/NAME, in /v1/tag, in /v1/embed and in /metrics, each head with its own kind of answer."""
     clip = noise(5)

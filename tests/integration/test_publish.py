@@ -148,7 +148,9 @@ def test_a_hub_that_is_not_there(hub: Hub, model: Path, tmp_path: Path) -> None:
     assert "the Hub could not be reached" in run.stderr
 
 
+@pytest.mark.slow
 def test_the_space_starts_and_answers(model: Path, tmp_path: Path) -> None:
+    """The Space that is written starts with its own requirements and classifies a clip."""
     run = tonearm("publish", model, "me/sounds", "--dry-run", "--space", tmp_path / "space")
     assert run.returncode == 0, run.stderr
     assert {path.name for path in (tmp_path / "space").iterdir()} == {
