@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.commands import environment
 
 SCORING = """
@@ -17,7 +19,6 @@ import pathlib
 import sys
 import av
 import numpy as np
-import pytest
 import pyarrow as pa
 import ray
 import ray.data
