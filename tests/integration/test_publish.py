@@ -72,7 +72,9 @@ def environment(hub: Hub, tmp_path: Path, token: str | None = None) -> dict[str,
     }
 
 
+@pytest.mark.slow
 def test_model_card_and_extractor_go_to_the_hub_and_come_back(hub: Hub, model: Path, tmp_path: Path) -> None:
+    """A model that was published is loaded from the Hub again, with its card and its extractor."""
     run = tonearm(
         *("publish", model, "me/sounds", "--license", "mit", "--dataset", "marsyas/gtzan", "--tag", "music"),
         *("--base-model", "ntu-spml/distilhubert", "--private"),

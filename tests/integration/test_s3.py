@@ -77,5 +77,7 @@ def test_requests_of_a_whole_run(s3: S3Server, songs: Path, tmp_path: Path) -> N
     assert sum(written.values()) <= 2 * 24, written
 
 
+@pytest.mark.slow
 def test_a_library_from_a_bucket_to_a_bucket(s3: S3Server, songs: Path, tmp_path: Path) -> None:
+    """A run from a bucket to a bucket of a real S3 server, checked by ``store_checks.check_run``."""
     store_checks.check_run(s3, songs, tmp_path)
