@@ -19,11 +19,12 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from annotated_types import Gt, Lt
 
-from tonearm.errors import SettingsError
+from tonearm.errors import PluginError, SettingsError
+from tonearm.plugins import Registry
 
 Activation = Literal["single", "multi", "embedding"]
 ACTIVATIONS: tuple[Activation, ...] = ("single", "multi", "embedding")
@@ -232,11 +233,50 @@ class HeadSettings:
         return cls(text, activation)
 
 
+class InstalledHead(Protocol):
+    """A head that a package brings along with its model, so that ``--head NAME`` alone is enough.
+
+    The package names the class by an entry point of the group ``tonearm.heads``; the entry point's name is the head's.
+    tonearm makes one without arguments, in the process that plans a run, and loads the model as it loads any other.
+
+    Attributes:
+        activation: what the model's logits mean; None for what its config says.
+    """
+
+    activation: Activation | None
+
+    def model(self) -> str:
+        """Return the model: a folder, usually one that the package holds, or a hub id."""
+        ...
+
+
+INSTALLED: Registry[InstalledHead] = Registry("tonearm.heads", "head", {}, InstalledHead, lambda found: found())
+
+
+def installed(name: str) -> HeadSettings | None:
+    """Return the head of this name that a package brings along; None where there is none.
+
+    Raises:
+        PluginError: the package cannot be used.
+    """
+    head = INSTALLED.get(name)
+    if head is None:
+        return None
+    with INSTALLED.using(name):
+        model, activation = head.model(), head.activation
+    if activation is not None and activation not in ACTIVATIONS:
+        raise PluginError(
+            f"the head {name!r} has the activation {activation!r}, expected {', '.join(ACTIVATIONS)} or None; "
+            "update its package, or uninstall it"
+        )
+    return HeadSettings(model, activation)
+
+
 def read_heads(values: object, where: str, build: Callable[..., HeadSettings]) -> dict[str, HeadSettings]:
     """Return the heads of a table ``[models.heads]``.
 
     It has ``NAME = "MODEL[:ACTIVATION]"``, or a table ``[models.heads.NAME]`` with the fields of ``HeadSettings``;
-    ``"none"`` turns a head off.
+    ``"none"`` turns a head off. An empty model is that of a package which brings the head along.
 
     Args:
         where: what messages call the table.
@@ -250,8 +290,14 @@ def read_heads(values: object, where: str, build: Callable[..., HeadSettings]) -
     check_names(values)
     heads = {}
     for name, value in values.items():
-        if isinstance(value, Mapping) and "model" not in value:
-            raise SettingsError(f"{where}: the head {name} has no model; give its folder or hub id")
+        if value == "" or (isinstance(value, Mapping) and not value.get("model")):
+            brought = installed(name)
+            if brought is None:
+                raise SettingsError(
+                    f"{where}: the head {name} has no model, and no installed package brings one along; give its "
+                    "folder or hub id"
+                )
+            value = dataclasses.asdict(brought) | dict(value or {}, model=brought.model)
         if isinstance(value, HeadSettings):
             heads[name] = value
         elif isinstance(value, Mapping):
@@ -266,14 +312,21 @@ def read_heads(values: object, where: str, build: Callable[..., HeadSettings]) -
 def read_flags(texts: Iterable[str]) -> dict[str, str]:
     """Return what ``--head NAME=MODEL[:ACTIVATION]``, repeated, puts into the table ``[models.heads]``.
 
+    ``--head NAME`` alone is a head that an installed package brings along (``InstalledHead``).
+
     Raises:
         SettingsError: no such form, or one name twice.
     """
     found: dict[str, str] = {}
     for text in texts:
         name, equals, model = text.partition("=")
-        if not equals or not name or not model:
+        if not name or (equals and not model):
             raise SettingsError(f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]")
+        if not equals and installed(name) is None:
+            raise SettingsError(
+                f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]; no installed package brings a "
+                f"head {name} along"
+            )
         if name in found:
             raise SettingsError(f"got --head {name}= twice; give each head a name of its own")
         found[name] = model

@@ -28,9 +28,11 @@ from tests.browser.pages import (
     upload,
 )
 from tests.serving import Server, serving
+from tonearm.demo import genre_model_path, tag_model_path
 from tonearm.demo.library import write_library
 from tonearm.demo.songs import RATE, compose
-from tonearm.exports.audacity import track_labels
+from tonearm.exports.audacity import head_labels, track_labels
+from tonearm.heads import head_of
 from tonearm.runs.rows.telling_tags import most_telling
 from tonearm.web.requests.keys import new_key
 
@@ -360,6 +362,35 @@ def test_a_wrong_key_is_told_from_a_missing_one(page: Page, server: Server, trac
     page.locator("#access button").click()
     expect_results(page, 2)
     expect(page.locator("#access")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_further_heads_are_taken_along(browser: Browser, medley: Path) -> None:
+    """What heads besides genre and tags say is in the page's text, CSV and Audacity labels, as exports have it."""
+    heads = ("--head", f"style={genre_model_path()}:single", "--head", f"mood={tag_model_path()}:multi")
+    with serving(*heads) as running:
+        context = browser.new_context()
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        for page in opened(context.new_page(), running):
+            upload(page, medley)
+            expect_results(page, 1)
+            expect(page.locator(".columns h3")).to_have_text(["Genre", "Tags, the most telling first", "style", "mood"])
+            result = json.loads(download(page, page.locator("[data-export=json]"))[1])
+            lines = download(page, page.locator("[data-export=labels]"))[1].splitlines()
+            labels = track_labels(result["windows"], 0.5)
+            for head in (head_of("style", "single"), head_of("mood", "multi")):
+                labels += head_labels(head, result["heads"][head.name]["windows"], 0.5)
+            assert lines == [f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}" for label in labels]
+            assert any("\tstyle: techno" in line for line in lines)
+            (row,) = csv.DictReader(io.StringIO(download(page, page.locator("[data-export=csv]"))[1], newline=""))
+            assert list(row)[-5:] == ["style", "style_score", "style_model", "mood_tags", "mood_model"]
+            assert (row["style"], row["style_score"]) == (row["genre"], row["genre_score"])
+            assert row["mood_tags"] == row["top_tags"]
+            page.locator("[data-export=copy-text]").click()
+            expect(page.locator(".copied")).to_have_text("Copied")
+            copied = clipboard(page)
+            assert f"style: {result['genre']} " in copied
+            assert f"mood: {most_telling(result['tags'])[0]['label']} " in copied
 
 
 @pytest.mark.slow

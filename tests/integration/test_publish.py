@@ -112,7 +112,9 @@ def test_model_card_and_extractor_go_to_the_hub_and_come_back(hub: Hub, model: P
     assert drawn.returncode == 0, drawn.stderr
 
 
+@pytest.mark.slow
 def test_publishing_again_is_another_commit(hub: Hub, model: Path, tmp_path: Path) -> None:
+    """Publishing a model twice makes two commits, each with its message."""
     for message in ("first", "second"):
         run = tonearm("publish", model, "me/sounds", "--message", message, **environment(hub, tmp_path))
         assert run.returncode == 0, run.stderr

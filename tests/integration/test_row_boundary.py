@@ -327,7 +327,9 @@ def generated(choice: random.Random) -> Answer:
     return Answer(raw=answer[: choice.randrange(len(answer))] if choice.random() < 0.2 else answer)
 
 
+@pytest.mark.slow
 def test_whatever_a_server_answers_is_a_row(server: FaultyServer) -> None:
+    """A thousand odd answers of an HTTP server: each ends as bytes or as the error of a row."""
     choice, seen = random.Random(15), Counter[str]()
     started = time.monotonic()
     for number in range(1000):
@@ -366,7 +368,9 @@ def no_stores() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=10_000)
 @hypothesis.given(uris())
 def test_whatever_a_uri_is_it_is_a_row(no_stores: None, uri: str) -> None:
+    """Ten thousand odd addresses: reading each gives bytes or the error of a row."""
     outcome(make_ref(uri))

@@ -16,13 +16,14 @@ from tests.toys import TOY, install_toy, lay_out
 from tonearm import plugins
 from tonearm.cli.app import app
 from tonearm.cli.doctor import _added
-from tonearm.errors import FetchError, PluginError, SourceError, UsageError
+from tonearm.errors import FetchError, PluginError, SettingsError, SourceError, UsageError
 from tonearm.exports.export import export
 from tonearm.exports.registry import EXPORTERS
+from tonearm.heads import INSTALLED, HeadSettings, read_flags
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
 from tonearm.models.families import FAMILIES, family_of
-from tonearm.settings import FetchSettings
+from tonearm.settings import FetchSettings, ModelSettings, build
 from tonearm.sources.labelled import list_labelled
 from tonearm.sources.listing import list_tracks
 from tonearm.sources.reader import ObjectReader
@@ -60,7 +61,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Use]:
         monkeypatch.syspath_prepend(str(folder))
         plugins._installed.cache_clear()
 
-    for registry in (EXPORTERS, FAMILIES, SOURCES):
+    for registry in (EXPORTERS, FAMILIES, INSTALLED, SOURCES):
         monkeypatch.setattr(registry, "_loaded", {})
     yield find
     monkeypatch.undo()
@@ -130,6 +131,27 @@ def test_a_family_from_outside_is_described_scored_and_trained_from(toy: Path, u
     np.testing.assert_allclose(scores.logits, loudness @ weight.T + bias, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.processes
+def test_a_head_that_a_package_brings_along_needs_its_name_alone(toy: Path, use: Use) -> None:
+    with pytest.raises(SettingsError, match=r"got --head 'level', expected NAME=MODEL.* no installed package brings a"):
+        read_flags(["level"])
+    with pytest.raises(SettingsError, match="the head level has no model, and no installed package brings one along"):
+        build(ModelSettings, {"heads": {"level": ""}}, where="here")
+    use(toy)
+    folder = str(toy / "toy_tonearm" / "level")
+    heads = build(ModelSettings, {"heads": read_flags(["level", "other=m:multi"])}, where="here").heads
+    assert heads == {"level": HeadSettings(folder, "single"), "other": HeadSettings("m", "multi")}
+    heads = build(ModelSettings, {"heads": {"level": {"window_s": 2.0}}}, where="here").heads
+    assert heads == {"level": HeadSettings(folder, "single", window_s=2.0)}
+
+
+def test_a_head_with_an_unknown_activation_is_its_packages_fault(use: Use, tmp_path: Path) -> None:
+    odd = "class Odd:\n    activation = 'loud'\n    def model(self):\n        return 'm'\n"
+    use(lay_out(tmp_path, "odd-package", {"tonearm.heads": {"odd": "odd_head:Odd"}}, odd_head=odd))
+    with pytest.raises(PluginError, match="the head 'odd' has the activation 'loud', expected single, multi"):
+        read_flags(["odd"])
+
+
 def test_a_broken_package_is_one_line_for_who_needs_it_and_nothing_for_others(use: Use, tmp_path: Path) -> None:
     entries = {
         group: {"odd": "odd_module:Odd"} for group in ("tonearm.families", "tonearm.sources", "tonearm.exporters")
@@ -179,7 +201,8 @@ def test_what_does_not_keep_the_contract_says_what_it_lacks_or_whose_fault_it_is
 
 
 @pytest.mark.parametrize(
-    ("page", "module"), [("add-a-model", "family"), ("add-a-source", "source"), ("add-an-exporter", "exporter")]
+    ("page", "module"),
+    [("add-a-model", "family"), ("add-a-source", "source"), ("add-an-exporter", "exporter"), ("heads", "head")],
 )
 def test_the_recipes_show_the_toys(page: str, module: str) -> None:
     code = (TOY / f"{module}.py").read_text()

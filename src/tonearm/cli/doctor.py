@@ -18,6 +18,7 @@ from rich.text import Text
 from tonearm import __version__
 from tonearm.errors import TonearmError
 from tonearm.exports.registry import EXPORTERS
+from tonearm.heads import INSTALLED
 from tonearm.models.families import FAMILIES
 from tonearm.settings import GENRE_MODEL, TAG_MODEL, DecodeSettings
 from tonearm.sources.registry import SOURCES
@@ -123,7 +124,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _added() -> Iterator[Finding]:
-    for registry in (FAMILIES, SOURCES, EXPORTERS):
+    for registry in (FAMILIES, SOURCES, EXPORTERS, INSTALLED):
         usable, problems = registry.outside()
         for name in usable:
             yield Finding("added", "ok", f"{registry.noun} {name}")

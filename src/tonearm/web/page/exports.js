@@ -18,6 +18,10 @@ export function asText({ file, result }) {
   if (result.silent) return [...lines, "silent", ""].join("\n");
   if (result.genre_scores) lines.push(`Genre: ${list(result.genre_scores.slice(0, 3))}`);
   if (result.tags) lines.push(`Tags: ${list(mostTelling(result.tags))}`);
+  for (const [name, { scores, tags }] of Object.entries(result.heads || {})) {
+    const labels = scores ? scores.slice(0, 3) : mostTelling(tags || []);
+    if (labels.length) lines.push(`${name}: ${list(labels)}`);
+  }
   for (const part of stretches(result)) lines.push(`${clock(part.start_s)}–${clock(part.end_s)} ${part.name}`);
   return [...lines, ""].join("\n");
 }
@@ -27,12 +31,27 @@ export function asObject({ file, result }) {
 }
 
 export function asCsv(tracks) {
+  const heads = new Map(tracks.flatMap(({ result }) => Object.entries(result.heads || {}))); // by name, once each
+  const others = [...heads].flatMap(([name, result]) => headCells(name, result).map(([column]) => column));
   const rows = tracks.map(({ file, result }) => {
     const cells = COLUMNS.map((name) => result.silent && name.startsWith("genre") && name !== "genre_model" ? null : result[name]);
-    const tags = (result.silent ? [] : result.tags || []).map((tag) => `${tag.label}:${Number(tag.score.toPrecision(4))}`);
-    return [file.name, ...cells, tags.join("; ")];
+    const headCellsByColumn = new Map(
+      Object.entries(result.heads || {}).flatMap(([name, head]) => headCells(name, head, result.silent)));
+    return [file.name, ...cells, joinTags(result.silent ? [] : result.tags), ...others.map((column) => headCellsByColumn.get(column))];
   });
-  return [["file", ...COLUMNS, "top_tags"], ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("");
+  return [["file", ...COLUMNS, "top_tags", ...others], ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("");
+}
+
+function joinTags(tags) {
+  return (tags || []).map((tag) => `${tag.label}:${Number(tag.score.toPrecision(4))}`).join("; ");
+}
+
+// A further head's columns as [name, value]: its label and score, or its tags, then its model. A silent track has no label.
+function headCells(name, { label, score, scores, tags, model }, silent = false) {
+  const cells = [];
+  if (scores) cells.push([name, silent ? null : label], [`${name}_score`, score]);
+  if (tags) cells.push([`${name}_tags`, joinTags(tags)]);
+  return [...cells, [`${name}_model`, model]];
 }
 
 // A text that a spreadsheet would take for a formula gets a leading apostrophe (OWASP, "CSV Injection").
@@ -45,8 +64,17 @@ function cell(value) {
 
 // Start, tab, end, tab, label: https://manual.audacityteam.org/man/importing_and_exporting_labels.html
 export function asLabels({ result }) {
-  const found = result.silent ? [{ start: 0, end: result.duration_s, text: "silent" }] : labels(result.windows);
-  return found.map(({ start, end, text }) => `${start.toFixed(6)}\t${end.toFixed(6)}\t${text}\n`).join("");
+  const written = result.silent ? [{ start: 0, end: result.duration_s, text: "silent" }] : [
+    ...labels(result.windows),
+    ...Object.entries(result.heads || {}).flatMap(([name, head]) => headLabels(name, head.windows || [])),
+  ];
+  return written.map(({ start, end, text }) => `${start.toFixed(6)}\t${end.toFixed(6)}\t${text}\n`).join("");
+}
+
+// A further head's own timeline, each label as "NAME: label".
+function headLabels(name, windows) {
+  const entries = windows.map(({ start_s, end_s, label, tags }) => ({ start_s, end_s, genre: label, tags: tags || [] }));
+  return labels(entries).map((label) => ({ ...label, text: `${name}: ${label.text}` }));
 }
 
 // Genres never overlap: where a window of another genre overlaps the one before, it gives way. Tags do.
@@ -68,14 +96,14 @@ function labels(windows) {
 }
 
 function joined(named) {
-  const found = [];
+  const merged = [];
   for (const [entry, name] of named) {
     const text = name.trim().split(/\s+/).join(" ");
-    const last = found.at(-1);
+    const last = merged.at(-1);
     if (last && last.text === text && entry.start_s <= last.end + TOUCH_S) last.end = Math.max(last.end, entry.end_s);
-    else found.push({ start: entry.start_s, end: entry.end_s, text });
+    else merged.push({ start: entry.start_s, end: entry.end_s, text });
   }
-  return found;
+  return merged;
 }
 
 export function save(name, type, text) {
