@@ -222,7 +222,7 @@ class Schedule:
             self.store.put(f"music/{folder}/last.mp3", b"1")
         self.world.tell("all is quiet")
         host = self.hosts[1]  # which can do whatever precision was settled
-        heads = self.random.choice([("genre",), ("tags",), ("genre", "tags")])
+        heads = self.random.choice([("genre", "mood"), ("tags",), ("genre", "tags", "instruments")])
         last = Tag(SOURCES, heads, rescore=heads)
         self.begin("last", last, Fate(), self.world.now + 1, host)
         self.world.run()
@@ -282,7 +282,9 @@ class Schedule:
             return Compact(random.choice([20_000, 60_000, 10**6]))
         if kind < 0.27:
             return Prune(random.choice(SOURCES))
-        heads = random.choice([("genre",), ("tags",), ("genre", "tags"), ("genre", "tags")])
+        heads = random.choice(
+            [("genre",), ("tags", "mood"), ("genre", "tags"), ("genre", "tags", "mood", "instruments")]
+        )
         is_other = random.random() < 0.15
         return Tag(
             tuple(random.sample(SOURCES, random.choice([1, 1, 2]))),
@@ -353,8 +355,10 @@ class Schedule:
         has_any = bool(self.spec.committed)
         rows: list[dict[str, Any]] = []
         try:
-            for found in track_rows.scan(OUT, COLUMNS):
-                rows += found.to_pylist()
+            listed = track_rows.listed_rows(OUT)
+            others = [name for head in listed.heads for name in (*head.columns, head.settings)]
+            for batch in track_rows.scan(OUT, [*COLUMNS, *others], rows=listed):
+                rows += batch.to_pylist()
         except (DestinationError, SourceError) as error:
             self._excuse(error, process, has_any)
             return []

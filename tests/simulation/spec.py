@@ -24,11 +24,17 @@ from tonearm.runs.destination import KEY
 
 Rank = tuple[int, str]
 # What of a row decides what is seen of it.
-SEEN = ("uri", "etag", "status", "title", "genre", "genre_settings", "tag_settings", "term", "run_id", "mood")
-COLUMNS = [KEY, "uri", "etag", "status", "title", "genre", "tags", "genre_settings", "tag_settings", "term", "run_id"]
+SEEN = ("uri", "etag", "status", "title", "term", "run_id")
 # A lock that is written again within so many seconds is alive: beats come every 15 s, and a store may be slow.
 LIVE_S = 30.0
-GROUPS = {"genre": "genre_settings", "tags": "tag_settings"}
+# By head: the column of its settings, and the one of its labels, which all rows have only of genre and tags.
+GROUPS = {
+    "genre": ("genre_settings", "genre"),
+    "tags": ("tag_settings", "tags"),
+    "mood": ("mood_settings", "mood"),
+    "instruments": ("instruments_settings", "instruments_tags"),
+}
+COLUMNS = [KEY, *SEEN, *GROUPS["genre"], *GROUPS["tags"]]
 
 
 @dataclasses.dataclass
@@ -63,7 +69,6 @@ class Spec:
         self.holders: dict[int, tuple[Process, str]] = {}
         self.released: set[int] = set()
         self.facts: dict[str, str] = {}
-        self.kept: dict[int, str] = {}  # what a column that tonearm does not know says
         self.num_reads = self.num_complete = self.num_displaced = 0
         self.ended: dict[str, int] = {}
         self._commits: dict[str, tuple[Any, pa.Table]] = {}
@@ -142,7 +147,7 @@ class Spec:
     def _commit(self, table: pa.Table) -> None:
         for row in table.to_pylist():
             rank = (row["term"] or 0, row["run_id"])
-            has = frozenset(head for head, column in GROUPS.items() if row["status"] == "ok" and row[column])
+            has = _groups(row)
             known = self.committed.setdefault(row[KEY], [])
             if not known or known[-1][1] < rank:
                 known.append((self.world.now, rank, has))
@@ -223,13 +228,10 @@ class Spec:
                 break
             if rank < committed:
                 raise Violation(f"track {key} is shown as of {rank}, and {committed} was committed at {when:.2f} s")
-            shown = {head for head, column in GROUPS.items() if row[column]}
-            if lost := has - (shown if row["status"] == "ok" else set()):
+            if lost := has - _groups(row):
                 raise Violation(f"track {key} has lost {sorted(lost)}, which it had at {when:.2f} s")
-        for head, column in GROUPS.items():
-            value = row["genre"] if head == "genre" else row["tags"][0]["label"] if row["tags"] else None
-            if row["status"] != "ok" or not row[column]:
-                continue
+        for head in _groups(row):
+            column, value = GROUPS[head][0], _label(row, head)
             if value is None:
                 raise Violation(f"track {key} says {head} by {row[column]}, and has none")
             made_of, _, of_key = value.rpartition("|")
@@ -238,8 +240,6 @@ class Spec:
             known = self.contents.setdefault(row[column], made_of)
             if known != made_of:
                 raise Violation(f"{column} {row[column]} stands for {known} and for {made_of}")
-        if key in self.kept and row.get("mood") != self.kept[key]:
-            raise Violation(f"track {key} has lost its mood {self.kept[key]}: {row.get('mood')}")
 
 
 class _Failures(dict[int, TrackError]):
@@ -258,6 +258,16 @@ class _Failures(dict[int, TrackError]):
         return FetchError("the store did not answer", code="fetch_failed")
 
 
+def _groups(row: Mapping[str, Any]) -> frozenset[str]:
+    """Return the heads whose columns a row has."""
+    return frozenset(head for head, (settings, _) in GROUPS.items() if row["status"] == "ok" and row.get(settings))
+
+
+def _label(row: Mapping[str, Any], head: str) -> str | None:
+    value = row.get(GROUPS[head][1])
+    return value[0]["label"] if isinstance(value, list) and value else value or None
+
+
 def _seen(row: Mapping[str, Any]) -> dict[str, Any]:
-    tags = row["tags"][0]["label"] if row["tags"] else None
-    return {name: row.get(name) for name in SEEN if name != "mood"} | {"tags": tags}
+    settings = {column: row.get(column) for column, _ in GROUPS.values()}
+    return {name: row.get(name) for name in SEEN} | settings | {head: _label(row, head) for head in GROUPS}
