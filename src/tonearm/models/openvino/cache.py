@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from tonearm import own_process
 from tonearm.errors import CheckpointError
+from tonearm.storage.atomic import replacing_folder
 from tonearm.surroundings import cache_folder, user_cache
 from tonearm.wording import counted
 
@@ -165,12 +166,9 @@ def convert(
     with FileLock(f"{place}.lock"):
         if (found := find(folder, digest)) is not None:
             return found
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
-            made = Path(making) / "model"
+        with replacing_folder(place) as made:  # one of another format may be there
             what = {"source": source, "revision": revision, "allow_pickle": allow_pickle, "checkpoint": digest}
             _child({"task": "convert", "folder": str(made), "num_threads": num_threads, **what})
-            shutil.rmtree(place, ignore_errors=True)  # of another format
-            made.rename(place)
     return Converted(place)
 
 
@@ -270,16 +268,14 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     """Put what ``pack`` returned where ``find`` looks, unless the same is there."""
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"), tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
+    with FileLock(f"{place}.lock"):
         found = _valid(place, digest)
         if found is not None and (found.int8_verdict() is not None or "int8.json" not in files):
             return
-        made = Path(making) / "model"
-        made.mkdir()
-        for name, data in files.items():
-            (made / name).write_bytes(data)
-        shutil.rmtree(place, ignore_errors=True)
-        made.rename(place)
+        with replacing_folder(place) as made:
+            made.mkdir()
+            for name, data in files.items():
+                (made / name).write_bytes(data)
 
 
 def _in_cache(converted: Converted) -> Converted:
