@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.counters import start_counters
+from tonearm.distributed.tagging.counters import counting
 from tonearm.distributed.tagging.legs import tracks_per_block
 from tonearm.distributed.tagging.watch import RunFailure, failing, watching
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
@@ -145,11 +145,10 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
     listed = manifest.to_table(refs)
     plan = plans.prepared(plan, settings, refs, watcher)
     watcher.starting(len(tracks), 0)
-    with session.session(settings.workers, verbose=settings.verbose) as layout:
+    with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
         # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
         from tonearm.distributed.tagging import pipeline
 
-        counters = start_counters()
         rows: dict[int, Any] = {}
         with (
             pipeline.context(settings),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.counters import RunCounters, start_counters
+from tonearm.distributed.tagging.counters import RunCounters, counting
 from tonearm.distributed.tagging.legs import Run, execute_legs, note_runtimes, tracks_per_block, tracks_per_leg
 from tonearm.distributed.tagging.watch import (
     ClusterGuard,
@@ -28,11 +28,11 @@ from tonearm.runs.resume import TodoPart
 def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, Execution]:
     """Do what is left to do; return the run as it was settled, and what its execution was."""
     settings = run.settings
-    with session.session(settings.workers, verbose=settings.verbose) as layout:
+    with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
         # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
         from tonearm.distributed.tagging import pipeline
 
-        counters, before = start_counters(), session.spilled_bytes()
+        before = session.spilled_bytes()
         per_block = settings.tracks_per_block or tracks_per_block(sum(part.num_tracks for part in todo), layout)
         plan = plans.settled(run.plan, layout)
         operators = pipeline.Operators.of(plan, settings, layout, counters)

@@ -124,4 +124,7 @@ def execute_leg(run: Run, leg: Sequence[TodoPart], operators: Operators, per_blo
         listed = listed.repartition(target_num_rows_per_block=per_block)
         plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
         rows = dataclasses.replace(operators, plan=plan).score(listed, ScoreTracks, run_facts(run))
-        rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
+        try:
+            rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
+        finally:
+            operators.counters.end_scorers()

@@ -222,6 +222,7 @@ class ScoreTracks:
         counters: RunCounters,
         forms: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
     ) -> None:
+        counters.enlist()
         for digest, files in (forms or {}).items():
             packed: dict[str, bytes] = ray.get(files)
             cache.unpack(digest, packed)

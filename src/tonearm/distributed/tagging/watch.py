@@ -18,7 +18,7 @@ from typing import Protocol
 import ray
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.tagging.counters import RunCounters
+from tonearm.distributed.tagging.counters import ANSWERS_IN_S, RunCounters
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError, causes
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.counts import Counts
@@ -38,8 +38,6 @@ REFUSED_READS = 24
 # Others that are tried then, some at once, until one can be read.
 NUM_PROBES, PROBES_AT_ONCE = 32, 8
 PROBE_S = 20.0
-# The counters are beside the driver: they answer at once, or their node has no time for anything.
-ANSWERS_IN_S = 5.0
 # What Ray adds to the message of an error in a worker: how often it tried, and which of its settings say so.
 RAYS_ADVICE = re.compile(r"\nFailed to .* after \d+/\d+ attempts|\nTo change retry attempts")
 

@@ -86,7 +86,7 @@ def fit(
             # Ray Train answers Ctrl-C with a handler of its own, which ends in SystemExit.
             raise Stopped(f"stopped; the same command goes on from the last checkpoint in {shown(out)}") from None
         except Exception as error:
-            fatal = events.fatal()
+            fatal = events.read_failure()
             if fatal is not None:
                 raise fatal from None
             raise Stopped(
@@ -94,7 +94,7 @@ def fit(
             ) from error
         finally:
             signal.signal(signal.SIGINT, on_ctrl_c)
-        fatal = events.fatal()
+        fatal = events.read_failure()
         if fatal is not None:
             raise fatal
     if result.checkpoint is None:
