@@ -40,10 +40,11 @@ from tonearm.errors import TrackError
 from tonearm.models.window_scores import WindowScores
 from tonearm.own_process import peak_memory_bytes
 from tonearm.runs import compaction
-from tonearm.runs.destination import Destination, among
+from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import track_files, track_rows
+from tonearm.runs.rows.ranking import among
 from tonearm.runs.status import read_status
 from tonearm.settings import FetchSettings, ModelSettings, TagSettings
 from tonearm.sources.listing import TrackRef

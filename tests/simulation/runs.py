@@ -25,9 +25,10 @@ from tonearm.heads import Activation, HeadSettings
 from tonearm.models import pooling
 from tonearm.planning import adoption
 from tonearm.runs import compaction
-from tonearm.runs.destination import KEY, Destination
+from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
+from tonearm.runs.places import KEY
 from tonearm.runs.resume import OLD, TodoPart
 from tonearm.runs.rows import schema
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tonearm.exports.exporter import ExportRequest, check_score
 from tonearm.exports.output import write_texts
 from tonearm.heads import Head
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.silent import SILENT
 from tonearm.storage.filenames import file_name, track_name
@@ -59,7 +60,7 @@ class Audacity:
         doubled = _doubled_names(request)
         threshold, num_files = TAG_SCORE if self.min_score is None else self.min_score, 0
         others = [(head, head.windows) for head in request.rows.heads if head.windows is not None]
-        columns = ["track_key", "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
+        columns = [KEY, "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
         for batch in request.batches(columns, only_ok=True, batch_rows=BATCH_ROWS):
             texts = {}
             names = [_name(uri) for uri in batch["uri"].to_pylist()]

@@ -14,6 +14,7 @@ from tonearm.errors import DestinationError, TonearmError
 from tonearm.runs.counts import Counts
 from tonearm.runs.destination import Destination
 from tonearm.runs.lock.hold import Hold
+from tonearm.runs.places import PROGRESS
 from tonearm.storage import filesystems
 
 RECORD_S = 15.0
@@ -50,7 +51,7 @@ class Progress:
 
 
 def _url(destination: Destination) -> str:
-    return destination.join("_checkpoint", "progress.json")
+    return destination.checkpoint(PROGRESS)
 
 
 def write(destination: Destination, progress: Progress) -> None:

@@ -25,11 +25,12 @@ from tonearm.errors import Incomplete
 from tonearm.planning import adoption
 from tonearm.planning.summary import Execution, Outcome
 from tonearm.runs import compaction, resume
-from tonearm.runs.destination import Destination, among
+from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.progress import ProgressFile, Watcher
 from tonearm.runs.resume import TodoPart
+from tonearm.runs.rows.ranking import among
 from tonearm.settings import TagSettings
 from tonearm.storage.uris import shown
 from tonearm.wording import counted

@@ -19,6 +19,7 @@ from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.models.calibration import read_companion, write_companion
 from tonearm.planning import adoption
 from tonearm.runs.manifest import manifest
+from tonearm.runs.places import KEY
 from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.labelled import LabelledTrack
@@ -158,5 +159,5 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
             per_block = tracks_per_block(len(tracks), layout)
             operators = pipeline.Operators.of(plans.settled(plan, layout), settings, layout, counters)
             for block in pipeline.score_windows(listed, operators, per_block):
-                rows |= {row["track_key"]: row for row in block.to_pylist()}
+                rows |= {row[KEY]: row for row in block.to_pylist()}
         return rows

@@ -30,6 +30,7 @@ from tonearm.distributed.tagging.counters import RunCounters
 from tonearm.errors import TonearmError, TrackError
 from tonearm.models.openvino import cache
 from tonearm.own_process import peak_memory_bytes
+from tonearm.runs.places import KEY
 from tonearm.runs.resume import OLD
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import TrackRef
@@ -53,7 +54,7 @@ PREFETCH_BYTES = 256 * 2**20
 
 LOGITS = pa.schema(
     [
-        pa.field("track_key", pa.int64()),
+        pa.field(KEY, pa.int64()),
         pa.field("error_code", pa.string()),
         pa.field("error_message", pa.string()),
         pa.field("start_s", pa.list_(pa.float64())),
@@ -271,7 +272,7 @@ class ScoreWindows(ScoreTracks):
         with watch.scoring():
             scored = self.tagger.score_windows(tracks)
         for index, (track, scores) in enumerate(zip(tracks, scored, strict=True)):
-            row: dict[str, object] = {"track_key": block["track_key"][index].as_py()}
+            row: dict[str, object] = {KEY: block[KEY][index].as_py()}
             if isinstance(scores, TrackError) or isinstance(track, TrackError):
                 error = scores if isinstance(scores, TrackError) else track
                 row |= {"error_code": error.code, "error_message": error.message}  # type: ignore[union-attr]

@@ -32,6 +32,7 @@ from tonearm.runs.lock.hold import Clock as Clock
 from tonearm.runs.lock.hold import Hold as Hold
 from tonearm.runs.lock.lock_file import Holder as Holder
 from tonearm.runs.lock.lock_file import Machine as Machine
+from tonearm.runs.places import LOCK, PROBE
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 
@@ -43,7 +44,6 @@ GRACE_S = 5.0
 # How long one that may have lost waits for a winner to show itself, and for a store to show what was written last.
 SETTLE_S = 3.0
 NUM_CLAIMS = 20
-PROBE = "may-delete"
 KEPT_TERMS = 100
 CLOCK = Clock()
 
@@ -62,7 +62,7 @@ def held(destination: Destination, *, waiting: Callable[[str], None] | None = No
 
 def _check_deletes(destination: Destination) -> None:
     """Raise DestinationError where nothing may be deleted: else Ray Data finds out after its first file of rows."""
-    url = destination.join("_checkpoint", PROBE)
+    url = destination.checkpoint(PROBE)
     filesystems.write_text(url, "")
     try:
         filesystems.delete(url)
@@ -75,7 +75,7 @@ def _check_deletes(destination: Destination) -> None:
 
 def lock_url(destination: Destination) -> str:
     """Return where the lock of a tagging run's ``destination`` is."""
-    return destination.join("_checkpoint", "lock.json")
+    return destination.checkpoint(LOCK)
 
 
 @contextlib.contextmanager
