@@ -74,7 +74,7 @@ class Audacity:
                         labels += head_labels(head, row[column] or (), threshold)
                 if labels:
                     lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
-                    suffix = f" [{row['track_key'] & (2**64 - 1):016x}]" if clash else ""
+                    suffix = f" [{row[KEY] & (2**64 - 1):016x}]" if clash else ""
                     texts[f"{name}{suffix}.txt"] = "".join(lines)
             write_texts(request.output, texts)
             num_files += len(texts)

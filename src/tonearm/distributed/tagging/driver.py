@@ -60,6 +60,8 @@ def tag_library(
     destination = Destination.of(out)
     plans.check_runtime(settings.models)
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    for line in plans.refused_claims(plan, sources):
+        watcher.waiting(line)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
     with (
         run_lock.held(destination, waiting=watcher.waiting) as hold,

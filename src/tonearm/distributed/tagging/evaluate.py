@@ -55,6 +55,8 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    for line in plans.refused_claims(plan, [source]):
+        watcher.waiting(line)
     (checkpoint,) = (each.checkpoint for each in plan.heads.values())
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
