@@ -18,7 +18,7 @@ from tonearm.errors import CheckpointError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.openvino import cache, select
 from tonearm.models.openvino.processor import has_bf16
-from tonearm.models.openvino.select import Wanted
+from tonearm.models.openvino.select import Request
 from tonearm.settings import TagSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
@@ -79,7 +79,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
         if kind != "openvino":
             continue
         is_guarded = plan.models.int8_guard and not before.heads[head].is_settled
-        wanted = Wanted(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
+        wanted = Request(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
         found, _ = select.convert(wanted, each.checkpoint, say)
         if precision != "int8" or found is None:
             continue

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def polling(look: Callable[[], None]) -> Iterator[None]:
+def background_poll(look: Callable[[], None]) -> Iterator[None]:
     """Call ``look`` again and again on a thread of its own while the block runs; what Ray refuses is asked anew."""
     ended = threading.Event()
 
@@ -35,7 +35,7 @@ def polling(look: Callable[[], None]) -> Iterator[None]:
             with contextlib.suppress(ray.exceptions.RayError):
                 look()
 
-    thread = threading.Thread(target=watch, name="polling", daemon=True)
+    thread = threading.Thread(target=watch, name="background_poll", daemon=True)
     thread.start()
     try:
         yield

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.legs import Run
+from tonearm.distributed.tagging.run import Run
 from tonearm.errors import Incomplete
 from tonearm.planning import adoption
 from tonearm.planning.summary import Execution, Outcome

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
 from tonearm.distributed.tagging.counters import counting
-from tonearm.distributed.tagging.legs import tracks_per_block
-from tonearm.distributed.tagging.watch import RunFailure, failing, watching
+from tonearm.distributed.tagging.run import tracks_per_block
+from tonearm.distributed.tagging.watch import RunFailure, explain_failures, report_progress
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
-from tonearm.models.calibration import read_companion, write_companion
+from tonearm.models.calibration import read_sidecar, write_sidecar
 from tonearm.planning import adoption
 from tonearm.runs.manifest import manifest
 from tonearm.runs.places import KEY
@@ -126,7 +126,7 @@ def store_calibration(model: str, evaluation: Evaluation) -> None:
     folder = Path(model)
     if not folder.is_dir():
         raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")
-    write_companion(folder, dataclasses.replace(read_companion(folder), calibration=evaluation.calibration))
+    write_sidecar(folder, dataclasses.replace(read_sidecar(folder), calibration=evaluation.calibration))
 
 
 def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, *, is_multi: bool) -> NDArray[Any]:
@@ -155,8 +155,8 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
         rows: dict[int, Any] = {}
         with (
             pipeline.context(settings),
-            failing("the evaluation", RunFailure(counters)),
-            watching(counters, watcher),
+            explain_failures("the evaluation", RunFailure(counters)),
+            report_progress(counters, watcher),
         ):
             per_block = tracks_per_block(len(tracks), layout)
             operators = pipeline.Operators.of(plans.settled(plan, layout), settings, layout, counters)

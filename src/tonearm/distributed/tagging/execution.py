@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
 from tonearm.distributed.tagging.counters import RunCounters, counting
-from tonearm.distributed.tagging.legs import Run, execute_legs, note_runtimes, tracks_per_block, tracks_per_leg
+from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes, tracks_per_block, tracks_per_execution
 from tonearm.distributed.tagging.watch import (
     ClusterGuard,
     Guard,
     HeadGuard,
     RunFailure,
     StoreGuard,
-    failing,
-    watching,
+    explain_failures,
+    report_progress,
 )
 from tonearm.errors import Stopped
 from tonearm.planning.layout import Layout
@@ -37,11 +37,11 @@ def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, 
         plan = plans.settled(run.plan, layout)
         operators = pipeline.Operators.of(plan, settings, layout, counters)
 
-        def execute_leg(run: Run, leg: Sequence[TodoPart], marks: str) -> None:
-            pipeline.execute_leg(run, leg, operators, per_block, marks)
+        def execute_once(run: Run, parts: Sequence[TodoPart], marks: str) -> None:
+            pipeline.execute_once(run, parts, operators, per_block, marks)
 
         with _guarded(run, todo, layout, counters, watcher):
-            run = execute_legs(run, plan, todo, tracks_per_leg(per_block, layout.num_scorers), execute_leg)
+            run = execute_in_turn(run, plan, todo, tracks_per_execution(per_block, layout.num_scorers), execute_once)
         counts = counters.read()
         return note_runtimes(run, counts.facts), Execution(layout, counts, session.spilled_bytes() - before)
 
@@ -62,5 +62,5 @@ def _guarded(
     def stop(failure: Stopped) -> None:
         run_failure.fail(failure, wake=True)
 
-    with failing(place, run_failure), watching(counters, watcher, guards, head), run.hold.on_lost(stop):
+    with explain_failures(place, run_failure), report_progress(counters, watcher, guards, head), run.hold.on_lost(stop):
         yield

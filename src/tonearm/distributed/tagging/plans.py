@@ -25,7 +25,7 @@ def refused_claims(plan: TagPlan, sources: Sequence[str]) -> list[str]:
 
 
 def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
-    """Return the plan with what is made on this machine before a run: converted forms, int8.
+    """Return the plan with what is made on this machine before a run: converted models, int8.
 
     A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
     """

@@ -212,7 +212,7 @@ class ScoreTracks:
 
     Args:
         plan: made by the driver; nothing is planned again here.
-        forms: converted checkpoints that this machine may not have, as ``converted.pack`` gives them, by revision.
+        quantized: models that this machine may not have, as ``cache.pack`` gives them, by revision.
     """
 
     def __init__(
@@ -221,10 +221,10 @@ class ScoreTracks:
         facts: RunFacts,
         num_threads: int,
         counters: RunCounters,
-        forms: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
+        quantized: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
     ) -> None:
         counters.enlist()
-        for digest, files in (forms or {}).items():
+        for digest, files in (quantized or {}).items():
             packed: dict[str, bytes] = ray.get(files)
             cache.unpack(digest, packed)
         try:

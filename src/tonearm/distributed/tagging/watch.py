@@ -57,7 +57,7 @@ class RunFailure:
         """
         self.failure = failure
         if wake:
-            wake_main_thread()
+            interrupt_main_thread()
         self.counters.fail(failure)
 
     def read(self) -> TonearmError | None:
@@ -74,14 +74,14 @@ class RunFailure:
 WAKE = signal.SIGUSR1
 
 
-def wake_main_thread() -> None:
-    """Raise KeyboardInterrupt in the main thread, which is in ``wakeable``."""
+def interrupt_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, which is in ``interruptible``."""
     signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
 
 
 @contextlib.contextmanager
-def wakeable() -> Iterator[None]:
-    """Have ``wake_main_thread`` and a scheduler's SIGTERM interrupt the main thread while the block runs there.
+def interruptible() -> Iterator[None]:
+    """Have ``interrupt_main_thread`` and a scheduler's SIGTERM interrupt the main thread while the block runs there.
 
     On other threads nothing changes.
     """
@@ -219,7 +219,7 @@ class Guard(Protocol):
 
 
 @contextlib.contextmanager
-def watching(
+def report_progress(
     counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), head: HeadGuard | None = None
 ) -> Iterator[None]:
     """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
@@ -231,16 +231,16 @@ def watching(
             if counts.failure is None:
                 guard.look(counts)
 
-    with wakeable(), contextlib.ExitStack() as stack:
+    with interruptible(), contextlib.ExitStack() as stack:
         if head is not None:
-            stack.enter_context(session.polling(head.look))
-        stack.enter_context(session.polling(look))
+            stack.enter_context(session.background_poll(head.look))
+        stack.enter_context(session.background_poll(look))
         yield
         watcher.progress(counters.read())
 
 
 @contextlib.contextmanager
-def failing(place: str, run_failure: RunFailure) -> Iterator[None]:
+def explain_failures(place: str, run_failure: RunFailure) -> Iterator[None]:
     """Turn what stops a whole run into one line; every file already written stays."""
     try:
         yield

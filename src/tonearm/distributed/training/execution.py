@@ -14,7 +14,7 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from tonearm.distributed.cluster.session import polling
+from tonearm.distributed.cluster.session import background_poll
 from tonearm.distributed.cluster.session import training_session as training_session
 from tonearm.distributed.training.worker import train_worker
 from tonearm.distributed.training.worker_events import WorkerEvents, start_worker_events
@@ -148,7 +148,7 @@ def _listening(
 
     with closing(trackers):
         try:
-            with polling(pass_on):
+            with background_poll(pass_on):
                 yield run
         finally:
             with contextlib.suppress(ray.exceptions.RayError):

@@ -36,9 +36,9 @@ from tonearm.wording import counted
 # Raised when what a folder holds, or what it means, changes.
 FORMAT = 3
 # Where a checkpoint brings its own converted form.
-BESIDE = "openvino"
+BUNDLED_FOLDER = "openvino"
 # Converting a smaller model takes longer than its passes in torch do in most runs.
-WORTHWHILE_PARAMETERS = 10_000_000
+MIN_PARAMETERS_TO_CONVERT = 10_000_000
 
 
 LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
@@ -135,7 +135,7 @@ def find(folder: Path, digest: str) -> Converted | None:
     Args:
         digest: the checkpoint's revision; see ``CheckpointInfo``.
     """
-    return find_cached(digest) or _valid(folder / BESIDE, digest)
+    return find_cached(digest) or _valid(folder / BUNDLED_FOLDER, digest)
 
 
 def find_cached(digest: str) -> Converted | None:
@@ -248,15 +248,15 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def bring_along(folder: Path, digest: str) -> None:
+def bundle_with_model(folder: Path, digest: str) -> None:
     """Put the converted form of a checkpoint into its own folder, so that who gets it need not convert it."""
     made = convert(str(folder), folder, digest, revision=None, allow_pickle=False, num_threads=2)
     files = pack(made)  # before what is there goes: it may be that
-    shutil.rmtree(folder / BESIDE, ignore_errors=True)
-    (folder / BESIDE).mkdir()
+    shutil.rmtree(folder / BUNDLED_FOLDER, ignore_errors=True)
+    (folder / BUNDLED_FOLDER).mkdir()
     for name, data in files.items():
         if not name.startswith("int8"):
-            (folder / BESIDE / name).write_bytes(data)
+            (folder / BUNDLED_FOLDER / name).write_bytes(data)
 
 
 def pack(converted: Converted) -> dict[str, bytes]:

@@ -5,17 +5,12 @@ A claim is made once the term before is seen to be over, so the claims are a cha
 
 - its holder said so at its end;
 - it was a process of this machine (same boot, same PID namespace) that is gone;
-- or it was silent: the holder writes the lock every ``BEAT_S``, and nothing changed while it was watched for
+- or it was silent: the holder writes the lock every ``HEARTBEAT_S``, and nothing changed while it was watched for
   ``STALE_S`` by the watcher's own clock. Two clocks are never compared.
 
 A holder that was only suspended, or that its store did not let write, finds the other's claim when it looks: before
-each beat, before each leg of its run, and before it deletes the lock. It stops, and what it has still written ranks
-below the rows of the higher term.
-
-Some servers let several create one object at once: Swift looks first and writes later. So on object stores a claim is
-also a *splitter* (Lamport, "A fast mutual exclusion algorithm", 1987), which needs no more than that a read gives the
-last write: write your name on the claim; lose if its door is closed; close the door; lose if the claim bears another
-name. At most one gets through. Where all lose, the one whose name stayed goes on to the next term.
+each heartbeat, before each execution of its run, and before it deletes the lock. It stops, and what it has still
+written ranks below the rows of the higher term.
 """
 
 from __future__ import annotations
@@ -36,11 +31,11 @@ from tonearm.runs.places import LOCK, PROBE
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 
-BEAT_S = 15.0
+HEARTBEAT_S = 15.0
 STALE_S = 50.0
 POLL_S = 2.0
 # A run that was told to stop a moment ago needs a few seconds to end.
-GRACE_S = 5.0
+ENDING_RUN_TIMEOUT_S = 5.0
 # How long one that may have lost waits for a winner to show itself, and for a store to show what was written last.
 SETTLE_S = 3.0
 NUM_CLAIMS = 20
@@ -90,7 +85,7 @@ def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = Non
     ended = threading.Event()
 
     def beat() -> None:
-        while hold.lost is None and not hold.clock.wait(ended, BEAT_S):
+        while hold.lost is None and not hold.clock.wait(ended, HEARTBEAT_S):
             hold.beat()
 
     thread = threading.Thread(target=beat, name="lock", daemon=True)
@@ -209,7 +204,7 @@ def _await_over(
         return seen.term
     is_own = seen.holder is not None and seen.holder.token == own.token
     is_here = not is_own and seen.holder is not None and seen.holder.is_here(machine)
-    patience_s = SETTLE_S if is_own else GRACE_S if is_here else STALE_S
+    patience_s = SETTLE_S if is_own else ENDING_RUN_TIMEOUT_S if is_here else STALE_S
     poll_s = min(POLL_S, patience_s / 20 if is_own or is_here else POLL_S)
     if not is_own and not is_here:
         who = seen.holder.who if seen.holder is not None else "another run"
