@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.simulation.runs import Watcher, outcome, settings
+from tests.simulation.runs import outcome, settings
 from tonearm.distributed.tagging import driver, plans
 from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes, run_facts
 from tonearm.errors import TrackError
@@ -27,6 +27,7 @@ from tonearm.runs.rows import schema
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import to_table
+from tonearm.watchers import Watcher
 
 
 class StubRuns:

@@ -20,20 +20,15 @@ gc.disable()
 import ray
 import tonearm
 from tests import rays
+from tonearm.watchers import Watcher
 
 SOURCE, OUT = sys.argv[1:]
 
 
-class Breaker:
+class Breaker(Watcher):
     # Breaks the run off once `when` so many tracks are scored, by `how`.
     def __init__(self, when, how):
         self.when, self.how = when, how
-
-    def waiting(self, why): ...
-    def listing(self, num_tracks): ...
-    def starting(self, num_tracks, num_done): ...
-    def tagged(self, outcome): ...
-    def reported(self, run): ...
 
     def progress(self, counts):
         if self.how is not None and counts.num_tracks >= self.when:

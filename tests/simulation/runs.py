@@ -37,6 +37,7 @@ from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import HeadPlan, TagPlan, to_table
 from tonearm.tagging.tagger import TrackResult
+from tonearm.watchers import Watcher
 
 MAX_SCORED_S = DecodeSettings().max_scored_s
 NOTHING = np.empty(0, np.float32)
@@ -193,15 +194,6 @@ class Workers:
 class _Layout:
     scorer_gpus: float
     is_local: bool = True
-
-
-class Watcher:
-    """Whom a run tells how it goes: nobody."""
-
-    def waiting(self, why: str) -> None: ...
-    def listing(self, num_tracks: int) -> None: ...
-    def starting(self, num_tracks: int, num_done: int) -> None: ...
-    def progress(self, counts: Any) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from tonearm.models.openvino.select import Request
 from tonearm.settings import TagSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
+from tonearm.watchers import Say
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ NUM_WINDOWS, NUM_CALIBRATED, LEAST_WINDOWS = 120, 20, 24
 # Without the guard nothing is checked, and whoever left it off wants to begin.
 UNGUARDED_WINDOWS, LEAST_UNGUARDED = 24, 6
 WINDOWS_A_TRACK, TRACKS_TRIED = 3, 200
-
-Say = Callable[[str], None]
 
 
 def settle(plan: TagPlan, device: str) -> TagPlan:

@@ -28,11 +28,12 @@ from tonearm.runs import compaction, resume
 from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
-from tonearm.runs.progress import ProgressFile, Watcher
+from tonearm.runs.progress import ProgressFile
 from tonearm.runs.resume import TodoPart
 from tonearm.runs.rows.ranking import among
 from tonearm.settings import TagSettings
 from tonearm.storage.uris import shown
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 

@@ -20,7 +20,6 @@ from tonearm.models.calibration import read_sidecar, write_sidecar
 from tonearm.planning import adoption
 from tonearm.runs.manifest import manifest
 from tonearm.runs.places import KEY
-from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.storage.uris import shown
@@ -28,6 +27,7 @@ from tonearm.tagging import TagPlan
 from tonearm.training.judge.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.judge.predictions import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 NUM_NAMED = 5

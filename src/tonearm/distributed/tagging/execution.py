@@ -21,8 +21,8 @@ from tonearm.distributed.tagging.watch import (
 from tonearm.errors import Stopped
 from tonearm.planning.layout import Layout
 from tonearm.planning.summary import Execution
-from tonearm.runs.progress import Watcher
 from tonearm.runs.resume import TodoPart
+from tonearm.watchers import Watcher
 
 
 def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, Execution]:

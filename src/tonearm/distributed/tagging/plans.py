@@ -9,12 +9,12 @@ from tonearm.models.families import FAMILIES
 from tonearm.models.runtimes import choose
 from tonearm.planning.layout import Layout
 from tonearm.planning.preparation import prepare, settle
-from tonearm.runs.progress import Watcher
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.sources.registry import SOURCES
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage.uris import scheme
 from tonearm.tagging import TagPlan
+from tonearm.watchers import Watcher
 
 
 def refused_claims(plan: TagPlan, sources: Sequence[str]) -> list[str]:

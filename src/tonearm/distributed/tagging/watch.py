@@ -22,7 +22,6 @@ from tonearm.distributed.tagging.counters import ANSWERS_IN_S, RunCounters
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError, causes
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.counts import Counts
-from tonearm.runs.progress import Watcher
 from tonearm.runs.resume import TodoPart
 from tonearm.runs.rows import schema
 from tonearm.settings import FetchSettings
@@ -31,6 +30,7 @@ from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.storage.store_errors import STORE_CODES
 from tonearm.storage.uris import shown
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 # Reads that failed one after the other, over all workers, before the store itself is suspected.

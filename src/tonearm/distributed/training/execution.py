@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -27,9 +27,7 @@ from tonearm.training.destination import WORK
 from tonearm.training.fit.result import Result, read_result
 from tonearm.training.prepare import Prepared
 from tonearm.training.publish.trackers import Tracker, closing, open_trackers, values_of
-
-if TYPE_CHECKING:
-    from tonearm.distributed.training.driver import Watcher
+from tonearm.watchers import Watcher
 
 # A checkpoint counts once Ray Train looks at its workers, each two seconds by default; a kill in between loses it.
 HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")

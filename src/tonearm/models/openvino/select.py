@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tonearm.errors import CheckpointError, SettingsError
 from tonearm.models.checkpoint import CheckpointInfo, resolve
 from tonearm.models.openvino import cache as store
 from tonearm.models.openvino.processor import has_bf16
+from tonearm.watchers import Say
 
 if TYPE_CHECKING:
     from tonearm.models.openvino.cache import Converted
@@ -62,9 +62,7 @@ class ExecutionPlan:
         )
 
 
-def convert(
-    request: Request, info: CheckpointInfo, say: Callable[[str], None] | None = None
-) -> tuple[Converted | None, str]:
+def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> tuple[Converted | None, str]:
     """Return the checkpoint's converted form, made now where need be, or None and why torch runs it.
 
     Args:

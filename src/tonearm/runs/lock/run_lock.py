@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped
 from tonearm.runs.destination import Destination
@@ -30,6 +30,7 @@ from tonearm.runs.lock.lock_file import Machine as Machine
 from tonearm.runs.places import LOCK, PROBE
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
+from tonearm.watchers import Say
 
 HEARTBEAT_S = 15.0
 STALE_S = 50.0
@@ -44,7 +45,7 @@ CLOCK = Clock()
 
 
 @contextlib.contextmanager
-def held(destination: Destination, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
+def held(destination: Destination, *, waiting: Say | None = None) -> Iterator[Hold]:
     """Hold the lock of a tagging run's ``destination``; see ``held_at``.
 
     Raises:
@@ -74,7 +75,7 @@ def lock_url(destination: Destination) -> str:
 
 
 @contextlib.contextmanager
-def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
+def held_at(url: str, place: str, *, waiting: Say | None = None) -> Iterator[Hold]:
     """Hold the lock ``url`` of ``place`` while the block runs; see ``acquire`` and ``Hold``.
 
     Raises:
@@ -147,7 +148,7 @@ def acquire(
     url: str,
     place: str,
     *,
-    waiting: Callable[[str], None] | None = None,
+    waiting: Say | None = None,
     clock: Clock | None = None,
     machine: Machine | None = None,
 ) -> Hold:
@@ -194,7 +195,7 @@ def _await_over(
     url: str,
     place: str,
     own: Holder,
-    waiting: Callable[[str], None],
+    waiting: Say,
     clock: Clock,
     machine: Machine | None,
 ) -> int:
@@ -236,7 +237,7 @@ def _looks(
         yield look(url, place, machine)
 
 
-def _claim(url: str, place: str, own: Holder, waiting: Callable[[str], None], clock: Clock) -> bool:
+def _claim(url: str, place: str, own: Holder, waiting: Say, clock: Clock) -> bool:
     """Return whether the term of ``own`` is its own, alone."""
     claim, data = lock_file.claim_url(url, own.term), lock_file.to_json(own).encode()
     try:
@@ -317,7 +318,7 @@ def _holder(seen: Sight) -> Holder | None:
 def watch(
     destination: Destination,
     *,
-    waiting: Callable[[str], None] | None = None,
+    waiting: Say | None = None,
     patience_s: float | None = None,
     clock: Clock | None = None,
 ) -> Watched:
