@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from tonearm.distributed.cluster import session
+from tonearm.distributed.run_failures import KeptFailure
 from tonearm.distributed.tagging.run import executions
 from tonearm.distributed.tagging.watch import (
     WAKE,
@@ -21,7 +22,7 @@ from tonearm.distributed.tagging.watch import (
     interrupt_main_thread,
     interruptible,
 )
-from tonearm.errors import Stopped, TonearmError
+from tonearm.errors import DestinationError, Stopped, TonearmError
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.resume import TodoPart
 
@@ -174,3 +175,12 @@ def test_a_run_that_broke_off_names_the_error_and_not_rays_advice() -> None:
     said = "broke off: AttributeError: type object 'tqdm' has no attribute '_lock'; the"
     with pytest.raises(Stopped, match=said), explain_failures("DEST", mock.Mock(read=lambda: None)):
         raise error
+
+
+def test_what_was_told_first_is_why_a_run_ends() -> None:
+    """A guard stops the run; what its workers then die of is a consequence."""
+    kept = KeptFailure()
+    assert kept.read_failure() is None
+    kept.fail(Stopped("the store gives nothing"))
+    kept.fail(DestinationError("a file cannot be written"))
+    assert str(kept.read_failure()) == "the store gives nothing"

@@ -124,7 +124,5 @@ def execute_once(run: Run, parts: Sequence[TodoPart], operators: Operators, per_
         listed = listed.repartition(target_num_rows_per_block=per_block)
         plan = run.plan.only(parts[0].heads) if parts[0].heads else run.plan
         rows = dataclasses.replace(operators, plan=plan).score(listed, ScoreTracks, run_facts(run))
-        try:
-            rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
-        finally:
-            operators.counters.end_scorers()
+        rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
+    operators.counters.end_scorers()
