@@ -17,7 +17,7 @@ from tonearm.distributed.tagging.run import executions
 from tonearm.distributed.tagging.watch import (
     WAKE,
     ClusterGuard,
-    HeadGuard,
+    RayHeadGuard,
     explain_failures,
     interrupt_main_thread,
     interruptible,
@@ -116,8 +116,8 @@ def test_a_run_without_its_head_ends_after_the_time_of_the_settings(monkeypatch:
         return socket.socket()
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    monkeypatch.setattr(session, "head_address", lambda: ("10.0.0.1", 6379))
-    guard = HeadGuard(failures, "DEST", 12.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(session, "ray_head_address", lambda: ("10.0.0.1", 6379))
+    guard = RayHeadGuard(failures, "DEST", 12.0)  # type: ignore[arg-type]
     for is_up[0], seconds in ((True, 100.0), (False, 11.9), (True, 1.0), (False, 11.9)):
         guard.look()
         clock.now += seconds

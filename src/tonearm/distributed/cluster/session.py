@@ -139,7 +139,7 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
             yield layout
 
 
-def head_address() -> tuple[str, int]:
+def ray_head_address() -> tuple[str, int]:
     """Return where the head of the cluster listens."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return host.strip("[]"), int(port)

@@ -12,7 +12,7 @@ from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes,
 from tonearm.distributed.tagging.watch import (
     ClusterGuard,
     Guard,
-    HeadGuard,
+    RayHeadGuard,
     RunFailure,
     StoreGuard,
     explain_failures,
@@ -57,10 +57,14 @@ def _guarded(
         ClusterGuard(run_failure, layout, settings.cluster.shrunk_timeout_s),
         StoreGuard(run_failure, todo, settings.fetch),
     ]
-    head = HeadGuard(run_failure, place, settings.cluster.head_timeout_s)
+    ray_head = RayHeadGuard(run_failure, place, settings.cluster.head_timeout_s)
 
     def stop(failure: Stopped) -> None:
         run_failure.fail(failure, wake=True)
 
-    with explain_failures(place, run_failure), report_progress(counters, watcher, guards, head), run.hold.on_lost(stop):
+    with (
+        explain_failures(place, run_failure),
+        report_progress(counters, watcher, guards, ray_head),
+        run.hold.on_lost(stop),
+    ):
         yield

@@ -181,8 +181,8 @@ class ClusterGuard:
         self.run_failure.fail(Stopped(f"{message}. Run the same command to go on with the nodes there are"), wake=True)
 
 
-class HeadGuard:
-    """Stops a run whose head is gone: Ray itself would end the driver a little later without a word.
+class RayHeadGuard:
+    """Stops a run whose Ray head node is gone: Ray itself would end the driver a little later without a word.
 
     It must not ask Ray anything, which may not answer any more.
     """
@@ -191,11 +191,11 @@ class HeadGuard:
         self.run_failure = run_failure
         self.place = place
         self.timeout_s = timeout_s
-        self.address = session.head_address()
+        self.address = session.ray_head_address()
         self.since: float | None = None
 
     def look(self) -> None:
-        """End the run when nothing has listened at the head's address for ``timeout_s``."""
+        """End the run when nothing has listened at the head node's address for ``timeout_s``."""
         try:
             socket.create_connection(self.address, timeout=5).close()
         except OSError:
@@ -220,7 +220,7 @@ class Guard(Protocol):
 
 @contextlib.contextmanager
 def report_progress(
-    counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), head: HeadGuard | None = None
+    counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), ray_head: RayHeadGuard | None = None
 ) -> Iterator[None]:
     """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
 
@@ -232,8 +232,8 @@ def report_progress(
                 guard.look(counts)
 
     with interruptible(), contextlib.ExitStack() as stack:
-        if head is not None:
-            stack.enter_context(session.background_poll(head.look))
+        if ray_head is not None:
+            stack.enter_context(session.background_poll(ray_head.look))
         stack.enter_context(session.background_poll(look))
         yield
         watcher.progress(counters.read())
