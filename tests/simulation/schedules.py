@@ -28,7 +28,8 @@ from tests.simulation.world import (
     Violation,
     World,
 )
-from tonearm.distributed.tagging import driver, legs, plans
+from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging.run import Run
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped, TonearmError
 from tonearm.planning import adoption
 from tonearm.runs import compaction, status
@@ -416,7 +417,7 @@ class Schedule:
             world.process.has_lock = True
             return found
 
-        def tag(run: legs.Run, *args: Any, **keywords: Any) -> Any:
+        def tag(run: Run, *args: Any, **keywords: Any) -> Any:
             done = tag_(run, *args, **keywords)
             self.spec.completed(listed.pop(run.run_id), run.hold.term, checked[id(run.hold)])
             return done

@@ -16,7 +16,7 @@ import torchmetrics
 from tonearm.audio.windows import WindowPlan
 from tonearm.cli.training.evaluate import _print_calibration
 from tonearm.distributed.tagging.evaluate import store_calibration
-from tonearm.models.calibration import Calibration, Companion, read_companion, write_companion
+from tonearm.models.calibration import Calibration, TonearmSidecar, read_sidecar, write_sidecar
 from tonearm.models.pooling import sigmoid, softmax
 from tonearm.settings import TrainSettings
 from tonearm.training.fit.epoch_figures import quick
@@ -151,11 +151,11 @@ def test_a_calibration_is_kept_only_where_it_helps(
     for seed in range(12):
         found = evaluated(predictions(is_multi=is_multi, num_tracks=24, seed=seed, sharpness=0.8), is_multi=is_multi)
         assert found.calibration is not None and found.calibrated is not None
-        write_companion(tmp_path, Companion(calibration=before))
+        write_sidecar(tmp_path, TonearmSidecar(calibration=before))
         store_calibration(str(tmp_path), found)
         _print_calibration(found, str(tmp_path), 0.9)
         helps = found.calibrated["track"]["ece"] < found.figures["track"]["ece"]
-        assert read_companion(tmp_path).calibration == (found.calibration if helps else before)
+        assert read_sidecar(tmp_path).calibration == (found.calibration if helps else before)
         assert ("not stored: it does not help" in capsys.readouterr().out) is not helps
         assert (_facts(found)["calibration"] is not None) is helps
         kept.append(helps)

@@ -33,14 +33,14 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
-class Companion:
+class TonearmSidecar:
     """The contents of ``tonearm.json``."""
 
     window_s: float | None = None
     calibration: Calibration | None = None
 
 
-def read_companion(folder: Path) -> Companion:
+def read_sidecar(folder: Path) -> TonearmSidecar:
     """Return what the folder's ``tonearm.json`` says; nothing where there is none.
 
     Raises:
@@ -48,7 +48,7 @@ def read_companion(folder: Path) -> Companion:
     """
     path = folder / FILE
     if not path.is_file():
-        return Companion()
+        return TonearmSidecar()
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         found = values.get("calibration")
@@ -61,7 +61,7 @@ def read_companion(folder: Path) -> Companion:
                 raise ValueError("a threshold that is not finite")
             calibration = Calibration(_positive(found["temperature"]), thresholds, _positive(found["precision"]))
         window_s = values.get("window_s")
-        return Companion(None if window_s is None else _positive(window_s), calibration)
+        return TonearmSidecar(None if window_s is None else _positive(window_s), calibration)
     except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be understood ({error!r}); remove it or write it again") from None
 
@@ -72,7 +72,7 @@ def _positive(value: object) -> float:
     return float(value)
 
 
-def write_companion(folder: Path, companion: Companion) -> None:
+def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
     """Write ``tonearm.json``."""
-    values = {name: value for name, value in dataclasses.asdict(companion).items() if value is not None}
+    values = {name: value for name, value in dataclasses.asdict(sidecar).items() if value is not None}
     (folder / FILE).write_text(json.dumps(values, indent=1) + "\n")

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, first_line
 from tonearm.models import calibration, config_files, families
-from tonearm.models.calibration import Companion, read_companion
+from tonearm.models.calibration import TonearmSidecar, read_sidecar
 from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR
 from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
@@ -53,7 +53,7 @@ class CheckpointInfo:
         embedding_dim: of the pooled hidden state.
         num_parameters: as stored, or None where only pickled weights are there.
         multi_label: whether the config says that labels are independent.
-        companion: what ``tonearm train`` and ``tonearm evaluate`` left beside it.
+        sidecar: what ``tonearm train`` and ``tonearm evaluate`` left beside it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class CheckpointInfo:
     embedding_dim: int
     num_parameters: int | None
     multi_label: bool
-    companion: Companion = dataclasses.field(default_factory=Companion)
+    sidecar: TonearmSidecar = dataclasses.field(default_factory=TonearmSidecar)
 
 
 def describe_checkpoint(source: str, *, revision: str | None = None) -> CheckpointInfo:
@@ -84,10 +84,10 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     digest = folder.name if is_hub_id(source) else _folder_hash(folder)
     config_files.check_is_model(folder, source)
     if (found := cache.find(folder, digest)) is not None:  # loads no transformers
-        companion = read_companion(folder)
+        sidecar = read_sidecar(folder)
         try:
             described = found.description | {"labels": tuple(found.description["labels"])}
-            return CheckpointInfo(name=name, revision=digest, companion=companion, **described)
+            return CheckpointInfo(name=name, revision=digest, sidecar=sidecar, **described)
         except (LookupError, TypeError) as error:
             raise CheckpointError(
                 f"{found.folder}/facts.json does not describe a model ({error}); delete that folder"
@@ -107,7 +107,7 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
         embedding_dim=int(config.hidden_size),
         num_parameters=sum(map(math.prod, shapes.values())) or None,
         multi_label=config.problem_type == "multi_label_classification",
-        companion=read_companion(folder),
+        sidecar=read_sidecar(folder),
     )
 
 
@@ -122,7 +122,7 @@ def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int 
         CheckpointError: ``window_s`` is longer than the model can take, or shorter than one frame.
     """
     native = info.native_window_s
-    length = next(value for value in (window_s, info.companion.window_s, native, 30.0) if value is not None)
+    length = next(value for value in (window_s, info.sidecar.window_s, native, 30.0) if value is not None)
     if native is not None and length > native:
         length = native
     samples = round(length * info.sample_rate)

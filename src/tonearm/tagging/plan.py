@@ -111,7 +111,7 @@ class TagPlan:
         facts: dict[str, Any] = {"model": plan.checkpoint.revision, "windows": dataclasses.asdict(plan.windows)}
         if plan.is_settled:
             facts["precision"] = plan.precision
-        calibration = plan.checkpoint.companion.calibration if self.models.calibrated else None
+        calibration = plan.checkpoint.sidecar.calibration if self.models.calibrated else None
         facts["calibration"] = None if calibration is None else dataclasses.asdict(calibration)
         if plan.head.is_multi:
             facts |= {"top_tags": self.models.top_tags, "top_window_tags": self.models.top_window_tags}
@@ -146,7 +146,7 @@ def plan_heads(
         plans[name] = HeadPlan(head, info, windows, str(asked.model), models.runtime, models.precision)
     if not plans:
         raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
-    if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
+    if models.calibrated and not any(plan.checkpoint.sidecar.calibration for plan in plans.values()):
         names = " and ".join(plan.checkpoint.name for plan in plans.values())
         raise UsageError(
             f"scores are to be calibrated, but {names} have no calibration; fit one with "

@@ -10,7 +10,7 @@ from typing import Any
 
 from tonearm.errors import DestinationError
 from tonearm.runs import differences
-from tonearm.runs.lock.lock_file import TERMS
+from tonearm.runs.places import TERMS
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 from tonearm.training.prepare import UNDECIDING, Prepared

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.counters import start_counters
-from tonearm.distributed.tagging.legs import tracks_per_block
-from tonearm.distributed.tagging.watch import RunFailure, failing, watching
+from tonearm.distributed.tagging.counters import counting
+from tonearm.distributed.tagging.run import tracks_per_block
+from tonearm.distributed.tagging.watch import RunFailure, explain_failures, report_progress
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
-from tonearm.models.calibration import read_companion, write_companion
+from tonearm.models.calibration import read_sidecar, write_sidecar
 from tonearm.planning import adoption
 from tonearm.runs.manifest import manifest
-from tonearm.runs.progress import Watcher
+from tonearm.runs.places import KEY
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.storage.uris import shown
@@ -27,6 +27,7 @@ from tonearm.tagging import TagPlan
 from tonearm.training.judge.evaluation import LEAST_FOR_CALIBRATION, Evaluation, judge
 from tonearm.training.judge.predictions import Predictions
 from tonearm.training.prepare import check_single, list_collection, only_labelled, target_of
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 NUM_NAMED = 5
@@ -54,6 +55,8 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    for line in plans.refused_claims(plan, [source]):
+        watcher.waiting(line)
     (checkpoint,) = (each.checkpoint for each in plan.heads.values())
     collection = list_collection(source, labels)
     wanted = {value.casefold() for value in on}
@@ -123,7 +126,7 @@ def store_calibration(model: str, evaluation: Evaluation) -> None:
     folder = Path(model)
     if not folder.is_dir():
         raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")
-    write_companion(folder, dataclasses.replace(read_companion(folder), calibration=evaluation.calibration))
+    write_sidecar(folder, dataclasses.replace(read_sidecar(folder), calibration=evaluation.calibration))
 
 
 def _targets(tracks: Sequence[LabelledTrack], labels: Sequence[str], name: str, *, is_multi: bool) -> NDArray[Any]:
@@ -145,19 +148,18 @@ def _score(tracks: Sequence[LabelledTrack], settings: TagSettings, plan: TagPlan
     listed = manifest.to_table(refs)
     plan = plans.prepared(plan, settings, refs, watcher)
     watcher.starting(len(tracks), 0)
-    with session.session(settings.workers, verbose=settings.verbose) as layout:
+    with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
         # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
         from tonearm.distributed.tagging import pipeline
 
-        counters = start_counters()
         rows: dict[int, Any] = {}
         with (
             pipeline.context(settings),
-            failing("the evaluation", RunFailure(counters)),
-            watching(counters, watcher),
+            explain_failures("the evaluation", RunFailure(counters)),
+            report_progress(counters, watcher),
         ):
             per_block = tracks_per_block(len(tracks), layout)
             operators = pipeline.Operators.of(plans.settled(plan, layout), settings, layout, counters)
             for block in pipeline.score_windows(listed, operators, per_block):
-                rows |= {row["track_key"]: row for row in block.to_pylist()}
+                rows |= {row[KEY]: row for row in block.to_pylist()}
         return rows

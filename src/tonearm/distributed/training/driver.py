@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tonearm.errors import UsageError
 from tonearm.models.runtimes import count_gpus, usable_cores
@@ -30,14 +30,7 @@ from tonearm.training.prepare import Prepared, check_space, prepare
 from tonearm.training.publish.card import Comparison, main_side
 from tonearm.training.publish.model_folder import write_model
 from tonearm.training.publish.trackers import check_trackers
-
-
-class Watcher(Protocol):
-    """Who is told how training goes; the terminal, or a test."""
-
-    def note(self, line: str) -> None: ...
-    def decoding(self, num_done: int, num_clips: int) -> None: ...
-    def event(self, event: dict[str, Any]) -> None: ...
+from tonearm.watchers import Watcher
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from tonearm.distributed.cluster.session import polling
+from tonearm.distributed.cluster.session import background_poll
 from tonearm.distributed.cluster.session import training_session as training_session
 from tonearm.distributed.training.worker import train_worker
 from tonearm.distributed.training.worker_events import WorkerEvents, start_worker_events
@@ -27,9 +27,7 @@ from tonearm.training.destination import WORK
 from tonearm.training.fit.result import Result, read_result
 from tonearm.training.prepare import Prepared
 from tonearm.training.publish.trackers import Tracker, closing, open_trackers, values_of
-
-if TYPE_CHECKING:
-    from tonearm.distributed.training.driver import Watcher
+from tonearm.watchers import Watcher
 
 # A checkpoint counts once Ray Train looks at its workers, each two seconds by default; a kill in between loses it.
 HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
@@ -86,7 +84,7 @@ def fit(
             # Ray Train answers Ctrl-C with a handler of its own, which ends in SystemExit.
             raise Stopped(f"stopped; the same command goes on from the last checkpoint in {shown(out)}") from None
         except Exception as error:
-            fatal = events.fatal()
+            fatal = events.read_failure()
             if fatal is not None:
                 raise fatal from None
             raise Stopped(
@@ -94,7 +92,7 @@ def fit(
             ) from error
         finally:
             signal.signal(signal.SIGINT, on_ctrl_c)
-        fatal = events.fatal()
+        fatal = events.read_failure()
         if fatal is not None:
             raise fatal
     if result.checkpoint is None:
@@ -148,7 +146,7 @@ def _listening(
 
     with closing(trackers):
         try:
-            with polling(pass_on):
+            with background_poll(pass_on):
                 yield run
         finally:
             with contextlib.suppress(ray.exceptions.RayError):

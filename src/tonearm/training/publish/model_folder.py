@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tonearm import __version__
-from tonearm.models.calibration import Companion, write_companion
+from tonearm.models.calibration import TonearmSidecar, write_sidecar
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 from tonearm.training.data.duplicates import count_by_side
@@ -52,7 +52,7 @@ def _write(
     model.eval()
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
-    write_companion(folder, Companion(window_s=job.plan.window_s))
+    write_sidecar(folder, TonearmSidecar(window_s=job.plan.window_s))
     figures = result.figures(prepared)
     facts = _facts(prepared, result, figures, source, comparisons)
     (folder / METRICS).write_text(json_text(facts))
