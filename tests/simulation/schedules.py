@@ -33,7 +33,6 @@ from tonearm.distributed.tagging.run import Run
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped, TonearmError
 from tonearm.planning import adoption
 from tonearm.runs import compaction, status
-from tonearm.runs import destination as library_runs
 from tonearm.runs.lock import hold, lock_file, run_lock
 from tonearm.runs.lock.lock_file import Machine
 from tonearm.runs.manifest import manifest
@@ -493,7 +492,6 @@ class Schedule:
                 (uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
                 (track_rows, "_open", opened),
                 (finished_rows, "ThreadPoolExecutor", pool),
-                (library_runs, "ThreadPoolExecutor", pool),
                 (merged_schemas, "ThreadPoolExecutor", pool),
                 (compaction, "ThreadPoolExecutor", pool),
                 (adoption, "planned", runs.planned),
