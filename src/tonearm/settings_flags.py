@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tonearm.heads import read_flags
 from tonearm.settings import LabelSettings, ModelSettings, ServeSettings, TagSettings, TrainSettings
@@ -27,6 +26,7 @@ class Flag:
         name: where the flag is not called as the field, such as ``--head`` for ``heads``.
         off: the flag that says the opposite, for a yes or no that may also be left open.
         keyword: the keyword argument of the library's function, where that is not the field's name.
+        choices: the values, where they are others than the field's type says.
         read: makes the value out of all texts of a flag that may be repeated.
     """
 
@@ -36,7 +36,8 @@ class Flag:
     name: str | None = None
     off: str | None = None
     keyword: str | None = None
-    read: Callable[[Sequence[str]], Any] | None = None
+    choices: tuple[str, ...] = ()
+    read: Callable[[Sequence[str]], object] | None = None
 
 
 VERBOSE = Flag("Let Ray's own log through to the terminal; otherwise it goes to a file that errors name.", RUN)
@@ -92,12 +93,18 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
         "epochs": Flag("Passes over the clips.", TRAINING, "N"),
         "batch_size": Flag("Clips that a worker takes at once.", TRAINING, "N"),
         "learning_rate": Flag("The highest learning rate.", TRAINING, "RATE"),
-        "precision": Flag("Number format of the training; int8 is none of training's.", TRAINING),
+        "precision": Flag(
+            "Number format; auto takes what trains fastest here.", TRAINING, choices=("auto", "fp32", "bf16", "fp16")
+        ),
         "seed": Flag("The same seed makes the same split, order and augmentation.", TRAINING, "N"),
         "freeze_feature_encoder": Flag("Keep the convolutions in front as they are.", TRAINING),
         "workers": Flag("Training workers; one per GPU, or one, by default.", RUN, "N"),
         "trackers": Flag(
-            "tensorboard, wandb, mlflow or none; may be repeated.", RUN, "NAME", name="--tracker", keyword="tracker"
+            "Where the figures of each step go; may be repeated.",
+            RUN,
+            name="--tracker",
+            keyword="tracker",
+            choices=("tensorboard", "wandb", "mlflow", "none"),
         ),
         "verbose": VERBOSE,
     },

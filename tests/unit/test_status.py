@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_error, make_row, make_run, write_tracks
-from tonearm.cli.status import lines
+from tonearm.cli.results.status import lines
 from tonearm.errors import DestinationError
 from tonearm.runs import groups, progress
 from tonearm.runs.destination import Destination

@@ -47,10 +47,14 @@ SIGNS: Mapping[type, tuple[str, str]] = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le:
 
 def verbs_markdown() -> str:
     """Return a section for each verb: what it does, its usage, its arguments and its options."""
+    return "\n".join(line for path, command in verbs() for line in _verb(path, command))
+
+
+def verbs() -> list[tuple[str, TyperCommand]]:
+    """Return every verb with what is typed to call it: ``tonearm tag``, ``tonearm keys new``."""
     from tonearm.cli.app import app
 
-    group = typer.main.get_command(app)
-    return "\n".join(line for path, command in _commands(group, "tonearm") for line in _verb(path, command))
+    return list(_commands(typer.main.get_command(app), "tonearm"))
 
 
 def settings_markdown() -> str:
@@ -159,7 +163,9 @@ def _verb(path: str, command: TyperCommand) -> Iterator[str]:
         is_option = given.param_type_name == "option"
         heading = (getattr(given, "rich_help_panel", None) or "Options") if is_option else "Arguments"
         record = given.get_help_record(context)
-        name, text = record if record is not None else (given.name, "")
+        name, text = (
+            record if record is not None and is_option else (str(given.metavar), str(getattr(given, "help", "")))
+        )
         panels.setdefault(heading, []).append((name, " ".join(text.split())))
     for heading, rows in panels.items():
         yield f"**{heading}**"

@@ -23,7 +23,7 @@ _LINE = re.compile(r"([A-Za-z0-9._@-]+):([0-9A-Fa-f]{64})")
 _DIGEST = re.compile(r"(?:.*[:\s])?[0-9A-Fa-f]{64}")
 # What ``new_key`` makes, wherever in a pasted text it stands.
 _KEY = re.compile(r"(?<![A-Za-z0-9_-])ta-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
-# Before what ``tonearm serve --new-key`` prints.
+# Before what ``tonearm keys new`` prints.
 KEY_LABEL = "key, shown this once:"
 LINE_LABEL = "line for --api-key-file or TONEARM_API_KEYS:"
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
@@ -37,7 +37,7 @@ def new_key(name: str) -> tuple[str, str]:
     """
     key = f"ta-{secrets.token_urlsafe(32)}"
     line = f"{name}:{digest(key)}"
-    _parse(line, "--new-key")
+    _parse(line, "the name of a key")
     return key, line
 
 
@@ -66,7 +66,7 @@ def read_keys(lines: Sequence[str], file: str | None) -> tuple[str, ...]:
         stripped = [line.partition("#")[0].strip() for line in text.splitlines()]
         found += [_parse(line, f"{path}, line {number}") for number, line in enumerate(stripped, 1) if line]
         if not found:
-            raise SettingsError(f"the API key file {path} has no key; make one with `tonearm serve --new-key NAME`")
+            raise SettingsError(f"the API key file {path} has no key; make one with `tonearm keys new NAME`")
     return tuple(dict.fromkeys(found))
 
 
