@@ -277,7 +277,7 @@ def open(destination: Source) -> Library:
     if not is_there:
         raise DestinationError(
             f"{shown(library.destination)} holds no library (expected manifest/ and tracks/); give a destination of "
-            "`tonearm tag SOURCE --out DEST`"
+            "`tonearm tag SOURCE --out RUN`"
         )
     return library
 

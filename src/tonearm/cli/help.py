@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from typer.core import TyperCommand, TyperGroup
@@ -10,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
+MAX_NAME, GAP = 26, 2
 # The headings of ``tonearm --help``.
 LABEL, RESULTS, MODELS, SERVE, SET_UP = "Label", "Results", "Models", "Serve", "Set-up"
 
@@ -54,4 +56,18 @@ def _write(formatter: HelpFormatter, rows: Iterable[tuple[str, tuple[str, str]]]
         tables.setdefault(heading, []).append(row)
     for heading, table in tables.items():
         with formatter.section(heading):
-            formatter.write_dl(table)
+            _write_table(formatter, table)
+
+
+def _write_table(formatter: HelpFormatter, rows: Sequence[tuple[str, str]]) -> None:
+    """Write names with what is said of each; unlike ``write_dl`` it never breaks ``gtzan-fault-filtered`` in two."""
+    indent = " " * formatter.current_indent
+    column = min(MAX_NAME, max(len(name) for name, _ in rows)) + GAP
+    width = formatter.width - formatter.current_indent - column
+    for name, said in rows:
+        lines = textwrap.wrap(said, width, break_on_hyphens=False, break_long_words=False)
+        if len(name) + GAP > column:
+            formatter.write(f"{indent}{name}\n")
+            name = ""
+        for place, line in enumerate(lines or [""]):
+            formatter.write(f"{indent}{'' if place else name:{column}}{line}".rstrip() + "\n")

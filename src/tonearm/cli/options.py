@@ -21,7 +21,7 @@ import typer
 
 from tonearm.settings_flags import FLAGS, MODELS, RUN, Flag, flag_name
 
-MAX_DEFAULT = 24
+MAX_DEFAULT = 30
 # What was given on the command line, by the names of keywords; what was not given is not in it.
 Given = dict[str, Any]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; anything else goes to stderr.")]

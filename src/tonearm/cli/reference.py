@@ -1,4 +1,7 @@
-"""The command and its settings as Markdown, for the docs: ``python -m tonearm.cli.reference verbs`` or ``settings``."""
+"""The command and its settings as Markdown, for the docs: ``python -m tonearm.cli.reference verbs``.
+
+Also ``settings`` and ``environment``; the functions are ``verbs_markdown()`` and so on.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import typer
 from annotated_types import Ge, Gt, Le, Lt
 from typer.core import TyperCommand, TyperGroup
 
+from tonearm.environment import VARIABLES
 from tonearm.heads import HeadSettings
 from tonearm.settings import (
     AugmentSettings,
@@ -72,6 +76,12 @@ def settings_markdown() -> str:
         lines += [f"| {' | '.join(map(_cell, row))} |" for row in setting_rows(kind)]
         lines.append("")
     return "\n".join(lines)
+
+
+def environment_markdown() -> str:
+    """Return a table of the environment variables that decide something and are no settings."""
+    rows = [f"| `{each.name}` | {_cell(each.help)} | {each.read_by} |" for each in VARIABLES]
+    return "\n".join(["| variable | what it decides | read by |", "|---|---|---|", *rows, ""])
 
 
 def setting_rows(kind: type) -> Iterator[tuple[str, str, str, str, str]]:
@@ -177,4 +187,5 @@ def _verb(path: str, command: TyperCommand) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(settings_markdown() if sys.argv[1:] == ["settings"] else verbs_markdown())
+    PAGES = {"verbs": verbs_markdown, "settings": settings_markdown, "environment": environment_markdown}
+    print(PAGES[sys.argv[1] if len(sys.argv) > 1 else "verbs"]())

@@ -36,7 +36,7 @@ def check_flags(given: Mapping[str, Any]) -> None:
         if value is not None and name not in get_type_hints(ModelFlags):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"got {flag} without --out, expected a run that it is for; give --out DEST, or leave it out"
+                f"got {flag} without --out, expected a run that it is for; give --out RUN, or leave it out"
             )
 
 

@@ -20,7 +20,7 @@ NAMES = [path.split()[1:] for path, _ in verbs()]
 
 
 def shown(*words: str) -> str:
-    run = CliRunner().invoke(app, list(words), prog_name="tonearm", env={"COLUMNS": str(WIDTH)}, terminal_width=WIDTH)
+    run = CliRunner().invoke(app, list(words), prog_name="tonearm", env={"COLUMNS": str(WIDTH)})
     assert run.exit_code == 0, run.output
     return run.output
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from tonearm.cli.reference import SECTIONS, setting_rows, settings_markdown, verbs, verbs_markdown
+from tonearm.cli.reference import SECTIONS, environment_markdown, setting_rows, settings_markdown, verbs, verbs_markdown
 from tonearm.settings_flags import FLAGS, flag_name
 
 
@@ -39,3 +39,8 @@ def test_each_settings_flag_is_an_option_of_the_command() -> None:
     text = verbs_markdown()
     names = [flag_name(field, flag) for flags in FLAGS.values() for field, flag in flags.items()]
     assert all(f"{name}" in text for name in names)
+
+
+def test_the_variables_are_there_with_who_reads_them() -> None:
+    assert "| `RAY_ADDRESS` | The Ray cluster to join;" in environment_markdown()
+    assert "| s3fs |" in environment_markdown()

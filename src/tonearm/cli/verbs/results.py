@@ -19,6 +19,13 @@ def add(app: typer.Typer) -> None:
         app.command(cls=Verb, rich_help_panel=RESULTS)(verb)
 
 
+def complete_format(incomplete: str) -> list[str]:
+    """Return the formats that begin so, those of other packages too."""
+    from tonearm.exports.registry import EXPORTERS
+
+    return [name for name in EXPORTERS.names() if name.startswith(incomplete)]
+
+
 def report(run: Run, json_output: Json = False) -> int:
     """Write report.html of RUN again, from its rows and its last run."""
     from tonearm.cli.results.files import report as printer
@@ -36,9 +43,7 @@ def export(
             metavar="FORMAT",
             help="csv, jsonl, audacity (labels per track), m3u (playlists) or embeddings (Parquet); by default what "
             "OUTPUT's ending says.",
-            autocompletion=lambda incomplete: [
-                name for name in ("csv", "jsonl", "audacity", "m3u", "embeddings") if name.startswith(incomplete)
-            ],
+            autocompletion=complete_format,
         ),
     ] = None,
     by: Annotated[

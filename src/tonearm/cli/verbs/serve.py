@@ -9,7 +9,6 @@ import typer
 from tonearm.cli.help import SERVE, Verb, Verbs
 from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, settings, with_flags
 from tonearm.settings import ModelSettings, ServeSettings
-from tonearm.settings_flags import KEYS
 
 keys = typer.Typer(
     cls=Verbs, rich_markup_mode=None, no_args_is_help=False, help="Make the keys that let clients in at a server."
@@ -26,9 +25,7 @@ def add(app: typer.Typer) -> None:
 def serve(
     new_key: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Make a key, print it and end: `tonearm keys new NAME`.", rich_help_panel=KEYS
-        ),
+        typer.Option(metavar="NAME", help="Make a key, print it and end, as `tonearm keys new NAME` does."),
     ] = None,
     *,
     flags: Given,
