@@ -19,6 +19,7 @@ from tonearm.errors import SettingsError
 
 KEYS_VARIABLE = "TONEARM_API_KEYS"
 FILE_VARIABLE = "TONEARM_API_KEY_FILE"
+_NAME = re.compile(r"[A-Za-z0-9._@-]+")
 _LINE = re.compile(r"([A-Za-z0-9._@-]+):([0-9A-Fa-f]{64})")
 _DIGEST = re.compile(r"(?:.*[:\s])?[0-9A-Fa-f]{64}")
 # What ``new_key`` makes, wherever in a pasted text it stands.
@@ -35,10 +36,10 @@ def new_key(name: str) -> tuple[str, str]:
     Raises:
         SettingsError: a name with other characters than letters, digits and ``._@-``.
     """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"got {name!r} for a key's name, expected letters, digits and any of . _ @ -")
     key = f"ta-{secrets.token_urlsafe(32)}"
-    line = f"{name}:{digest(key)}"
-    _parse(line, "the name of a key")
-    return key, line
+    return key, f"{name}:{digest(key)}"
 
 
 def digest(key: str) -> str:
