@@ -202,6 +202,7 @@ class HeadSettings:
     Attributes:
         model: a folder or hub id.
         activation: ``single``, ``multi`` or ``embedding``; None for what the model's own config says of its labels.
+        revision: commit, tag or branch of a hub id; its main branch by default.
         window_s: seconds of a window; the model's own by default.
     """
 

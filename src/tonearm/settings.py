@@ -39,8 +39,11 @@ class FetchSettings:
     """How objects are read from a store.
 
     Attributes:
-        timeout_s: an object, all attempts together.
+        max_bytes: of one object; a larger one fails with ``too_large``.
+        timeout_s: for one object, all attempts together.
         stall_timeout_s: how long a connection may be silent before the attempt counts as failed.
+        num_attempts: per object, the first one included.
+        backoff_s: wait before the second attempt; it doubles with each further one.
         concurrency: reads ahead of each decoder.
     """
 
@@ -54,7 +57,13 @@ class FetchSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DecodeSettings:
-    """How bytes become a waveform, and what a decoder may take while it does."""
+    """How bytes become a waveform, and what a decoder may take while it does.
+
+    Attributes:
+        timeout_s: for decoding one track; then its process is ended, and the track fails.
+        max_memory_bytes: of one decoding process.
+        max_scored_s: of a longer track only so much is scored, evenly over it.
+    """
 
     timeout_s: Seconds = 300.0
     max_memory_bytes: Positive = 2 * 2**30
@@ -66,6 +75,12 @@ class ModelSettings:
     """Which checkpoints score a track, and how. ``None`` turns a head off.
 
     Attributes:
+        genre_revision, tag_revision: commit, tag or branch of a hub id; its main branch by default.
+        genre_window_s, tag_window_s: seconds that the model scores at once; the model's own by default.
+        batch_size: windows of one forward pass; by default what suits the device.
+        top_tags: tags kept per track, those that score most.
+        top_window_tags: tags kept per window of the timeline.
+        allow_pickle: load weights that are pickled, which may run any code; only for models that you trust.
         heads: further heads by name; see ``heads.read_heads`` for what a file has.
         int8_guard: use int8 only where it says what fp32 says; without it int8 is used as it comes.
     """
@@ -103,8 +118,9 @@ class ClusterSettings:
     """How long a run waits for a cluster that may recover, before it stops resumably.
 
     Attributes:
-        head_timeout_s: without Ray's head node, which may be started again; Ray itself ends the driver after 150 s.
-        shrunk_timeout_s: unable to score or decode since nodes were lost, on a cluster that does not grow by itself.
+        head_timeout_s: how long to wait until Ray's head node is started again; Ray itself ends the driver after 150 s.
+        shrunk_timeout_s: how long to wait for nodes to score or decode on, once they were lost, on a cluster that does
+            not grow by itself.
     """
 
     head_timeout_s: Annotated[float, Gt(0), Le(120)] = 40.0
@@ -113,7 +129,12 @@ class ClusterSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TagSettings:
-    """One tagging run."""
+    """One tagging run.
+
+    Attributes:
+        tracks_per_block: tracks of one Ray Data block, the unit that is done again when a worker is lost; by default
+            what suits their number.
+    """
 
     models: ModelSettings = ModelSettings()
     fetch: FetchSettings = FetchSettings()
@@ -164,7 +185,8 @@ class AugmentSettings:
         bandwidth_hz: take out what is above a random frequency, at least this one, as low bit rates do.
         noise_db: add white noise, at least so many decibels below the clip.
         speed: play faster or slower by up to this share.
-        time_masks, time_mask_s, frequency_masks, frequency_mask_share: SpecAugment (arXiv:1904.08779).
+        time_masks, frequency_masks: masks of SpecAugment per clip (arXiv:1904.08779).
+        time_mask_s, frequency_mask_share: the longest such mask, in seconds and as a share of the bands.
         mixup: alpha of the Beta distribution (arXiv:1710.09412).
     """
 
@@ -192,13 +214,25 @@ class TrainSettings:
         new_head: replace the classifier even where the checkpoint knows some of the labels.
         window_s: seconds a clip; the checkpoint's own, or 30.
         max_windows: of each track kept to learn from, evenly over it; held-out tracks are scored whole.
+        revision: commit, tag or branch of a hub id.
         batch_size: clips a worker takes at once; a step has ``batch_size * accumulate * workers`` of them.
+        accumulate: batches per step of the optimizer.
+        weight_decay: of AdamW.
+        warmup_ratio: share of the steps in which the learning rate grows to ``learning_rate``; then it falls to 0.
+        clip_norm: the largest norm of a step's gradient; None for any.
+        label_smoothing: share of the target that is spread over all labels.
+        class_weights: weigh a label's clips by how rare it is.
+        evaluate_every: epochs between two evaluations.
         keep: the ``best`` evaluation's weights, or the ``last``.
         metric: what is best; accuracy, or macro_map with several labels, unless named.
         patience: evaluations without a better one before it stops; None for never.
         checkpoint_steps: steps between two checkpoints, besides the one at each evaluation.
         compare_split: a second run on this split, for its figures alone; ``none`` for none, even with GTZAN.
-        note, license: for the model card.
+        log_steps: steps between two lines for the trackers.
+        max_failures: times that a training is begun again from its last state when a worker is lost.
+        max_error_rate: status 3 when a larger share of the clips cannot be decoded.
+        note: a sentence for the model card.
+        license: for the model card, such as ``cc-by-4.0``.
         cache: the folder of decoded clips; the user's cache folder by default.
     """
 
@@ -246,33 +280,36 @@ class ServeSettings:
     """One server.
 
     Attributes:
-        max_windows: a head and upload; a request's own ``max_windows`` may only lower it.
-        max_body_bytes: of one upload, and of one object that a bulk request names.
-        max_buffered_bytes: of all bodies that one ingress replica holds at once.
-        max_duration_s: of one track.
-        body_timeout_s, body_idle_timeout_s: for a whole body, and for the next part of it.
-        request_timeout_s: from the whole body to the answer.
+        max_body_bytes: largest upload, and largest object that a bulk request names.
+        max_buffered_bytes: largest sum of all bodies that one ingress replica holds at once.
+        max_duration_s: longest track.
+        body_timeout_s: how long a whole body may take to come.
+        body_idle_timeout_s: how long the next part of a body may take to come.
+        request_timeout_s: how long an answer may take once the whole body is there.
         max_queue: requests that one ingress replica has in hand at once, waiting ones included; more get 503.
-        max_bulk_uris, bulk_concurrency: a bulk request's URIs, and how many of them are in hand at once.
+        max_bulk_uris: most URIs of one bulk request.
+        bulk_concurrency: how many URIs of a bulk request are in progress at once.
         allow_uris: what a bulk request's URIs may begin with, such as ``s3://records/flac/``; nothing by default.
         api_keys: ``NAME:SHA256`` each, the key's digest in hexadecimal; without any only this machine is served.
         api_key_file: a file of such lines.
         allow_origins: whose pages may ask from a browser, such as ``https://music.example``, or ``*``; by default only
             the server's own page.
         root_path: the path under which a reverse proxy has the server, such as ``/tonearm``.
-        rate_limit: of requests a key (without keys, an address) and ingress replica, such as ``60/minute``.
+        rate_limit: requests per key (without keys, per address) and ingress replica, such as ``60/minute``.
         batch_windows: windows of one forward pass of a head at most, of any number of requests.
         batch_wait_s: how long a window waits for others when the model is idle; by default not at all on processors,
             and 5 ms on cards, where a pass over many costs hardly more than one over a few.
         decoders: child processes that decode: one a core by default, and two in a replica of ``engine = "ray"``.
-        threads: of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
+        threads: threads of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
         access_log: a file to append one JSON line a request to; standard output by default.
         drain_timeout_s: how long requests in hand may take to end when the server is stopped.
         engine: ``process`` decodes (in child processes) and scores beside the listener, ``ray`` in deployments of Ray
             Serve; ``auto`` takes ``ray`` on a cluster (RAY_ADDRESS) and where there are CUDA cards.
         max_connections: at a time; beyond them those that have asked for nothing are closed, the oldest first.
-        max_head_bytes, max_head_fields: of a request's line and header fields.
-        head_timeout_s: for a whole head, from its first byte (the first one from the connection).
+        max_head_bytes: largest request line and header fields together.
+        max_head_fields: most header fields of a request.
+        head_timeout_s: how long a request's line and header fields may take, from their first byte (for the first
+            request from the connection).
         keep_alive_s: how long a connection may wait for its next request.
         send_timeout_s: how long an answer may wait for a reader that takes nothing.
     """

@@ -50,3 +50,19 @@ def clock(seconds: float) -> str:
     """Return ``seconds`` as ``M:SS`` or ``H:MM:SS``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def fitting(forms: Sequence[str], width: int) -> str:
+    """Return the first of several forms of a line, the fullest first, that fits; or the last one, cut in its middle."""
+    for form in forms:
+        if len(form) <= width:
+            return form
+    return cut(forms[-1], width)
+
+
+def cut(text: str, width: int) -> str:
+    """Return ``text`` in at most ``width`` characters, with ``…`` for its middle where it is longer."""
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return f"{text[:head]}…{text[len(text) - max(0, width - head - 1) :]}"

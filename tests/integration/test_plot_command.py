@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tests.one_process import tonearm
 from tonearm.api import pictures
 from tonearm.audio import plots
-from tonearm.cli import plot as verb
+from tonearm.cli.results import plot as verb
 
 RATE = 22050
 

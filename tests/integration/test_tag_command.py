@@ -108,9 +108,12 @@ def test_a_second_run_has_nothing_to_do_and_the_status_still_tells(
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("nothing to do: all 12 tracks")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet") if "manifest" not in str(path)} == before
-    strict = tonearm("tag", library, "--out", out, "--demo-models")
+    strict = tonearm("tag", library, "--out", out, "--demo-models", "--json")
     assert strict.returncode == 3
-    assert "3 of 12 tracks failed" in strict.stderr
+    assert "3 of 12 tracks failed" in strict.stderr and "nothing to do" in strict.stderr
+    document = json.loads(strict.stdout)  # of a run that ends with status 3 too
+    assert (document["num_listed"], document["num_ok"], document["num_failed"]) == (12, 9, 3)
+    assert document["summary"]["results"]["num_ok"] == 9 and document["report"] == f"{out}/report.html"
 
 
 def test_other_settings_are_refused_before_anything_is_written(

@@ -169,7 +169,6 @@ def test_the_command_prints_json_and_goes_on_after_a_broken_file(songs: Path, tm
         (["no.mp3"], "no file or folder"),
         (["no.mp3", "--workers", "2"], "got --workers without --out"),
         (["no.mp3", "--rescore", "genre"], "got --rescore without --out"),
-        (["no.mp3", "--out", "x", "--json"], "got --json with --out"),
     ],
 )
 def test_the_command_refuses_in_one_line(arguments: list[str], says: str, songs: Path) -> None:

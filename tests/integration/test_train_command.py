@@ -136,6 +136,10 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(
     again = tonearm(*command, XDG_CACHE_HOME=cache)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
+    told = tonearm(*command, "--json", XDG_CACHE_HOME=cache)
+    document = json.loads(told.stdout)
+    assert (document["model"], document["is_new"]) == (str(out), False) and "nothing to do" in told.stderr
+    assert document["evaluation"]["test"]["track"]["accuracy"] >= 0.6
     other = tonearm(*command, "--seed", "7", XDG_CACHE_HOME=cache)
     assert other.returncode == 2
     assert "holds a model trained otherwise: seed: 42 there, 7 now; give --set seed=42, another --out" in other.stderr
@@ -183,19 +187,21 @@ def test_it_tags_evaluates_and_is_calibrated(
     out, _ = trained
     evaluated = tonearm(
         *("evaluate", out, collection, "--split-by", r"name:/(\d)-", "--on", "4", "--on", "3"),
-        *("--calibrate", "--out", tmp_path / "figures", "--skip-unlabelled"),
+        *("--calibrate", "--out", tmp_path / "figures", "--skip-unlabelled", "--json"),
     )
     assert evaluated.returncode == 0, evaluated.stderr
+    document = json.loads(evaluated.stdout)
+    assert document["calibration"]["fitted"]["temperature"] > 0
     facts = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
     with (tmp_path / "figures" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == facts["num_tracks"] == 36
     right = np.mean([row["true"] == row["said"] for row in rows])
-    assert facts["track"]["accuracy"] == pytest.approx(right)
-    assert f"accuracy {right:.3f}" in evaluated.stdout
+    assert facts["track"]["accuracy"] == document["figures"]["track"]["accuracy"] == pytest.approx(right)
+    assert f"accuracy {right:.3f}" in evaluated.stderr
     assert (tmp_path / "figures" / "reliability.png").read_bytes().startswith(b"\x89PNG")
     stored = json.loads((out / "tonearm.json").read_text())["calibration"]["temperature"]
-    assert f"temperature {stored:.3f}" in evaluated.stdout
+    assert f"temperature {stored:.3f}" in evaluated.stderr
 
     tagged = tonearm(
         *("tag", collection / "drone", collection / "bird", "--out", tmp_path / "tags", "--tag-model", "none"),

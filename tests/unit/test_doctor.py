@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.commands import environment
-from tonearm.cli import doctor
+from tonearm.api import doctor
+from tonearm.cli.doctor import doctor as printed
 from tonearm.distributed.cluster import session
 from tonearm.errors import ClusterError
 
@@ -20,7 +21,7 @@ from tonearm.errors import ClusterError
 SCRIPT = """
 import sys, time
 from tonearm import cli
-from tonearm.cli import doctor
+from tonearm.api import doctor
 doctor._ray = lambda: time.sleep(60)
 sys.argv = ["tonearm", "doctor"]
 cli.main()
@@ -52,7 +53,7 @@ def test_a_ray_that_does_not_start_is_one_line_and_the_rest_goes_on(
     for name in ("_packages", "_decoding"):
         monkeypatch.setattr(doctor, name, lambda: iter(()))
     monkeypatch.setattr(doctor, "_models", lambda: iter([doctor.Finding("model", "ok", "the last one")]))
-    assert doctor.doctor() == 1
+    assert printed() == 1
     lines = capsys.readouterr().out.splitlines()
     (ray,) = [line for line in lines if line.startswith("bad")]
     assert ray.split(maxsplit=2)[1:] == [
@@ -67,10 +68,10 @@ def test_a_check_that_breaks_off_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
         raise FileNotFoundError("/nowhere")
         yield
 
-    for name in ("_machine", "_packages", "_storage", "_decoding", "_ray", "_models"):
+    for name in ("_machine", "_packages", "_storage", "_decoding", "_ray", "_models", "_environment"):
         monkeypatch.setattr(doctor, name, broken)
-    assert {(finding.status, finding.text) for finding in doctor.examine()} == {("bad", "FileNotFoundError: /nowhere")}
-    assert len(list(doctor.examine())) == 6
+    assert {(finding.status, finding.text) for finding in doctor.doctor()} == {("bad", "FileNotFoundError: /nowhere")}
+    assert len(list(doctor.doctor())) == 7
 
 
 @pytest.mark.processes

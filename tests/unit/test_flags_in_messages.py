@@ -20,23 +20,30 @@ COMMAND = re.compile(r"`(tonearm|docker|curl|ffmpeg) ([a-z]+)([^`]*)`|\btonearm 
 ENTRIES = {
     verb: [f"cli.{module}"]
     for verb, module in {
-        "tag": "tag", "plan": "plan", "plot": "plot", "models": "models", "serve": "serve", "demo": "demo",
-        "doctor": "doctor", "status": "status", "compact": "status", "prune": "prune", "train": "training.train",
+        "tag": "tag", "plan": "plan", "plot": "results.plot", "models": "models", "serve": "serve", "demo": "demo",
+        "doctor": "doctor", "status": "results.status", "prune": "results.prune", "train": "training.train",
         "evaluate": "training.evaluate", "publish": "training.publish",
     }.items()
-} | {"report": ["report.page"], "export": ["exports.export"]}  # fmt: skip
+}  # fmt: skip
+ENTRIES |= {"report": ["report.page"], "export": ["exports.export"], "compact": ["runs.compaction"]}
+ENTRIES |= {"keys": ["web.requests.keys"]}
 # Where an import says less than it seems to: who can come to the messages of a module.
 SAYS = {
     "cli.training.evaluate": "evaluate",
     "api.flags": "tag plan plot models serve",  # the flags that name models; demo and evaluate choose them themselves
     "api.library": "prune",
+    "api.doctor": "doctor",
+    "api.models": "models",
     "api.pictures": "plot",
+    "api.publishing": "publish",
+    "api.serving": "serve",
     "api.tagger": "tag",
     "api.tagging": "tag",
     "api.training": "evaluate",
     "cli.plan": "plan",
-    "cli.plot": "plot",
-    "cli.prune": "prune",
+    "cli.results.plot": "plot",
+    "cli.results.prune": "prune",
+    "cli.results.files": "export",
     "cli.serve": "serve",
     "cli.tag": "tag",
     "cli.tag_files": "tag",
@@ -87,7 +94,8 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 # What they say is the help of the flags themselves.
-DECLARING = {"cli.app", "cli.library_verbs", "cli.training.verbs"}
+DECLARING = {"cli.app", "cli.options", "settings_flags"}
+DECLARING |= {f"cli.verbs.{name}" for name in ("label", "results", "models", "serve", "set_up")}
 
 
 @cache

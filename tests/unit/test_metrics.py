@@ -14,6 +14,7 @@ import torch
 import torchmetrics
 
 from tonearm.audio.windows import WindowPlan
+from tonearm.cli.output import Output
 from tonearm.cli.training.evaluate import _print_calibration
 from tonearm.distributed.tagging.evaluate import store_calibration
 from tonearm.models.calibration import Calibration, TonearmSidecar, read_sidecar, write_sidecar
@@ -153,7 +154,7 @@ def test_a_calibration_is_kept_only_where_it_helps(
         assert found.calibration is not None and found.calibrated is not None
         write_sidecar(tmp_path, TonearmSidecar(calibration=before))
         store_calibration(str(tmp_path), found)
-        _print_calibration(found, str(tmp_path), 0.9)
+        _print_calibration(found, str(tmp_path), 0.9, Output())
         helps = found.calibrated["track"]["ece"] < found.figures["track"]["ece"]
         assert read_sidecar(tmp_path).calibration == (found.calibration if helps else before)
         assert ("not stored: it does not help" in capsys.readouterr().out) is not helps

@@ -14,8 +14,8 @@ from tests.checkpoints import clips
 from tests.tables import make_tracks
 from tests.toys import TOY, install_toy, lay_out
 from tonearm import demo, plugins
+from tonearm.api.doctor import _added
 from tonearm.cli.app import app
-from tonearm.cli.doctor import _added
 from tonearm.distributed.tagging.plans import refused_claims
 from tonearm.errors import FetchError, PluginError, SettingsError, SourceError, UsageError
 from tonearm.exports.export import export

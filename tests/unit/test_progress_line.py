@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -9,8 +10,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
 
 from tonearm.api import progress
+from tonearm.api.training_progress import TrainingLine
 from tonearm.wording import clock, hours
 
 SCRIPT = """
@@ -76,6 +79,45 @@ def test_time_left_is_that_of_the_tracks_ahead() -> None:
         text = line._text(Counts)
     assert text.startswith("10/20 tracks · 60.0 min of audio · 7")
     assert text.endswith("1:40 left")
+
+
+class ManyCounts:
+    """Counts of a large library, whose line is a long one."""
+
+    num_tracks, num_failed, audio_s = 1_234_567, 12_345, 3.6e9
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_live_line_fits_the_terminal(width: int) -> None:
+    """However large the numbers, the line and its bar are one line; the time left is said even where it is narrow."""
+    with progress.ProgressLine() as line:
+        line.console = Console(file=io.StringIO(), force_terminal=True, width=width, record=True)
+        line.num_tracks = 10_000_000
+        line.started -= 50_000
+        text = line._text(ManyCounts, progress.line_width(line.console))
+        line.console.print(progress.with_bar(text, 1_234_567, line.num_tracks, line.console))
+        (shown,) = line.console.export_text().splitlines()
+    assert len(shown) <= width and text in shown
+    assert text.startswith("1,234,567/10,000,000") and text.endswith("left")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_training_line_fits_the_terminal(width: int) -> None:
+    """What matters least is left out first; how much is left is always said."""
+    with TrainingLine(100) as line:
+        line.console = Console(file=io.StringIO(), force_terminal=True, width=width)
+        line.num_steps, line.found = 1_000_000, "accuracy 0.912 · macro map 0.845"
+        line.latest = {"step": 123_456, "epoch": 12, "loss": 0.1234, "clips_per_s": 1234.5, "learning_rate": 5e-5}
+        text = line._text()
+    assert len(text) < width and text.startswith("epoch 13/100") and text.endswith("left")
+
+
+def test_sentences_are_broken_between_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """A note that is wider than the terminal loses nothing, and no word is torn."""
+    note = "waiting for process 4711 on host-with-a-long-name.example, at work on s3://records/labels since 12:30 UTC"
+    progress.print_prose(note, Console(force_terminal=True, width=60))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and max(map(len, lines)) < 60 and " ".join(lines) == note
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(5, "5 s"), (600, "10.0 min"), (36000, "10.0 h")])

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from tests.tables import make_row, write_tracks
-from tonearm.cli.prune import prune
+from tonearm.cli.results.prune import prune
 from tonearm.errors import DestinationError, SourceError, UsageError
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import finished_rows, track_rows
@@ -78,7 +78,7 @@ def test_a_source_is_forgotten_with_its_tracks(out: Path) -> None:
 
 @pytest.mark.parametrize("answer", [False, typer.Abort()])
 def test_nothing_is_removed_without_a_yes(out: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
-    def confirm(question: str) -> bool:
+    def confirm(question: str, *, err: bool) -> bool:
         assert question == "remove 1 row that nothing shows?"
         if isinstance(answer, BaseException):
             raise answer
@@ -88,6 +88,6 @@ def test_nothing_is_removed_without_a_yes(out: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match=r"nothing was removed|give --yes"):
         prune(str(out))
     assert len(uris(out)) == 4
-    monkeypatch.setattr(typer, "confirm", lambda question: True)
+    monkeypatch.setattr(typer, "confirm", lambda question, err: True)
     assert prune(str(out)) == 0
     assert len(uris(out)) == 3

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from tonearm.api import serving
 from tonearm.api.flags import serve_settings
 from tonearm.cli import serve as verb
 from tonearm.errors import SettingsError, UsageError
@@ -98,7 +99,7 @@ def test_flags_and_the_shared_tables_of_the_file(tmp_path: Path, monkeypatch: py
 
 
 def test_what_nobody_reads_does_not_keep_a_server_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "SAY_S", 0.05)
+    monkeypatch.setattr(serving, "SAY_S", 0.05)
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)
@@ -122,4 +123,4 @@ def test_a_rate_that_means_something_else_is_refused(rate: str) -> None:
 
 def test_a_name_that_dns_could_not_have_is_one_line() -> None:
     with pytest.raises(UsageError, match="cannot be listened on"):
-        verb._check_port("a" * 64 + ".example", 8000)
+        serving._check_port("a" * 64 + ".example", 8000)

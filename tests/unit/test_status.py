@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_error, make_row, make_run, write_tracks
-from tonearm.cli.status import lines
+from tonearm.cli.results.status import lines
 from tonearm.errors import DestinationError
 from tonearm.runs import groups, progress
 from tonearm.runs.destination import Destination
@@ -277,5 +277,5 @@ def test_a_store_that_fails_is_no_traceback(place: Destination, monkeypatch: pyt
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DestinationError, match=r"holds no run .*tonearm tag SOURCE --out DEST"):
+    with pytest.raises(DestinationError, match=r"holds no run .*tonearm tag SOURCE --out RUN"):
         read_status(str(tmp_path / "none"))

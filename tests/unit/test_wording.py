@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tonearm.wording import by_count, counted, some
+from tonearm.wording import by_count, counted, fitting, some
 
 PACKAGE = Path(__file__).parents[2] / "src" / "tonearm"
 NOUNS = (
@@ -64,3 +64,10 @@ def is_count(value: ast.FormattedValue) -> bool:
     """Return whether what is put in is a number rather than a name, a share or a text that has been counted."""
     text = ast.unparse(value.value)
     return not re.search(r"counted\(|share|shown\(|tracks_per_s|\bout\b|\bplace\b|\bwhat\b", text)
+
+
+@pytest.mark.parametrize(
+    ("width", "line"), [(20, "12 of 40 tracks done"), (19, "12/40"), (5, "12/40"), (4, "12…0"), (1, "…")]
+)
+def test_a_line_is_shortened_and_then_cut_in_its_middle(width: int, line: str) -> None:
+    assert fitting(["12 of 40 tracks done", "12/40"], width) == line

@@ -188,7 +188,12 @@ class Library:
         )
 
     def listings(self) -> dict[str, tuple[int, bool]]:
-        """Return for each source that has been listed here how many tracks it has, and whether that is all of them."""
+        """Return for each source that has been listed here how many tracks it has, and whether that is all of them.
+
+        Raises:
+            DestinationError: there is nothing here.
+        """
+        status.read_status(self.destination, is_watched=False)  # says so when there is nothing
         found = manifest.listings(self._place.manifest)
         return {name: (num_tracks, is_complete) for name, is_complete, num_tracks, _ in found}
 
@@ -252,7 +257,7 @@ def open(destination: Source) -> Library:
     if not is_there:
         raise DestinationError(
             f"{shown(library.destination)} holds no library (expected manifest/ and tracks/); give a destination of "
-            "`tonearm tag SOURCE --out DEST`"
+            "`tonearm tag SOURCE --out RUN`"
         )
     return library
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from tonearm.runs.counts import Counts
 from tonearm.storage.uris import visible
 from tonearm.watchers import Watcher
-from tonearm.wording import clock, counted, hours
+from tonearm.wording import clock, counted, fitting, hours
 
 if TYPE_CHECKING:
     from tonearm.planning.summary import Outcome
     from tonearm.training.judge.evaluation import Evaluation
 
 PLAIN_EVERY_S = 10.0
+# Where there is no terminal to ask, as in a log and a notebook.
+WIDTH = 80
+BAR_WIDTH, LEAST_BAR_WIDTH = 24, 8
 
 
 class Updatable(Protocol):
@@ -95,11 +100,13 @@ class ProgressLine(Watcher):
     def progress(self, counts: Counts) -> None:
         """Show the stages' counts."""
         if self.notebook is not None:
-            self.notebook.update({"text/plain": self._text(counts)}, raw=True)
+            self.notebook.update({"text/plain": self._text(counts, WIDTH)}, raw=True)
         elif self.live is not None:
-            self.live.update(self._row(counts), refresh=True)
+            position, _ = self._position(counts)
+            text = self._text(counts, line_width(self.console))
+            self.live.update(with_bar(text, position, self.num_tracks, self.console), refresh=True)
         elif time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
-            self._plain(self._text(counts))
+            self._plain(self._text(counts, line_width(self.console)))
 
     def tagged(self, outcome: Outcome) -> None:
         """Take the line away; what a run did is for a subclass to print, as are all the ends below."""
@@ -119,7 +126,7 @@ class ProgressLine(Watcher):
             # A notebook has no descriptor of its own for a cell's output, but Python's own stream.
             print(visible(line))
         else:
-            print(visible(line), file=self.stream)
+            print_prose(line, self.console)
         self.last_plain = time.monotonic()
 
     def _position(self, counts: Counts) -> tuple[int, float]:
@@ -128,18 +135,40 @@ class ProgressLine(Watcher):
         left = (self.num_tracks - self.num_done - finished) * elapsed / finished if finished else float("nan")
         return self.num_done + finished, left
 
-    def _text(self, counts: Counts) -> str:
+    def _text(self, counts: Counts, width: int = WIDTH) -> str:
         position, left = self._position(counts)
         elapsed = max(1e-3, time.monotonic() - self.started)
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
         remaining = f" · {clock(left)} left" if left == left else ""
-        return (
-            f"{position:,}/{counted(self.num_tracks, 'track')} · {hours(counts.audio_s)} of audio · "
-            f"{counts.audio_s / elapsed:.0f}× real time{failures}{remaining}"
+        done, audio, speed = f"{position:,}/{self.num_tracks:,}", hours(counts.audio_s), counts.audio_s / elapsed
+        forms = (
+            f"{position:,}/{counted(self.num_tracks, 'track')} · {audio} of audio · {speed:.0f}× real time"
+            f"{failures}{remaining}",
+            f"{done} · {audio} · {speed:.0f}×{failures}{remaining}",
+            f"{done}{failures}{remaining}",
+            f"{done}{remaining}",
         )
+        return fitting(forms, width)
 
-    def _row(self, counts: Counts) -> Table:
-        position, _ = self._position(counts)
-        row = Table.grid(padding=(0, 1))
-        row.add_row(ProgressBar(self.num_tracks, position, width=24), self._text(counts))
-        return row
+
+def line_width(console: Console) -> int:
+    """Return how many characters a line may have: one less than the terminal, which would go on to the next line."""
+    return console.width - 1 if console.is_terminal else WIDTH
+
+
+def print_prose(line: str, console: Console) -> None:
+    """Print a sentence, on a terminal broken between words and not within one."""
+    text = visible(line)
+    if console.is_terminal:
+        text = textwrap.fill(text, line_width(console), break_long_words=False, break_on_hyphens=False)
+    print(text, file=console.file)
+
+
+def with_bar(text: str, done: int, total: int, console: Console) -> RenderableType:
+    """Return ``text`` behind a bar, as wide as there is room for; without one where there is hardly any."""
+    room = min(BAR_WIDTH, line_width(console) - len(text) - 1)
+    if room < LEAST_BAR_WIDTH:
+        return Text(text)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(ProgressBar(total, done, width=room), text)
+    return row

@@ -181,7 +181,7 @@ def one_track(source: str) -> TrackRef:
         kind = "a folder" if stream.folder else "no single audio file"
         raise UsageError(
             f"{shown(source)} is {kind}, expected one track; to tag all that is in it, into rows and a report, give "
-            "--out DEST (in Python: tonearm.tag(SOURCE, out=DEST))"
+            "--out RUN (in Python: tonearm.tag(SOURCE, out=RUN))"
         )
     return stream.first
 

@@ -9,13 +9,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
-from tonearm.api.progress import PLAIN_EVERY_S
-from tonearm.storage.uris import visible
+from tonearm.api.progress import PLAIN_EVERY_S, line_width, print_prose, with_bar
 from tonearm.watchers import Watcher
-from tonearm.wording import clock, counted
+from tonearm.wording import clock, counted, fitting
 
 
 class TrainingLine(Watcher):
@@ -84,9 +81,7 @@ class TrainingLine(Watcher):
         if self.live is None:
             self.live = Live(console=self.console, transient=True, auto_refresh=False)
             self.live.start()
-        row = Table.grid(padding=(0, 1))
-        row.add_row(ProgressBar(self.num_steps, self.latest["step"], width=24), self._text())
-        self.live.update(row, refresh=True)
+        self.live.update(with_bar(self._text(), self.latest["step"], self.num_steps, self.console), refresh=True)
 
     def _end_live(self) -> None:
         if self.live is not None:
@@ -94,16 +89,22 @@ class TrainingLine(Watcher):
             self.live = None
 
     def _plain(self, line: str) -> None:
-        print(visible(line), file=self.stream)
+        print_prose(line, self.console)
         self.last_plain = time.monotonic()
 
     def _text(self) -> str:
         step = self.latest["step"]
         taken = max(1, step - self.first_step)
         left = (self.num_steps - step) * (time.monotonic() - self.started) / taken
-        found = f" · {self.found}" if self.found else ""
-        return (
-            f"epoch {self.latest['epoch'] + 1}/{self.epochs} · step {step:,}/{self.num_steps:,} · loss "
-            f"{self.latest['loss']:.4f} · {self.latest['clips_per_s']:.1f} clips/s · lr "
-            f"{self.latest['learning_rate']:.1e}{found} · {clock(left)} left"
+        figures = f" · {self.found}" if self.found else ""
+        epoch, steps = f"epoch {self.latest['epoch'] + 1}/{self.epochs}", f"{step:,}/{self.num_steps:,}"
+        loss, speed = f"loss {self.latest['loss']:.4f}", f"{self.latest['clips_per_s']:.1f} clips/s"
+        rate, remaining = f"lr {self.latest['learning_rate']:.1e}", f"{clock(left)} left"
+        forms = (
+            f"{epoch} · step {steps} · {loss} · {speed} · {rate}{figures} · {remaining}",
+            f"{epoch} · step {steps} · {loss} · {speed}{figures} · {remaining}",
+            f"{epoch} · step {steps} · {loss} · {speed} · {remaining}",
+            f"{epoch} · {steps} · {loss} · {remaining}",
+            f"{epoch} · {remaining}",
         )
+        return fitting(forms, line_width(self.console))

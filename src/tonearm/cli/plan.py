@@ -6,15 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 import tonearm
 from tonearm.api.planning import Plan
+from tonearm.cli.output import Output
 from tonearm.planning.estimate import Estimate
 from tonearm.planning.sample import SampledTrack, examples
 from tonearm.report import text as report_text
-from tonearm.storage.uris import shown, visible
+from tonearm.storage.uris import shown
 from tonearm.watchers import Watcher
 from tonearm.wording import clock, counted, hours
 
@@ -31,13 +29,15 @@ def plan(sources: Sequence[str], out: str | None, *, as_json: bool = False, **fl
         UsageError: what ``tag`` would refuse.
     """
     planned = tonearm.plan(sources, out=out, watcher=PlanPrinter(), **flags)
+    output = Output(as_json)
     if planned.estimate is None:
-        all_of = "all " * (planned.num_done > 1)
-        print(f"nothing to do: {all_of}{counted(planned.num_done, 'track', 'is', 'are')} in {shown(str(out))} already")
+        all_of, are = "all " * (planned.num_done > 1), counted(planned.num_done, "track", "is", "are")
+        output.say(f"nothing to do: {all_of}{are} in {shown(str(out))} already")
+        output.result({"num_tracks": 0, "num_done": planned.num_done})
     elif as_json:
         print(planned.estimate.to_json())
     else:
-        _print(planned, planned.estimate)
+        output.table(_lines(planned, planned.estimate))
     return 0
 
 
@@ -51,14 +51,6 @@ class PlanPrinter(Watcher):
     def listing(self, num_tracks: int) -> None:
         """Print how many tracks there are so far."""
         print(f"listing: {counted(num_tracks, 'track')} so far", file=sys.stderr)
-
-
-def _print(planned: Plan, found: Estimate) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    for name, text in _lines(planned, found):
-        table.add_row(name, visible(text))
-    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
 
 
 def _lines(planned: Plan, found: Estimate) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ from tonearm.api.flags import TagFlags
 from tonearm.api.progress import ProgressLine
 from tonearm.api.tagging import FinishedRun
 from tonearm.cli import run_end
+from tonearm.cli.output import Output
 from tonearm.planning.summary import Outcome
-from tonearm.storage.uris import visible
 
 
 def tag(
@@ -23,13 +24,14 @@ def tag(
     *,
     retry_errors: bool = False,
     rescore: Sequence[str] = (),
+    as_json: bool = False,
     **flags: Unpack[TagFlags],
 ) -> int:
-    """Run, and print what was done and found; return the exit status."""
+    """Run, and print what was done and found, or the run's summary as JSON; return the exit status."""
     stop_like_ctrl_c()
     if flags.get("demo_models"):
         print(demo.NOTICE, file=sys.stderr)
-    with RunPrinter(out) as printer:
+    with RunPrinter(out, Output(as_json)) as printer:
         tonearm.tag(
             sources,
             out=out,
@@ -45,34 +47,51 @@ def tag(
 class RunPrinter(ProgressLine):
     """Shows how a run goes, and prints what it did and found once that is known."""
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, output: Output | None = None) -> None:
         super().__init__()
         self.out = out
+        self.output = output or Output()
 
     def tagged(self, outcome: Outcome) -> None:
         """Print what was done."""
         self.end_line()
-        _print(run_end.done_lines(outcome, self.out))
+        self._say(run_end.done_lines(outcome, self.out))
 
     def reported(self, run: FinishedRun) -> None:
         """Print how it was done, what was found, and what to do next."""
         outcome = run.outcome
         if outcome.counts is not None:
-            _print(run_end.how_lines(run.summary, outcome))
+            self._say(run_end.how_lines(run.summary, outcome))
             beside = run_end.beside_truth(
                 run.planned,
                 num_tracks=outcome.counts.num_tracks,
                 audio_s=outcome.counts.audio_s,
                 wall_s=outcome.wall_s,
             )
-            _print([] if beside is None else [beside])
-        _print(run_end.found_lines(run.summary.found))
-        _print(run_end.next_lines(self.out, run.report))
+            self._say([] if beside is None else [beside])
+        self._say(run_end.found_lines(run.summary.found))
+        self._say(run_end.next_lines(self.out, run.report))
+        self.output.result(summary_document(self.out, run))
+
+    def _say(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.output.say(line)
 
 
-def _print(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(visible(line))
+def summary_document(out: str, run: FinishedRun) -> dict[str, object]:
+    """Return what ``--json`` prints of a run: its counts, where its report is, and its summary as ``runs/`` has it."""
+    audit, counts = run.outcome.audit, run.outcome.counts
+    return {
+        "run": out,
+        "report": run.report,
+        "is_new": counts is not None,
+        "num_listed": audit.num_listed,
+        "num_ok": audit.num_ok,
+        "num_failed": audit.num_error,
+        "errors_by_code": audit.errors_by_code,
+        "missing_by_group": audit.missing_by_group,
+        "summary": dataclasses.asdict(run.summary),
+    }
 
 
 def stop_like_ctrl_c() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, get_type_hints
 
 from rich.console import Console
 from rich.table import Table
@@ -33,10 +33,10 @@ def check_flags(given: Mapping[str, Any]) -> None:
         UsageError: one of them is given.
     """
     for name, value in given.items():
-        if value is not None:
+        if value is not None and name not in get_type_hints(ModelFlags):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"got {flag} without --out, expected a run that it is for; give --out DEST, or leave it out"
+                f"got {flag} without --out, expected a run that it is for; give --out RUN, or leave it out"
             )
 
 

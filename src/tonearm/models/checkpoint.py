@@ -169,7 +169,7 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
         reason = "could not be downloaded"
     raise CheckpointError(
         f"the model {source} {reason}; give the folder of a saved model, or try tonearm with its small built-in ones: "
-        "`tonearm tag SOURCE --demo-models --out DEST`"
+        "`tonearm tag SOURCE --demo-models --out RUN`"
     )
 
 

@@ -75,7 +75,7 @@ def read_status(destination: str, *, waiting: Say | None = None, is_watched: boo
         if watched.holder is None and found is None:
             raise DestinationError(
                 f"{shown(destination)} holds no run (expected manifest/ and tracks/); give a destination of "
-                "`tonearm tag SOURCE --out DEST`"
+                "`tonearm tag SOURCE --out RUN`"
             ) from None
         listed = None
     stored = groups.read(place)

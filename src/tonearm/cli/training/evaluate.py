@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import tonearm
 from tonearm.api.progress import ProgressLine
+from tonearm.cli.output import Output
 from tonearm.cli.tag import stop_like_ctrl_c
-from tonearm.storage.uris import shown, visible
+from tonearm.storage.uris import shown
 from tonearm.training.judge.evaluation import Evaluation
 from tonearm.wording import counted
 
@@ -29,6 +30,7 @@ def evaluate(
     on: Sequence[str],
     calibrate: bool,
     wanted_precision: float,
+    as_json: bool = False,
     **flags: Any,
 ) -> int:
     """Judge, and print the figures and what was kept; return the exit status.
@@ -37,7 +39,8 @@ def evaluate(
         flags: the others of ``tonearm.evaluate``.
     """
     stop_like_ctrl_c()
-    printer = EvaluationPrinter(model, source, on)
+    output = Output(as_json)
+    printer = EvaluationPrinter(model, source, on, output)
     with printer:
         found = tonearm.evaluate(
             model,
@@ -50,17 +53,36 @@ def evaluate(
             **flags,
         )
     if calibrate:
-        _print_calibration(found, model, wanted_precision)
+        _print_calibration(found, model, wanted_precision, output)
     if out is not None:
-        print(f"written to {shown(out)}: {', '.join(printer.names)}")
+        output.say(f"written to {shown(out)}: {', '.join(printer.names)}")
+    output.result(document(found) | {"out": out, "files": printer.names})
     return 0
+
+
+def document(found: Evaluation) -> dict[str, object]:
+    """Return what ``--json`` prints of an evaluation."""
+    calibration = None
+    if found.calibration is not None:
+        calibration = {"fitted": found.calibration, "figures": found.calibrated, "is_kept": found.is_calibration_kept}
+    return {
+        "model": found.model,
+        "source": found.source,
+        "labels": found.labels,
+        "is_multi_label": found.is_multi,
+        "figures": found.figures,
+        "calibration": calibration,
+        "num_unlabelled": found.unlabelled,
+        "failed": found.failed,
+    }
 
 
 class EvaluationPrinter(ProgressLine):
     """Shows how an evaluation goes, and prints its figures as soon as they are known."""
 
-    def __init__(self, model: str, source: str, on: Sequence[str]) -> None:
+    def __init__(self, model: str, source: str, on: Sequence[str], output: Output) -> None:
         super().__init__("evaluating")
+        self.output = output
         self.model, self.source, self.on = model, source, on
         self.names: Sequence[str] = ()
 
@@ -73,12 +95,12 @@ class EvaluationPrinter(ProgressLine):
         """Print what was left out, and the figures."""
         self.end_line()
         for uri, reason in list(evaluation.failed.items())[:NUM_NAMED]:
-            print(visible(f"left out, {reason} ({uri})"))
+            self.output.say(f"left out, {reason} ({uri})")
         if len(evaluation.failed) > NUM_NAMED:
-            print(f"... and {len(evaluation.failed) - NUM_NAMED} more")
+            self.output.say(f"... and {len(evaluation.failed) - NUM_NAMED} more")
         if evaluation.unlabelled:
-            print(f"left out, no label: {counted(evaluation.unlabelled, 'clip')}")
-        _print_figures(evaluation)
+            self.output.say(f"left out, no label: {counted(evaluation.unlabelled, 'clip')}")
+        _print_figures(evaluation, self.output)
 
     def written(self, names: Sequence[str]) -> None:
         """Keep the names, to be printed at the end."""
@@ -98,12 +120,12 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
         )
 
 
-def _print_figures(found: Evaluation) -> None:
+def _print_figures(found: Evaluation, output: Output) -> None:
     for level in ("track", "window"):
         figures = found.figures[level]
         count = found.figures[f"num_{level}s"]
         if found.is_multi:
-            print(
+            output.say(
                 f"{level}: macro mAP {figures['macro_map']:.3f}, micro mAP {figures['micro_map']:.3f}, mean AUC "
                 f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over "
                 f"{counted(figures['num_labels'], 'tag')}; {counted(count, level)}"
@@ -111,34 +133,35 @@ def _print_figures(found: Evaluation) -> None:
             continue
         low, high = figures["accuracy_interval"]
         top = f", top-3 {figures['top_3']:.3f}" if "top_3" in figures else ""
-        print(
+        output.say(
             f"{level}: accuracy {figures['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}){top}, macro F1 "
             f"{figures['macro_f1']:.3f}, ECE {figures['ece']:.3f}; {count:,} {level}s"
         )
     per_class = found.figures["track"]["per_class"]
     present = {label: row for label, row in per_class.items() if row["support"]}
     width = max(map(len, present))
-    print(f"\n{'':{width}}  precision  recall  tracks")
+    output.say()
+    output.say(f"{'':{width}}  precision  recall  tracks")
     for label, row in present.items():
-        print(f"{visible(label):{width}}  {row['precision']:9.2f}  {row['recall']:6.2f}  {row['support']:6d}")
-    print()
+        output.say(f"{label:{width}}  {row['precision']:9.2f}  {row['recall']:6.2f}  {row['support']:6d}")
+    output.say()
 
 
-def _print_calibration(found: Evaluation, model: str, precision: float) -> None:
+def _print_calibration(found: Evaluation, model: str, precision: float, output: Output) -> None:
     fitted = found.calibration
     assert fitted is not None and found.calibrated is not None
     before, after = found.figures["track"]["ece"], found.calibrated["track"]["ece"]
-    print(
+    output.say(
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "
         "the other half's)"
     )
     if not found.is_calibration_kept:
-        print(f"not stored: it does not help on clips that it was not fitted on; {shown(model)} stays as it is")
+        output.say(f"not stored: it does not help on clips that it was not fitted on; {shown(model)} stays as it is")
         return
     if fitted.thresholds:
         kept = [label for label, value in fitted.thresholds.items() if value is not None]
-        print(
+        output.say(
             f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {precision:g} from some "
             "score on"
         )
-    print(f"stored in {shown(model)}/tonearm.json; `tonearm tag --calibrated` uses it")
+    output.say(f"stored in {shown(model)}/tonearm.json; `tonearm tag --calibrated` uses it")

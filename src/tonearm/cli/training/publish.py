@@ -7,11 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from tonearm.errors import UsageError
-from tonearm.models.checkpoint import describe_checkpoint
-from tonearm.storage.uris import visible
-from tonearm.training.publish import hub as library_publish
-from tonearm.training.publish.space import write_space
+from tonearm.api import publishing
+from tonearm.cli.output import Output
 
 
 def publish(
@@ -27,23 +24,45 @@ def publish(
     message: str | None,
     space: Path | None,
     overwrite: bool,
+    as_json: bool = False,
 ) -> int:
     """Show or send, and write a Space if one is wanted; return the exit status."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the one that `tonearm train --out` has written")
-    found = library_publish.package(folder, repo, license=license, datasets=datasets, base_model=base_model, tags=tags)
-    if space is not None:
-        for path in write_space(space, repo, describe_checkpoint(str(folder)), overwrite=overwrite):
-            print(f"written: {visible(str(path))}")
-    width = max(map(len, found.files))
-    if dry_run:
-        print(f"would go to {repo}{' (private)' if private else ''}:")
-        for name in sorted(found.files):
-            print(f"  {visible(name):{width}}  {found.size_of(name):>12,} bytes")
-        shown = {name: value for name, value in found.metadata.items() if name != "model-index"}
-        print("card:")
+    output = Output(as_json)
+    done = publishing.publish(
+        folder,
+        repo,
+        private=private,
+        dry_run=dry_run,
+        license=license,
+        datasets=datasets,
+        base_model=base_model,
+        tags=tags,
+        message=message,
+        space=space,
+        overwrite=overwrite,
+    )
+    package = done.package
+    for path in done.space:
+        output.say(f"written: {path}")
+    if done.said is not None:
+        output.say(done.said)
+    else:
+        width = max(map(len, package.files))
+        output.say(f"would go to {repo}{' (private)' if private else ''}:")
+        for name in sorted(package.files):
+            output.say(f"  {name:{width}}  {package.size_of(name):>12,} bytes")
+        shown = {name: value for name, value in package.metadata.items() if name != "model-index"}
+        output.say("card:")
         for line in yaml.safe_dump(shown, sort_keys=False).splitlines():
-            print(f"  {visible(line)}")
-        return 0
-    print(library_publish.publish(found, private=private, message=message))
+            output.say(f"  {line}")
+    output.result(
+        {
+            "repo": repo,
+            "is_private": private,
+            "is_sent": done.said is not None,
+            "files": {name: package.size_of(name) for name in sorted(package.files)},
+            "metadata": package.metadata,
+            "space": done.space,
+        }
+    )
     return 0

@@ -120,7 +120,7 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
         if verdict is None:
             raise SettingsError(
                 f"got precision int8 for {info.name}, which was not calibrated on this machine yet; run "
-                "`tonearm tag LIBRARY --out DEST --precision int8` with the same model once"
+                "`tonearm tag LIBRARY --out RUN --precision int8` with the same model once"
             )
         refusal = verdict.refusal(is_multi=request.is_multi or info.multi_label)
         if refusal is not None:

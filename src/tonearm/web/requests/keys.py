@@ -19,11 +19,12 @@ from tonearm.errors import SettingsError
 
 KEYS_VARIABLE = "TONEARM_API_KEYS"
 FILE_VARIABLE = "TONEARM_API_KEY_FILE"
+_NAME = re.compile(r"[A-Za-z0-9._@-]+")
 _LINE = re.compile(r"([A-Za-z0-9._@-]+):([0-9A-Fa-f]{64})")
 _DIGEST = re.compile(r"(?:.*[:\s])?[0-9A-Fa-f]{64}")
 # What ``new_key`` makes, wherever in a pasted text it stands.
 _KEY = re.compile(r"(?<![A-Za-z0-9_-])ta-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
-# Before what ``tonearm serve --new-key`` prints.
+# Before what ``tonearm keys new`` prints.
 KEY_LABEL = "key, shown this once:"
 LINE_LABEL = "line for --api-key-file or TONEARM_API_KEYS:"
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
@@ -35,10 +36,10 @@ def new_key(name: str) -> tuple[str, str]:
     Raises:
         SettingsError: a name with other characters than letters, digits and ``._@-``.
     """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"got {name!r} for a key's name, expected letters, digits and any of . _ @ -")
     key = f"ta-{secrets.token_urlsafe(32)}"
-    line = f"{name}:{digest(key)}"
-    _parse(line, "--new-key")
-    return key, line
+    return key, f"{name}:{digest(key)}"
 
 
 def digest(key: str) -> str:
@@ -66,7 +67,7 @@ def read_keys(lines: Sequence[str], file: str | None) -> tuple[str, ...]:
         stripped = [line.partition("#")[0].strip() for line in text.splitlines()]
         found += [_parse(line, f"{path}, line {number}") for number, line in enumerate(stripped, 1) if line]
         if not found:
-            raise SettingsError(f"the API key file {path} has no key; make one with `tonearm serve --new-key NAME`")
+            raise SettingsError(f"the API key file {path} has no key; make one with `tonearm keys new NAME`")
     return tuple(dict.fromkeys(found))
 
 

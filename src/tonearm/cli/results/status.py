@@ -1,15 +1,11 @@
-"""``tonearm status`` and ``tonearm compact``: how far a destination is, and its small files made into large ones."""
+"""``tonearm status``: how far a destination is."""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import json
 import sys
 
 import tonearm
-from tonearm.api.progress import ProgressLine
-from tonearm.report import text as report_text
+from tonearm.cli.output import Output
 from tonearm.runs.status import Status
 from tonearm.storage.uris import shown
 from tonearm.wording import by_count, clock, counted, hours
@@ -18,10 +14,10 @@ from tonearm.wording import by_count, clock, counted, hours
 def status(dest: str, *, as_json: bool = False) -> int:
     """Print how far ``dest`` is."""
     found = tonearm.Library(dest).status(waiting=_say)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(found), indent=1, default=_plain))
-    else:
-        print("\n".join(lines(found)))
+    output = Output(as_json)
+    if not as_json:
+        output.prose.write("\n".join(lines(found)) + "\n")
+    output.result(found)
     return 0
 
 
@@ -83,21 +79,3 @@ def _state(found: Status) -> str:
     if found.state == "stopped" and found.progress is not None:
         return f"stopped at {found.progress.at:%Y-%m-%d %H:%M:%S} UTC: {found.progress.doing}"
     return f"not running and unfinished; {again}"
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
-
-
-def compact(dest: str) -> int:
-    """Rewrite the small files of ``dest`` as few large ones."""
-    with ProgressLine("compacting") as line:
-        done = tonearm.Library(dest).compact(watcher=line)
-    if not done.num_before:
-        print(f"nothing to do: {shown(dest)}/tracks has no small files to put together")
-        return 0
-    print(
-        f"{counted(done.num_rows, 'row')} of {counted(done.num_before, 'file')} are in {done.num_after:,} now, "
-        f"sorted by key, {report_text.size(done.num_bytes)}"
-    )
-    return 0

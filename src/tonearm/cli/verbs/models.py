@@ -1,0 +1,165 @@
+"""Models: ``models`` shows them, ``train`` makes one, ``evaluate`` judges it, ``publish`` sends it to the Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonearm.cli.help import MODELS, Verb
+from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, VerbOption, settings, with_flags
+from tonearm.settings import LabelSettings, ModelSettings, TagSettings, TrainSettings
+
+Labelled = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder with a folder per class, a table (.csv, .parquet, .jsonl), a saved data set or "
+        "hf://datasets/OWNER/NAME.",
+    ),
+]
+ASSIGN = VerbOption(
+    "set",
+    Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as augment.mixup=0.3; may be repeated."),
+    ],
+)
+TRAIN_CONFIG = dataclasses.replace(
+    CONFIG,
+    annotation=Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML file with the settings; [train] of ./tonearm.toml without it."),
+    ],
+)
+CALIBRATION, CARD = "Calibration", "The model card"
+
+
+def add(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    for verb in (models, train, evaluate, publish):
+        app.command(cls=Verb, rich_help_panel=MODELS)(verb)
+
+
+@with_flags(settings(ModelSettings, "genre_model", "tag_model", "heads"), DEMO_MODELS, CONFIG)
+def models(json_output: Json = False, *, flags: Given) -> int:
+    """Show what each head is made of: family, labels, windows, size."""
+    from tonearm.cli.models import models as printer
+
+    return printer(as_json=json_output, **flags)
+
+
+@with_flags(settings(TrainSettings), settings(LabelSettings), ASSIGN, TRAIN_CONFIG)
+def train(
+    source: Labelled,
+    out: Annotated[str, typer.Option(metavar="MODEL", help="Folder or object-store prefix for the model.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    json_output: Json = False,
+    *,
+    flags: Given,
+) -> int:
+    """Fine-tune a classifier on labelled audio; run again to resume."""
+    from tonearm.cli.training import train as printer
+
+    return printer.train(source, out, overwrite=overwrite, as_json=json_output, **flags)
+
+
+@with_flags(
+    settings(LabelSettings, "label_by", "multi_label", "skip_unlabelled", "split_by"),
+    settings(ModelSettings, "precision"),
+    settings(TagSettings, "max_windows", "workers", "max_error_rate", "verbose"),
+    CONFIG,
+)
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder or hub id.")],
+    source: Labelled,
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder for figures, pictures and a list of the clips.")
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VALUE", help="Only clips of this value of --split-by; may be repeated."),
+    ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit a temperature and thresholds and keep them with the model.",
+            rich_help_panel=CALIBRATION,
+        ),
+    ] = False,
+    wanted_precision: Annotated[
+        float,
+        typer.Option(
+            "--wanted-precision",
+            "--target-precision",
+            min=0.01,
+            max=1.0,
+            metavar="SHARE",
+            help="The share of shown tags that should be right.",
+            rich_help_panel=CALIBRATION,
+        ),
+    ] = 0.9,
+    json_output: Json = False,
+    *,
+    flags: Given,
+) -> int:
+    """Judge MODEL on labelled audio: accuracy, F1, mAP, intervals."""
+    from tonearm.cli.training import evaluate as printer
+
+    return printer.evaluate(
+        model,
+        source,
+        out=out,
+        on=on or (),
+        calibrate=calibrate,
+        wanted_precision=wanted_precision,
+        as_json=json_output,
+        **flags,
+    )
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="What `tonearm train --out MODEL` has written.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    license: Annotated[
+        str | None, typer.Option(metavar="LICENSE", help="Such as apache-2.0 or cc-by-4.0.", rich_help_panel=CARD)
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Hub id of a data set; may be repeated.", rich_help_panel=CARD),
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(metavar="ID", help="Hub id; what the card says by default.", rich_help_panel=CARD)
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="A tag for the card; may be repeated.", rich_help_panel=CARD)
+    ] = None,
+    message: Annotated[str | None, typer.Option(metavar="TEXT", help="Message of the commit.")] = None,
+    space: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write a Gradio Space to this folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
+    json_output: Json = False,
+) -> int:
+    """Push a trained model and its card to the Hugging Face Hub."""
+    from tonearm.cli.training.publish import publish as printer
+
+    return printer(
+        folder,
+        repo,
+        private=private,
+        dry_run=dry_run,
+        license=license,
+        datasets=dataset or (),
+        base_model=base_model,
+        tags=tag or (),
+        message=message,
+        space=space,
+        overwrite=overwrite,
+        as_json=json_output,
+    )

@@ -1,0 +1,46 @@
+"""The docs' pages of verbs and settings are made from the command and the settings, and say something of each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tonearm.cli.reference import SECTIONS, environment_markdown, setting_rows, settings_markdown, verbs, verbs_markdown
+from tonearm.settings_flags import FLAGS, flag_name
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_says_what_it_is(section: str) -> None:
+    silent = [key for key, _, _, _, text in setting_rows(SECTIONS[section][0]) if not text]
+    assert not silent, f"say in the docstring's Attributes what these are: {', '.join(silent)}"
+
+
+def test_flags_are_of_fields_that_there_are() -> None:
+    for kind, flags in FLAGS.items():
+        assert set(flags) <= {field.name for field in dataclasses.fields(kind)}
+
+
+def test_settings_have_type_default_and_flag() -> None:
+    text = settings_markdown()
+    assert "| `max_error_rate` | number ≥ 0, ≤ 1 | `0.1` | `--max-error-rate` |" in text
+    assert '| `runtime` | "auto", "torch", "openvino" | `"auto"` | `--runtime` |' in text
+    assert "## `[train.labels]`" in text
+
+
+def test_every_verb_and_option_is_there() -> None:
+    text = verbs_markdown()
+    for path, command in verbs():
+        assert f"## {path}\n" in text
+        assert all(option in text for given in command.params for option in given.opts if option.startswith("--"))
+
+
+def test_each_settings_flag_is_an_option_of_the_command() -> None:
+    text = verbs_markdown()
+    names = [flag_name(field, flag) for flags in FLAGS.values() for field, flag in flags.items()]
+    assert all(f"{name}" in text for name in names)
+
+
+def test_the_variables_are_there_with_who_reads_them() -> None:
+    assert "| `RAY_ADDRESS` | The Ray cluster to join;" in environment_markdown()
+    assert "| s3fs |" in environment_markdown()
