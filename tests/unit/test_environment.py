@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tonearm.environment import VARIABLES
+from tonearm.api.environment import VARIABLES
 
 PACKAGE = Path(__file__).parents[2] / "src" / "tonearm"
 # What tonearm sets for the libraries that it uses, or reads from a program of its own making.

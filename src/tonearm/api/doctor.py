@@ -13,7 +13,7 @@ from typing import NamedTuple
 import psutil
 
 from tonearm import __version__
-from tonearm.environment import VARIABLES
+from tonearm.api.environment import VARIABLES
 from tonearm.errors import TonearmError
 from tonearm.exports.registry import EXPORTERS
 from tonearm.heads import INSTALLED

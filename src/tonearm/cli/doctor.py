@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from tonearm.api import doctor as room
+from tonearm.api.environment import VARIABLES
 from tonearm.cli.output import Output
-from tonearm.environment import VARIABLES
 from tonearm.storage.uris import visible
 
 STYLES = {"ok": "green", "note": "yellow", "bad": "red"}

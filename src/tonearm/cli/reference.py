@@ -17,7 +17,7 @@ import typer
 from annotated_types import Ge, Gt, Le, Lt
 from typer.core import TyperCommand, TyperGroup
 
-from tonearm.environment import VARIABLES
+from tonearm.api.environment import VARIABLES
 from tonearm.heads import HeadSettings
 from tonearm.settings import (
     AugmentSettings,
