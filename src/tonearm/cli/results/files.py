@@ -49,6 +49,8 @@ def export(
         **{**options, **named_options(named)},
     )
     output.say(f"{counts.output}: {counted(counts.num_tracks, 'track')} in {counted(counts.num_files, 'file')}")
+    for note in counts.notes:
+        output.say(note)
     if counts.num_unlisted:
         unlisted = counted(counts.num_unlisted, "track")
         output.say(f"left out: {unlisted} that are no longer listed; --all-versions takes them too")
