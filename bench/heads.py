@@ -62,6 +62,7 @@ def measure(case: Case, folder: Path) -> Section:
     models = ["--genre-model", case.genre, "--tag-model", case.tags, "--max-error-rate", "1"]
     head = ["--head", f"{NAME}={case.third}:single"]
     out, fresh = folder / "heads-out", folder / "heads-fresh"
+    shutil.rmtree(fresh, ignore_errors=True)  # of the case before, whose models were others
     _tag(case, fresh, *models, *head, "--limit", "1")  # converts what is to be converted, once
     whole_s, span_s = [], []
     worst, is_alone = 0.0, True
