@@ -11,6 +11,11 @@ A claim is made once the term before is seen to be over, so the claims are a cha
 A holder that was only suspended, or that its store did not let write, finds the other's claim when it looks: before
 each heartbeat, before each execution of its run, and before it deletes the lock. It stops, and what it has still
 written ranks below the rows of the higher term.
+
+Some servers let several create one object at once: Swift looks first and writes later. So on object stores a claim is
+also a *splitter* (Lamport, "A fast mutual exclusion algorithm", 1987), which needs no more than that a read gives the
+last write: write your name on the claim; lose if its door is closed; close the door; lose if the claim bears another
+name. At most one gets through. Where all lose, the one whose name stayed goes on to the next term.
 """
 
 from __future__ import annotations
