@@ -323,11 +323,14 @@ def read_flags(texts: Iterable[str]) -> dict[str, str]:
         name, equals, model = text.partition("=")
         if not name or (equals and not model):
             raise SettingsError(f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]")
-        if not equals and installed(name) is None:
-            raise SettingsError(
-                f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]; no installed package brings a "
-                f"head {name} along"
-            )
+        if not equals:
+            brought = installed(name)
+            if brought is None:
+                raise SettingsError(
+                    f"got --head {text!r}, expected NAME=MODEL[:single|multi|embedding]; no installed package brings a "
+                    f"head {name} along"
+                )
+            model = brought.model if brought.activation is None else f"{brought.model}:{brought.activation}"
         if name in found:
             raise SettingsError(f"got --head {name}= twice; give each head a name of its own")
         found[name] = model

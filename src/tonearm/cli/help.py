@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
+    from typer._click import Context, HelpFormatter, Parameter
 
+# Names with what is said of each, by the heading above them.
+Tables = dict[str, list[tuple[str, str]]]
 MAX_NAME, GAP = 26, 2
 # The headings of ``tonearm --help``.
 LABEL, RESULTS, MODELS, SERVE, SET_UP = "Label", "Results", "Models", "Serve", "Set-up"
@@ -21,15 +23,7 @@ class Verb(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the arguments, then the options of each heading, the verb's own first."""
-        rows = []
-        for given in self.get_params(ctx):
-            record = given.get_help_record(ctx)
-            if record is not None and given.param_type_name == "argument":
-                # The usage says how many, and that they are needed.
-                rows.append(("Arguments", (str(given.metavar), str(getattr(given, "help", "")))))
-            elif record is not None:
-                rows.append((getattr(given, "rich_help_panel", None) or "Options", record))
-        _write(formatter, rows)
+        _write(formatter, panels(self.get_params(ctx), ctx))
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return what follows the verb's name, an argument that is needed without braces."""
@@ -46,14 +40,32 @@ class Verbs(TyperGroup):
         headings = [getattr(verb, "rich_help_panel", None) or "Verbs" for _, verb in shown]
         # All of them as wide as the longest: the headings stand above one table.
         rows = [(f"{name:{width}}", verb.get_short_help_str(limit=200).rstrip(".")) for name, verb in shown]
-        _write(formatter, list(zip(headings, rows, strict=True)))
+        _write(formatter, _by_heading(zip(headings, rows, strict=True)))
 
 
-def _write(formatter: HelpFormatter, rows: Iterable[tuple[str, tuple[str, str]]]) -> None:
-    """Write tables of name and help, one under each heading, in the order in which the headings come up."""
-    tables: dict[str, list[tuple[str, str]]] = {}
+def panels(given: Iterable[Parameter], ctx: Context) -> Tables:
+    """Return a verb's arguments and options, each as name and help, under the headings that they stand under."""
+    rows = []
+    for parameter in given:
+        record = parameter.get_help_record(ctx)
+        if record is not None and parameter.param_type_name == "argument":
+            # The usage says how many, and that they are needed.
+            rows.append(("Arguments", (str(parameter.metavar), str(getattr(parameter, "help", "")))))
+        elif record is not None:
+            rows.append((getattr(parameter, "rich_help_panel", None) or "Options", record))
+    return _by_heading(rows)
+
+
+def _by_heading(rows: Iterable[tuple[str, tuple[str, str]]]) -> Tables:
+    """Return the rows of each heading, in the order in which the headings come up."""
+    tables: Tables = {}
     for heading, row in rows:
         tables.setdefault(heading, []).append(row)
+    return tables
+
+
+def _write(formatter: HelpFormatter, tables: Tables) -> None:
+    """Write tables of name and help, one under each heading."""
     for heading, table in tables.items():
         with formatter.section(heading):
             _write_table(formatter, table)

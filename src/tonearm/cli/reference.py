@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from typer.core import TyperCommand, TyperGroup
 
 from tonearm.api.environment import VARIABLES
+from tonearm.cli.help import panels
 from tonearm.heads import HeadSettings
 from tonearm.settings import (
     AugmentSettings,
@@ -167,22 +168,12 @@ def _verb(path: str, command: TyperCommand) -> Iterator[str]:
     yield f"$ {' '.join([path, *command.collect_usage_pieces(context)])}"
     yield "```"
     yield ""
-    shown = [given for given in command.params if not getattr(given, "hidden", False)]
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for given in shown:
-        is_option = given.param_type_name == "option"
-        heading = (getattr(given, "rich_help_panel", None) or "Options") if is_option else "Arguments"
-        record = given.get_help_record(context)
-        name, text = (
-            record if record is not None and is_option else (str(given.metavar), str(getattr(given, "help", "")))
-        )
-        panels.setdefault(heading, []).append((name, " ".join(text.split())))
-    for heading, rows in panels.items():
+    for heading, rows in panels(command.params, context).items():
         yield f"**{heading}**"
         yield ""
         yield f"| {heading[:-1].lower() if heading == 'Arguments' else 'option'} | what it is |"
         yield "|---|---|"
-        yield from (f"| `{_cell(name)}` | {_cell(text)} |" for name, text in rows)
+        yield from (f"| `{_cell(name)}` | {_cell(' '.join(text.split()))} |" for name, text in rows)
         yield ""
 
 

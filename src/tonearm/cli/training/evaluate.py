@@ -13,7 +13,6 @@ from tonearm.api.progress import ProgressLine
 from tonearm.cli.output import Output
 from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.storage.uris import shown
-from tonearm.training.judge.evaluation import Evaluation
 from tonearm.wording import counted
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ from tonearm.runs.manifest.manifest_marker import Marker
 from tonearm.runs.manifest.manifest_merge import Draft, merge
 from tonearm.runs.manifest.manifest_parts import (
     BATCH_ROWS,
-    KEY,
     Digests,
     Folder,
     PartWriter,
@@ -40,6 +39,7 @@ from tonearm.runs.manifest.manifest_parts import (
     to_batch,
     to_batches,
 )
+from tonearm.runs.places import KEY
 from tonearm.runs.rows.ranking import among
 from tonearm.sources.listing import FILES, ListingCounts, list_sources, source_name
 from tonearm.sources.track_ref import TrackRef

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from tonearm.errors import SourceError
 from tonearm.runs.manifest.manifest_marker import UNKNOWN, Listing
 from tonearm.runs.manifest.manifest_parts import (
-    KEY,
     PART_ROWS,
     Digests,
     Folder,
@@ -33,6 +32,7 @@ from tonearm.runs.manifest.manifest_parts import (
     digests,
     num_bytes,
 )
+from tonearm.runs.places import KEY
 from tonearm.runs.rows.ranking import among
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, extension_of, is_below_system
 from tonearm.sources.listing import FILES, source_name

@@ -20,7 +20,7 @@ from tonearm.errors import SettingsError
 KEYS_VARIABLE = "TONEARM_API_KEYS"
 FILE_VARIABLE = "TONEARM_API_KEY_FILE"
 _NAME = re.compile(r"[A-Za-z0-9._@-]+")
-_LINE = re.compile(r"([A-Za-z0-9._@-]+):([0-9A-Fa-f]{64})")
+_LINE = re.compile(rf"({_NAME.pattern}):([0-9A-Fa-f]{{64}})")
 _DIGEST = re.compile(r"(?:.*[:\s])?[0-9A-Fa-f]{64}")
 # What ``new_key`` makes, wherever in a pasted text it stands.
 _KEY = re.compile(r"(?<![A-Za-z0-9_-])ta-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
