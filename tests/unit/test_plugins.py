@@ -114,10 +114,12 @@ def test_a_family_from_outside_is_described_scored_and_trained_from(toy: Path, u
     use(toy)
     from transformers import Wav2Vec2FeatureExtractor
 
-    from tonearm.training.fit.initial import load_start, read_start
+    from tonearm.training.fit.initial import read_initial_model
+    from tonearm.training.fit.initial_weights import Classifier as ToTrain
+    from tonearm.training.fit.initial_weights import load_initial_model
 
-    start = read_start("small-toy", ["a", "b", "c"], from_scratch=True)
-    model, extractor = load_start(start, ["a", "b", "c"], is_multi=False, seed=0)
+    initial = read_initial_model("small-toy", from_scratch=True)
+    model, extractor = load_initial_model(initial, ToTrain(["a", "b", "c"], False), seed=0)
     assert type(model).__name__ == "ToyForAudioClassification" and isinstance(extractor, Wav2Vec2FeatureExtractor)
     model.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)

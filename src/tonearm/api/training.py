@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from tonearm import settings as settings_module
 from tonearm.api import flags as flags_
@@ -19,10 +19,13 @@ from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
 from tonearm.distributed.training.driver import Watcher as TrainWatcher
 from tonearm.errors import UsageError
+from tonearm.heads import HeadSettings, check_names
 from tonearm.runs.destination import check_form
 from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
-from tonearm.training.judge.evaluation import Evaluation, write_evaluation
+
+if TYPE_CHECKING:
+    from tonearm.training.judge.evaluation import Evaluation
 
 
 class EvaluateWatcher(Watcher, Protocol):
@@ -84,6 +87,7 @@ def evaluate(
     model: Source,
     source: Source,
     *,
+    head: str | None = None,
     out: Source | None = None,
     label_by: str | None = None,
     multi_label: bool | None = None,
@@ -98,7 +102,9 @@ def evaluate(
     """Judge a model on the labelled audio of ``source``: what ``tonearm evaluate MODEL SOURCE`` does.
 
     Args:
-        model: a folder or hub id.
+        model: a folder or hub id; with ``head`` also ``FOLDER:single`` or ``FOLDER:multi``, as ``tag`` takes it.
+        head: judge it as the head of this name, with what that is: its kind says whether a clip has one label or any
+            number, and by default the model's own config does.
         out: a folder for the figures, pictures and a list of the clips.
         label_by, multi_label, skip_unlabelled, split_by: see ``settings.LabelSettings``.
         on: only the clips with these values of ``split_by``.
@@ -111,8 +117,12 @@ def evaluate(
         UsageError: a model or source that cannot be used, or labels that the model does not know.
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
-    name, place = os.fspath(model), None if out is None else os.fspath(out)
+    place = None if out is None else os.fspath(out)
+    asked = HeadSettings(os.fspath(model)) if head is None else HeadSettings.parse(os.fspath(model), f"--head {head}")
+    name = asked.model
     settings = _scoring_settings(name, flags)
+    if head is not None:
+        settings = _as_head(settings, head, asked, multi_label)
     if calibrate and not Path(name).is_dir():
         raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")
     if on and split_by is None:
@@ -122,16 +132,36 @@ def evaluate(
     given = {"label_by": label_by, "multi_label": multi_label, "split_by": split_by}
     given |= {"skip_unlabelled": skip_unlabelled or None}
     labels = settings_module.build(LabelSettings, {key: value for key, value in given.items() if value is not None})
-    precision = wanted_precision if calibrate else None
+    target_precision = wanted_precision if calibrate else None
     with contextlib.ExitStack() as stack:
         told = watcher or stack.enter_context(ProgressLine("evaluating"))
-        found = evaluating.evaluate(name, os.fspath(source), settings, labels, told, on=on, precision=precision)
-        told.judged(found)
+        evaluation = evaluating.evaluate(
+            os.fspath(source), settings, labels, told, on=on, target_precision=target_precision
+        )
+        told.judged(evaluation)
         if calibrate:
-            evaluating.store_calibration(name, found)
+            evaluating.store_calibration(name, evaluation)
         if place is not None:
-            told.written(write_evaluation(place, found))
-    return found
+            from tonearm.training.judge.evaluation import write_evaluation  # scikit-learn
+
+            told.written(write_evaluation(place, evaluation))
+    return evaluation
+
+
+def _as_head(settings: TagSettings, name: str, head: HeadSettings, multi_label: bool | None) -> TagSettings:
+    """Return the settings with the model as the head of a name instead.
+
+    Raises:
+        UsageError: a head that gives no labels, or whose kind is not what ``multi_label`` says.
+    """
+    check_names([name])
+    if head.activation == "embedding":
+        raise UsageError(f"got --head {name} of the kind embedding, which says nothing of labels; give single or multi")
+    if multi_label is not None and head.activation is not None and multi_label != (head.activation == "multi"):
+        flag = "--multi-label" if multi_label else "--single-label"
+        raise UsageError(f"got {flag} for --head {name} of the kind {head.activation}; leave one of them out")
+    models = dataclasses.replace(settings.models, genre_model=None, heads={name: head})
+    return dataclasses.replace(settings, models=models)
 
 
 def _scoring_settings(model: str, flags: EvaluateFlags) -> TagSettings:

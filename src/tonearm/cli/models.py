@@ -10,7 +10,8 @@ from rich.table import Table
 from tonearm.api.flags import ModelFlags, tag_settings
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id
+from tonearm.models.window_plan import plan_windows
 from tonearm.storage.uris import visible
 from tonearm.wording import counted
 

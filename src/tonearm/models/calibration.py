@@ -24,23 +24,31 @@ class Calibration:
     Attributes:
         temperature: what logits are divided by.
         thresholds: for each label the score from which it is right often enough; None where no score is.
-        precision: what "often enough" was.
+        target_precision: what "often enough" was, a share of the shown labels.
     """
 
     temperature: float
     thresholds: Mapping[str, float | None]
-    precision: float
+    target_precision: float
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as files and hashes have it, where the share is called ``precision``."""
+        return {
+            "temperature": self.temperature,
+            "thresholds": dict(self.thresholds),
+            "precision": self.target_precision,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
-class Companion:
+class TonearmSidecar:
     """The contents of ``tonearm.json``."""
 
     window_s: float | None = None
     calibration: Calibration | None = None
 
 
-def read_companion(folder: Path) -> Companion:
+def read_sidecar(folder: Path) -> TonearmSidecar:
     """Return what the folder's ``tonearm.json`` says; nothing where there is none.
 
     Raises:
@@ -48,7 +56,7 @@ def read_companion(folder: Path) -> Companion:
     """
     path = folder / FILE
     if not path.is_file():
-        return Companion()
+        return TonearmSidecar()
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         found = values.get("calibration")
@@ -61,7 +69,7 @@ def read_companion(folder: Path) -> Companion:
                 raise ValueError("a threshold that is not finite")
             calibration = Calibration(_positive(found["temperature"]), thresholds, _positive(found["precision"]))
         window_s = values.get("window_s")
-        return Companion(None if window_s is None else _positive(window_s), calibration)
+        return TonearmSidecar(None if window_s is None else _positive(window_s), calibration)
     except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be understood ({error!r}); remove it or write it again") from None
 
@@ -72,7 +80,9 @@ def _positive(value: object) -> float:
     return float(value)
 
 
-def write_companion(folder: Path, companion: Companion) -> None:
+def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
     """Write ``tonearm.json``."""
-    values = {name: value for name, value in dataclasses.asdict(companion).items() if value is not None}
+    calibration = None if sidecar.calibration is None else sidecar.calibration.facts()
+    values = {"window_s": sidecar.window_s, "calibration": calibration}
+    values = {name: value for name, value in values.items() if value is not None}
     (folder / FILE).write_text(json.dumps(values, indent=1) + "\n")

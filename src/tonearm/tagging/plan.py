@@ -14,7 +14,8 @@ from tonearm.audio.decode import DecodeRequest
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, UsageError
 from tonearm.heads import PUBLISHED, Head, by_name, head_of
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id
+from tonearm.models.window_plan import plan_windows
 
 if TYPE_CHECKING:
     from tonearm.models.classifier import Classifier
@@ -111,8 +112,8 @@ class TagPlan:
         facts: dict[str, Any] = {"model": plan.checkpoint.revision, "windows": dataclasses.asdict(plan.windows)}
         if plan.is_settled:
             facts["precision"] = plan.precision
-        calibration = plan.checkpoint.companion.calibration if self.models.calibrated else None
-        facts["calibration"] = None if calibration is None else dataclasses.asdict(calibration)
+        calibration = plan.checkpoint.sidecar.calibration if self.models.calibrated else None
+        facts["calibration"] = None if calibration is None else calibration.facts()
         if plan.head.is_multi:
             facts |= {"top_tags": self.models.top_tags, "top_window_tags": self.models.top_window_tags}
         if not plan.head.is_published:
@@ -146,7 +147,7 @@ def plan_heads(
         plans[name] = HeadPlan(head, info, windows, str(asked.model), models.runtime, models.precision)
     if not plans:
         raise UsageError("both heads are off; give at least one of --genre-model and --tag-model")
-    if models.calibrated and not any(plan.checkpoint.companion.calibration for plan in plans.values()):
+    if models.calibrated and not any(plan.checkpoint.sidecar.calibration for plan in plans.values()):
         names = " and ".join(plan.checkpoint.name for plan in plans.values())
         raise UsageError(
             f"scores are to be calibrated, but {names} have no calibration; fit one with "

@@ -112,7 +112,7 @@ class Heads:
             start_s,
             plan.checkpoint.labels,
             top_k=self.models.top_tags,
-            calibration=plan.checkpoint.companion.calibration if self.models.calibrated else None,
+            calibration=plan.checkpoint.sidecar.calibration if self.models.calibrated else None,
         )
 
     def _timeline(self, result: TrackResult) -> tuple[pooling.TimelineRow, ...]:

@@ -12,7 +12,6 @@ import tonearm
 from tonearm.api.progress import ProgressLine
 from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.storage.uris import shown, visible
-from tonearm.training.judge.evaluation import Evaluation
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ def evaluate(
     model: str,
     source: str,
     *,
+    head: str | None,
     out: str | None,
     on: Sequence[str],
     calibrate: bool,
@@ -39,9 +39,10 @@ def evaluate(
     stop_like_ctrl_c()
     printer = EvaluationPrinter(model, source, on)
     with printer:
-        found = tonearm.evaluate(
+        evaluation = tonearm.evaluate(
             model,
             source,
+            head=head,
             out=out,
             on=on,
             calibrate=calibrate,
@@ -50,7 +51,7 @@ def evaluate(
             **flags,
         )
     if calibrate:
-        _print_calibration(found, model, wanted_precision)
+        _print_calibration(evaluation, model, wanted_precision)
     if out is not None:
         print(f"written to {shown(out)}: {', '.join(printer.names)}")
     return 0
@@ -98,11 +99,11 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
         )
 
 
-def _print_figures(found: Evaluation) -> None:
+def _print_figures(evaluation: Evaluation) -> None:
     for level in ("track", "window"):
-        figures = found.figures[level]
-        count = found.figures[f"num_{level}s"]
-        if found.is_multi:
+        figures = evaluation.figures[level]
+        count = evaluation.figures[f"num_{level}s"]
+        if evaluation.is_multi:
             print(
                 f"{level}: macro mAP {figures['macro_map']:.3f}, micro mAP {figures['micro_map']:.3f}, mean AUC "
                 f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over "
@@ -115,7 +116,7 @@ def _print_figures(found: Evaluation) -> None:
             f"{level}: accuracy {figures['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}){top}, macro F1 "
             f"{figures['macro_f1']:.3f}, ECE {figures['ece']:.3f}; {count:,} {level}s"
         )
-    per_class = found.figures["track"]["per_class"]
+    per_class = evaluation.figures["track"]["per_class"]
     present = {label: row for label, row in per_class.items() if row["support"]}
     width = max(map(len, present))
     print(f"\n{'':{width}}  precision  recall  tracks")
@@ -124,21 +125,21 @@ def _print_figures(found: Evaluation) -> None:
     print()
 
 
-def _print_calibration(found: Evaluation, model: str, precision: float) -> None:
-    fitted = found.calibration
-    assert fitted is not None and found.calibrated is not None
-    before, after = found.figures["track"]["ece"], found.calibrated["track"]["ece"]
+def _print_calibration(evaluation: Evaluation, model: str, target_precision: float) -> None:
+    fitted = evaluation.calibration
+    assert fitted is not None and evaluation.calibrated is not None
+    before, after = evaluation.figures["track"]["ece"], evaluation.calibrated["track"]["ece"]
     print(
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "
         "the other half's)"
     )
-    if not found.is_calibration_kept:
+    if not evaluation.is_calibration_kept:
         print(f"not stored: it does not help on clips that it was not fitted on; {shown(model)} stays as it is")
         return
     if fitted.thresholds:
         kept = [label for label, value in fitted.thresholds.items() if value is not None]
         print(
-            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {precision:g} from some "
-            "score on"
+            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {target_precision:g} from "
+            "some score on"
         )
     print(f"stored in {shown(model)}/tonearm.json; `tonearm tag --calibrated` uses it")

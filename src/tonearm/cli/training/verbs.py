@@ -7,12 +7,23 @@ from typing import Annotated
 
 import typer
 
+from tonearm.errors import UsageError
+from tonearm.heads import read_flags
+
 Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
         help="A folder with a folder a class, a table (.csv, .parquet, .jsonl), a saved data set or "
         "hf://datasets/OWNER/NAME.",
+    ),
+]
+JudgedSource = Annotated[str | None, typer.Argument(metavar="SOURCE", help="Labelled audio, as for training.")]
+JudgedHead = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=MODEL[:KIND]",
+        help="Judge a head as `tonearm tag --head` takes it, in place of MODEL; KIND is single or multi.",
     ),
 ]
 FIELD = "'folder', 'name:REGEX' (its first group, matched in the path) or a column"
@@ -117,8 +128,9 @@ def train(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint's folder or hub id.")],
-    source: Source,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint's folder or hub id; not with --head.")],
+    source: JudgedSource = None,
+    head: JudgedHead = None,
     out: Annotated[str | None, typer.Option(help="Folder for figures, pictures and a list of the clips.")] = None,
     label_by: LabelBy = None,
     multi_label: Annotated[
@@ -147,9 +159,18 @@ def evaluate(
     """Judge MODEL on the labelled audio of SOURCE: accuracy, F1, mAP, calibration, with intervals."""
     from tonearm.cli.training import evaluate as verb
 
+    name = None
+    if head is not None:
+        if source is not None:
+            raise UsageError(f"got MODEL {model} together with --head {head}; give one or the other")
+        ((name, given),) = read_flags([head]).items()
+        model, source = given, model
+    if source is None:
+        raise UsageError(f"got MODEL {model} and no SOURCE; give the labelled audio to judge it on")
     return verb.evaluate(
         model,
         source,
+        head=name,
         out=out,
         on=on or (),
         calibrate=calibrate,

@@ -92,7 +92,7 @@ def _convert(message: dict[str, Any]) -> None:
     for windows, scores in zip(checked, expected, strict=True):
         _check(runtime.run(windows.numpy()), scores)
     described = dataclasses.asdict(info)
-    for decided_elsewhere in ("name", "revision", "companion"):
+    for decided_elsewhere in ("name", "revision", "sidecar"):
         del described[decided_elsewhere]
     facts = {"format": FORMAT, "checkpoint": message["checkpoint"], "info": described}
     facts["made_with"] = {"openvino": openvino.__version__, "torch": torch.__version__}

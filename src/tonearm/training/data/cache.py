@@ -2,9 +2,11 @@
 
 ::
 
-    FOLDER/KEY/00000.pcm    the samples of up to 256 tracks, one after the other
-    FOLDER/KEY/00000.json   where each track lies in it, written last: a shard without it is decoded again, and so is
-                            at the next opening a track that could not be read
+    FOLDER/KEY/00000.pcm    the samples of up to 256 clips, one after the other
+    FOLDER/KEY/00000.json   where each clip lies in it, written last: a shard without it is decoded again, and so is
+                            at the next opening a clip that could not be read
+
+KEY stands for the tracks' keys in their order and for the windows, so a clip's place in its shard is known by its id.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -33,65 +35,60 @@ from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage.atomic import replacing
 from tonearm.storage.filesystems import writing
+from tonearm.training.data.collection import ClipId
 
 TRACKS_PER_SHARD = 256
 FORMAT = 2
 FREE_BYTES = 512 * 2**20
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One cached track.
+    """One cached clip.
 
     Attributes:
         stream: its samples, a view of the file.
         digest: SHA-256 over the kept samples.
-        whole: the windows of a clip that is scored whole, whatever others are kept by; see ``ClipCache.add_whole``.
+        plan: the windows that it is kept for.
     """
 
     stream: PcmStream
     duration_s: float
     digest: str
-    whole: WindowPlan | None = None
+    plan: WindowPlan
 
     def beginning(self, num_samples: int) -> NDArray[np.float32]:
         """Return float32 [<= num_samples], the first that are kept."""
         return dequantize(self.stream.pcm[:num_samples], self.stream.scale)
 
-    def windows(self, plan: WindowPlan) -> list[tuple[float, NDArray[np.float32]]]:
+    def windows(self) -> list[tuple[float, NDArray[np.float32]]]:
         """Return the kept windows of those that tagging would score, as ``(start in seconds, float32 [samples])``."""
-        plan, stream = self.whole or plan, self.stream
+        plan, stream = self.plan, self.stream
         starts = [int(start) for start in plan.starts(stream.num_samples)]
         kept = [start for start in starts if stream.keeps(start, plan.window_samples)]
         return [(start / plan.sample_rate, stream.window(start, plan.window_samples)) for start in kept]
 
 
 class ClipCache:
-    """The decoded clips of a list of tracks, by their numbers in it."""
+    """The decoded clips of one folder, by their ids; ``errors`` says why others could not be decoded."""
 
-    def __init__(self, folder: Path, plan: WindowPlan, num_tracks: int) -> None:
-        self.folder, self.plan, self.num_tracks = folder, plan, num_tracks
-        self.errors: dict[int, TrackError] = {}
-        self._entries: list[dict[str, Any]] = []
+    def __init__(self, folder: Path, plan: WindowPlan, ids: Iterable[ClipId]) -> None:
+        self.folder, self.plan = folder, plan
+        self.errors: dict[ClipId, TrackError] = {}
+        self._entries: dict[ClipId, tuple[int, dict[str, Any]]] = {}
         self._maps: dict[int, NDArray[np.uint8]] = {}
-        self._whole: dict[int, tuple[ClipCache, int]] = {}
-        for shard in range(num_shards(num_tracks)):
-            self._entries += json.loads(_index(folder, shard).read_text())["tracks"]
-        for number, entry in enumerate(self._entries):
-            if "error" in entry:
-                self.errors[number] = TrackError(entry["error"]["message"], code=entry["error"]["code"])
+        for shard, clips in enumerate(_shards(list(ids))):
+            entries = json.loads(_index(folder, shard).read_text())["tracks"]
+            for clip, entry in zip(clips, entries, strict=True):
+                if "error" in entry:
+                    self.errors[clip] = TrackError(entry["error"]["message"], code=entry["error"]["code"])
+                self._entries[clip] = (shard, entry)
 
-    def add_whole(self, numbers: Sequence[int], other: ClipCache) -> None:
-        """Take these tracks from ``other``, a cache of them alone that keeps more of each."""
-        self._whole |= {number: (other, place) for place, number in enumerate(numbers)}
-        self.errors |= {numbers[place]: error for place, error in other.errors.items()}
-
-    def clip(self, number: int) -> Clip:
-        """Return a track that decoded."""
-        if number in self._whole:
-            other, place = self._whole[number]
-            return dataclasses.replace(other.clip(place), whole=other.plan)
-        entry, shard = self._entries[number], number // TRACKS_PER_SHARD
+    def clip(self, clip: ClipId) -> Clip:
+        """Return a clip that decoded."""
+        shard, entry = self._entries[clip]
         if shard not in self._maps:
             self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")
         first, dtype = entry["offset"], np.dtype(entry["dtype"])
@@ -99,83 +96,84 @@ class ClipCache:
         pcm = self._maps[shard][first : first + kept * dtype.itemsize].view(dtype)
         # An index of 0.1.0 does not say the rate, which is the cache's.
         stream = PcmStream.of({"sample_rate": self.plan.sample_rate, **entry}, pcm)
-        return Clip(stream, entry["duration_s"], entry["digest"])
+        return Clip(stream, entry["duration_s"], entry["digest"], self.plan)
 
 
-def num_shards(num_tracks: int) -> int:
-    """Return how many shards hold so many tracks."""
-    return -(-num_tracks // TRACKS_PER_SHARD)
+def _shards(things: Sequence[T]) -> list[Sequence[T]]:
+    return [things[first : first + TRACKS_PER_SHARD] for first in range(0, len(things), TRACKS_PER_SHARD)]
 
 
 def open_cache(
     base: Path,
-    refs: Sequence[TrackRef],
+    refs: Mapping[ClipId, TrackRef],
     plan: WindowPlan,
     *,
     fetch: FetchSettings,
     decode: DecodeSettings,
     num_threads: int,
     progress: Callable[[int], None] = lambda done: None,
-    again: Collection[int] | None = None,
+    again: Collection[ClipId] | None = None,
 ) -> ClipCache:
-    """Return the cache of these tracks, decoding those that are not in it yet.
+    """Return the cache of these clips, decoding those that are not in it yet.
 
     What failed before is tried again: the store may be well, or the file repaired, or more memory allowed.
 
     Safe to call from several processes at once: one decodes, the others wait.
 
     Args:
-        again: the numbers of those that are tried again if they failed; all by default.
+        refs: where each clip is; their order is part of what the cache is known by.
+        again: those that are tried again if they failed; all by default.
 
     Raises:
         DestinationError: no space left, or a folder that cannot be written.
     """
-    facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs]]
+    facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs.values()]]
     folder = base / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     with writing(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            request = DecodeRequest((plan,), decode.max_scored_s)
-            reader = ObjectReader(fetch)
-            local = _Sandboxes(decode, num_threads)
-            try:
-                with ThreadPoolExecutor(num_threads, thread_name_prefix="clips") as pool:
-                    for shard in range(num_shards(len(refs))):
-                        first = shard * TRACKS_PER_SHARD
-                        part = refs[first : first + TRACKS_PER_SHARD]
-                        if not _index(folder, shard).is_file():
-                            tracks = pool.map(lambda ref: local.decode(reader, ref, request), part)
-                            _write_shard(folder, shard, tracks, lambda done, first=first: progress(first + done))  # type: ignore[misc]
-                            _check_space(folder, shard, num_shards(len(refs)))
-                            continue
-                        failed = _failed(folder, shard)
-                        if again is not None:
-                            failed = [number for number in failed if first + number in again]
-                        if failed:
-                            tracks = pool.map(lambda ref: local.decode(reader, ref, request), [part[n] for n in failed])
-                            _mend_shard(folder, shard, dict(zip(failed, tracks, strict=True)))
-                        progress(first + len(part))
-            finally:
-                local.close()
-    return ClipCache(folder, plan, len(refs))
+        with FileLock(folder / "lock"), _Decoder(fetch, decode, plan, num_threads) as decoder:
+            shards = _shards(list(refs))
+            for shard, clips in enumerate(shards):
+                first = shard * TRACKS_PER_SHARD
+                if not _index(folder, shard).is_file():
+                    tracks = decoder.decode([refs[clip] for clip in clips])
+                    _write_shard(folder, shard, tracks, lambda done, first=first: progress(first + done))  # type: ignore[misc]
+                    _check_space(folder, shard, len(shards))
+                    continue
+                failed = [place for place in _failed(folder, shard) if again is None or clips[place] in again]
+                if failed:
+                    tracks = decoder.decode([refs[clips[place]] for place in failed])
+                    _mend_shard(folder, shard, dict(zip(failed, tracks, strict=True)))
+                progress(first + len(clips))
+    return ClipCache(folder, plan, refs)
 
 
-class _Sandboxes:
-    """One decoding child a thread."""
+class _Decoder:
+    """Decodes on several threads, each with a child of its own."""
 
-    def __init__(self, settings: DecodeSettings, count: int) -> None:
-        self._free = [DecodeSandbox(settings) for _ in range(count)]
+    def __init__(self, fetch: FetchSettings, decode: DecodeSettings, plan: WindowPlan, num_threads: int) -> None:
+        self._reader, self._request = ObjectReader(fetch), DecodeRequest((plan,), decode.max_scored_s)
+        self._free = [DecodeSandbox(decode) for _ in range(num_threads)]
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="clips")
 
-    def decode(self, reader: ObjectReader, ref: TrackRef, request: DecodeRequest) -> DecodedTrack | TrackError:
-        sandbox = self._free.pop()
-        try:
-            return TrackLoader(reader, sandbox, request).load(ref)
-        finally:
-            self._free.append(sandbox)
+    def __enter__(self) -> _Decoder:
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
         for sandbox in self._free:
             sandbox.close()
+
+    def decode(self, refs: Sequence[TrackRef]) -> Iterator[DecodedTrack | TrackError]:
+        """Yield each one's samples, or why there are none, in order."""
+        return self._pool.map(self._decode, refs)
+
+    def _decode(self, ref: TrackRef) -> DecodedTrack | TrackError:
+        sandbox = self._free.pop()
+        try:
+            return TrackLoader(self._reader, sandbox, self._request).load(ref)
+        finally:
+            self._free.append(sandbox)
 
 
 def _write_shard(
