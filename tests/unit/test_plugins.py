@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import clips
+from tests.labelled import loop_of, planned, train_settings, write_folders
 from tests.tables import make_tracks
 from tests.toys import TOY, install_toy, lay_out
 from tonearm import plugins
@@ -152,6 +153,31 @@ def test_a_head_with_an_unknown_activation_is_its_packages_fault(use: Use, tmp_p
     use(lay_out(tmp_path, "odd-package", {"tonearm.heads": {"odd": "odd_head:Odd"}}, odd_head=odd))
     with pytest.raises(PluginError, match="the head 'odd' has the activation 'loud', expected single, multi"):
         read_flags(["odd"])
+
+
+@pytest.mark.processes
+def test_a_family_whose_code_fails_in_training_is_blamed_on_its_package(
+    toy: Path, use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(toy)
+    settings = train_settings("small-toy", tmp_path / "cache", from_scratch=True, epochs=1, new_head=False)
+    plan = planned(write_folders(tmp_path / "sounds", clips=4), settings)
+    loop = loop_of(plan, tmp_path / "run")
+    from toy_tonearm import family
+
+    def forward(self: object, input_values: object) -> object:
+        raise KeyError("no such part")
+
+    says = r"the model family 'toy' of the package toy-tonearm 1.0 failed \(KeyError: 'no such part'\); update the"
+    with monkeypatch.context() as patched:
+        patched.setattr(family.torch.nn.functional, "adaptive_avg_pool1d", forward)
+        with pytest.raises(PluginError, match=says):
+            loop.run()
+        with pytest.raises(PluginError, match=says):
+            loop.predict(plan.job.validation)
+    monkeypatch.setattr(family.ToyForAudioClassification, "__init__", lambda *_: forward(None, None))
+    with pytest.raises(PluginError, match=says):
+        planned(tmp_path / "sounds", settings)
 
 
 def test_a_broken_package_is_one_line_for_who_needs_it_and_nothing_for_others(use: Use, tmp_path: Path) -> None:

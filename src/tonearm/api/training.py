@@ -19,7 +19,7 @@ from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
 from tonearm.distributed.training.driver import Watcher as TrainWatcher
 from tonearm.errors import UsageError
-from tonearm.heads import HeadSettings, check_names
+from tonearm.heads import HeadSettings, check_names, installed
 from tonearm.runs.destination import check_form
 from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
@@ -102,7 +102,7 @@ def evaluate(
     """Judge a model on the labelled audio of ``source``: what ``tonearm evaluate MODEL SOURCE`` does.
 
     Args:
-        model: a folder or hub id; with ``head`` also ``FOLDER:single`` or ``FOLDER:multi``, as ``tag`` takes it.
+        model: a folder or hub id, or ``""`` for that of a package which brings ``head`` along; with ``head`` also ``FOLDER:single`` or ``FOLDER:multi``, as ``tag`` takes it.
         head: judge it as the head of this name, with what that is: its kind says whether a clip has one label or any
             number, and by default the model's own config does.
         out: a folder for the figures, pictures and a list of the clips.
@@ -118,7 +118,7 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     place = None if out is None else os.fspath(out)
-    asked = HeadSettings(os.fspath(model)) if head is None else HeadSettings.parse(os.fspath(model), f"--head {head}")
+    asked = _asked(os.fspath(model), head)
     name = asked.model
     settings = _scoring_settings(name, flags)
     if head is not None:
@@ -146,6 +146,15 @@ def evaluate(
 
             told.written(write_evaluation(place, evaluation))
     return evaluation
+
+
+def _asked(model: str, head: str | None) -> HeadSettings:
+    """Return the model, with the kind that it has as a head; without a model that of the package that brings it."""
+    if head is None:
+        return HeadSettings(model)
+    if not model and (brought := installed(head)) is not None:
+        return brought
+    return HeadSettings.parse(model, f"--head {head}")
 
 
 def _as_head(settings: TagSettings, name: str, head: HeadSettings, multi_label: bool | None) -> TagSettings:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tonearm.models.window_plan import plan_windows
 from tonearm.settings import TrainSettings, build
 from tonearm.storage.download import local_copy
 from tonearm.training.data.omitted import Omitted
+from tonearm.training.fit import initial_weights
 from tonearm.training.fit.result import Result, read_result
 from tonearm.training.plan import TrainingPlan
 from tonearm.training.publish.card import Comparison, dataset_name, source_share
@@ -62,6 +64,27 @@ def test_the_folder_is_a_checkpoint_with_the_trained_weights(
     model = AutoModelForAudioClassification.from_pretrained(tmp_path)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, result.weights[name], rtol=0, atol=0)
+
+
+@pytest.mark.processes
+def test_weights_are_loaded_once_and_not_to_be_counted_or_written(
+    collection: Path, settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    real = initial_weights.load_weights
+
+    def load_weights(folder: Path, *arguments: Any, **named: Any) -> Any:
+        loaded.append(folder)
+        return real(folder, *arguments, **named)
+
+    monkeypatch.setattr(initial_weights, "load_weights", load_weights)
+    run = planned(collection, settings)
+    assert loaded == [] and run.num_parameters > 10_000
+    loop = loop_of(run, tmp_path / "run")
+    assert len(loaded) == 1 and run.num_parameters == sum(weight.numel() for weight in loop.bare.parameters())
+    loop.run()
+    write_model(str(tmp_path / "m"), run, read_result(tmp_path / "run", run.job, RUN), source="x", comparisons=[])
+    assert len(loaded) == 1
 
 
 @pytest.mark.processes
