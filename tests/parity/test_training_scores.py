@@ -75,7 +75,7 @@ def evaluated(run: TrainingPlan, checkpoint: Path) -> NDArray[np.float32]:
     with DecodeSandbox(DecodeSettings()) as sandbox:
         tracks = [
             sandbox.decode(reader.read(ref), decode_request(tagger.plans, 4 * 3600.0))
-            for ref in run.collection.refs.values()
+            for ref in (track.ref for track in run.collection.clips.values())
         ]
     return np.stack([softmax(scores["genre"].logits).mean(axis=0) for scores in tagger.score_windows(tracks)])  # type: ignore[call-overload]
 

@@ -106,7 +106,7 @@ def take_in(
     from tonearm.training.fit.initial_weights import Classifier, count_parameters  # torch
 
     num_parameters = count_parameters(initial, Classifier(head.labels, collection.is_multi, settings.window_s))
-    refs = collection.refs
+    refs = {clip: track.ref for clip, track in collection.clips.items()}
     clips = open_clips(
         [refs], windows, settings, num_threads=num_threads, progress=lambda done: progress(done, len(refs))
     )
@@ -124,7 +124,7 @@ def plan_training(drawn: Drawn, materials: Materials, settings: TrainSettings, *
     head = choose_head(materials.initial, collection.labels, new_head=settings.new_head)
     notes = [head.note] if head.note else []
 
-    refs = collection.refs
+    refs = {clip: track.ref for clip, track in collection.clips.items()}
     add_missing(clips, refs, settings, num_threads=num_threads)
     errors = {clip: clips.errors[clip] for clip in refs if clip in clips.errors}
     notes += check_broken(collection, errors, settings.max_error_rate)

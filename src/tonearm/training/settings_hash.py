@@ -38,6 +38,6 @@ def settings_hash(job: TrainingJob, collection: Collection) -> str:
         del facts[name]
     places = {clip: place for place, clip in enumerate(collection.clips)}
     sides = [[places[example.clip] for example in side] for side in (job.train, job.validation, job.test)]
-    keys = [ref.track_key for ref in collection.refs.values()]
+    keys = [track.ref.track_key for track in collection.clips.values()]
     text = json.dumps([facts, job.labels, sides, keys, job.initial.name], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

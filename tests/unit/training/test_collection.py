@@ -12,7 +12,7 @@ from tonearm.distributed.training import driver
 from tonearm.settings import LabelSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.sources.track_ref import make_ref
-from tonearm.training.data import cache as cache_module
+from tonearm.training.data import clips as cache_module
 from tonearm.training.data.collection import by_id, list_clips, make_collection
 from tonearm.training.plan import draw, plan_training, take_in
 

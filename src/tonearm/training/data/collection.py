@@ -10,7 +10,7 @@ from typing import NewType
 from tonearm.errors import SourceError
 from tonearm.settings import LabelSettings
 from tonearm.sources.labelled import LabelledTrack, list_labelled
-from tonearm.sources.track_ref import TrackRef, track_key
+from tonearm.sources.track_ref import track_key
 from tonearm.storage.uris import shown
 from tonearm.training.data.sides import FAULT_FILTERED, STRATIFIED, assign_sides, fault_filtered, is_gtzan
 from tonearm.wording import counted
@@ -60,11 +60,6 @@ class Collection:
     is_multi: bool
     no_side: Mapping[str, int]
     unlabelled: int
-
-    @property
-    def refs(self) -> dict[ClipId, TrackRef]:
-        """Where each clip is, in the order of the source."""
-        return {clip: track.ref for clip, track in self.clips.items()}
 
 
 def list_clips(source: str, settings: LabelSettings, *, other_split: str | None = None) -> Listing:

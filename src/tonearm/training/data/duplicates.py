@@ -18,8 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.training.data.cache import Clip
-from tonearm.training.data.clips import ClipSet
+from tonearm.training.data.clips import Clip, ClipSet
 from tonearm.training.data.collection import ClipId
 from tonearm.wording import counted
 

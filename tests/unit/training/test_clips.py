@@ -17,8 +17,8 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError, FetchError
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import list_tracks
-from tonearm.training.data import cache as cache_module
-from tonearm.training.data.cache import ClipCache, open_cache
+from tonearm.training.data import clips as cache_module
+from tonearm.training.data.clips import ClipCache, open_cache
 from tonearm.training.data.collection import ClipId
 
 pytestmark = pytest.mark.processes
