@@ -102,7 +102,8 @@ def evaluate(
     """Judge a model on the labelled audio of ``source``: what ``tonearm evaluate MODEL SOURCE`` does.
 
     Args:
-        model: a folder or hub id, or ``""`` for that of a package which brings ``head`` along; with ``head`` also ``FOLDER:single`` or ``FOLDER:multi``, as ``tag`` takes it.
+        model: a folder or hub id; with ``head`` also ``FOLDER:single`` or ``FOLDER:multi``, as ``tag`` takes it, or
+            ``""`` for the model of a package that brings the head along.
         head: judge it as the head of this name, with what that is: its kind says whether a clip has one label or any
             number, and by default the model's own config does.
         out: a folder for the figures, pictures and a list of the clips.
