@@ -120,10 +120,8 @@ def evaluate(
     """
     place = None if out is None else os.fspath(out)
     asked = _asked(os.fspath(model), head)
-    name = asked.model
-    settings = _scoring_settings(name, flags)
-    if head is not None:
-        settings = _as_head(settings, head, asked, multi_label)
+    name, settings = asked.model, _scoring_settings(asked.model, flags)
+    settings = settings if head is None else _as_head(settings, head, asked, multi_label)
     if calibrate and not Path(name).is_dir():
         raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")
     if on and split_by is None:

@@ -159,14 +159,7 @@ def evaluate(
     """Judge MODEL on the labelled audio of SOURCE: accuracy, F1, mAP, calibration, with intervals."""
     from tonearm.cli.training import evaluate as verb
 
-    name = None
-    if head is not None:
-        if source is not None:
-            raise UsageError(f"got MODEL {model} together with --head {head}; give one or the other")
-        ((name, given),) = read_flags([head]).items()
-        model, source = given, model
-    if source is None:
-        raise UsageError(f"got MODEL {model} and no SOURCE; give the labelled audio to judge it on")
+    name, model, source = _judged(model, source, head)
     return verb.evaluate(
         model,
         source,
@@ -186,6 +179,18 @@ def evaluate(
         config=config,
         verbose=verbose or None,
     )
+
+
+def _judged(model: str, source: str | None, head: str | None) -> tuple[str | None, str, str]:
+    """Return the head's name, its model and the source; with --head the only argument is the source."""
+    if head is not None:
+        if source is not None:
+            raise UsageError(f"got MODEL {model} together with --head {head}; give one or the other")
+        ((name, given),) = read_flags([head]).items()
+        return name, given, model
+    if source is None:
+        raise UsageError(f"got MODEL {model} and no SOURCE; give the labelled audio to judge it on")
+    return None, model, source
 
 
 def publish(

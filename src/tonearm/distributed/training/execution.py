@@ -117,11 +117,7 @@ def fit(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-
-    def stop(failure: Stopped) -> None:
-        events.fail(failure)
-
-    with hold.on_lost(stop), _listening(events, out, name, plan, watcher) as run:
+    with hold.on_lost(events.fail), _listening(events, out, name, plan, watcher) as run:
         on_ctrl_c = signal.getsignal(signal.SIGINT)
         try:
             result = trainer.fit()
