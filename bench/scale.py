@@ -40,15 +40,17 @@ from tonearm.errors import TrackError
 from tonearm.models.window_scores import WindowScores
 from tonearm.own_process import peak_memory_bytes
 from tonearm.runs import compaction
-from tonearm.runs.destination import Destination, among
+from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import track_files, track_rows
+from tonearm.runs.rows.ranking import among
 from tonearm.runs.status import read_status
 from tonearm.settings import FetchSettings, ModelSettings, TagSettings
 from tonearm.sources.listing import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import RunFacts, Tagger, TagPlan
+from tonearm.watchers import Watcher
 
 ROWS = (100_000, 1_000_000)
 CLIP_S = 0.5
@@ -104,20 +106,14 @@ class RandomScores(stages.ScoreTracks):
         self.facts, self.counters = facts, counters
 
 
-class Notes:
-    """A ``runs.progress.Watcher`` that notes when tagging starts, and the driver's memory at each tenth of the rows."""
+class Notes(Watcher):
+    """Notes when tagging starts, and the driver's memory at each tenth of the rows."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
         self.listed_s = 0.0
         self.num_tracks = 1
         self.memory: dict[int, int] = {}
-
-    def waiting(self, why: str) -> None:
-        """Nothing to note."""
-
-    def listing(self, num_tracks: int) -> None:
-        """Nothing to note."""
 
     def starting(self, num_tracks: int, num_done: int) -> None:
         """Note how long listing and looking for what is done took."""

@@ -52,14 +52,15 @@ class Nodes:
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Return the processes of this cluster whose command line holds ``title``."""
-        return [process for process in processes_under(self.folder) if title in " ".join(_cmdline(process))]
+        return [process for process in processes_under(self.folder) if title in " ".join(cmdline(process))]
 
     def kill_all(self) -> None:
         """Kill everything, the head included, with no time to say goodbye."""
         kill_under(self.folder)
 
 
-def _cmdline(process: psutil.Process) -> list[str]:
+def cmdline(process: psutil.Process) -> list[str]:
+    """Return a process's words; none where it is gone."""
     try:
         return process.cmdline()
     except psutil.Error:

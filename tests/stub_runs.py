@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.simulation.runs import Watcher, outcome, settings
-from tonearm.distributed.tagging import driver, legs, plans
+from tests.simulation.runs import outcome, settings
+from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes, run_facts
 from tonearm.errors import TrackError
 from tonearm.planning.preparation import settle
 from tonearm.planning.summary import Outcome
@@ -26,6 +27,7 @@ from tonearm.runs.rows import schema
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import to_table
+from tonearm.watchers import Watcher
 
 
 class StubRuns:
@@ -84,14 +86,14 @@ class StubRuns:
         """Return the names of the listed files."""
         return {Path(ref.uri).name for ref in manifest.read_tracks(str(self.out / "manifest"))}
 
-    def _execute(self, run: legs.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[legs.Run, None]:
-        done = legs.execute_legs(run, settle(run.plan, "cpu"), todo, 1, self._leg)
+    def _execute(self, run: Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[Run, None]:
+        done = execute_in_turn(run, settle(run.plan, "cpu"), todo, 1, self._execute_once)
         runtime = "torch" if run.plan.models.runtime == "auto" else run.plan.models.runtime
-        return legs.note_runtimes(done, {head: {"runtime": runtime} for head in run.plan.heads}), None
+        return note_runtimes(done, {head: {"runtime": runtime} for head in run.plan.heads}), None
 
-    def _leg(self, run: legs.Run, leg: Sequence[TodoPart], marks: str) -> None:
-        plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
-        for part in leg:
+    def _execute_once(self, run: Run, parts: Sequence[TodoPart], marks: str) -> None:
+        plan = run.plan.only(parts[0].heads) if parts[0].heads else run.plan
+        for part in parts:
             rows = filesystems.read_table(part.url)
             for number in range(rows.num_rows):
                 if self.stop is not None and not self.stop[0]:
@@ -101,13 +103,13 @@ class StubRuns:
                     self.stop = self.stop[0] - 1, self.stop[1]
                 self._score(run, plan, rows.slice(number, 1), marks)
 
-    def _score(self, run: legs.Run, plan: Any, row: pa.Table, marks: str) -> None:
+    def _score(self, run: Run, plan: Any, row: pa.Table, marks: str) -> None:
         (ref,) = [TrackRef(**values) for values in row.select(schema.MANIFEST.names).to_pylist()]
         name, heads = Path(ref.uri).name, tuple(plan.heads)
         failures = {ref.track_key: self.failures[name]} if name in self.failures else {}
         old = row[OLD] if OLD in row.column_names else None
         columns = [each.head for each in plan.heads.values()]
-        table = to_table([ref], [outcome(ref, plan, failures)], legs.run_facts(run), columns, old)
+        table = to_table([ref], [outcome(ref, plan, failures)], run_facts(run), columns, old)
         file = uuid.uuid4().hex
         filesystems.write_table(run.destination.join("tracks", f"{file}_0-0.parquet"), table)
         filesystems.write_table(f"{run.destination.checkpoint(marks)}/{file}_0.parquet", table.select(["track_key"]))

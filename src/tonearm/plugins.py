@@ -2,8 +2,8 @@
 
 A package says ``[project.entry-points."tonearm.exporters"]`` and ``NAME = "package.module:Class"``. Nothing of it is
 imported until NAME is asked for. tonearm's own names come first and cannot be taken; a name that two packages claim
-belongs to neither. What is wrong with a package is one line that names it, for whoever asks for what it adds; nobody
-else notices (``tonearm doctor`` lists it).
+belongs to neither. What is wrong with a package is one line that names it, for whoever asks for what it adds or uses
+the name that it may not have; nobody else notices (``tonearm doctor`` lists it).
 """
 
 from __future__ import annotations
@@ -60,17 +60,24 @@ class Registry(Generic[Thing]):
         """Return every name: tonearm's own, then those of other packages, loaded or not."""
         return [*self.own, *(name for name in _installed(self.group) if name not in self.own)]
 
+    def refused_claim(self, name: str) -> str | None:
+        """Return the line for a package that claims tonearm's own ``name``, None without one; loads nothing."""
+        claims = _installed(self.group).get(name, ())
+        if name not in self.own or not claims:
+            return None
+        return (
+            f"the {self.noun} {name!r} is tonearm's own; {_packages(claims)} may not take its name and is not used; it "
+            "needs another name"
+        )
+
     def outside(self) -> tuple[dict[str, Thing], list[str]]:
         """Load what other packages add; return what can be used, by name, and a line for each that cannot."""
         usable: dict[str, Thing] = {}
         problems = []
-        for name, claims in _installed(self.group).items():
+        for name in _installed(self.group):
             try:
-                if name in self.own:
-                    raise PluginError(
-                        f"the {self.noun} {name!r} is tonearm's own; {_packages(claims)} may not take its name and is "
-                        "not used; it needs another name"
-                    )
+                if (taken := self.refused_claim(name)) is not None:
+                    raise PluginError(taken)
                 usable[name] = cast(Thing, self.get(name))
             except PluginError as error:
                 problems.append(error.message)

@@ -155,7 +155,7 @@ ASKING = """
 import pathlib, sys, threading
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging.counters import start_counters
-from tonearm.distributed.tagging.watch import HeadGuard, RunFailure, failing, watching
+from tonearm.distributed.tagging.watch import RayHeadGuard, RunFailure, explain_failures, report_progress
 from tonearm.errors import Stopped
 
 class Watcher:
@@ -171,7 +171,8 @@ with session.session(None):
     counters = start_counters()
     failure = RunFailure(counters)
     try:
-        with failing("DEST", failure), watching(counters, Watcher(), [Asks()], HeadGuard(failure, "DEST", 5.0)):
+        head = RayHeadGuard(failure, "DEST", 5.0)
+        with explain_failures("DEST", failure), report_progress(counters, Watcher(), [Asks()], head):
             threading.Event().wait(200)
     except Stopped as stopped:
         said = stopped.message

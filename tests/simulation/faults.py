@@ -174,7 +174,7 @@ def _recovers_without_a_look() -> contextlib.AbstractContextManager[Any]:
 
 
 def _ray_removes() -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(Workers, "leg_cleans", True)
+    return mock.patch.object(Workers, "execution_cleans", True)
 
 
 def _removes_without_a_look() -> contextlib.AbstractContextManager[Any]:

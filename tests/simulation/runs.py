@@ -19,15 +19,17 @@ from tests.simulation.store import SimulatedFileSystem, Store
 from tests.simulation.world import World
 from tonearm import demo
 from tonearm.audio.decode import AudioInfo
-from tonearm.distributed.tagging import driver, legs, plans
+from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes, run_facts
 from tonearm.errors import Stopped, TrackError
 from tonearm.heads import Activation, HeadSettings
 from tonearm.models import pooling
 from tonearm.planning import adoption
 from tonearm.runs import compaction
-from tonearm.runs.destination import KEY, Destination
+from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
+from tonearm.runs.places import KEY
 from tonearm.runs.resume import OLD, TodoPart
 from tonearm.runs.rows import schema
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
@@ -35,6 +37,7 @@ from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import HeadPlan, TagPlan, to_table
 from tonearm.tagging.tagger import TrackResult
+from tonearm.watchers import Watcher
 
 MAX_SCORED_S = DecodeSettings().max_scored_s
 NOTHING = np.empty(0, np.float32)
@@ -88,47 +91,47 @@ def outcome(ref: TrackRef, plan: TagPlan, failures: dict[int, TrackError]) -> Tr
 
 
 class Workers:
-    """What executes a run's legs in place of Ray: files of a few rows, each between its two marks.
+    """What executes a run in place of Ray: files of a few rows, each between its two marks.
 
     Attributes:
-        leg_cleans: whether each leg first removes what has a pending mark, as Ray does unless it is kept from it.
+        execution_cleans: whether each first removes what has a pending mark, as Ray does unless it is kept from it.
     """
 
-    leg_cleans = False
+    execution_cleans = False
 
     def __init__(self, world: World, store: Store, spec: Any) -> None:
         self.world, self.store, self.spec = world, store, spec
         self.filesystem = SimulatedFileSystem(store)
 
-    def execute(self, run: legs.Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[legs.Run, None]:
+    def execute(self, run: Run, todo: Sequence[TodoPart], watcher: Any) -> tuple[Run, None]:
         """Do what ``batch._execute`` does."""
         process = self.world.process
         lost: list[Stopped] = []
         plan = plans.settled(run.plan, _Layout(1.0 if process.host.has_gpu else 0.0))
         with run.hold.on_lost(lost.append):
-            run = legs.execute_legs(run, plan, todo, 4, functools.partial(self._try_leg, lost))
+            run = execute_in_turn(run, plan, todo, 4, functools.partial(self._try_execution, lost))
             if lost:
                 raise lost[0]
         runtime = "torch" if process.host.has_gpu else "openvino"
         described = {head: {"runtime": runtime} for head in plan.heads}
-        return legs.note_runtimes(run, described), None
+        return note_runtimes(run, described), None
 
-    def _try_leg(self, *args: Any) -> None:
+    def _try_execution(self, *args: Any) -> None:
         try:
-            self._leg(*args)
+            self._execution(*args)
         except OSError as error:  # see ``watch.failing``
             raise Stopped(f"the run broke off: {error}") from None
 
-    def _leg(self, lost: list[Stopped], run: legs.Run, leg: Sequence[TodoPart], marks: str) -> None:
+    def _execution(self, lost: list[Stopped], run: Run, parts: Sequence[TodoPart], marks: str) -> None:
         folder = run.destination.checkpoint(marks)
-        if self.leg_cleans:
+        if self.execution_cleans:
             self._clean(run.destination, folder)
-        plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
-        facts = legs.run_facts(run)
+        plan = run.plan.only(parts[0].heads) if parts[0].heads else run.plan
+        facts = run_facts(run)
         failures = self.spec.failures(run.run_id)
         write = f"{self.world.random.randrange(16**8):08x}"
         number = 0
-        for part in leg:
+        for part in parts:
             rows = filesystems.read_table(part.url)
             for first in range(0, rows.num_rows, 2):
                 if lost:
@@ -141,14 +144,14 @@ class Workers:
                 self._write(run, folder, f"{write}_{number:06d}", table)
                 number += 1
 
-    def _write(self, run: legs.Run, folder: str, name: str, table: pa.Table) -> None:
+    def _write(self, run: Run, folder: str, name: str, table: pa.Table) -> None:
         pending, mark = f"{folder}/{name}.pending.parquet", f"{folder}/{name}.parquet"
         self._do(lambda: filesystems.write_table(pending, table.select([KEY])))
         self.spec.writes(table, f"{name}-0.parquet")
         self._do(lambda: filesystems.write_table(run.destination.join("tracks", f"{name}-0.parquet"), table))
         self._do(lambda: self._commit(run, pending, mark, table))
 
-    def _commit(self, run: legs.Run, pending: str, mark: str, table: pa.Table) -> None:
+    def _commit(self, run: Run, pending: str, mark: str, table: pa.Table) -> None:
         has_mark, has_pending = self.filesystem.exists(mark), self.filesystem.exists(pending)
         path = self.filesystem._strip_protocol(mark)
         if has_mark:
@@ -191,15 +194,6 @@ class Workers:
 class _Layout:
     scorer_gpus: float
     is_local: bool = True
-
-
-class Watcher:
-    """Whom a run tells how it goes: nobody."""
-
-    def waiting(self, why: str) -> None: ...
-    def listing(self, num_tracks: int) -> None: ...
-    def starting(self, num_tracks: int, num_done: int) -> None: ...
-    def progress(self, counts: Any) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)

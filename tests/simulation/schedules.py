@@ -28,11 +28,11 @@ from tests.simulation.world import (
     Violation,
     World,
 )
-from tonearm.distributed.tagging import driver, legs, plans
+from tonearm.distributed.tagging import driver, plans
+from tonearm.distributed.tagging.run import Run
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped, TonearmError
 from tonearm.planning import adoption
 from tonearm.runs import compaction, status
-from tonearm.runs import destination as library_runs
 from tonearm.runs.lock import hold, lock_file, run_lock
 from tonearm.runs.lock.lock_file import Machine
 from tonearm.runs.manifest import manifest
@@ -412,7 +412,7 @@ class Schedule:
             world.process.has_lock = True
             return found
 
-        def tag(run: legs.Run, *args: Any, **keywords: Any) -> Any:
+        def tag(run: Run, *args: Any, **keywords: Any) -> Any:
             done = tag_(run, *args, **keywords)
             self.spec.completed(listed.pop(run.run_id), run.hold.term, checked[id(run.hold)])
             return done
@@ -488,7 +488,6 @@ class Schedule:
                 (uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
                 (track_rows, "_open", opened),
                 (finished_rows, "ThreadPoolExecutor", pool),
-                (library_runs, "ThreadPoolExecutor", pool),
                 (merged_schemas, "ThreadPoolExecutor", pool),
                 (compaction, "ThreadPoolExecutor", pool),
                 (adoption, "planned", runs.planned),

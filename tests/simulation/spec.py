@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tests.simulation.store import Store
 from tests.simulation.world import Process, Violation, World
 from tonearm.errors import FetchError, ScoreError, TrackError
-from tonearm.runs.destination import KEY
+from tonearm.runs.places import KEY
 
 Rank = tuple[int, str]
 # What of a row decides what is seen of it.

@@ -21,7 +21,7 @@ from tonearm.runs import compaction, groups
 from tonearm.runs.compaction import Compacted
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
-from tonearm.runs.rows import merged_schemas, track_files, track_rows
+from tonearm.runs.rows import finished_rows, merged_schemas, track_files, track_rows
 from tonearm.runs.rows.schema import TRACKS
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
@@ -425,7 +425,7 @@ def test_killed_at_any_point_no_row_is_lost_or_doubled(
     destination: Destination, monkeypatch: pytest.MonkeyPatch, module: object, name: str, calls: int
 ) -> None:
     before = rows(destination)
-    monkeypatch.setattr(compaction, "READERS", 1)
+    monkeypatch.setattr(finished_rows, "READERS", 1)
     with monkeypatch.context() as patch:
         patch.setattr(module, name, _killing(getattr(module, name), after=calls))
         with pytest.raises(Killed):

@@ -33,7 +33,7 @@ def test_they_bring_the_form_that_openvino_runs(folder: Path) -> None:
     from tonearm.models.checkpoint import describe_checkpoint
     from tonearm.models.openvino import cache
 
-    beside = cache.Converted(folder / cache.BESIDE)
+    beside = cache.Converted(folder / cache.BUNDLED_FOLDER)
     assert beside.digest == describe_checkpoint(str(folder)).revision
     assert beside.facts["format"] == cache.FORMAT
     assert sum(path.stat().st_size for path in beside.folder.iterdir()) < 4_000_000

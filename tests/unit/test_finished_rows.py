@@ -15,7 +15,8 @@ import pytest
 from tests.tables import make_error, make_row, write_tracks
 from tonearm.errors import DestinationError
 from tonearm.runs import compaction, resume
-from tonearm.runs.destination import KEY, Destination
+from tonearm.runs.destination import Destination
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import finished_rows, track_files
 
 

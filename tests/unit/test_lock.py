@@ -135,7 +135,7 @@ def race(place: Destination, num_writers: int) -> list[Hold]:
 def test_a_second_run_is_refused_and_the_first_leaves_nothing(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "GRACE_S", 0.2)
+    monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 0.2)
     with run_lock.held(place) as first:
         says = f"process {os.getpid()} on .* is writing to .*out; wait"
         with pytest.raises(DestinationError, match=says), run_lock.held(place):
@@ -173,7 +173,7 @@ def test_this_machines_own_run_is_given_its_grace_and_no_longer(place: Destinati
     clock.seconds = 0.0
     with pytest.raises(DestinationError, match=f"process {os.getpid()} on "), run_lock.held(place):
         pass
-    assert run_lock.GRACE_S <= clock.seconds < run_lock.GRACE_S + run_lock.POLL_S
+    assert run_lock.ENDING_RUN_TIMEOUT_S <= clock.seconds < run_lock.ENDING_RUN_TIMEOUT_S + run_lock.POLL_S
     assert on_disk(place)["token"] == "x", "the lock of the other stays"
 
 
@@ -195,7 +195,7 @@ def test_it_is_freed_when_the_run_fails(place: Destination) -> None:
 
 
 def test_the_holder_beats(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
+    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
     with run_lock.held(place):
         wait_for(lambda: on_disk(place)["beat"] >= 3, what="three beats", timeout_s=10)
         assert is_ours(place)
@@ -232,7 +232,7 @@ def test_the_same_host_name_in_another_container_is_another_machine(place: Desti
     """Two containers of one host name: no process of that number is here, and the run there is alive."""
     pid = 2**22 + 1
     leave(place, pid=pid, pid_namespace="pid:[4026532000]")
-    clock.planned = [(run_lock.BEAT_S, lambda: leave(place, pid=pid, pid_namespace="pid:[4026532000]", beat=1))]
+    clock.planned = [(run_lock.HEARTBEAT_S, lambda: leave(place, pid=pid, pid_namespace="pid:[4026532000]", beat=1))]
     with pytest.raises(DestinationError, match=f"process {pid} on"), run_lock.held(place):
         pass
     assert on_disk(place)["token"] == "x"
@@ -242,9 +242,8 @@ def test_the_same_host_name_in_another_container_is_another_machine(place: Desti
 def test_a_run_in_a_container_of_the_same_host_name_is_respected(place: Destination) -> None:
     """A real PID namespace: the holder's number means nothing here, or another process."""
     program = "import sys; from tonearm.runs.lock import run_lock; from tonearm.runs.destination import Destination\n"
-    program += (
-        "run_lock.BEAT_S = 0.2\nwith run_lock.held(Destination.of(sys.argv[1])): print('holds', flush=True); input()"
-    )
+    program += "run_lock.HEARTBEAT_S = 0.2\n"
+    program += "with run_lock.held(Destination.of(sys.argv[1])): print('holds', flush=True); input()"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program, place.url]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
@@ -350,7 +349,7 @@ def test_a_suspended_holder_finds_that_another_has_taken_over(
 
 
 def test_the_beats_of_a_thread_end_with_the_loss(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
+    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
     lost = threading.Event()
     with run_lock.held(place) as hold:
         with hold.on_lost(lambda failure: lost.set()):
@@ -404,7 +403,7 @@ def test_where_all_was_deleted_the_chain_has_begun_again(place: Destination, clo
 def test_a_store_that_refuses_a_beat_or_the_end_does_not_end_the_run(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
+    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
     refused = threading.Event()
 
     def refuse(*_: object) -> None:
@@ -420,7 +419,7 @@ def test_a_store_that_refuses_a_beat_or_the_end_does_not_end_the_run(
     assert not any(thread.name == "lock" for thread in threading.enumerate())
 
 
-def test_a_store_that_says_nothing_is_asked_again_before_a_leg(
+def test_a_store_that_says_nothing_is_asked_again_before_an_execution(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     hold, real = take(place), filesystems.read_bytes
@@ -588,7 +587,7 @@ def test_claims_of_long_ago_are_tidied_away(place: Destination, monkeypatch: pyt
 
 def test_of_two_starts_within_one_writes_latency_one_holds(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """One has seen that it is free, and its first write takes long; the other starts meanwhile and holds it."""
-    monkeypatch.setattr(run_lock, "GRACE_S", 0.3)
+    monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 0.3)
     writes, about_to_write, go_on = {}, threading.Event(), threading.Event()
 
     def slowed(name: str) -> Callable[..., None]:
@@ -644,7 +643,7 @@ def test_a_claimer_that_was_suspended_before_it_wrote_the_lock(
 
 
 def test_of_many_threads_one_holds(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "GRACE_S", 0.5)
+    monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 0.5)
     for term in range(1, 6):
         (hold,) = race(place, 8)
         assert hold.term == term, "no term is claimed in vain"
@@ -657,7 +656,7 @@ def test_of_many_processes_one_holds(place: Destination) -> None:
     program = (
         "import sys, time; from tonearm.runs.lock import run_lock; from tonearm.runs.destination import Destination\n"
     )
-    program += "from tonearm.errors import DestinationError\nrun_lock.GRACE_S = 0.5\n"
+    program += "from tonearm.errors import DestinationError\nrun_lock.ENDING_RUN_TIMEOUT_S = 0.5\n"
     program += "print('ready', flush=True); sys.stdin.readline()\n"
     program += "try:\n with run_lock.held(Destination.of(sys.argv[1])) as hold:\n"
     program += "  print('holds', hold.term, flush=True); sys.stdin.readline(); hold.check()\n"
@@ -708,7 +707,7 @@ def test_a_store_that_ignores_preconditions(memory: Destination, monkeypatch: py
 
     monkeypatch.setattr(filesystems, "create_bytes", create)
     monkeypatch.setattr(run_lock, "SETTLE_S", 0.3)
-    monkeypatch.setattr(run_lock, "GRACE_S", 1.5)
+    monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 1.5)
     said: list[str] = []
     with run_lock.held(memory, waiting=said.append):
         assert is_ours(memory)
@@ -730,7 +729,7 @@ def test_a_store_that_looks_first_and_writes_later(memory: Destination, monkeypa
 
     monkeypatch.setattr(filesystems, "create_bytes", create)
     monkeypatch.setattr(run_lock, "SETTLE_S", 0.3)
-    monkeypatch.setattr(run_lock, "GRACE_S", 1.5)
+    monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 1.5)
     for _ in range(3):
         (hold,) = race(memory, 8)
         hold.check()

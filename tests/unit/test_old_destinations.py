@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.old_destinations import HOST, KEPT, LIBRARY, NAMES, restore
-from tonearm.runs import destination
-from tonearm.runs.destination import Destination
 from tonearm.runs.manifest import manifest
-from tonearm.runs.rows import track_rows
-from tonearm.runs.rows.ranking import KEY, RANKED, Ranking
+from tonearm.runs.places import KEY
+from tonearm.runs.rows import finished_rows, track_rows
+from tonearm.runs.rows.ranking import RANKED, Ranking
 from tonearm.runs.status import read_status
 from tonearm.sources.listing import list_tracks
 
@@ -34,7 +33,7 @@ def restored(name: str, tmp_path: Path) -> tuple[Path, Path]:
 
 def counting_rows(out: Path) -> pa.Table:
     """Return the rows that count: of each key the one that the ranking gives."""
-    tables = [rows for _, rows in destination.scan_tracks(Destination.of(str(out)), None)]
+    tables = [rows for _, rows in finished_rows.scan_files(str(out), None)]
     ranking = Ranking()
     ranked = [ranking.read(rows.select([name for name in RANKED if name in rows.column_names])) for rows in tables]
     masks = ranking.masks(ranked)
@@ -66,7 +65,7 @@ def test_the_library_is_the_one_that_was_listed(restored: tuple[Path, Path], nam
 @every
 def test_each_listed_track_has_one_row_that_counts(restored: tuple[Path, Path], name: str) -> None:
     out, library = restored
-    assert sum(rows.num_rows for _, rows in destination.scan_tracks(Destination.of(str(out)), [KEY])) == NUM_ROWS[name]
+    assert sum(rows.num_rows for _, rows in finished_rows.scan_files(str(out), [KEY])) == NUM_ROWS[name]
     rows = listed_rows(out)
     assert len(rows) == NUM_DONE[name]
     assert rows.keys() <= audio(library)
@@ -105,7 +104,7 @@ def test_a_killed_run_left_a_lock_its_progress_and_a_file_that_does_not_count(tm
     assert json.loads((marks / "progress.json").read_text())["doing"] == "tagging"
     (pending,) = marks.glob("*/*.pending.parquet")
     (file,) = (out / "tracks").glob(pending.name.replace(".pending.parquet", "*.parquet"))
-    assert file.name not in {found.name for found, _ in destination.scan_tracks(Destination.of(str(out)), [KEY])}
+    assert file.name not in {found.name for found, _ in finished_rows.scan_files(str(out), [KEY])}
     # The mark holds the keys of the file, as those of another library.
     assert pq.read_table(pending)[KEY].to_pylist() == pq.read_table(file)[KEY].to_pylist()
 

@@ -14,9 +14,10 @@ from tests.checkpoints import clips
 from tests.labelled import loop_of, planned, train_settings, write_folders
 from tests.tables import make_tracks
 from tests.toys import TOY, install_toy, lay_out
-from tonearm import plugins
+from tonearm import demo, plugins
 from tonearm.cli.app import app
 from tonearm.cli.doctor import _added
+from tonearm.distributed.tagging.plans import refused_claims
 from tonearm.errors import FetchError, PluginError, SettingsError, SourceError, UsageError
 from tonearm.exports.export import export
 from tonearm.exports.registry import EXPORTERS
@@ -24,6 +25,7 @@ from tonearm.heads import INSTALLED, HeadSettings, read_flags
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
 from tonearm.models.families import FAMILIES, family_of
+from tonearm.planning import adoption
 from tonearm.settings import FetchSettings, ModelSettings, build
 from tonearm.sources.labelled import list_labelled
 from tonearm.sources.listing import list_tracks
@@ -217,6 +219,28 @@ def test_a_name_that_two_packages_claim_belongs_to_neither(use: Use, tmp_path: P
         re.search(r"'csv' is tonearm's own; one-package 1.0 and two-package 1.0 may not", line)
         for line in EXPORTERS.outside()[1]
     )
+
+
+def test_a_run_that_uses_a_name_that_a_package_may_not_have_says_so(use: Use, tmp_path: Path) -> None:
+    groups = {"tonearm.families": ["hubert", "ast"], "tonearm.sources": ["s3", "file"], "tonearm.exporters": ["csv"]}
+    use(
+        lay_out(
+            tmp_path / "target",
+            "greedy-package",
+            {group: dict.fromkeys(names, "greedy_module:X") for group, names in groups.items()},
+            greedy_module="raise AssertionError('nobody asked for it')\n",
+        )
+    )
+    make_tracks(tmp_path / "out", 3)
+    says = "is tonearm's own; greedy-package 1.0 may not take its name and is not used; it needs another name"
+    plan = adoption.planned(ModelSettings(**demo.models()), None, 60.0)
+    assert refused_claims(plan, [str(tmp_path), "gs://b", str(tmp_path / "x")]) == [
+        f"the model family 'hubert' {says}",
+        f"the source 'file' {says}",
+    ]
+    assert refused_claims(plan, ["gs://bucket"]) == [f"the model family 'hubert' {says}"]
+    assert export(str(tmp_path / "out"), "csv", str(tmp_path / "a.csv")).notes == (f"the exporter 'csv' {says}",)
+    assert export(str(tmp_path / "out"), "jsonl", str(tmp_path / "a.jsonl")).notes == ()
 
 
 def test_what_does_not_keep_the_contract_says_what_it_lacks_or_whose_fault_it_is(use: Use, tmp_path: Path) -> None:

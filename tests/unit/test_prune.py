@@ -11,9 +11,8 @@ import typer
 from tests.tables import make_row, write_tracks
 from tonearm.cli.prune import prune
 from tonearm.errors import DestinationError, SourceError, UsageError
-from tonearm.runs.destination import Destination, scan_tracks
 from tonearm.runs.manifest import manifest
-from tonearm.runs.rows import track_rows
+from tonearm.runs.rows import finished_rows, track_rows
 from tonearm.runs.status import read_status
 from tonearm.sources.listing import list_tracks
 
@@ -38,7 +37,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def uris(out: Path) -> set[str]:
-    return {uri for _, part in scan_tracks(Destination.of(str(out)), ["uri"]) for uri in part["uri"].to_pylist()}
+    return {uri for _, part in finished_rows.scan_files(str(out), ["uri"]) for uri in part["uri"].to_pylist()}
 
 
 def test_rows_of_what_is_gone_are_removed_and_the_sources_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

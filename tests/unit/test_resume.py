@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tables import make_row, write_tracks
-from tonearm.distributed.tagging.legs import legs
+from tonearm.distributed.tagging.run import executions
 from tonearm.errors import DestinationError, Stopped
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination
@@ -234,7 +234,7 @@ def test_columns_of_others_that_do_not_go_together_are_carried_apart(place: Dest
     parts = resume.write_again(place, found)
     carried = [[row["mine"] for row in filesystems.read_table(part.url)["old"].to_pylist()] for part in parts]
     assert carried == [["x", "y", None, None], [1.0, 2.0, 1.5, 2.5]]
-    assert len(list(legs(parts, 100))) == 2, "a leg reads its parts as one table"
+    assert len(list(executions(parts, 100))) == 2, "an execution reads its parts as one table"
 
 
 def test_the_audit_counts_each_track_once_by_the_row_that_counts(place: Destination) -> None:

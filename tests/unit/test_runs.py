@@ -10,8 +10,9 @@ import pytest
 
 from tests.tables import make_row, write_tracks
 from tonearm.errors import DestinationError
-from tonearm.runs import destination
 from tonearm.runs.destination import Destination
+from tonearm.runs.rows import finished_rows
+from tonearm.runs.rows.ranking import among
 
 
 def ok(key: int, **changes: object) -> dict[str, object]:
@@ -25,7 +26,7 @@ def place(tmp_path: Path) -> Destination:
 
 def keys_of(place: Destination) -> list[int]:
     return sorted(
-        key for _, table in destination.scan_tracks(place, ["track_key"]) for key in table["track_key"].to_pylist()
+        key for _, table in finished_rows.scan_files(place.url, ["track_key"]) for key in table["track_key"].to_pylist()
     )
 
 
@@ -59,29 +60,38 @@ def test_a_file_that_is_no_table_is_named(place: Destination) -> None:
         keys_of(place)
 
 
-def test_a_column_that_an_older_file_lacks_is_null(place: Destination) -> None:
+def test_a_file_that_goes_away_meanwhile_is_named(place: Destination) -> None:
+    write_tracks(place.url, [ok(1)], name="a.parquet")
+    (file,) = [file for file, _ in finished_rows.scan_files(place.url, None)]
+    Path(file.path).unlink()
+    with pytest.raises(DestinationError, match=r"changed while it was read \(a\.parquet is gone\); run the command"):
+        list(finished_rows.scan_files(place.url, None, [file]))
+
+
+def test_each_file_has_the_columns_that_it_has(place: Destination) -> None:
     write_tracks(place.url, [ok(1, term=4)], name="new.parquet")
     new = pq.read_table(Path(place.tracks, "new.parquet"), partitioning=None)
     pq.write_table(new.drop_columns(["term"]).append_column("mine", [["x"]]), Path(place.tracks, "old.parquet"))
-    found = {file.name: table for file, table in destination.scan_tracks(place, ["track_key", "term"])}
-    assert [found[name]["term"].to_pylist() for name in ("new.parquet", "old.parquet")] == [[4], [None]]
-    whole = {file.name: table for file, table in destination.scan_tracks(place, None)}
+    found = {file.name: table for file, table in finished_rows.scan_files(place.url, ["track_key", "term"])}
+    assert found["new.parquet"]["term"].to_pylist() == [4]
+    assert found["old.parquet"].column_names == ["track_key"]
+    whole = {file.name: table for file, table in finished_rows.scan_files(place.url, None)}
     assert whole["old.parquet"]["mine"].to_pylist() == ["x"]
 
 
-def test_files_are_read_in_their_order_few_at_a_time(place: Destination) -> None:
-    for number in range(7):
-        write_tracks(place.url, [ok(10 - number)], name=f"{number}.parquet")
-    pairs = list(destination.scan_tracks(place, ["track_key"], num_ahead=2))
-    assert [file.name for file, _ in pairs] == [f"{number}.parquet" for number in range(7)]
-    assert [table["track_key"].to_pylist() for _, table in pairs] == [[10 - number] for number in range(7)]
+def test_files_are_read_in_their_order(place: Destination) -> None:
+    for number in range(70):
+        write_tracks(place.url, [ok(100 - number)], name=f"{number:02}.parquet")
+    pairs = list(finished_rows.scan_files(place.url, ["track_key"]))
+    assert [file.name for file, _ in pairs] == [f"{number:02}.parquet" for number in range(70)]
+    assert [table["track_key"].to_pylist() for _, table in pairs] == [[100 - number] for number in range(70)]
     some = [file for file, _ in pairs][2:4]
-    assert [file for file, _ in destination.scan_tracks(place, None, some)] == some
-    assert keys_of(place) == list(range(4, 11))
+    assert [file for file, _ in finished_rows.scan_files(place.url, None, some)] == some
+    assert keys_of(place) == list(range(31, 101))
 
 
 def test_among_is_membership_in_sorted_keys() -> None:
     keys = np.array([2, 4, 6])
-    assert destination.among(np.array([1, 2, 3, 6, 7]), keys).tolist() == [False, True, False, True, False]
-    assert destination.among(np.array([1, 2]), np.empty(0, np.int64)).tolist() == [False, False]
-    assert destination.among(np.empty(0, np.int64), keys).tolist() == []
+    assert among(np.array([1, 2, 3, 6, 7]), keys).tolist() == [False, True, False, True, False]
+    assert among(np.array([1, 2]), np.empty(0, np.int64)).tolist() == [False, False]
+    assert among(np.empty(0, np.int64), keys).tolist() == []

@@ -1,4 +1,4 @@
-"""How a run is cut into legs, and how one that a shrunken cluster cannot finish is ended."""
+"""How a run is cut into executions, and how one that a shrunken cluster cannot finish is ended."""
 
 from __future__ import annotations
 
@@ -12,23 +12,35 @@ from unittest import mock
 import pytest
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.tagging.legs import legs
-from tonearm.distributed.tagging.watch import WAKE, ClusterGuard, HeadGuard, failing, wake_main_thread, wakeable
-from tonearm.errors import Stopped, TonearmError
+from tonearm.distributed.run_failures import KeptFailure
+from tonearm.distributed.tagging.run import executions
+from tonearm.distributed.tagging.watch import (
+    WAKE,
+    ClusterGuard,
+    RayHeadGuard,
+    explain_failures,
+    interrupt_main_thread,
+    interruptible,
+)
+from tonearm.errors import DestinationError, Stopped, TonearmError
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.resume import TodoPart
 
 
-def test_legs_are_whole_parts_of_at_least_so_many_tracks() -> None:
+def test_executions_are_whole_parts_of_at_least_so_many_tracks() -> None:
     parts = [TodoPart(f"p{number}", count) for number, count in enumerate([50, 50, 50, 10, 120, 5])]
-    assert [[part.url for part in leg] for leg in legs(parts, 100)] == [["p0", "p1"], ["p2", "p3", "p4"], ["p5"]]
-    assert list(legs([], 100)) == []
+    assert [[part.url for part in some] for some in executions(parts, 100)] == [
+        ["p0", "p1"],
+        ["p2", "p3", "p4"],
+        ["p5"],
+    ]
+    assert list(executions([], 100)) == []
 
 
 def test_a_leg_has_one_set_of_heads() -> None:
     fresh, tags = [TodoPart("a", 1), TodoPart("b", 1)], TodoPart("c", 1, ("tags",), again=0)
     both = TodoPart("d", 1, ("genre", "tags"), again=1)
-    assert list(legs([*fresh, tags, both], 100)) == [fresh, [tags], [both]]
+    assert list(executions([*fresh, tags, both], 100)) == [fresh, [tags], [both]]
 
 
 LOCAL = Layout(num_scorers=2, scorer_cpus=0.9, scorer_gpus=0.0, scorer_threads=1, num_cpus=4, is_local=False)
@@ -56,8 +68,8 @@ def test_a_run_that_ignores_ctrl_c_is_woken_all_the_same() -> None:
     """As one that a script started in the background does."""
     own, other = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(WAKE)
     try:
-        with pytest.raises(KeyboardInterrupt), wakeable():
-            threading.Timer(0.1, wake_main_thread).start()
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            threading.Timer(0.1, interrupt_main_thread).start()
             threading.Event().wait(20)
     finally:
         signal.signal(signal.SIGINT, own)
@@ -69,7 +81,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does_although_ray_has_taken_it() -> None:
     own = signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
     ray_s = signal.getsignal(signal.SIGTERM)
     try:
-        with pytest.raises(KeyboardInterrupt), wakeable():
+        with pytest.raises(KeyboardInterrupt), interruptible():
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) == ray_s
     finally:
@@ -104,8 +116,8 @@ def test_a_run_without_its_head_ends_after_the_time_of_the_settings(monkeypatch:
         return socket.socket()
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    monkeypatch.setattr(session, "head_address", lambda: ("10.0.0.1", 6379))
-    guard = HeadGuard(failures, "DEST", 12.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(session, "ray_head_address", lambda: ("10.0.0.1", 6379))
+    guard = RayHeadGuard(failures, "DEST", 12.0)  # type: ignore[arg-type]
     for is_up[0], seconds in ((True, 100.0), (False, 11.9), (True, 1.0), (False, 11.9)):
         guard.look()
         clock.now += seconds
@@ -161,5 +173,14 @@ def test_a_run_that_broke_off_names_the_error_and_not_rays_advice() -> None:
         exception_str="",
     )
     said = "broke off: AttributeError: type object 'tqdm' has no attribute '_lock'; the"
-    with pytest.raises(Stopped, match=said), failing("DEST", mock.Mock(read=lambda: None)):
+    with pytest.raises(Stopped, match=said), explain_failures("DEST", mock.Mock(read=lambda: None)):
         raise error
+
+
+def test_what_was_told_first_is_why_a_run_ends() -> None:
+    """A guard stops the run; what its workers then die of is a consequence."""
+    kept = KeptFailure()
+    assert kept.read_failure() is None
+    kept.fail(Stopped("the store gives nothing"))
+    kept.fail(DestinationError("a file cannot be written"))
+    assert str(kept.read_failure()) == "the store gives nothing"

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -25,31 +25,11 @@ from tonearm.runs.rows.where import narrowed
 from tonearm.runs.status import Status
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
+from tonearm.watchers import Say, Watcher
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
     import pandas
-
-
-class WorkWatcher(Protocol):
-    """Who is told how a job on the files goes; ``ProgressLine``, or one's own."""
-
-    def waiting(self, why: str) -> None: ...
-    def rows(self, num_done: int, num_rows: int) -> None: ...
-    def forgotten(self, num_tracks: int) -> None: ...
-
-
-class Unwatched:
-    """Tells nobody."""
-
-    def waiting(self, why: str) -> None:
-        """Say nothing of whom is waited for."""
-
-    def rows(self, num_done: int, num_rows: int) -> None:
-        """Say nothing of how far it is."""
-
-    def forgotten(self, num_tracks: int) -> None:
-        """Say nothing of how many tracks are no longer listed."""
 
 
 class Tracks:
@@ -144,7 +124,7 @@ class Library:
         """
         return Tracks(self.destination, columns, where, all_versions=all_versions)
 
-    def status(self, *, waiting: Callable[[str], None] | None = None) -> Status:
+    def status(self, *, waiting: Say | None = None) -> Status:
         """Return how far the library is: listed, done, failed, and whether a run is at work.
 
         Args:
@@ -163,13 +143,13 @@ class Library:
         """
         return write_report(self.destination)
 
-    def compact(self, *, watcher: WorkWatcher | None = None) -> Compacted:
+    def compact(self, *, watcher: Watcher | None = None) -> Compacted:
         """Put the many small files of ``tracks/`` together into few large ones, sorted by key.
 
         Raises:
             DestinationError: it cannot be read or written, or a run is at work.
         """
-        told = watcher or Unwatched()
+        told = watcher or Watcher()
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
         with run_lock.held(self._place, waiting=told.waiting) as hold:
             return compaction.compact(self._place, progress=told.rows, check=hold.check)
@@ -218,7 +198,7 @@ class Library:
         *,
         yes: bool = False,
         ask: Callable[[str], bool] | None = None,
-        watcher: WorkWatcher | None = None,
+        watcher: Watcher | None = None,
     ) -> Pruned:
         """Forget the listings of some sources, and remove the rows of what no source lists any more.
 
@@ -232,7 +212,7 @@ class Library:
             UsageError: a source that was never listed here, or the answer was no; without ``yes`` and ``ask`` it is.
             DestinationError: it cannot be read or written, or a run is at work.
         """
-        told = watcher or Unwatched()
+        told = watcher or Watcher()
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
 
         def check(question: str) -> None:

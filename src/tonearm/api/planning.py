@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Protocol, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tonearm.planning.sample import SampledTrack, list_sample, look
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination
 from tonearm.settings import TagSettings
+from tonearm.watchers import Watcher
 
 SEED = 20
 
@@ -46,23 +47,6 @@ class Plan:
     settings: TagSettings
 
 
-class PlanWatcher(Protocol):
-    """Who is told how planning goes."""
-
-    def listing(self, num_tracks: int) -> None: ...
-    def note(self, line: str) -> None: ...
-
-
-class Unwatched:
-    """Tells nobody."""
-
-    def listing(self, num_tracks: int) -> None:
-        """Say nothing of how many tracks there are so far."""
-
-    def note(self, line: str) -> None:
-        """Say nothing of what takes a while."""
-
-
 def plan(
     sources: Sources,
     *,
@@ -73,7 +57,7 @@ def plan(
     gpus: int | None = None,
     cpu_price: float = 0.0,
     gpu_price: float = 0.0,
-    watcher: PlanWatcher | None = None,
+    watcher: Watcher | None = None,
     **flags: Unpack[TagFlags],
 ) -> Plan:
     """Return what tagging ``sources`` would take: what ``tonearm plan SOURCES`` prints.
@@ -90,7 +74,7 @@ def plan(
     Raises:
         UsageError: what ``tag`` would refuse.
     """
-    settings, told = flags_.tag_settings(flags, verb="plan"), watcher or Unwatched()
+    settings, told = flags_.tag_settings(flags, verb="plan"), watcher or Watcher()
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     layout = _layout(settings, cpus, gpus)
     destination = Destination.of(os.fspath(out)) if out is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,10 +15,10 @@ from rich.table import Table
 
 from tonearm.runs.counts import Counts
 from tonearm.storage.uris import visible
+from tonearm.watchers import Watcher
 from tonearm.wording import clock, counted, hours
 
 if TYPE_CHECKING:
-    from tonearm.api.tagging import FinishedRun
     from tonearm.planning.summary import Outcome
     from tonearm.training.judge.evaluation import Evaluation
 
@@ -45,8 +44,8 @@ def notebook_output() -> Updatable | None:
     return found
 
 
-class ProgressLine:
-    """Shows tracks and audio done, rate, failures and the time left; a ``runs.progress.Watcher``."""
+class ProgressLine(Watcher):
+    """Shows tracks and audio done, rate, failures and the time left; see ``watchers.Watcher``."""
 
     def __init__(self, doing: str = "tagging") -> None:
         self.doing = doing
@@ -106,18 +105,9 @@ class ProgressLine:
         """Take the line away; what a run did is for a subclass to print, as are all the ends below."""
         self.end_line()
 
-    def reported(self, run: FinishedRun) -> None:
-        """See ``api.tagging.TagWatcher``."""
-
     def judged(self, evaluation: Evaluation) -> None:
-        """See ``api.training.EvaluateWatcher``."""
+        """Take the line away, as ``tagged`` does."""
         self.end_line()
-
-    def written(self, names: Sequence[str]) -> None:
-        """See ``api.training.EvaluateWatcher``."""
-
-    def forgotten(self, num_tracks: int) -> None:
-        """See ``api.library.WorkWatcher``."""
 
     def rows(self, num_done: int, num_rows: int) -> None:
         """Say how many rows of a file-by-file job are done."""

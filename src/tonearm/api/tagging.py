@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Unpack
+from typing import Any, Unpack
 
 from tonearm import demo
 from tonearm.api import flags as flags_
@@ -20,11 +20,11 @@ from tonearm.planning.summary import Outcome, summarize
 from tonearm.report import figures as report_figures
 from tonearm.report.page import write_report
 from tonearm.runs.destination import Destination
-from tonearm.runs.progress import Watcher
 from tonearm.runs.resume import Audit
 from tonearm.runs.run_summary import RunSummary, read_run, write_run
 from tonearm.settings import TagSettings
 from tonearm.storage import filesystems
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 
@@ -43,23 +43,13 @@ class FinishedRun:
     planned: dict[str, Any] | None
 
 
-class TagWatcher(Watcher, Protocol):
-    """Who is told how a run goes; ``ProgressLine``, or one's own."""
-
-    def tagged(self, outcome: Outcome) -> None:
-        """Told once every track has its row, before the library is counted, which takes a while where it is large."""
-
-    def reported(self, run: FinishedRun) -> None:
-        """Told once the summary and the report are written."""
-
-
 def tag(
     sources: Sources,
     *,
     out: Source,
     retry_errors: bool = False,
     rescore: Sequence[str] = (),
-    watcher: TagWatcher | None = None,
+    watcher: Watcher | None = None,
     command: Sequence[str] | None = None,
     **flags: Unpack[TagFlags],
 ) -> Library:

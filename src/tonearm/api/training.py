@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tonearm import settings as settings_module
 from tonearm.api import flags as flags_
@@ -17,25 +17,14 @@ from tonearm.api.training_progress import TrainingLine
 from tonearm.distributed.tagging import evaluate as evaluating
 from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
-from tonearm.distributed.training.driver import Watcher as TrainWatcher
 from tonearm.errors import UsageError
 from tonearm.heads import HeadSettings, check_names, installed
 from tonearm.runs.destination import check_form
-from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
+from tonearm.watchers import Watcher
 
 if TYPE_CHECKING:
     from tonearm.training.judge.evaluation import Evaluation
-
-
-class EvaluateWatcher(Watcher, Protocol):
-    """Who is told how an evaluation goes; ``ProgressLine``, or one's own."""
-
-    def judged(self, evaluation: Evaluation) -> None:
-        """Told the figures, before anything is written."""
-
-    def written(self, names: Sequence[str]) -> None:
-        """Told the names of the files in ``out``."""
 
 
 class EvaluateFlags(TypedDict, total=False):
@@ -59,7 +48,7 @@ def train(
     *,
     out: Source,
     overwrite: bool = False,
-    watcher: TrainWatcher | None = None,
+    watcher: Watcher | None = None,
     **flags: Unpack[TrainFlags],
 ) -> Trained:
     """Fine-tune a classifier on the labelled audio of ``source``: what ``tonearm train SOURCE --out OUT`` does.
@@ -96,7 +85,7 @@ def evaluate(
     on: Sequence[str] = (),
     calibrate: bool = False,
     wanted_precision: float = 0.9,
-    watcher: EvaluateWatcher | None = None,
+    watcher: Watcher | None = None,
     **flags: Unpack[EvaluateFlags],
 ) -> Evaluation:
     """Judge a model on the labelled audio of ``source``: what ``tonearm evaluate MODEL SOURCE`` does.

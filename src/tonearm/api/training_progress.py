@@ -14,11 +14,12 @@ from rich.table import Table
 
 from tonearm.api.progress import PLAIN_EVERY_S
 from tonearm.storage.uris import visible
+from tonearm.watchers import Watcher
 from tonearm.wording import clock, counted
 
 
-class TrainingLine:
-    """Shows decoding, then epoch, loss, rate and time left; a ``distributed.training.driver.Watcher``."""
+class TrainingLine(Watcher):
+    """Shows decoding, then epoch, loss, rate and time left; see ``watchers.Watcher``."""
 
     def __init__(self, epochs: int) -> None:
         # A copy of the descriptor: while a run is quiet, stderr itself goes to a log file.

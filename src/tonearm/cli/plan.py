@@ -15,6 +15,7 @@ from tonearm.planning.estimate import Estimate
 from tonearm.planning.sample import SampledTrack, examples
 from tonearm.report import text as report_text
 from tonearm.storage.uris import shown, visible
+from tonearm.watchers import Watcher
 from tonearm.wording import clock, counted, hours
 
 NAMES = {"decode": "decoding", "forward": "scoring"}
@@ -40,7 +41,7 @@ def plan(sources: Sequence[str], out: str | None, *, as_json: bool = False, **fl
     return 0
 
 
-class PlanPrinter:
+class PlanPrinter(Watcher):
     """Prints on stderr how planning goes."""
 
     def note(self, line: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tonearm.exports.exporter import ExportRequest, check_score
 from tonearm.exports.output import write_texts
 from tonearm.heads import Head
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.silent import SILENT
 from tonearm.storage.filenames import file_name, track_name
@@ -59,7 +60,7 @@ class Audacity:
         doubled = _doubled_names(request)
         threshold, num_files = TAG_SCORE if self.min_score is None else self.min_score, 0
         others = [(head, head.windows) for head in request.rows.heads if head.windows is not None]
-        columns = ["track_key", "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
+        columns = [KEY, "uri", "windows", "silent", "duration_s", *(column for _, column in others)]
         for batch in request.batches(columns, only_ok=True, batch_rows=BATCH_ROWS):
             texts = {}
             names = [_name(uri) for uri in batch["uri"].to_pylist()]
@@ -73,7 +74,7 @@ class Audacity:
                         labels += head_labels(head, row[column] or (), threshold)
                 if labels:
                     lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
-                    suffix = f" [{row['track_key'] & (2**64 - 1):016x}]" if clash else ""
+                    suffix = f" [{row[KEY] & (2**64 - 1):016x}]" if clash else ""
                     texts[f"{name}{suffix}.txt"] = "".join(lines)
             write_texts(request.output, texts)
             num_files += len(texts)

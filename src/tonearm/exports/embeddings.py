@@ -15,10 +15,11 @@ from safetensors.numpy import save
 from tonearm.exports.exporter import ExportRequest
 from tonearm.exports.output import whole_binary
 from tonearm.exports.projection import Moments, Projection
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import track_rows
 from tonearm.storage import filesystems
 
-FACTS = ["track_key", "uri", "title", "artist", "genre"]
+FACTS = [KEY, "uri", "title", "artist", "genre"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Embeddings:
         """
         projections = _fit(request, self.dim) if self.dim else {}
         kind = pa.list_(pa.float32())
-        fields = [pa.field(name, pa.int64() if name == "track_key" else pa.string()) for name in FACTS]
+        fields = [pa.field(name, pa.int64() if name == KEY else pa.string()) for name in FACTS]
         embeddings = _columns(request)
         schema = pa.schema([*fields, *(pa.field(name, kind) for name in embeddings)])
         num_tracks = 0

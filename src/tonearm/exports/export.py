@@ -31,6 +31,7 @@ class ExportCounts:
 
     Attributes:
         num_unlisted: tracks that were left out because they are no longer listed.
+        notes: lines that a person should see.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class ExportCounts:
     num_tracks: int
     num_files: int
     num_unlisted: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -86,7 +88,8 @@ def export(
         if (by := options.get("by")) is not None:
             head_by(str(by), rows.heads)
         num_tracks, num_files = exporter.write(ExportRequest(destination, output, rows))
-    return ExportCounts(kind, output, num_tracks, num_files, rows.num_unlisted)
+    notes = tuple(filter(None, [EXPORTERS.refused_claim(kind)]))
+    return ExportCounts(kind, output, num_tracks, num_files, rows.num_unlisted, notes)
 
 
 def named_options(given: Sequence[str]) -> dict[str, object]:

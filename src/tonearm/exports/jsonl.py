@@ -18,8 +18,8 @@ from tonearm.exports.csv import COLUMNS
 from tonearm.exports.exporter import ExportRequest, check_score
 from tonearm.exports.output import whole_file
 from tonearm.heads import TAGS
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import track_rows
-from tonearm.runs.rows.ranking import KEY
 from tonearm.runs.rows.silent import silent_as
 
 # Rows with their timeline may have thousands of windows each.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, BinaryIO, TextIO, cast
 from tonearm.errors import DestinationError
 from tonearm.runs.destination import check_form
 from tonearm.storage import filesystems
+from tonearm.storage.atomic import replacing
 
 
 def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:
@@ -63,20 +63,16 @@ def whole_binary(url: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
     found, path = filesystems.filesystem(url)
-    with filesystems.writing(url), contextlib.ExitStack() as stack:
+    with filesystems.writing(url):
         if filesystems.is_local(url):
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name[:100]}.{os.getpid()}.partial")
-        else:
-            partial = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tonearm-"))) / "export"
-        stack.callback(partial.unlink, missing_ok=True)
-        with open_(partial) as file:
-            yield file
-        if filesystems.is_local(url):
-            partial.replace(target)
-        else:
-            found.put_file(str(partial), path)
+            with replacing(Path(path)) as partial, open_(partial) as file:
+                yield file
+            return
+        with tempfile.TemporaryDirectory(prefix="tonearm-") as folder:
+            local = Path(folder) / "export"
+            with open_(local) as file:
+                yield file
+            found.put_file(str(local), path)
 
 
 def write_texts(folder: str, texts: dict[str, str]) -> None:

@@ -83,15 +83,16 @@ class Classifier:
         threads, note = num_threads or runtimes.usable_cores(), ""
         on_cpu = max(1, int(CPU_BATCH_S / plan.window_s))
         if kind == "openvino":
-            wanted = select.Wanted(
+            request = select.Request(
                 source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server
             )
             # Two passes over long windows at a time would take the memory that batches of them may not have.
             may_be_many = is_bulk and on_cpu >= threads
-            form = select.choose(wanted, info, plan.window_samples if may_be_many else None)
-            if form.converted is not None:
-                return cls(info, plan, form.load(threads), batch_size or max(on_cpu, form.num_streams), form.note)
-            chosen, note = form.precision, form.note
+            execution = select.choose(request, info, plan.window_samples if may_be_many else None)
+            if execution.converted is not None:
+                batch_size = batch_size or max(on_cpu, execution.num_streams)
+                return cls(info, plan, execution.load(threads), batch_size, execution.note)
+            chosen, note = execution.precision, execution.note
 
         model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
         with families.FAMILIES.using(info.family):

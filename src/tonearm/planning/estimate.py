@@ -18,6 +18,7 @@ import numpy as np
 from tonearm.errors import DestinationError
 from tonearm.planning.measure import Rates, scored_s
 from tonearm.planning.sample import Listed, SampledTrack
+from tonearm.runs.places import PLAN
 from tonearm.sources.extensions import extension_of
 from tonearm.storage import filesystems
 from tonearm.tagging import HeadPlan
@@ -192,7 +193,7 @@ def _wilson(num: int, of: int) -> tuple[float, float]:
 
 
 def _url(destination: Destination) -> str:
-    return destination.join("_checkpoint", "plan.json")
+    return destination.checkpoint(PLAN)
 
 
 def keep(destination: Destination, plan: Estimate) -> None:

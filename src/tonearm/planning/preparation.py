@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +18,11 @@ from tonearm.errors import CheckpointError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.openvino import cache, select
 from tonearm.models.openvino.processor import has_bf16
-from tonearm.models.openvino.select import Wanted
+from tonearm.models.openvino.select import Request
 from tonearm.settings import TagSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
+from tonearm.watchers import Say
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ NUM_WINDOWS, NUM_CALIBRATED, LEAST_WINDOWS = 120, 20, 24
 # Without the guard nothing is checked, and whoever left it off wants to begin.
 UNGUARDED_WINDOWS, LEAST_UNGUARDED = 24, 6
 WINDOWS_A_TRACK, TRACKS_TRIED = 3, 200
-
-Say = Callable[[str], None]
 
 
 def settle(plan: TagPlan, device: str) -> TagPlan:
@@ -79,7 +78,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
         if kind != "openvino":
             continue
         is_guarded = plan.models.int8_guard and not before.heads[head].is_settled
-        wanted = Wanted(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
+        wanted = Request(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
         found, _ = select.convert(wanted, each.checkpoint, say)
         if precision != "int8" or found is None:
             continue

@@ -36,10 +36,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError
-from tonearm.runs.destination import KEY, READERS, Destination, among, scan_tracks
+from tonearm.runs.destination import Destination
+from tonearm.runs.places import COMPACTION, KEY
 from tonearm.runs.rows import finished_rows, track_files
 from tonearm.runs.rows.merged_schemas import alike, to_schema
-from tonearm.runs.rows.track_files import COMPACTED, COMPACTION, PENDING_SUFFIX, TrackFile
+from tonearm.runs.rows.ranking import among
+from tonearm.runs.rows.track_files import COMPACTED, PENDING_SUFFIX, TrackFile
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 
@@ -177,7 +179,7 @@ def recover(destination: Destination, *, check: Callable[[], None] = lambda: Non
     destination.check_own()
     marks, begun = list[str](), list[str]()
     for fingerprint in _fingerprints(destination):
-        folder = destination.join("_checkpoint", fingerprint)
+        folder = destination.checkpoint(fingerprint)
         found = _names(folder)
         marks += [posixpath.join(folder, name) for name in found if name.endswith(PENDING_SUFFIX)]
         begun += track_files.begun(found)
@@ -187,7 +189,7 @@ def recover(destination: Destination, *, check: Callable[[], None] = lambda: Non
     check()
     for name in names:
         if name.startswith(tuple(begun)) and name.endswith(".parquet"):
-            filesystems.delete(destination.join("tracks", name))
+            filesystems.delete(posixpath.join(destination.tracks, name))
     for mark in marks:
         filesystems.delete(mark)
     for identity, commit in state.commits.items():
@@ -196,7 +198,7 @@ def recover(destination: Destination, *, check: Callable[[], None] = lambda: Non
     void = [identity for identity, commit in state.commits.items() if not commit.is_whole(names)]
     for identity in (*state.pending, *void):
         for name in _outputs(destination, identity):
-            filesystems.delete(destination.join("tracks", name))
+            filesystems.delete(posixpath.join(destination.tracks, name))
         filesystems.delete(_mark(destination, identity))
         filesystems.delete(_commit(destination, identity))
     for identity in state.late:
@@ -221,7 +223,10 @@ def _step(
     filesystems.write_text(_mark(destination, identity), "")
     keys = np.sort(
         np.concatenate(
-            [_kept(file, table, counting)[KEY].to_numpy() for file, table in scan_tracks(destination, [KEY], inputs)]
+            [
+                _kept(file, table, counting)[KEY].to_numpy()
+                for file, table in finished_rows.scan_files(destination.url, [KEY], inputs)
+            ]
         )
     )
     share = len(keys) / max(1, len(keys) if counting is None else sum(len(counting[file.name]) for file in inputs))
@@ -266,7 +271,7 @@ def _distribute(
     writers = [pa.ipc.new_file(str(pile), wanted) for pile in piles]
     try:
         num_rows = 0
-        rows = scan_tracks(destination, None, inputs, num_ahead=READERS)
+        rows = finished_rows.scan_files(destination.url, None, inputs)
         kept = (to_schema(destination, file, _kept(file, table, counting), wanted) for file, table in rows)
         for table in _gathered(kept):
             table = table.take(pc.sort_indices(table[KEY])).combine_chunks()
@@ -301,7 +306,7 @@ def _kept(file: TrackFile, table: pa.Table, counting: Mapping[str, NDArray[np.bo
 
 def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDArray[np.int64], int]:
     """Write one pile as Parquet; return its keys, sorted, and its size in bytes."""
-    filesystem, path = filesystems.arrow_filesystem(destination.join("tracks", name))
+    filesystem, path = filesystems.arrow_filesystem(posixpath.join(destination.tracks, name))
     with pa.memory_map(str(pile)) as source:
         table = pa.ipc.open_file(source).read_all()
         table = table.take(pc.sort_indices(table[KEY]))
@@ -324,23 +329,23 @@ def _write_output(destination: Destination, name: str, pile: Path) -> tuple[NDAr
 def _write_marks(destination: Destination, identity: str, keys: NDArray[np.int64]) -> None:
     marks = pa.table({KEY: keys})
     for fingerprint in _fingerprints(destination):
-        filesystems.write_table(destination.join("_checkpoint", fingerprint, f"{COMPACTED}{identity}.parquet"), marks)
+        filesystems.write_table(destination.checkpoint(fingerprint, f"{COMPACTED}{identity}.parquet"), marks)
 
 
 def _fingerprints(destination: Destination) -> list[str]:
-    names = _names(destination.join("_checkpoint"))
+    names = _names(destination.checkpoint())
     known = [name.removesuffix(".json") for name in names if name.endswith(".json")]
-    return [name for name in known if _names(destination.join("_checkpoint", name))]
+    return [name for name in known if _names(destination.checkpoint(name))]
 
 
 def _complete(destination: Destination, identity: str, superseded: Sequence[str]) -> None:
     """Delete what the outputs of a committed step replace, their marks, and last the step's own traces."""
-    gone = [destination.join("tracks", name) for name in superseded]
+    gone = [posixpath.join(destination.tracks, name) for name in superseded]
     for fingerprint in _fingerprints(destination):
-        folder = destination.join("_checkpoint", fingerprint)
+        folder = destination.checkpoint(fingerprint)
         marks = {_mark_of(name) for name in superseded}
         gone += [posixpath.join(folder, name) for name in _names(folder) if name in marks]
-    with ThreadPoolExecutor(READERS, thread_name_prefix="compact") as pool:
+    with ThreadPoolExecutor(finished_rows.READERS, thread_name_prefix="compact") as pool:
         list(pool.map(filesystems.delete, gone))
     filesystems.delete(_mark(destination, identity))
     filesystems.delete(_commit(destination, identity))
@@ -356,8 +361,8 @@ def _outputs(destination: Destination, identity: str) -> list[str]:
 
 
 def _mark(destination: Destination, identity: str) -> str:
-    return destination.join("_checkpoint", COMPACTION, f"{identity}.pending")
+    return destination.checkpoint(COMPACTION, f"{identity}.pending")
 
 
 def _commit(destination: Destination, identity: str) -> str:
-    return destination.join("_checkpoint", COMPACTION, f"{identity}.json")
+    return destination.checkpoint(COMPACTION, f"{identity}.json")

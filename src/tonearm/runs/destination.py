@@ -1,4 +1,4 @@
-"""The places of a destination, and its rows file by file.
+"""The places of a destination.
 
 A destination holds::
 
@@ -20,22 +20,12 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pyarrow.fs import SubTreeFileSystem
 
 from tonearm.errors import DestinationError
-from tonearm.runs.rows import finished_rows, schema, track_files
-from tonearm.runs.rows.finished_rows import READERS as READERS
-from tonearm.runs.rows.ranking import KEY as KEY
-from tonearm.runs.rows.track_files import TrackFile
+from tonearm.runs import places
 from tonearm.storage import filesystems
 from tonearm.storage.uris import SCHEME, local_path, shown, split_bucket
 
@@ -93,10 +83,10 @@ class Destination:
         """
         if not filesystems.is_local(self.url):
             return
-        marks = Path(self.join("_checkpoint"))
+        marks = Path(self.checkpoint())
         with filesystems.reading(self.url):
             below = sorted(marks.iterdir()) if marks.is_dir() else []
-            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join("runs"))), *below):
+            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join(places.RUNS))), *below):
                 if folder.is_symlink():
                     raise DestinationError(
                         f"{shown(str(folder))} is a link, and a run deletes files in it; nothing was done. Put "
@@ -105,21 +95,21 @@ class Destination:
 
     @property
     def manifest(self) -> str:
-        return self.join("manifest")
+        return self.join(places.MANIFEST)
 
     @property
     def tracks(self) -> str:
-        return self.join("tracks")
+        return self.join(places.TRACKS)
 
     @property
     def report(self) -> str:
-        return self.join("report.html")
+        return self.join(places.REPORT)
 
-    def checkpoint(self, fingerprint: str) -> str:
-        return self.join("_checkpoint", fingerprint)
+    def checkpoint(self, *parts: str) -> str:
+        return self.join(places.CHECKPOINT, *parts)
 
     def run(self, run_id: str) -> str:
-        return self.join("runs", f"{run_id}.json")
+        return self.join(places.RUNS, f"{run_id}.json")
 
 
 def check_form(url: str, flag: str = "the destination") -> None:
@@ -144,58 +134,3 @@ def check_form(url: str, flag: str = "the destination") -> None:
         raise DestinationError(
             f"got {flag} {shown(url)}, which names another machine; expected file:///FOLDER or a path"
         )
-
-
-def scan_tracks(
-    destination: Destination,
-    columns: list[str] | None,
-    files: Sequence[TrackFile] | None = None,
-    *,
-    num_ahead: int = 16 * READERS,
-) -> Iterator[tuple[TrackFile, pa.Table]]:
-    """Yield the finished rows file by file; for who holds the lock, since a file that goes away meanwhile is an error.
-
-    Args:
-        columns: of ``schema.TRACKS``, null where a file of before lacks one; None for all that each file has.
-        files: some of the finished files; None for all.
-        num_ahead: files that are held at once; few where whole rows are read.
-
-    Raises:
-        DestinationError: a file that is not Parquet, named, or a store that does not give it.
-    """
-    filesystem, _ = filesystems.arrow_filesystem(destination.tracks)
-
-    def read(file: TrackFile) -> tuple[TrackFile, pa.Table]:
-        try:
-            with pq.ParquetFile(file.path, filesystem=filesystem) as parquet:
-                if columns is None:
-                    return file, parquet.read(use_threads=False)
-                named = [name for name in columns if name in parquet.schema_arrow.names]
-                return file, _completed(parquet.read(named, use_threads=False), columns)
-        except FileNotFoundError:
-            raise DestinationError(
-                f"{shown(destination.url)}: tracks/ changed while it was read ({file.name} is gone); run it again"
-            ) from None
-        except (*finished_rows.PARQUET_ERRORS, *filesystems.store_errors(filesystems.scheme(destination.url))) as error:
-            raise finished_rows.unreadable(destination.url, error, file) from None
-
-    wanted = track_files.finished(destination.url) if files is None else files
-    with ThreadPoolExecutor(READERS, thread_name_prefix="tracks") as pool:  # a store's latency, many times over
-        for first in range(0, len(wanted), num_ahead):
-            yield from pool.map(read, wanted[first : first + num_ahead])
-
-
-def _completed(table: pa.Table, columns: list[str]) -> pa.Table:
-    for name in columns:
-        if name not in table.column_names:
-            kind = schema.TRACKS.field(name).type
-            table = table.append_column(pa.field(name, kind), pa.nulls(table.num_rows, kind))
-    return table
-
-
-def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which ``values`` are among ``known``, which are sorted; ``np.isin`` would sort them anew for each file."""
-    if not len(known):
-        return np.zeros(len(values), bool)
-    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.asarray(known[places] == values)

@@ -25,6 +25,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from tonearm.errors import DestinationError
 from tonearm.heads import ACTIVATIONS, PUBLISHED, Head, by_name, head_of
 from tonearm.runs.destination import Destination
+from tonearm.runs.places import CHECKPOINT, GROUPS
 from tonearm.runs.rows.track_files import PENDING_SUFFIX
 from tonearm.runs.run_summary import RunSummary
 from tonearm.storage import filesystems
@@ -32,7 +33,6 @@ from tonearm.storage.uris import shown
 from tonearm.wording import counted
 
 FORMAT = 2
-FILE = "groups.json"
 READ = "read"
 # A fact of a group that was made again: the term of the run that began it. Without it the rows of before would have the
 # same hash wherever settings differ that decide no number, such as the runtime.
@@ -154,7 +154,7 @@ def write(destination: Destination, groups: Mapping[str, Group]) -> str:
     filesystems.write_text(_url(destination), text)
     # 0.1.0 looks at such files alone: it shall see that these rows are none of its own.
     name = marks_name(groups)
-    filesystems.write_text(destination.join("_checkpoint", f"{name}.json"), text)
+    filesystems.write_text(destination.checkpoint(f"{name}.json"), text)
     return name
 
 
@@ -176,7 +176,7 @@ def _group(values: Mapping[str, Any]) -> Group:
 
 
 def _url(destination: Destination) -> str:
-    return destination.join("_checkpoint", FILE)
+    return destination.checkpoint(GROUPS)
 
 
 def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, Group]:
@@ -186,7 +186,7 @@ def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, 
     has what the copies say that ``write`` has left.
     """
     with filesystems.reading(destination.url):
-        filesystem, folder = filesystems.arrow_filesystem(destination.join("_checkpoint"))
+        filesystem, folder = filesystems.arrow_filesystem(destination.checkpoint())
         entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
         names = {posixpath.basename(entry.path) for entry in entries if entry.type == FileType.File}
         found: dict[str, dict[str, Any]] = {}
@@ -201,7 +201,7 @@ def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, 
         return {}
     if len({fingerprint(facts) for facts in found.values()}) > 1:
         raise DestinationError(
-            f"{shown(destination.url)} holds rows of {counted(len(found), 'different setting')} (_checkpoint/"
+            f"{shown(destination.url)} holds rows of {counted(len(found), 'different setting')} ({CHECKPOINT}/"
             f"{'.json, '.join(sorted(found))}.json), and its rows do not say which have which; nothing is lost. Export "
             "what you need, and tag into another destination"
         )
@@ -213,7 +213,7 @@ def _from_copies(destination: Destination, copies: Sequence[str], rescored: Coll
     """Return all groups that ``copies`` name, each run's being those of the runs before and its own."""
     both: dict[str, Group] = {}
     for name in copies:
-        url = destination.join("_checkpoint", f"{name}.json")
+        url = destination.checkpoint(f"{name}.json")
         for group, there in _parsed(destination, url, filesystems.read_bytes(url), rescored).items():
             other = both.setdefault(group, there)
             if (since := there.facts.get(SINCE, 0) - other.facts.get(SINCE, 0)) != 0:
@@ -223,7 +223,7 @@ def _from_copies(destination: Destination, copies: Sequence[str], rescored: Coll
             elif there.hash not in other.hashes and group not in rescored:
                 raise DestinationError(
                     f"{shown(_url(destination))} is gone, and its copies {'.json, '.join(copies)}.json do not agree "
-                    f"about {group}; nothing is lost. Copy the latest of them to {FILE}, or have those columns made "
+                    f"about {group}; nothing is lost. Copy the latest of them to {GROUPS}, or have those columns made "
                     f"anew with `tonearm tag --rescore {group}`"
                 )
     return both
@@ -235,7 +235,7 @@ def _has_marks(filesystem: FileSystem, folder: str) -> bool:
 
 
 def _old_facts(destination: Destination, name: str) -> dict[str, Any]:
-    url = destination.join("_checkpoint", f"{name}.json")
+    url = destination.checkpoint(f"{name}.json")
     try:
         facts = json.loads(filesystems.read_bytes(url))
         if not isinstance(facts, dict):

@@ -8,13 +8,15 @@ import datetime
 import json
 import time
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from tonearm.errors import DestinationError, TonearmError
 from tonearm.runs.counts import Counts
 from tonearm.runs.destination import Destination
 from tonearm.runs.lock.hold import Hold
+from tonearm.runs.places import PROGRESS
 from tonearm.storage import filesystems
+from tonearm.watchers import Watcher
 
 RECORD_S = 15.0
 
@@ -50,7 +52,7 @@ class Progress:
 
 
 def _url(destination: Destination) -> str:
-    return destination.join("_checkpoint", "progress.json")
+    return destination.checkpoint(PROGRESS)
 
 
 def write(destination: Destination, progress: Progress) -> None:
@@ -85,16 +87,7 @@ def clear(destination: Destination) -> None:
         filesystems.delete(_url(destination))
 
 
-class Watcher(Protocol):
-    """Who is told how the run goes; the terminal's progress line, or a test."""
-
-    def waiting(self, why: str) -> None: ...
-    def listing(self, num_tracks: int) -> None: ...
-    def starting(self, num_tracks: int, num_done: int) -> None: ...
-    def progress(self, counts: Counts) -> None: ...
-
-
-class ProgressFile:
+class ProgressFile(Watcher):
     """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``.
 
     Args:
@@ -108,7 +101,7 @@ class ProgressFile:
         self.destination = destination
         self.watcher = watcher
         self.now = Progress(run_id, "listing", started, started)
-        self.written = -RECORD_S
+        self.written_s = -RECORD_S
 
     def __enter__(self) -> ProgressFile:
         self._record()
@@ -126,6 +119,10 @@ class ProgressFile:
     def waiting(self, why: str) -> None:
         """Pass it on."""
         self.watcher.waiting(why)
+
+    def note(self, line: str) -> None:
+        """Pass it on."""
+        self.watcher.note(line)
 
     def listing(self, num_tracks: int) -> None:
         """Pass it on, and note how many tracks there are so far."""
@@ -145,6 +142,6 @@ class ProgressFile:
 
     def _record(self, *, is_due: bool = False, **changes: Any) -> None:
         self.now = dataclasses.replace(self.now, at=datetime.datetime.now(datetime.UTC), **changes)
-        if self.hold.lost is None and (is_due or time.monotonic() - self.written >= RECORD_S):
+        if self.hold.lost is None and (is_due or time.monotonic() - self.written_s >= RECORD_S):
             write(self.destination, self.now)
-            self.written = time.monotonic()
+            self.written_s = time.monotonic()

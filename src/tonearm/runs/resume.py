@@ -21,9 +21,11 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from tonearm.heads import GENRE, PUBLISHED, TAGS, Head, by_name
-from tonearm.runs.destination import KEY, READERS, Destination, among, scan_tracks
+from tonearm.runs.destination import Destination
 from tonearm.runs.groups import SINCE, Group, heads_of
+from tonearm.runs.places import KEY, TODO
 from tonearm.runs.rows import finished_rows, merged_schemas, schema
+from tonearm.runs.rows.ranking import among
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
 from tonearm.storage.store_errors import NO_CODE, READ_CODES
@@ -365,7 +367,7 @@ def _gathered(
     destination: Destination, again: Again, files: Sequence[TrackFile], wanted: pa.Schema
 ) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
-    for file, table in scan_tracks(destination, None, files, num_ahead=READERS):
+    for file, table in finished_rows.scan_files(destination.url, None, files):
         held.append(merged_schemas.to_schema(destination, file, table.filter(pa.array(again.rows[file])), wanted))
         while sum(map(len, held)) >= CARRIED_ROWS:
             rows = pa.concat_tables(held)
@@ -376,7 +378,7 @@ def _gathered(
 
 
 def _todo(destination: Destination) -> str:
-    return destination.join("_checkpoint", "todo")
+    return destination.checkpoint(TODO)
 
 
 def _new_name(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from tonearm.runs.manifest import manifest
 from tonearm.runs.progress import Progress
 from tonearm.runs.run_summary import RunSummary, read_run
 from tonearm.storage.uris import shown
+from tonearm.watchers import Say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Status:
     last: RunSummary | None
 
 
-def read_status(destination: str, *, waiting: Callable[[str], None] | None = None, is_watched: bool = True) -> Status:
+def read_status(destination: str, *, waiting: Say | None = None, is_watched: bool = True) -> Status:
     """Return how far ``destination`` is.
 
     A run that was started on another machine is watched until it gives a sign of life, or for ``lock.STALE_S``: the

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tonearm.errors import SourceError
 from tonearm.storage import filesystems
+from tonearm.storage.atomic import first_folder
 from tonearm.storage.store_errors import diagnose
 from tonearm.storage.uris import shown
 from tonearm.surroundings import cache_folder
@@ -45,18 +44,8 @@ def local_copy(url: str, patterns: Sequence[str]) -> Path:
     folder = base / digest / (url.rstrip("/").rpartition("/")[2] or "model")
     if folder.is_dir():
         return folder
-    with filesystems.writing(str(base)):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        try:
-            for name, entry in wanted.items():
-                found.get_file(entry["name"], str(partial / name))
-            if not folder.is_dir():
-                partial.rename(folder)
-        except OSError:
-            # Another process may have been first.
-            if not folder.is_dir():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with filesystems.writing(str(base)), first_folder(folder) as partial:
+        partial.mkdir()
+        for name, entry in wanted.items():
+            found.get_file(entry["name"], str(partial / name))
     return folder

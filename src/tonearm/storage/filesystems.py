@@ -10,7 +10,6 @@ import errno
 import functools
 import io
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from tonearm.errors import DestinationError, SourceError, TonearmError
-from tonearm.storage.atomic import replacing
+from tonearm.storage.atomic import beside, replacing
 from tonearm.storage.store_errors import diagnose
 from tonearm.storage.uris import SCHEME as SCHEME
 from tonearm.storage.uris import is_local as is_local
@@ -256,22 +255,17 @@ def create_bytes(url: str, data: bytes) -> None:
 def _create_file(url: str, target: Path, data: bytes) -> None:
     """Create a file with all of its content at once: a link to a name that is taken is refused, on NFS too."""
     is_there = False
-    with writing(url):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.partial")
+    with writing(url), beside(target) as partial:
+        partial.write_bytes(data)
         try:
-            partial.write_bytes(data)
-            try:
-                os.link(partial, target)
-            except FileExistsError:
-                # On NFS the answer to a link that was made may be lost, and the same request sent again.
-                is_there = not os.path.samefile(partial, target)
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                is_there = not _create_exclusively(target, data)
-        finally:
-            partial.unlink(missing_ok=True)
+            os.link(partial, target)
+        except FileExistsError:
+            # On NFS the answer to a link that was made may be lost, and the same request sent again.
+            is_there = not os.path.samefile(partial, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            is_there = not _create_exclusively(target, data)
     if is_there:
         raise FileExistsError(f"{shown(url)} is there")
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 # Reserved characters and escapes stay as they are, so a signed address stays signed; the rest is quoted.
 KEPT = "%/:=&?~+!$,;'@()*[]"
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 5, 60
-GRACE_S = 5.0
+CANCELLATION_TIMEOUT_S = 5.0
 # A name as DNS takes it; underscores are used, though they should not be.
 HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 # The statuses whose body is the object; 206 is a part that was not asked for, and 202 a promise.
@@ -61,7 +61,7 @@ def wait_for(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[T]], 
 
     future = asyncio.run_coroutine_threadsafe(bounded(), loop)
     try:
-        return future.result(timeout_s + GRACE_S)
+        return future.result(timeout_s + CANCELLATION_TIMEOUT_S)
     except FutureTimeoutError:
         raise TimeoutError from None
     finally:

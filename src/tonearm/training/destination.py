@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tonearm.errors import DestinationError
 from tonearm.runs import differences
-from tonearm.runs.lock.lock_file import TERMS
+from tonearm.runs.places import TERMS
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 from tonearm.training.settings_hash import UNDECIDING

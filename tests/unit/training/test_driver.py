@@ -18,14 +18,7 @@ from tonearm.runs.lock import lock_file, run_lock
 from tonearm.runs.lock.run_lock import Holder, Machine
 from tonearm.settings import TrainSettings
 from tonearm.training.destination import CONFIG, METRICS
-
-
-class Quiet:
-    """A watcher that says nothing."""
-
-    def note(self, line: str) -> None: ...
-    def decoding(self, num_done: int, num_clips: int) -> None: ...
-    def event(self, event: dict[str, Any]) -> None: ...
+from tonearm.watchers import Watcher
 
 
 class Plan:
@@ -41,7 +34,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     begun: list[str] = []
 
     def train(
-        out: str, plan: Plan, listing: Any, materials: Any, watcher: Quiet, hold: run_lock.Hold
+        out: str, plan: Plan, listing: Any, materials: Any, watcher: Watcher, hold: run_lock.Hold
     ) -> dict[str, Any]:
         begun.append(out)
         return finish(Path(out), plan.settings_hash)
@@ -81,10 +74,10 @@ def test_a_model_that_was_finished_meanwhile_is_not_written_over(
     out = tmp_path / "model"
     before_the_lock(monkeypatch, lambda: finish(out, "theirs"))
     with pytest.raises(DestinationError, match="holds a model trained otherwise"):
-        driver.train("music", str(out), TrainSettings(), Quiet())
+        driver.train("music", str(out), TrainSettings(), Watcher())
     assert trained == []
     assert json.loads((out / METRICS).read_text()) == {"fingerprint": "theirs"}
-    assert driver.train("music", str(out), TrainSettings(), Quiet(), overwrite=True).is_new
+    assert driver.train("music", str(out), TrainSettings(), Watcher(), overwrite=True).is_new
     assert trained == [str(out)]
 
 
@@ -93,7 +86,7 @@ def test_the_same_model_that_was_finished_meanwhile_is_taken(
 ) -> None:
     out = tmp_path / "model"
     before_the_lock(monkeypatch, lambda: finish(out, "ours"))
-    assert not driver.train("music", str(out), TrainSettings(), Quiet()).is_new
+    assert not driver.train("music", str(out), TrainSettings(), Watcher()).is_new
     assert trained == []
     assert not (out / driver.WORK).exists()
 
@@ -105,7 +98,7 @@ def test_what_was_written_meanwhile_is_not_written_among(
     out.mkdir()
     before_the_lock(monkeypatch, lambda: (out / "thesis.txt").write_text("x"))
     with pytest.raises(DestinationError, match=r"holds other files \(thesis.txt\)"):
-        driver.train("music", str(out), TrainSettings(), Quiet())
+        driver.train("music", str(out), TrainSettings(), Watcher())
     assert trained == []
 
 
@@ -114,7 +107,7 @@ def test_claims_are_no_unfinished_run(tmp_path: Path, trained: list[str]) -> Non
     out, url = tmp_path / "model", str(tmp_path / "model" / driver.WORK / driver.LOCK)
     run_lock.acquire(url, str(out)).release()
     assert lock_file.list_claims(url) == [1]
-    assert driver.train("music", str(out), TrainSettings(), Quiet()).is_new
+    assert driver.train("music", str(out), TrainSettings(), Watcher()).is_new
     assert not (out / driver.WORK).exists()
 
 
@@ -124,7 +117,7 @@ def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
     out = tmp_path / "model"
 
     def train(
-        out: str, plan: Plan, listing: Any, materials: Any, watcher: Quiet, hold: run_lock.Hold
+        out: str, plan: Plan, listing: Any, materials: Any, watcher: Watcher, hold: run_lock.Hold
     ) -> dict[str, Any]:
         other = Holder.of_this_process(Machine("elsewhere", "another", ""))
         lock_file.write(hold.url, dataclasses.replace(other, term=hold.term + 1))
@@ -132,5 +125,5 @@ def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
 
     monkeypatch.setattr(driver, "_train", train)
     with pytest.raises(Stopped, match="on elsewhere"):
-        driver.train("music", str(out), TrainSettings(), Quiet())
+        driver.train("music", str(out), TrainSettings(), Watcher())
     assert (out / driver.WORK / driver.LOCK).exists()

@@ -200,7 +200,7 @@ def test_a_folder_in_a_store_is_copied_until_it_changes(tmp_path: Path, monkeypa
     assert (second / "model.safetensors").read_bytes() == b"22"
     with pytest.raises(SourceError, match="holds none of"):
         local_copy("memory://shelf/nothing", ["*.json"])
-    assert not list((tmp_path / "tonearm" / "models").rglob(".partial*"))
+    assert not list((tmp_path / "tonearm" / "models").rglob("*.partial"))
 
 
 @pytest.mark.parametrize(

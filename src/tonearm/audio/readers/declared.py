@@ -6,6 +6,7 @@ Readers trust the size of the file where the two differ, and then half a file lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 # What writers put who cannot go back to the header: zero, the most that 32 bits hold, or sox's 0x7FFFF000 and the like.
 UNKNOWN_FROM = 0x7FFF0000
@@ -18,6 +19,13 @@ WVE_HEADER, MPC2K_HEADER, MAT5_START = 32, 42, 128
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
+class Audio(NamedTuple):
+    """Where in a file its header says that the audio is."""
+
+    start: int
+    num_bytes: int
+
+
 def shown_share(data: bytes | memoryview) -> float:
     """Return which share of the bytes of audio that its header announces a file has; 1.0 where that is not known."""
     for magic, find in FINDERS.items():
@@ -25,9 +33,8 @@ def shown_share(data: bytes | memoryview) -> float:
             found = find(data)
             if found is None:
                 return 1.0
-            start, size = found
-            there = max(0, len(data) - start)
-            return there / size if 0 < there < size else 1.0
+            there = max(0, len(data) - found.start)
+            return there / found.num_bytes if 0 < there < found.num_bytes else 1.0
     return 1.0
 
 
@@ -44,7 +51,7 @@ def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
         start += 8 + size + size % 2
 
 
-def _riff(data: bytes | memoryview) -> tuple[int, int] | None:
+def _riff(data: bytes | memoryview) -> Audio | None:
     if bytes(data[8:12]) == b"AVI ":
         return _whole(data)
     size_64 = 0
@@ -53,88 +60,88 @@ def _riff(data: bytes | memoryview) -> tuple[int, int] | None:
             size_64 = int.from_bytes(data[start + 8 : start + 16], "little")
         if kind in (b"data", b"BODY"):
             if size >= UNKNOWN_FROM and size_64:
-                return start, size_64
-            return None if not size or size >= UNKNOWN_FROM else (start, size)
+                return Audio(start, size_64)
+            return None if not size or size >= UNKNOWN_FROM else Audio(start, size)
     return None
 
 
-def _whole(data: bytes | memoryview) -> tuple[int, int] | None:
+def _whole(data: bytes | memoryview) -> Audio | None:
     order = "big" if bytes(data[:4]) == b"MMMD" else "little"
     size = int.from_bytes(data[4:8], order)  # type: ignore[arg-type]
-    return None if not size or size >= UNKNOWN_FROM else (8, size)
+    return None if not size or size >= UNKNOWN_FROM else Audio(8, size)
 
 
-def _voc(data: bytes | memoryview) -> tuple[int, int] | None:
+def _voc(data: bytes | memoryview) -> Audio | None:
     start = int.from_bytes(data[20:22], "little")
     while start + 4 <= len(data):
         kind, size = data[start], int.from_bytes(data[start + 1 : start + 4], "little")
         if kind in VOC_AUDIO:
-            return start + 4, size
+            return Audio(start + 4, size)
         if not kind:
             return None
         start += 4 + size
     return None
 
 
-def _w64(data: bytes | memoryview) -> tuple[int, int] | None:
+def _w64(data: bytes | memoryview) -> Audio | None:
     start = W64_START
     while start + W64_HEADER <= len(data):
         size = int.from_bytes(data[start + 16 : start + 24], "little")
         if size < W64_HEADER:
             return None
         if bytes(data[start : start + 16]) == W64_DATA:
-            return (start + W64_HEADER, size - W64_HEADER) if size - W64_HEADER < 2**62 else None
+            return Audio(start + W64_HEADER, size - W64_HEADER) if size - W64_HEADER < 2**62 else None
         start += -(-size // 8) * 8
     return None
 
 
-def _caf(data: bytes | memoryview) -> tuple[int, int] | None:
+def _caf(data: bytes | memoryview) -> Audio | None:
     start = 8
     while start + 12 <= len(data):
         size = int.from_bytes(data[start + 4 : start + 12], "big", signed=True)
         if bytes(data[start : start + 4]) == b"data":
-            return None if size <= 4 else (start + 16, size - 4)
+            return None if size <= 4 else Audio(start + 16, size - 4)
         if size < 0:
             return None
         start += 12 + size
     return None
 
 
-def _au(data: bytes | memoryview) -> tuple[int, int] | None:
+def _au(data: bytes | memoryview) -> Audio | None:
     order = "big" if bytes(data[:1]) == b"." else "little"
     start, size = (int.from_bytes(data[at : at + 4], order) for at in (4, 8))  # type: ignore[arg-type]
-    return None if not size or size >= UNKNOWN_FROM else (start, size)
+    return None if not size or size >= UNKNOWN_FROM else Audio(start, size)
 
 
-def _sox(data: bytes | memoryview) -> tuple[int, int] | None:
+def _sox(data: bytes | memoryview) -> Audio | None:
     order = "little" if bytes(data[:1]) == b"." else "big"
     start = 4 + int.from_bytes(data[4:8], order)  # type: ignore[arg-type]
     samples = int.from_bytes(data[8:16], order)  # type: ignore[arg-type]
-    return None if not 0 < samples < MOST_SAMPLES else (start, 4 * samples)
+    return None if not 0 < samples < MOST_SAMPLES else Audio(start, 4 * samples)
 
 
-def _wve(data: bytes | memoryview) -> tuple[int, int] | None:
-    return WVE_HEADER, int.from_bytes(data[18:22], "big")
+def _wve(data: bytes | memoryview) -> Audio | None:
+    return Audio(WVE_HEADER, int.from_bytes(data[18:22], "big"))
 
 
-def _mpc2k(data: bytes | memoryview) -> tuple[int, int] | None:
+def _mpc2k(data: bytes | memoryview) -> Audio | None:
     name = bytes(data[2:19]).decode("latin-1")
     if len(name) < 17 or not (name.isascii() and name.isprintable()):
         return None
     channels = 1 + int.from_bytes(data[21:22], "little")
-    return MPC2K_HEADER, 2 * channels * int.from_bytes(data[30:34], "little")
+    return Audio(MPC2K_HEADER, 2 * channels * int.from_bytes(data[30:34], "little"))
 
 
-def _mat5(data: bytes | memoryview) -> tuple[int, int] | None:
+def _mat5(data: bytes | memoryview) -> Audio | None:
     order = "big" if bytes(data[126:128]) == b"MI" else "little"
     start, size = MAT5_START, 0
     while start + 8 <= len(data):  # the audio is the last variable
         size = int.from_bytes(data[start + 4 : start + 8], order)  # type: ignore[arg-type]
         start += 8 + size
-    return start - size, size
+    return Audio(start - size, size)
 
 
-Find = Callable[[bytes | memoryview], tuple[int, int] | None]
+Find = Callable[[bytes | memoryview], Audio | None]
 FINDERS: dict[bytes, Find] = {
     **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"), _riff),
     **dict.fromkeys((b".snd", b"dns."), _au),

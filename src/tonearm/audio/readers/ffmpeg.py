@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -58,10 +59,11 @@ class FFmpegSource(Source):
             DecodeError: not_audio or no_audio.
         """
         container = container_of(data, name)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(container.close)
             stream = audio_stream(container)
             context = stream.codec_context
-            return cls(
+            source = cls(
                 codec=context.codec.canonical_name,
                 sample_rate=context.sample_rate or 0,
                 channels=context.channels,
@@ -71,9 +73,8 @@ class FFmpegSource(Source):
                 name=name,
                 unread=container,
             )
-        except BaseException:
-            container.close()
-            raise
+            stack.pop_all()
+            return source
 
     def is_declared(self) -> bool:
         """Return whether the length is told even where the end of the file is missing."""

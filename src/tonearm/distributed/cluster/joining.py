@@ -21,7 +21,7 @@ from tonearm.planning.layout import local_cpus
 
 STDOUT, STDERR = 1, 2
 # After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
-LONE_S = 150
+GCS_RECONNECT_TIMEOUT_S = 150
 # What ``ray.init`` itself waits for a head that does not answer adds up to 400 s.
 ANSWERS_IN_S = 6
 
@@ -61,7 +61,7 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
 
 def _join(address: str, verbose: bool) -> None:
     check_answers(address)
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LONE_S))
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(GCS_RECONNECT_TIMEOUT_S))
     ray.init(
         address=address,
         job_config=local_ray.job_config(),

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def polling(look: Callable[[], None]) -> Iterator[None]:
+def background_poll(look: Callable[[], None]) -> Iterator[None]:
     """Call ``look`` again and again on a thread of its own while the block runs; what Ray refuses is asked anew."""
     ended = threading.Event()
 
@@ -35,7 +35,7 @@ def polling(look: Callable[[], None]) -> Iterator[None]:
             with contextlib.suppress(ray.exceptions.RayError):
                 look()
 
-    thread = threading.Thread(target=watch, name="polling", daemon=True)
+    thread = threading.Thread(target=watch, name="background_poll", daemon=True)
     thread.start()
     try:
         yield
@@ -139,7 +139,7 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
             yield layout
 
 
-def head_address() -> tuple[str, int]:
+def ray_head_address() -> tuple[str, int]:
     """Return where the head of the cluster listens."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return host.strip("[]"), int(port)

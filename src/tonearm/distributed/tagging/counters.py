@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tonearm.errors import TonearmError
+from tonearm.distributed.run_failures import KeptFailure, RunActor
 from tonearm.runs.counts import Counts
 
+# The counters are beside the driver: they answer at once, or their node has no time for anything.
+ANSWERS_IN_S = 5.0
 
-class _Totals:
+
+class _Totals(KeptFailure):
     def __init__(self) -> None:
+        super().__init__()
         self.totals: Counter[str] = Counter()
         self.busy_s: Counter[str] = Counter()
         self.peak_bytes: dict[str, int] = {}
         self.facts: dict[str, dict[str, str]] = {}
-        self.failure: TonearmError | None = None
+        self.scorers: list[ActorHandle] = []
         self.refused_in_a_row = 0
         self.first_s = math.inf
         self.last_s = -math.inf
@@ -43,12 +49,12 @@ class _Totals:
     def note(self, name: str, value: dict[str, str]) -> None:
         self.facts[name] = value
 
-    def fail(self, error: TonearmError) -> None:
-        """Keep why the run must end: of a dead actor Ray tells the driver only text."""
-        self.failure = error
+    def enlist(self, scorer: ActorHandle) -> None:
+        self.scorers.append(scorer)
 
-    def read_failure(self) -> TonearmError | None:
-        return self.failure
+    def take_scorers(self) -> list[ActorHandle]:
+        scorers, self.scorers = self.scorers, []
+        return scorers
 
     def read(self) -> Counts:
         totals: dict[str, Any] = dict(self.totals)
@@ -65,13 +71,11 @@ class _Totals:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunCounters:
+class RunCounters(RunActor):
     """What a run's stages and driver hold of the actor; travels to workers.
 
     What is told is sent and not waited for; what is asked waits for the answer.
     """
-
-    actor: Any  # Ray's handle, whose stubs type no method
 
     def add(
         self, totals: Mapping[str, float], busy_s: Mapping[str, float], peak_bytes: Mapping[str, int], elapsed_s: float
@@ -83,20 +87,23 @@ class RunCounters:
         """Tell what a head runs with."""
         self.actor.note.remote(name, value)
 
-    def fail(self, error: TonearmError, *, wait: bool = False) -> None:
-        """Tell why the run must end.
+    def enlist(self) -> None:
+        """Have the actor that calls this ended by ``end_scorers``.
 
-        Args:
-            wait: until it is known, as a worker must that dies by it.
+        Raises:
+            ray.exceptions.RayActorError: the run is over, and so the actor that has only just started must be.
         """
-        told = self.actor.fail.remote(error)
-        if wait:
-            ray.get(told)
+        ray.get(self.actor.enlist.remote(ray.get_runtime_context().current_actor))
 
-    def read_failure(self) -> TonearmError | None:
-        """Return why the run must end, if it must."""
-        failure: TonearmError | None = ray.get(self.actor.read_failure.remote())
-        return failure
+    def end_scorers(self) -> None:
+        """End the actors that have enlisted, with their models and their CPUs.
+
+        Ray Data only drops its references to them. Of a run that breaks off others stay, in the traceback that a
+        notebook keeps and in cycles, and the next run on the same Ray would wait for those CPUs.
+        """
+        with contextlib.suppress(ray.exceptions.RayError):
+            for scorer in ray.get(self.actor.take_scorers.remote(), timeout=ANSWERS_IN_S):
+                ray.kill(scorer)
 
     def read(self, timeout_s: float | None = None) -> Counts:
         """Return what was told so far.
@@ -106,6 +113,18 @@ class RunCounters:
         """
         counts: Counts = ray.get(self.actor.read.remote(), timeout=timeout_s)
         return counts
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[RunCounters]:
+    """Start a run's counters; end them with the block, and whoever has enlisted with them."""
+    counters = start_counters()
+    try:
+        yield counters
+    finally:
+        counters.end_scorers()
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(counters.actor)
 
 
 def start_counters() -> RunCounters:

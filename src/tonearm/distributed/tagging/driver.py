@@ -20,18 +20,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.legs import Run
+from tonearm.distributed.tagging.run import Run
 from tonearm.errors import Incomplete
 from tonearm.planning import adoption
 from tonearm.planning.summary import Execution, Outcome
 from tonearm.runs import compaction, resume
-from tonearm.runs.destination import Destination, among
+from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
-from tonearm.runs.progress import ProgressFile, Watcher
+from tonearm.runs.progress import ProgressFile
 from tonearm.runs.resume import TodoPart
+from tonearm.runs.rows.ranking import among
 from tonearm.settings import TagSettings
 from tonearm.storage.uris import shown
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 
@@ -59,6 +61,8 @@ def tag_library(
     destination = Destination.of(out)
     plans.check_runtime(settings.models)
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    for line in plans.refused_claims(plan, sources):
+        watcher.waiting(line)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
     with (
         run_lock.held(destination, waiting=watcher.waiting) as hold,

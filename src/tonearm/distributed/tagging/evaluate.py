@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tonearm.distributed.tagging import plans
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.models.calibration import read_sidecar, write_sidecar
 from tonearm.planning import adoption
-from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.storage.uris import shown
 from tonearm.training.data.collection import ClipId, Listing, check_single, label_numbers, list_clips, only_labelled
 from tonearm.training.judge.predictions import Predictions
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def evaluate(
     _check_enough(clips, listing, target_precision)
 
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    for line in plans.refused_claims(plan, [source]):
+        watcher.waiting(line)
     ((name, head),) = plan.heads.items()
     checkpoint = head.checkpoint
     # The head of a model that is judged by itself says nothing of how many labels a clip has.

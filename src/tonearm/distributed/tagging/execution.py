@@ -7,41 +7,41 @@ from collections.abc import Iterator, Sequence
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.counters import RunCounters, start_counters
-from tonearm.distributed.tagging.legs import Run, execute_legs, note_runtimes, tracks_per_block, tracks_per_leg
+from tonearm.distributed.tagging.counters import RunCounters, counting
+from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes, tracks_per_block, tracks_per_execution
 from tonearm.distributed.tagging.watch import (
     ClusterGuard,
     Guard,
-    HeadGuard,
+    RayHeadGuard,
     RunFailure,
     StoreGuard,
-    failing,
-    watching,
+    explain_failures,
+    report_progress,
 )
 from tonearm.errors import Stopped
 from tonearm.planning.layout import Layout
 from tonearm.planning.summary import Execution
-from tonearm.runs.progress import Watcher
 from tonearm.runs.resume import TodoPart
+from tonearm.watchers import Watcher
 
 
 def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, Execution]:
     """Do what is left to do; return the run as it was settled, and what its execution was."""
     settings = run.settings
-    with session.session(settings.workers, verbose=settings.verbose) as layout:
+    with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
         # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
         from tonearm.distributed.tagging import pipeline
 
-        counters, before = start_counters(), session.spilled_bytes()
+        before = session.spilled_bytes()
         per_block = settings.tracks_per_block or tracks_per_block(sum(part.num_tracks for part in todo), layout)
         plan = plans.settled(run.plan, layout)
         operators = pipeline.Operators.of(plan, settings, layout, counters)
 
-        def execute_leg(run: Run, leg: Sequence[TodoPart], marks: str) -> None:
-            pipeline.execute_leg(run, leg, operators, per_block, marks)
+        def execute_once(run: Run, parts: Sequence[TodoPart], marks: str) -> None:
+            pipeline.execute_once(run, parts, operators, per_block, marks)
 
         with _guarded(run, todo, layout, counters, watcher):
-            run = execute_legs(run, plan, todo, tracks_per_leg(per_block, layout.num_scorers), execute_leg)
+            run = execute_in_turn(run, plan, todo, tracks_per_execution(per_block, layout.num_scorers), execute_once)
         counts = counters.read()
         return note_runtimes(run, counts.facts), Execution(layout, counts, session.spilled_bytes() - before)
 
@@ -57,10 +57,14 @@ def _guarded(
         ClusterGuard(run_failure, layout, settings.cluster.shrunk_timeout_s),
         StoreGuard(run_failure, todo, settings.fetch),
     ]
-    head = HeadGuard(run_failure, place, settings.cluster.head_timeout_s)
+    ray_head = RayHeadGuard(run_failure, place, settings.cluster.head_timeout_s)
 
     def stop(failure: Stopped) -> None:
         run_failure.fail(failure, wake=True)
 
-    with failing(place, run_failure), watching(counters, watcher, guards, head), run.hold.on_lost(stop):
+    with (
+        explain_failures(place, run_failure),
+        report_progress(counters, watcher, guards, ray_head),
+        run.hold.on_lost(stop),
+    ):
         yield

@@ -12,7 +12,7 @@ from pyarrow.fs import FileSystem
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.checkpoint.checkpoint_filter import IdColumnCheckpointManager
 
-from tonearm.runs.destination import KEY
+from tonearm.runs.places import KEY
 
 
 class MarksOnly(IdColumnCheckpointManager):

@@ -12,8 +12,8 @@ import ray.data
 from ray import ObjectRef
 
 from tonearm.distributed.tagging.counters import RunCounters
-from tonearm.distributed.tagging.legs import Run, run_facts
 from tonearm.distributed.tagging.marks import checkpoint_config
+from tonearm.distributed.tagging.run import Run, run_facts
 from tonearm.distributed.tagging.stages import ScoreTracks, ScoreWindows, TracksSink, decode_tracks
 from tonearm.models.openvino import cache
 from tonearm.planning.layout import Layout
@@ -28,19 +28,19 @@ class Operators:
 
     Attributes:
         plan: settled for the workers of ``layout``.
-        forms: converted checkpoints that a scoring worker's machine may not have, see ``stages.ScoreTracks``.
+        quantized: models that a scoring worker's machine may not have, see ``stages.ScoreTracks``.
     """
 
     plan: TagPlan
     settings: TagSettings
     layout: Layout
     counters: RunCounters
-    forms: Mapping[str, ObjectRef[dict[str, bytes]]]
+    quantized: Mapping[str, ObjectRef[dict[str, bytes]]]
 
     @classmethod
     def of(cls, plan: TagPlan, settings: TagSettings, layout: Layout, counters: RunCounters) -> Operators:
         """Return them with what this machine has made for the others."""
-        return cls(plan, settings, layout, counters, shipped_forms(plan, layout))
+        return cls(plan, settings, layout, counters, quantized_models(plan, layout))
 
     def score(self, listed: ray.data.Dataset, scorer: type[ScoreTracks], facts: RunFacts) -> ray.data.Dataset:
         """Return the data set of what ``scorer`` says of the listed tracks, one row per track.
@@ -69,7 +69,7 @@ class Operators:
                 "facts": facts,
                 "num_threads": self.layout.scorer_threads,
                 "counters": self.counters,
-                **({"forms": self.forms} if self.forms else {}),
+                **({"quantized": self.quantized} if self.quantized else {}),
             },
             batch_size=None,
             batch_format="pyarrow",
@@ -81,8 +81,8 @@ class Operators:
         return scored
 
 
-def shipped_forms(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[str, bytes]]]:
-    """Return the quantized checkpoints that this machine has made, where scoring workers elsewhere need them."""
+def quantized_models(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[str, bytes]]]:
+    """Return the quantized models that this machine has made, where scoring workers elsewhere need them."""
     if layout.is_local or layout.scorer_gpus:
         return {}
     packed = {}
@@ -109,8 +109,8 @@ def score_windows(listed: pa.Table, operators: Operators, per_block: int) -> Ite
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def execute_leg(run: Run, leg: Sequence[TodoPart], operators: Operators, per_block: int, marks: str) -> None:
-    """Tag the tracks of a leg, with its marks in the folder of the given name."""
+def execute_once(run: Run, parts: Sequence[TodoPart], operators: Operators, per_block: int, marks: str) -> None:
+    """Tag the tracks of one execution, with its marks in the folder of the given name."""
     destination = run.destination
     root, below = destination.rooted(), destination.below
     with context(run.settings) as own:
@@ -118,10 +118,11 @@ def execute_leg(run: Run, leg: Sequence[TodoPart], operators: Operators, per_blo
         own.max_errored_blocks = 0
         own.use_datasource_v2 = False  # whose readers of footers are four more processes to start
         root.create_dir(below(destination.tracks), recursive=True)
-        paths = [below(part.url) for part in leg]
+        paths = [below(part.url) for part in parts]
         # One block per part: Ray's own number would cut them smaller than files of rows are to be.
         listed = ray.data.read_parquet(paths, filesystem=root, override_num_blocks=len(paths))
         listed = listed.repartition(target_num_rows_per_block=per_block)
-        plan = run.plan.only(leg[0].heads) if leg[0].heads else run.plan
+        plan = run.plan.only(parts[0].heads) if parts[0].heads else run.plan
         rows = dataclasses.replace(operators, plan=plan).score(listed, ScoreTracks, run_facts(run))
         rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
+    operators.counters.end_scorers()

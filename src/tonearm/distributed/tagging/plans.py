@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from tonearm.models.families import FAMILIES
 from tonearm.models.runtimes import choose
 from tonearm.planning.layout import Layout
 from tonearm.planning.preparation import prepare, settle
-from tonearm.runs.progress import Watcher
 from tonearm.settings import ModelSettings, TagSettings
+from tonearm.sources.registry import SOURCES
 from tonearm.sources.track_ref import TrackRef
+from tonearm.storage.uris import scheme
 from tonearm.tagging import TagPlan
+from tonearm.watchers import Watcher
+
+
+def refused_claims(plan: TagPlan, sources: Sequence[str]) -> list[str]:
+    """Return a line for each of tonearm's own names that the run uses and that an installed package claims too."""
+    lines = [FAMILIES.refused_claim(each.checkpoint.family) for each in plan.heads.values()]
+    lines += [SOURCES.refused_claim(scheme(source)) for source in sources]
+    return list(dict.fromkeys(line for line in lines if line is not None))
 
 
 def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
-    """Return the plan with what is made on this machine before a run: converted forms, int8.
+    """Return the plan with what is made on this machine before a run: converted models, int8.
 
     A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
     """

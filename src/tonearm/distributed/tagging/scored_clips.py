@@ -7,14 +7,15 @@ from typing import Any
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
-from tonearm.distributed.tagging.counters import start_counters
-from tonearm.distributed.tagging.legs import tracks_per_block
-from tonearm.distributed.tagging.watch import RunFailure, failing, watching
+from tonearm.distributed.tagging.counters import counting
+from tonearm.distributed.tagging.run import tracks_per_block
+from tonearm.distributed.tagging.watch import RunFailure, explain_failures, report_progress
 from tonearm.runs.manifest import manifest
-from tonearm.runs.progress import Watcher
+from tonearm.runs.places import KEY
 from tonearm.settings import TagSettings
 from tonearm.sources.track_ref import TrackRef
 from tonearm.tagging import TagPlan
+from tonearm.watchers import Watcher
 
 
 def score_clips(refs: Sequence[TrackRef], settings: TagSettings, plan: TagPlan, watcher: Watcher) -> dict[int, Any]:
@@ -22,19 +23,18 @@ def score_clips(refs: Sequence[TrackRef], settings: TagSettings, plan: TagPlan, 
     listed = manifest.to_table(list(refs))
     plan = plans.prepared(plan, settings, refs, watcher)
     watcher.starting(len(refs), 0)
-    with session.session(settings.workers, verbose=settings.verbose) as layout:
+    with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
         # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
         from tonearm.distributed.tagging import pipeline
 
-        counters = start_counters()
         rows: dict[int, Any] = {}
         with (
             pipeline.context(settings),
-            failing("the evaluation", RunFailure(counters)),
-            watching(counters, watcher),
+            explain_failures("the evaluation", RunFailure(counters)),
+            report_progress(counters, watcher),
         ):
             per_block = tracks_per_block(len(refs), layout)
             operators = pipeline.Operators.of(plans.settled(plan, layout), settings, layout, counters)
             for block in pipeline.score_windows(listed, operators, per_block):
-                rows |= {row["track_key"]: row for row in block.to_pylist()}
+                rows |= {row[KEY]: row for row in block.to_pylist()}
         return rows

@@ -30,6 +30,7 @@ from tonearm.distributed.tagging.counters import RunCounters
 from tonearm.errors import TonearmError, TrackError
 from tonearm.models.openvino import cache
 from tonearm.own_process import peak_memory_bytes
+from tonearm.runs.places import KEY
 from tonearm.runs.resume import OLD
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import TrackRef
@@ -53,7 +54,7 @@ PREFETCH_BYTES = 256 * 2**20
 
 LOGITS = pa.schema(
     [
-        pa.field("track_key", pa.int64()),
+        pa.field(KEY, pa.int64()),
         pa.field("error_code", pa.string()),
         pa.field("error_message", pa.string()),
         pa.field("start_s", pa.list_(pa.float64())),
@@ -211,7 +212,7 @@ class ScoreTracks:
 
     Args:
         plan: made by the driver; nothing is planned again here.
-        forms: converted checkpoints that this machine may not have, as ``converted.pack`` gives them, by revision.
+        quantized: models that this machine may not have, as ``cache.pack`` gives them, by revision.
     """
 
     def __init__(
@@ -220,9 +221,10 @@ class ScoreTracks:
         facts: RunFacts,
         num_threads: int,
         counters: RunCounters,
-        forms: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
+        quantized: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
     ) -> None:
-        for digest, files in (forms or {}).items():
+        counters.enlist()
+        for digest, files in (quantized or {}).items():
             packed: dict[str, bytes] = ray.get(files)
             cache.unpack(digest, packed)
         try:
@@ -270,7 +272,7 @@ class ScoreWindows(ScoreTracks):
         with watch.scoring():
             scored = self.tagger.score_windows(tracks)
         for index, (track, scores) in enumerate(zip(tracks, scored, strict=True)):
-            row: dict[str, object] = {"track_key": block["track_key"][index].as_py()}
+            row: dict[str, object] = {KEY: block[KEY][index].as_py()}
             if isinstance(scores, TrackError) or isinstance(track, TrackError):
                 error = scores if isinstance(scores, TrackError) else track
                 row |= {"error_code": error.code, "error_message": error.message}  # type: ignore[union-attr]

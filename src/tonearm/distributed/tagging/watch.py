@@ -18,11 +18,10 @@ from typing import Protocol
 import ray
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.tagging.counters import RunCounters
+from tonearm.distributed.tagging.counters import ANSWERS_IN_S, RunCounters
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError, causes
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.counts import Counts
-from tonearm.runs.progress import Watcher
 from tonearm.runs.resume import TodoPart
 from tonearm.runs.rows import schema
 from tonearm.settings import FetchSettings
@@ -31,6 +30,7 @@ from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.storage.store_errors import STORE_CODES
 from tonearm.storage.uris import shown
+from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
 # Reads that failed one after the other, over all workers, before the store itself is suspected.
@@ -38,8 +38,6 @@ REFUSED_READS = 24
 # Others that are tried then, some at once, until one can be read.
 NUM_PROBES, PROBES_AT_ONCE = 32, 8
 PROBE_S = 20.0
-# The counters are beside the driver: they answer at once, or their node has no time for anything.
-ANSWERS_IN_S = 5.0
 # What Ray adds to the message of an error in a worker: how often it tried, and which of its settings say so.
 RAYS_ADVICE = re.compile(r"\nFailed to .* after \d+/\d+ attempts|\nTo change retry attempts")
 
@@ -59,7 +57,7 @@ class RunFailure:
         """
         self.failure = failure
         if wake:
-            wake_main_thread()
+            interrupt_main_thread()
         self.counters.fail(failure)
 
     def read(self) -> TonearmError | None:
@@ -76,14 +74,14 @@ class RunFailure:
 WAKE = signal.SIGUSR1
 
 
-def wake_main_thread() -> None:
-    """Raise KeyboardInterrupt in the main thread, which is in ``wakeable``."""
+def interrupt_main_thread() -> None:
+    """Raise KeyboardInterrupt in the main thread, which is in ``interruptible``."""
     signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
 
 
 @contextlib.contextmanager
-def wakeable() -> Iterator[None]:
-    """Have ``wake_main_thread`` and a scheduler's SIGTERM interrupt the main thread while the block runs there.
+def interruptible() -> Iterator[None]:
+    """Have ``interrupt_main_thread`` and a scheduler's SIGTERM interrupt the main thread while the block runs there.
 
     On other threads nothing changes.
     """
@@ -183,8 +181,8 @@ class ClusterGuard:
         self.run_failure.fail(Stopped(f"{message}. Run the same command to go on with the nodes there are"), wake=True)
 
 
-class HeadGuard:
-    """Stops a run whose head is gone: Ray itself would end the driver a little later without a word.
+class RayHeadGuard:
+    """Stops a run whose Ray head node is gone: Ray itself would end the driver a little later without a word.
 
     It must not ask Ray anything, which may not answer any more.
     """
@@ -193,11 +191,11 @@ class HeadGuard:
         self.run_failure = run_failure
         self.place = place
         self.timeout_s = timeout_s
-        self.address = session.head_address()
+        self.address = session.ray_head_address()
         self.since: float | None = None
 
     def look(self) -> None:
-        """End the run when nothing has listened at the head's address for ``timeout_s``."""
+        """End the run when nothing has listened at the head node's address for ``timeout_s``."""
         try:
             socket.create_connection(self.address, timeout=5).close()
         except OSError:
@@ -221,8 +219,8 @@ class Guard(Protocol):
 
 
 @contextlib.contextmanager
-def watching(
-    counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), head: HeadGuard | None = None
+def report_progress(
+    counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), ray_head: RayHeadGuard | None = None
 ) -> Iterator[None]:
     """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
 
@@ -233,16 +231,16 @@ def watching(
             if counts.failure is None:
                 guard.look(counts)
 
-    with wakeable(), contextlib.ExitStack() as stack:
-        if head is not None:
-            stack.enter_context(session.polling(head.look))
-        stack.enter_context(session.polling(look))
+    with interruptible(), contextlib.ExitStack() as stack:
+        if ray_head is not None:
+            stack.enter_context(session.background_poll(ray_head.look))
+        stack.enter_context(session.background_poll(look))
         yield
         watcher.progress(counters.read())
 
 
 @contextlib.contextmanager
-def failing(place: str, run_failure: RunFailure) -> Iterator[None]:
+def explain_failures(place: str, run_failure: RunFailure) -> Iterator[None]:
     """Turn what stops a whole run into one line; every file already written stays."""
     try:
         yield

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tonearm.errors import UsageError
 from tonearm.models.runtimes import count_gpus, usable_cores
@@ -41,14 +41,7 @@ from tonearm.training.destination import (
 from tonearm.training.fit.recipe import check_precision
 from tonearm.training.plan import Materials, TrainingPlan, draw, plan_training, take_in
 from tonearm.training.publish.trackers import check_trackers
-
-
-class Watcher(Protocol):
-    """Who is told how training goes; the terminal, or a test."""
-
-    def note(self, line: str) -> None: ...
-    def decoding(self, num_done: int, num_clips: int) -> None: ...
-    def event(self, event: dict[str, Any]) -> None: ...
+from tonearm.watchers import Watcher
 
 
 @dataclasses.dataclass(frozen=True)

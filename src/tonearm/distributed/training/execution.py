@@ -8,13 +8,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from tonearm.distributed.cluster.session import polling, training_session
+from tonearm.distributed.cluster.session import background_poll, training_session
 from tonearm.distributed.training.worker import train_worker
 from tonearm.distributed.training.worker_events import WorkerEvents, start_worker_events
 from tonearm.errors import Stopped, TrainingError, last_line
@@ -30,9 +30,7 @@ from tonearm.training.plan import TrainingPlan
 from tonearm.training.publish.card import Comparison
 from tonearm.training.publish.model_folder import write_model
 from tonearm.training.publish.trackers import Tracker, closing, open_trackers, values_of
-
-if TYPE_CHECKING:
-    from tonearm.distributed.training.driver import Watcher
+from tonearm.watchers import Watcher
 
 # A snapshot counts once Ray Train looks at its workers, each two seconds by default; a kill in between loses it.
 HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
@@ -125,7 +123,7 @@ def fit(
             # Ray Train answers Ctrl-C with a handler of its own, which ends in SystemExit.
             raise Stopped(f"stopped; the same command goes on from the last snapshot in {shown(out)}") from None
         except Exception as error:
-            fatal = events.fatal()
+            fatal = events.read_failure()
             if fatal is not None:
                 raise fatal from None
             raise Stopped(
@@ -133,7 +131,7 @@ def fit(
             ) from error
         finally:
             signal.signal(signal.SIGINT, on_ctrl_c)
-        fatal = events.fatal()
+        fatal = events.read_failure()
         if fatal is not None:
             raise fatal
     if result.checkpoint is None:
@@ -187,7 +185,7 @@ def _listening(
 
     with closing(trackers):
         try:
-            with polling(pass_on):
+            with background_poll(pass_on):
                 yield run
         finally:
             with contextlib.suppress(ray.exceptions.RayError):

@@ -73,7 +73,7 @@ class RayProcessGroup:
 
     def save(self, facts: dict[str, Any], folder: Path | None) -> None:
         """Report to Ray Train, which stores the snapshot before it returns; not where the run is to end."""
-        fatal = self.events.fatal()
+        fatal = self.events.read_failure()
         if fatal is not None:
             raise fatal
         checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))

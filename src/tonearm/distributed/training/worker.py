@@ -17,7 +17,7 @@ def train_worker(config: dict[str, Any]) -> None:
     from tonearm.distributed.training import process_group  # torch
 
     events: WorkerEvents = config["events"]
-    if events.fatal() is not None:
+    if events.read_failure() is not None:
         return  # what cannot work is not tried again
     try:
         process_group.run_loop(ray.get(config["job"]), events, config["threads"], config["precision"])

@@ -7,13 +7,13 @@ from typing import Any
 
 import ray
 
-from tonearm.errors import TonearmError
+from tonearm.distributed.run_failures import KeptFailure, RunActor
 
 
-class _Events:
+class _Events(KeptFailure):
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[dict[str, Any]] = []
-        self.error: TonearmError | None = None
 
     def tell(self, event: dict[str, Any]) -> None:
         self.events.append(event)
@@ -22,19 +22,10 @@ class _Events:
         events, self.events = self.events, []
         return events
 
-    def fail(self, error: TonearmError) -> None:
-        """Keep why the run cannot go on: of a dead worker Ray tells the driver only text."""
-        self.error = self.error or error
-
-    def fatal(self) -> TonearmError | None:
-        return self.error
-
 
 @dataclasses.dataclass(frozen=True)
-class WorkerEvents:
+class WorkerEvents(RunActor):
     """What workers and driver hold of the actor; travels to workers."""
-
-    actor: Any  # Ray's handle, whose stubs type no method
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event."""
@@ -44,21 +35,6 @@ class WorkerEvents:
         """Return what was told since the last time."""
         events: list[dict[str, Any]] = ray.get(self.actor.take.remote())
         return events
-
-    def fail(self, error: TonearmError, *, wait: bool = False) -> None:
-        """Tell why the run cannot go on.
-
-        Args:
-            wait: until it is known, as a worker must that dies by it.
-        """
-        told = self.actor.fail.remote(error)
-        if wait:
-            ray.get(told)
-
-    def fatal(self) -> TonearmError | None:
-        """Return why the run cannot go on, if it cannot."""
-        error: TonearmError | None = ray.get(self.actor.fatal.remote())
-        return error
 
 
 def start_worker_events() -> WorkerEvents:

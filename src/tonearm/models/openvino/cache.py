@@ -29,15 +29,16 @@ from numpy.typing import NDArray
 
 from tonearm import own_process
 from tonearm.errors import CheckpointError
+from tonearm.storage.atomic import replacing_folder
 from tonearm.surroundings import cache_folder, user_cache
 from tonearm.wording import counted
 
 # Raised when what a folder holds, or what it means, changes.
 FORMAT = 3
 # Where a checkpoint brings its own converted form.
-BESIDE = "openvino"
+BUNDLED_FOLDER = "openvino"
 # Converting a smaller model takes longer than its passes in torch do in most runs.
-WORTHWHILE_PARAMETERS = 10_000_000
+MIN_PARAMETERS_TO_CONVERT = 10_000_000
 
 
 LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
@@ -134,7 +135,7 @@ def find(folder: Path, digest: str) -> Converted | None:
     Args:
         digest: the checkpoint's revision; see ``CheckpointInfo``.
     """
-    return find_cached(digest) or _valid(folder / BESIDE, digest)
+    return find_cached(digest) or _valid(folder / BUNDLED_FOLDER, digest)
 
 
 def find_cached(digest: str) -> Converted | None:
@@ -165,12 +166,9 @@ def convert(
     with FileLock(f"{place}.lock"):
         if (found := find(folder, digest)) is not None:
             return found
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
-            made = Path(making) / "model"
+        with replacing_folder(place) as made:  # one of another format may be there
             what = {"source": source, "revision": revision, "allow_pickle": allow_pickle, "checkpoint": digest}
             _child({"task": "convert", "folder": str(made), "num_threads": num_threads, **what})
-            shutil.rmtree(place, ignore_errors=True)  # of another format
-            made.rename(place)
     return Converted(place)
 
 
@@ -250,15 +248,15 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def bring_along(folder: Path, digest: str) -> None:
+def bundle_with_model(folder: Path, digest: str) -> None:
     """Put the converted form of a checkpoint into its own folder, so that who gets it need not convert it."""
     made = convert(str(folder), folder, digest, revision=None, allow_pickle=False, num_threads=2)
     files = pack(made)  # before what is there goes: it may be that
-    shutil.rmtree(folder / BESIDE, ignore_errors=True)
-    (folder / BESIDE).mkdir()
+    shutil.rmtree(folder / BUNDLED_FOLDER, ignore_errors=True)
+    (folder / BUNDLED_FOLDER).mkdir()
     for name, data in files.items():
         if not name.startswith("int8"):
-            (folder / BESIDE / name).write_bytes(data)
+            (folder / BUNDLED_FOLDER / name).write_bytes(data)
 
 
 def pack(converted: Converted) -> dict[str, bytes]:
@@ -270,16 +268,14 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     """Put what ``pack`` returned where ``find`` looks, unless the same is there."""
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"), tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
+    with FileLock(f"{place}.lock"):
         found = _valid(place, digest)
         if found is not None and (found.int8_verdict() is not None or "int8.json" not in files):
             return
-        made = Path(making) / "model"
-        made.mkdir()
-        for name, data in files.items():
-            (made / name).write_bytes(data)
-        shutil.rmtree(place, ignore_errors=True)
-        made.rename(place)
+        with replacing_folder(place) as made:
+            made.mkdir()
+            for name, data in files.items():
+                (made / name).write_bytes(data)
 
 
 def _in_cache(converted: Converted) -> Converted:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.families import family_of
 from tonearm.models.features import EQUALS, Features, load_features, save_features
-from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bring_along
+from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bundle_with_model
 from tonearm.models.openvino.processor import core
 from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
@@ -56,7 +56,7 @@ def main() -> None:
     """Do what the arguments, or the message on the standard input, say."""
     if sys.argv[1:]:
         for folder in sys.argv[1:]:
-            bring_along(Path(folder), describe_checkpoint(folder).revision)
+            bundle_with_model(Path(folder), describe_checkpoint(folder).revision)
         return
     message = json.loads(sys.stdin.read())
     torch.set_num_threads(message["num_threads"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tonearm.errors import CheckpointError, SettingsError
 from tonearm.models.checkpoint import CheckpointInfo, resolve
 from tonearm.models.openvino import cache as store
 from tonearm.models.openvino.processor import has_bf16
+from tonearm.watchers import Say
 
 if TYPE_CHECKING:
     from tonearm.models.openvino.cache import Converted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class Request:
     """What was asked for; ``runtime`` is ``auto`` where torch will do as well.
 
     ``is_multi``: the head reads labels independently, whatever the checkpoint's config says.
@@ -35,7 +35,7 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class ExecutionPlan:
     """How OpenVINO runs a checkpoint, or, without ``converted``, that torch does.
 
     ``note`` says why it is not what was asked for. With ``is_for_one_too`` a window alone has all threads, however many
@@ -62,9 +62,7 @@ class Form:
         )
 
 
-def convert(
-    wanted: Wanted, info: CheckpointInfo, say: Callable[[str], None] | None = None
-) -> tuple[Converted | None, str]:
+def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> tuple[Converted | None, str]:
     """Return the checkpoint's converted form, made now where need be, or None and why torch runs it.
 
     Args:
@@ -73,33 +71,35 @@ def convert(
     Raises:
         SettingsError: OpenVINO was asked for and cannot run it.
     """
-    folder = resolve(wanted.source, revision=wanted.revision, patterns=["config.json"])
+    folder = resolve(request.source, revision=request.revision, patterns=["config.json"])
     found = store.find(folder, info.revision)
-    may_be_torch = wanted.runtime == "auto" and wanted.precision != "int8"
+    may_be_torch = request.runtime == "auto" and request.precision != "int8"
     if found is None:
-        is_small = info.num_parameters is not None and info.num_parameters < store.WORTHWHILE_PARAMETERS
-        if may_be_torch and wanted.precision == "fp32" and is_small and not wanted.is_server:
+        is_small = info.num_parameters is not None and info.num_parameters < store.MIN_PARAMETERS_TO_CONVERT
+        if may_be_torch and request.precision == "fp32" and is_small and not request.is_server:
             return None, ""
         if say is not None:
             say(f"converting {info.name} for this kind of processor, once: up to half a minute")
         try:
             found = store.convert(
-                wanted.source,
+                request.source,
                 folder,
                 info.revision,
-                revision=wanted.revision,
-                allow_pickle=wanted.allow_pickle,
-                num_threads=wanted.num_threads,
+                revision=request.revision,
+                allow_pickle=request.allow_pickle,
+                num_threads=request.num_threads,
             )
         except (CheckpointError, OSError) as error:  # or there is no room for it
             reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
             if may_be_torch:
                 return None, reason
-            raise SettingsError(f"got {asked(wanted)} for a {info.family} model; {reason}; give runtime auto") from None
+            raise SettingsError(
+                f"got {flag_for(request)} for a {info.family} model; {reason}; give runtime auto"
+            ) from None
     return found, ""
 
 
-def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Form:
+def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> ExecutionPlan:
     """Return how the checkpoint runs.
 
     Args:
@@ -108,11 +108,11 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
     Raises:
         SettingsError: what was asked for cannot be had.
     """
-    found, note = convert(wanted, info)
+    found, note = convert(request, info)
     if found is None:
-        return Form(None, wanted.precision, note)
+        return ExecutionPlan(None, request.precision, note)
     next_best = "bf16" if has_bf16() else "fp32"
-    precision = wanted.precision
+    precision = request.precision
     if precision == "bf16" and next_best != "bf16":
         precision, note = "fp32", "this processor has no bf16"
     if precision == "int8":
@@ -122,17 +122,17 @@ def choose(wanted: Wanted, info: CheckpointInfo, bulk_samples: int | None) -> Fo
                 f"got precision int8 for {info.name}, which was not calibrated on this machine yet; run "
                 "`tonearm tag LIBRARY --out DEST --precision int8` with the same model once"
             )
-        refusal = verdict.refusal(is_multi=wanted.is_multi or info.multi_label)
+        refusal = verdict.refusal(is_multi=request.is_multi or info.multi_label)
         if refusal is not None:
             precision, note = next_best, f"not int8: {refusal}"
     num_streams = 1
-    if wanted.is_server and (info.num_parameters or store.WORTHWHILE_PARAMETERS) < store.WORTHWHILE_PARAMETERS:
-        return Form(found, precision, note, wanted.num_threads, is_for_one_too=True)
-    if bulk_samples is not None and (info.num_parameters or 0) >= store.WORTHWHILE_PARAMETERS:
-        num_streams = store.fastest_streams(found, precision, bulk_samples, wanted.num_threads)
-    return Form(found, precision, note, num_streams)
+    if request.is_server and (info.num_parameters or store.MIN_PARAMETERS_TO_CONVERT) < store.MIN_PARAMETERS_TO_CONVERT:
+        return ExecutionPlan(found, precision, note, request.num_threads, is_for_one_too=True)
+    if bulk_samples is not None and (info.num_parameters or 0) >= store.MIN_PARAMETERS_TO_CONVERT:
+        num_streams = store.fastest_streams(found, precision, bulk_samples, request.num_threads)
+    return ExecutionPlan(found, precision, note, num_streams)
 
 
-def asked(wanted: Wanted) -> str:
+def flag_for(request: Request) -> str:
     """Return the setting that asked for OpenVINO."""
-    return "precision int8" if wanted.precision == "int8" else "runtime openvino"
+    return "precision int8" if request.precision == "int8" else "runtime openvino"

@@ -1,4 +1,4 @@
-"""A lock in one's hands: what its holder does before each beat, before each leg, and at the end; see ``lock``."""
+"""A lock that is held: what its holder does before each heartbeat, each execution and at the end; see ``lock``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tonearm.runs.lock.lock_file import Holder
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 
-# Before a leg: a store that says nothing is asked so often, with a wait that doubles from a second.
+# Before an execution: a store that says nothing is asked so often, with a wait that doubles from a second.
 NUM_CHECKS = 5
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from tonearm.errors import DestinationError
+from tonearm.runs.places import TERMS
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 from tonearm.wording import counted
@@ -31,7 +32,6 @@ from tonearm.wording import counted
 MAX_BYTES = 64 * 1024
 MAX_TEXT = 300
 MAX_TERM = 10**12 - 2
-TERMS = "terms"
 CLAIM = re.compile(r"^(\d{12})\.(json|closed)$")
 SINCE = "%Y-%m-%d %H:%M:%S"
 # Tokens of this process's runs that are over. That one has ended may not be written where a disk is full, and a process

@@ -5,17 +5,12 @@ A claim is made once the term before is seen to be over, so the claims are a cha
 
 - its holder said so at its end;
 - it was a process of this machine (same boot, same PID namespace) that is gone;
-- or it was silent: the holder writes the lock every ``BEAT_S``, and nothing changed while it was watched for
+- or it was silent: the holder writes the lock every ``HEARTBEAT_S``, and nothing changed while it was watched for
   ``STALE_S`` by the watcher's own clock. Two clocks are never compared.
 
 A holder that was only suspended, or that its store did not let write, finds the other's claim when it looks: before
-each beat, before each leg of its run, and before it deletes the lock. It stops, and what it has still written ranks
-below the rows of the higher term.
-
-Some servers let several create one object at once: Swift looks first and writes later. So on object stores a claim is
-also a *splitter* (Lamport, "A fast mutual exclusion algorithm", 1987), which needs no more than that a read gives the
-last write: write your name on the claim; lose if its door is closed; close the door; lose if the claim bears another
-name. At most one gets through. Where all lose, the one whose name stayed goes on to the next term.
+each heartbeat, before each execution of its run, and before it deletes the lock. It stops, and what it has still
+written ranks below the rows of the higher term.
 """
 
 from __future__ import annotations
@@ -23,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tonearm.errors import DestinationError, Incomplete, SourceError, Stopped
 from tonearm.runs.destination import Destination
@@ -32,24 +27,25 @@ from tonearm.runs.lock.hold import Clock as Clock
 from tonearm.runs.lock.hold import Hold as Hold
 from tonearm.runs.lock.lock_file import Holder as Holder
 from tonearm.runs.lock.lock_file import Machine as Machine
+from tonearm.runs.places import LOCK, PROBE
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
+from tonearm.watchers import Say
 
-BEAT_S = 15.0
+HEARTBEAT_S = 15.0
 STALE_S = 50.0
 POLL_S = 2.0
 # A run that was told to stop a moment ago needs a few seconds to end.
-GRACE_S = 5.0
+ENDING_RUN_TIMEOUT_S = 5.0
 # How long one that may have lost waits for a winner to show itself, and for a store to show what was written last.
 SETTLE_S = 3.0
 NUM_CLAIMS = 20
-PROBE = "may-delete"
 KEPT_TERMS = 100
 CLOCK = Clock()
 
 
 @contextlib.contextmanager
-def held(destination: Destination, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
+def held(destination: Destination, *, waiting: Say | None = None) -> Iterator[Hold]:
     """Hold the lock of a tagging run's ``destination``; see ``held_at``.
 
     Raises:
@@ -62,7 +58,7 @@ def held(destination: Destination, *, waiting: Callable[[str], None] | None = No
 
 def _check_deletes(destination: Destination) -> None:
     """Raise DestinationError where nothing may be deleted: else Ray Data finds out after its first file of rows."""
-    url = destination.join("_checkpoint", PROBE)
+    url = destination.checkpoint(PROBE)
     filesystems.write_text(url, "")
     try:
         filesystems.delete(url)
@@ -75,11 +71,11 @@ def _check_deletes(destination: Destination) -> None:
 
 def lock_url(destination: Destination) -> str:
     """Return where the lock of a tagging run's ``destination`` is."""
-    return destination.join("_checkpoint", "lock.json")
+    return destination.checkpoint(LOCK)
 
 
 @contextlib.contextmanager
-def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[Hold]:
+def held_at(url: str, place: str, *, waiting: Say | None = None) -> Iterator[Hold]:
     """Hold the lock ``url`` of ``place`` while the block runs; see ``acquire`` and ``Hold``.
 
     Raises:
@@ -90,7 +86,7 @@ def held_at(url: str, place: str, *, waiting: Callable[[str], None] | None = Non
     ended = threading.Event()
 
     def beat() -> None:
-        while hold.lost is None and not hold.clock.wait(ended, BEAT_S):
+        while hold.lost is None and not hold.clock.wait(ended, HEARTBEAT_S):
             hold.beat()
 
     thread = threading.Thread(target=beat, name="lock", daemon=True)
@@ -152,7 +148,7 @@ def acquire(
     url: str,
     place: str,
     *,
-    waiting: Callable[[str], None] | None = None,
+    waiting: Say | None = None,
     clock: Clock | None = None,
     machine: Machine | None = None,
 ) -> Hold:
@@ -199,7 +195,7 @@ def _await_over(
     url: str,
     place: str,
     own: Holder,
-    waiting: Callable[[str], None],
+    waiting: Say,
     clock: Clock,
     machine: Machine | None,
 ) -> int:
@@ -209,7 +205,7 @@ def _await_over(
         return seen.term
     is_own = seen.holder is not None and seen.holder.token == own.token
     is_here = not is_own and seen.holder is not None and seen.holder.is_here(machine)
-    patience_s = SETTLE_S if is_own else GRACE_S if is_here else STALE_S
+    patience_s = SETTLE_S if is_own else ENDING_RUN_TIMEOUT_S if is_here else STALE_S
     poll_s = min(POLL_S, patience_s / 20 if is_own or is_here else POLL_S)
     if not is_own and not is_here:
         who = seen.holder.who if seen.holder is not None else "another run"
@@ -241,7 +237,7 @@ def _looks(
         yield look(url, place, machine)
 
 
-def _claim(url: str, place: str, own: Holder, waiting: Callable[[str], None], clock: Clock) -> bool:
+def _claim(url: str, place: str, own: Holder, waiting: Say, clock: Clock) -> bool:
     """Return whether the term of ``own`` is its own, alone."""
     claim, data = lock_file.claim_url(url, own.term), lock_file.to_json(own).encode()
     try:
@@ -322,7 +318,7 @@ def _holder(seen: Sight) -> Holder | None:
 def watch(
     destination: Destination,
     *,
-    waiting: Callable[[str], None] | None = None,
+    waiting: Say | None = None,
     patience_s: float | None = None,
     clock: Clock | None = None,
 ) -> Watched:

@@ -22,7 +22,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError, SourceError, Stopped
-from tonearm.runs.destination import among
 from tonearm.runs.manifest import manifest_marker
 from tonearm.runs.manifest.manifest_marker import MARKER as MARKER
 from tonearm.runs.manifest.manifest_marker import UNKNOWN as UNKNOWN
@@ -41,6 +40,7 @@ from tonearm.runs.manifest.manifest_parts import (
     to_batch,
     to_batches,
 )
+from tonearm.runs.rows.ranking import among
 from tonearm.sources.listing import FILES, ListingCounts, list_sources, source_name
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems

@@ -141,7 +141,7 @@ def term_of(name: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Look:
+class _NamedMarker:
     """What there is under the name of a marker; ``marker`` is None where it is damaged, or not there."""
 
     name: str
@@ -163,14 +163,14 @@ class _Look:
         return self.marker
 
 
-def _read(folder: str, name: str) -> _Look:
+def _read(folder: str, name: str) -> _NamedMarker:
     url = posixpath.join(folder, name)
     with filesystems.reading(url):
         try:
             text = filesystems.read_bytes(url)
         except (FileNotFoundError, NotADirectoryError):
-            return _Look(name, is_there=False)
-    return _Look(name, True, _parsed(folder, text))
+            return _NamedMarker(name, is_there=False)
+    return _NamedMarker(name, True, _parsed(folder, text))
 
 
 def _parsed(folder: str, text: bytes) -> Marker | None:

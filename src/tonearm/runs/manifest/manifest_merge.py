@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tonearm.errors import SourceError
-from tonearm.runs.destination import among
 from tonearm.runs.manifest.manifest_marker import UNKNOWN, Listing
 from tonearm.runs.manifest.manifest_parts import (
     KEY,
@@ -34,6 +33,7 @@ from tonearm.runs.manifest.manifest_parts import (
     digests,
     num_bytes,
 )
+from tonearm.runs.rows.ranking import among
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, extension_of, is_below_system
 from tonearm.sources.listing import FILES, source_name
 from tonearm.storage.uris import is_local, local_path, shown

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tonearm.errors import SourceError
+from tonearm.runs.places import KEY as KEY
 from tonearm.runs.rows import schema
-from tonearm.runs.rows.ranking import KEY as KEY
 from tonearm.sources import track_ref
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems

@@ -1,8 +1,9 @@
-"""Columns of every finished file of ``tracks/``, as of one moment, while runs and compactions change the folder.
+"""Reading the finished files of ``tracks/`` table by table; ``track_rows`` reads rows batch by batch.
 
-A reader takes no lock. Between its look at the folder and its reads another process may commit a compaction, or write a
-row to another file and remove it from the one where it was. So the folder is looked at again once all files are read:
-what is gone or has changed by then is dropped, and what stands there instead is read, until both looks agree.
+``scan_files`` is for who holds the lock. ``read_finished`` takes none and reads the folder as of one moment: between
+its look at the folder and its reads another process may commit a compaction, or write a row to another file and remove
+it from the one where it was. So the folder is looked at again once all files are read: what is gone or has changed by
+then is dropped, and what stands there instead is read, until both looks agree.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from pyarrow.fs import FileSystem
 
 from tonearm.errors import DestinationError, TonearmError
+from tonearm.runs.places import KEY, TRACKS
 from tonearm.runs.rows import schema, track_files
-from tonearm.runs.rows.ranking import KEY, RANKED, RankedRows, Ranking
+from tonearm.runs.rows.ranking import RANKED, RankedRows, Ranking
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
@@ -55,7 +57,57 @@ def read_finished(
     Raises:
         DestinationError: a file that is damaged, or a store that cannot be read.
     """
-    filesystem, _ = filesystems.arrow_filesystem(f"{destination.rstrip('/') or '/'}/tracks")
+    errors = (*PARQUET_ERRORS, *filesystems.store_errors(filesystems.scheme(destination)))
+    done: dict[TrackFile, T] = dict(known or {})
+    failed: dict[TrackFile, Exception] = {}
+    files = track_files.finished(destination)
+    for _ in range(MAX_LOOKS):
+        done = {file: done[file] for file in files if file in done}
+        for file, result in _tables(destination, [file for file in files if file not in done], columns):
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                done[file] = reduce(result)
+            except errors as failure:
+                failed[file] = failure
+        files = track_files.finished(destination)
+        there = set(files)
+        for file, error in failed.items():
+            # A file that is listed and not found is one that is on its way: the next look tells.
+            if file in there and not isinstance(error, FileNotFoundError):
+                raise unreadable(destination, error, file)
+        # Files that came in the meantime may be left out: no row of theirs was lost sight of.
+        if not failed and done.keys() <= there:
+            return dict(sorted(done.items(), key=lambda item: item[0].path))
+        failed = {}
+    raise changing(destination)
+
+
+def scan_files(
+    destination: str, columns: Sequence[str] | None, files: Sequence[TrackFile] | None = None
+) -> Iterator[tuple[TrackFile, pa.Table]]:
+    """Yield the rows file by file; for who holds the lock, since a file that goes away meanwhile is an error.
+
+    Args:
+        columns: those that a file lacks are not in its table; None for all that each file has.
+        files: some of the finished files; None for all.
+
+    Raises:
+        DestinationError: a file that is damaged, named, or a store that cannot be read.
+    """
+    if files is None:
+        files = track_files.finished(destination)
+    for file, result in _tables(destination, files, columns):
+        if isinstance(result, Exception):
+            raise unreadable(destination, result, file) from None
+        yield file, result
+
+
+def _tables(
+    destination: str, files: Sequence[TrackFile], columns: Sequence[str] | None
+) -> Iterator[tuple[TrackFile, pa.Table | Exception]]:
+    """Yield each file's rows, or why it cannot be read, some files ahead; all columns where ``columns`` is None."""
+    filesystem, _ = filesystems.arrow_filesystem(f"{destination.rstrip('/') or '/'}/{TRACKS}")
     errors = (*PARQUET_ERRORS, *filesystems.store_errors(filesystems.scheme(destination)))
 
     def read(file: TrackFile) -> pa.Table | Exception:
@@ -64,41 +116,20 @@ def read_finished(
         except errors as error:
             return error
 
-    done: dict[TrackFile, T] = dict(known or {})
-    failed: dict[TrackFile, Exception] = {}
-    files = track_files.finished(destination)
-    num_readers = LOCAL_READERS if filesystems.is_local(destination) else READERS
-    num_ahead = 4 * num_readers  # whole tables that wait to be reduced: of a compacted file some megabytes
+    # Of whole rows decoding takes longer than the small steps.
+    num_readers = LOCAL_READERS if columns is not None and filesystems.is_local(destination) else READERS
+    # Tables that wait to be used: of a compacted file three columns are some megabytes, whole rows a hundred.
+    num_ahead = num_readers if columns is None else 4 * num_readers
     with ThreadPoolExecutor(num_readers, thread_name_prefix="tracks") as pool:
-        for _ in range(MAX_LOOKS):
-            done = {file: done[file] for file in files if file in done}
-            missing = [file for file in files if file not in done]
-            for first in range(0, len(missing), num_ahead):
-                some = missing[first : first + num_ahead]
-                for file, result in zip(some, pool.map(read, some), strict=True):
-                    try:
-                        if isinstance(result, Exception):
-                            raise result
-                        done[file] = reduce(result)
-                    except errors as failure:
-                        failed[file] = failure
-            files = track_files.finished(destination)
-            there = set(files)
-            for file, error in failed.items():
-                # A file that is listed and not found is one that is on its way: the next look tells.
-                if file in there and not isinstance(error, FileNotFoundError):
-                    raise unreadable(destination, error, file)
-            # Files that came in the meantime may be left out: no row of theirs was lost sight of.
-            if not failed and done.keys() <= there:
-                return dict(sorted(done.items(), key=lambda item: item[0].path))
-            failed = {}
-    raise changing(destination)
+        for first in range(0, len(files), num_ahead):
+            some = files[first : first + num_ahead]
+            yield from zip(some, pool.map(read, some), strict=True)
 
 
-def _read(file: TrackFile, columns: Sequence[str], filesystem: FileSystem) -> pa.Table:
+def _read(file: TrackFile, columns: Sequence[str] | None, filesystem: FileSystem) -> pa.Table:
     # Cheaper than `pq.read_table`, which makes a data set of each file.
     with pq.ParquetFile(file.path, filesystem=filesystem, pre_buffer=True) as parquet:
-        table = parquet.read(columns=list(columns), use_threads=False)
+        table = parquet.read(columns=None if columns is None else list(columns), use_threads=False)
         return table.replace_schema_metadata({schema.FILE_COLUMNS: json.dumps(parquet.schema_arrow.names)})
 
 
@@ -153,6 +184,10 @@ def reading(destination: str) -> Iterator[None]:
 
 def unreadable(destination: str, error: Exception, file: TrackFile | None = None) -> DestinationError:
     """Return the line for a file that is there and cannot be read."""
+    if isinstance(error, FileNotFoundError) and file is not None:
+        return DestinationError(
+            f"{shown(destination)}: tracks/ changed while it was read ({file.name} is gone); run the command again"
+        )
     reason = filesystems.reason(error)
     if is_damage(destination, error):
         which = file.path if file is not None else f"{destination}: a file of tracks/"

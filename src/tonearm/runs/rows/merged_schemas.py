@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tonearm.runs.destination import READERS, Destination
+from tonearm.runs.destination import Destination
 from tonearm.runs.rows import finished_rows, schema
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
@@ -31,7 +31,7 @@ def alike(destination: Destination, files: Sequence[TrackFile]) -> list[tuple[li
 
     with (
         finished_rows.reading(destination.url),
-        ThreadPoolExecutor(READERS, thread_name_prefix="schemas") as pool,
+        ThreadPoolExecutor(finished_rows.READERS, thread_name_prefix="schemas") as pool,
     ):
         found = list(pool.map(unknown, files))
     schemas, numbers = [schema.TRACKS], dict[pa.Schema, int]()

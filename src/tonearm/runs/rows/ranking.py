@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-KEY = "track_key"
+from tonearm.runs.places import KEY
+
 # What ``Ranking.read`` needs of a table.
 RANKED = [KEY, "term", "run_id"]
 
@@ -91,3 +93,11 @@ class Ranking:
         counts[rows] = False
         counts[rows[order[np.append(keys[1:] != keys[:-1], True)]]] = True
         return np.split(counts, np.cumsum([len(table.keys) for table in tables])[:-1])
+
+
+def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which ``values`` are among ``known``, which are sorted; ``np.isin`` would sort them anew for each file."""
+    if not len(known):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.asarray(known[places] == values)

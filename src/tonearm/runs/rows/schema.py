@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable, Mapping
 import pyarrow as pa
 
 from tonearm.heads import PUBLISHED, Head, by_name, heads_among
+from tonearm.runs.places import KEY
 
 SCHEMA_VERSION = "2"
 
 MANIFEST = pa.schema(
     [
-        pa.field("track_key", pa.int64(), nullable=False),
+        pa.field(KEY, pa.int64(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("size_bytes", pa.int64()),
         pa.field("etag", pa.string()),
@@ -48,7 +49,7 @@ WINDOW = pa.struct(
 
 TRACKS = pa.schema(
     [
-        pa.field("track_key", pa.int64(), nullable=False),
+        pa.field(KEY, pa.int64(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("etag", pa.string()),
         pa.field("size_bytes", pa.int64()),

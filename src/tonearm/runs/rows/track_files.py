@@ -21,11 +21,11 @@ from collections.abc import Collection, Mapping
 from pyarrow.fs import FileSelector, FileType
 
 from tonearm.errors import DestinationError
+from tonearm.runs.places import CHECKPOINT, COMPACTION, TRACKS
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 
 PENDING_SUFFIX = ".pending.parquet"
-COMPACTION = "compaction"
 COMPACTED = "compacted-"
 # How often what vanished while it was looked at is looked for again before a person is asked; each time another process
 # has completed a step meanwhile.
@@ -80,7 +80,7 @@ def read_compactions(destination: str) -> Compactions:
     Raises:
         DestinationError: a commit that is not what a compaction writes; nothing that it names is touched.
     """
-    place = posixpath.join(destination.rstrip("/") or "/", "_checkpoint", COMPACTION)
+    place = posixpath.join(destination.rstrip("/") or "/", CHECKPOINT, COMPACTION)
     for _ in range(MAX_LOOKS):
         names = filesystems.list_files(place)
         try:
@@ -129,8 +129,8 @@ def finished(destination: str) -> list[TrackFile]:
 
 
 def _finished(base: str) -> list[TrackFile]:
-    filesystem, marks = filesystems.arrow_filesystem(posixpath.join(base, "_checkpoint"))
-    _, folder = filesystems.arrow_filesystem(posixpath.join(base, "tracks"))
+    filesystem, marks = filesystems.arrow_filesystem(posixpath.join(base, CHECKPOINT))
+    _, folder = filesystems.arrow_filesystem(posixpath.join(base, TRACKS))
     compactions = read_compactions(base)
     while True:
         # Marks last. A file has its mark before its first byte, so one that was half written when it was listed is

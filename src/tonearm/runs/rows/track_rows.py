@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from tonearm.errors import DestinationError, SourceError
 from tonearm.heads import PUBLISHED, Head, by_name, heads_among
-from tonearm.runs.destination import Destination, among
+from tonearm.runs.destination import Destination
 from tonearm.runs.manifest import manifest
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import finished_rows, schema, track_files
-from tonearm.runs.rows.ranking import KEY, RANKED, RankedRows, Ranking
+from tonearm.runs.rows.ranking import RANKED, RankedRows, Ranking, among
 from tonearm.runs.rows.track_files import TrackFile
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown

@@ -20,8 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tonearm.errors import UsageError, first_line
+from tonearm.runs.places import KEY
 from tonearm.runs.rows import schema, track_rows
-from tonearm.runs.rows.ranking import KEY
 from tonearm.runs.rows.track_rows import ListedRows
 
 Node: TypeAlias = dict[str, Any]

@@ -1,4 +1,4 @@
-"""One run, and the legs in which it is executed: what to do in which order, and what is written down about it."""
+"""One run, and the executions of Ray Data that it is cut into: what is done in which order, and noted of it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tonearm.settings import TagSettings
 from tonearm.tagging import RunFacts, TagPlan, model_names
 
 # Blocks of one execution: enough that starting its actors (10 s) and draining it count for little.
-LEG_BLOCKS = 1500
-LEG_BLOCKS_A_SCORER = 200
+EXECUTION_BLOCKS = 1500
+EXECUTION_BLOCKS_PER_SCORER = 200
 
 
-def tracks_per_leg(per_block: int, num_scorers: int) -> int:
+def tracks_per_execution(per_block: int, num_scorers: int) -> int:
     """Return how many tracks one execution takes on at least."""
-    return per_block * max(LEG_BLOCKS, LEG_BLOCKS_A_SCORER * num_scorers)
+    return per_block * max(EXECUTION_BLOCKS, EXECUTION_BLOCKS_PER_SCORER * num_scorers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,26 +55,27 @@ def run_facts(run: Run) -> RunFacts:
     return RunFacts(run.run_id, __version__, models, term=run.term, settings=hashes, adopts=adopts)
 
 
-def execute_legs(
+def execute_in_turn(
     run: Run,
     plan: TagPlan,
     todo: Sequence[TodoPart],
-    per_leg: int,
+    per_execution: int,
     execute: Callable[[Run, Sequence[TodoPart], str], None],
 ) -> Run:
     """Write down what is settled, then do what is left to do; return the run as it was settled.
 
     Args:
         plan: settled.
-        per_leg: tracks of one leg; see ``legs``.
-        execute: does one leg, with its marks in the folder of the given name; called only while the lock is the run's.
+        per_execution: tracks of one execution; see ``executions``.
+        execute: does the parts of one, with its marks in the folder of the given name; called only while the lock is
+            the run's.
     """
     groups_there = adoption.settled(plan, run.groups, dict.fromkeys(run.again, run.term))
     run = dataclasses.replace(run, plan=plan, groups=groups_there)
     marks = groups.write(run.destination, run.groups)
-    for leg in legs(todo, per_leg):
+    for parts in executions(todo, per_execution):
         run.hold.check()
-        execute(run, leg, marks)
+        execute(run, parts, marks)
     return run
 
 
@@ -94,19 +95,19 @@ def tracks_per_block(num_tracks: int, layout: Layout) -> int:
     return int(min(64, max(2, math.ceil(num_tracks / (8 * (layout.num_cpus + layout.num_scorers))))))
 
 
-def legs(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
+def executions(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
     """Yield the parts in groups of ``num_tracks`` or a little more.
 
     Ray Data keeps some 60 KB a block on the driver until an execution ends: one execution over a million tracks takes a
-    gigabyte, one over a hundred million does not fit. A leg ends with its last block, so it is long beside the time
-    that its actors take to start and its last blocks take to drain. A leg has one set of heads and one schema.
+    gigabyte, one over a hundred million does not fit. An execution ends with its last block, so it is long beside the
+    time that its actors take to start and its last blocks take to drain. It has one set of heads and one schema.
     """
-    for _, parts in itertools.groupby(todo, key=lambda part: (part.heads, part.again)):
-        leg: list[TodoPart] = []
-        for part in parts:
-            leg.append(part)
-            if sum(part.num_tracks for part in leg) >= num_tracks:
-                yield leg
-                leg = []
-        if leg:
-            yield leg
+    for _, alike in itertools.groupby(todo, key=lambda part: (part.heads, part.again)):
+        parts: list[TodoPart] = []
+        for part in alike:
+            parts.append(part)
+            if sum(part.num_tracks for part in parts) >= num_tracks:
+                yield parts
+                parts = []
+        if parts:
+            yield parts
