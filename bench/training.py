@@ -18,10 +18,12 @@ from bench.checkpoints import save_distilhubert
 from bench.figures import Section
 from tonearm.demo.collection import write_collection
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.data.examples import model_inputs
-from tonearm.training.fit.loop import Loop, SingleProcess
+from tonearm.training.data.collection import list_clips
+from tonearm.training.fit.examples import model_inputs
+from tonearm.training.fit.loop import Loop
+from tonearm.training.fit.process_group import SingleProcess
 from tonearm.training.fit.step import seed_step
-from tonearm.training.prepare import prepare
+from tonearm.training.plan import draw, plan_training, take_in
 
 ROUNDS, WARM_UP, STEPS = 3, 1, 4
 TOLERANCE = 1e-3
@@ -53,8 +55,10 @@ def measure(case: Case, folder: Path, *, device: str | None = None) -> Section:
     table = folder / "collection" / "clips.csv"
     if not table.is_file():
         write_collection(table.parent, train_songs=2, test_songs=1)
-    run = prepare(str(table), case.settings, num_threads=torch.get_num_threads())
-    loop = Loop(run.job, run.start, run.open_cache(1), SingleProcess(folder / "unused", device), num_threads=1)
+    drawn = draw(list_clips(str(table), case.settings.labels), case.settings)
+    materials = take_in(drawn.collection, case.settings, num_threads=torch.get_num_threads())
+    run = plan_training(drawn, materials, case.settings, num_threads=torch.get_num_threads())
+    loop = Loop(run.job, run.job.open_clips(1), SingleProcess(folder / "unused", device), num_threads=1)
     batches = _batches(loop, (WARM_UP + STEPS) * ROUNDS)
     peer = _Trainer(loop, folder)
     own_s, peer_s, losses = [], [], []
@@ -91,7 +95,7 @@ def _batches(loop: Loop, count: int) -> list[list[dict[str, Any]]]:
     epoch = 0
     while len(rows) < count:
         for _, (batch,) in _steps(loop, epoch):
-            inputs = model_inputs(loop.stepper.features, batch.waveforms, loop.world.device)
+            inputs = model_inputs(loop.stepper.features, batch.waveforms, loop.group.device)
             rows.append(
                 [
                     {name: value[row].cpu() for name, value in inputs.items()}
@@ -156,7 +160,7 @@ class _Trainer:
                 self.started = time.perf_counter()
 
             def on_step_end(self, *arguments: Any, **named: Any) -> None:
-                if loop.world.device != "cpu":
+                if loop.group.device != "cpu":
                     torch.cuda.synchronize()
                 seconds.append(time.perf_counter() - self.started)
 
@@ -172,7 +176,7 @@ class _Trainer:
             logging_steps=1,
             save_strategy="no",
             report_to="none",
-            use_cpu=loop.world.device == "cpu",
+            use_cpu=loop.group.device == "cpu",
             fp16=loop.precision == "fp16",
             bf16=loop.precision == "bf16",
             disable_tqdm=True,

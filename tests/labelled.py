@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from tonearm.audio.windows import WindowPlan
 from tonearm.settings import TrainSettings, build
-from tonearm.training.fit.loop import Loop, SingleProcess
-from tonearm.training.prepare import Prepared, prepare
+from tonearm.training.data.collection import list_clips
+from tonearm.training.fit.initial import InitialModel
+from tonearm.training.fit.job import Example, TrainingJob
+from tonearm.training.fit.loop import Loop
+from tonearm.training.fit.process_group import SingleProcess
+from tonearm.training.plan import TrainingPlan, draw, plan_training, take_in
 
 RATE = 16000
 PITCH_HZ = {"bird": 3000.0, "cello": 300.0, "drone": 90.0, "flute": 1100.0}
@@ -63,11 +68,25 @@ def train_settings(model: str | Path, cache: Path, **changes: Any) -> TrainSetti
     return build(TrainSettings, {**values, **changes})
 
 
-def prepared(source: str | Path, settings: TrainSettings) -> Prepared:
-    """Return a run that is ready to start."""
-    return prepare(str(source), settings, num_threads=2)
+def planned(source: str | Path, settings: TrainSettings) -> TrainingPlan:
+    """Return a training that is ready to start."""
+    drawn = draw(list_clips(str(source), settings.labels), settings)
+    materials = take_in(drawn.collection, settings, num_threads=2)
+    return plan_training(drawn, materials, settings, num_threads=2)
 
 
-def loop_of(run: Prepared, folder: Path) -> Loop:
-    """Return the loop of ``run`` on this process alone, its checkpoints in ``folder``."""
-    return Loop(run.job, run.start, run.open_cache(2), SingleProcess(folder))
+def job_of(
+    settings: TrainSettings,
+    labels: tuple[str, ...],
+    *,
+    is_multi: bool = False,
+    validation: tuple[Example, ...] = (),
+) -> TrainingJob:
+    """Return a job in which nothing is learnt, for what asks it for its labels and settings alone."""
+    initial = InitialModel("x", Path("x"), "hubert", (), RATE, None, 400, from_scratch=True)
+    return TrainingJob(settings, initial, labels, is_multi, WindowPlan(RATE, RATE, RATE, None, 400), (), validation, ())
+
+
+def loop_of(plan: TrainingPlan, folder: Path) -> Loop:
+    """Return the loop of ``plan`` on this process alone, its snapshots in ``folder``."""
+    return Loop(plan.job, plan.job.open_clips(2), SingleProcess(folder))

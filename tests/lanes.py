@@ -36,7 +36,7 @@ LONGEST_MODULES = (
         "test_plan_verb",
         "test_page",
     ),
-    *("test_demo", "test_training_loop", "test_decode_parity", "test_training_parity", "test_schedules"),
+    *("test_demo", "test_loop", "test_decode_parity", "test_training_parity", "test_schedules"),
     *("test_openvino_form", "test_demo_models"),
 )
 

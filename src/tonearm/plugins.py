@@ -90,10 +90,10 @@ class Registry(Generic[Thing]):
         Raises:
             PluginError: for any error that is not one of tonearm's.
         """
-        if name in self.own:
+        if name in self.own or name not in _installed(self.group):
             yield
             return
-        with self._blaming(name, _packages(_installed(self.group).get(name, ())), "failed"):
+        with self._blaming(name, _packages(_installed(self.group)[name]), "failed"):
             yield
 
     @contextlib.contextmanager

@@ -31,6 +31,8 @@ def loaded_by(statement: str) -> set[str]:
             {"torch", "ray", "transformers"},
         ),
         ("import tonearm.tagging", {"ray"}),
+        # A source that is missing is refused before anything that takes seconds to load.
+        ("from tonearm import evaluate, train", {"torch", "ray", "transformers", "sklearn", "matplotlib"}),
         # It decides when it is imported whether processes share their figures; ``telemetry.share`` says so first.
         ("import tonearm.distributed.serving.app", {"prometheus_client"}),
     ],

@@ -238,7 +238,7 @@ def test_gtzan_is_judged_on_both_its_splits(start: Path, cache: str, tmp_path: P
 
 @pytest.mark.slow
 def test_tags_are_trained_from_a_table(collection: Path, cache: str, tmp_path: Path) -> None:
-    """A multi-label model is trained from a table of tags."""
+    """A multi-label model is trained from a table of tags, and judged as the head that it will be."""
     table = tmp_path / "clips.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -258,6 +258,11 @@ def test_tags_are_trained_from_a_table(collection: Path, cache: str, tmp_path: P
     assert config["problem_type"] == "multi_label_classification"
     assert sorted(config["label2id"]) == ["animal", "high", "instrument", "low"]
     assert metrics_of(out)["evaluation"]["validation"]["track"]["macro_map"] > 0.7
+    judged = tonearm("evaluate", table, "--head", f"sound={out}:multi", "--out", tmp_path / "figures")
+    assert judged.returncode == 0, judged.stderr
+    facts = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
+    assert (facts["head"], facts["is_multi"]) == ("sound", True)
+    assert facts["track"]["macro_map"] > 0.7
 
 
 @pytest.mark.parametrize(

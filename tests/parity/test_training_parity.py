@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.checkpoints import AST, save_small
-from tests.labelled import loop_of, prepared, train_settings, write_folders
+from tests.labelled import loop_of, planned, train_settings, write_folders
 from tonearm.training.fit.loop import Loop
 
 NO_DROPOUT = {
@@ -91,7 +91,7 @@ def test_fifty_steps_have_the_reference_losses(family: str, collection: Path, tm
         window_s=1.0,
         labels={"validation_share": 0.16},
     )
-    run = prepared(collection, settings)
+    run = planned(collection, settings)
     assert len(run.job.train) == 40
     loop = loop_of(run, tmp_path / "checkpoint")
     expected = reference_losses(loop, checkpoint, run.job.labels, tmp_path)

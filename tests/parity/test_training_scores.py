@@ -17,15 +17,16 @@ import soundfile
 from numpy.typing import NDArray
 
 from tests.checkpoints import FIVE, clips, save_small
-from tests.labelled import prepared, train_settings
+from tests.labelled import planned, train_settings
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.models.families import OWN
 from tonearm.models.pooling import softmax
 from tonearm.settings import DecodeSettings, FetchSettings, ModelSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import Tagger, decode_request
-from tonearm.training.fit.loop import Loop, SingleProcess
-from tonearm.training.prepare import Prepared
+from tonearm.training.fit.loop import Loop
+from tonearm.training.fit.process_group import SingleProcess
+from tonearm.training.plan import TrainingPlan
 
 TOLERANCE = 1e-5
 # Workers, and the windows that each takes at once.
@@ -65,24 +66,25 @@ class Worker(SingleProcess):
         return list(self.parts)
 
 
-def evaluated(run: Prepared, checkpoint: Path) -> NDArray[np.float32]:
+def evaluated(run: TrainingPlan, checkpoint: Path) -> NDArray[np.float32]:
     """Return each clip's scores [T, L] as ``tonearm evaluate`` has them: by the tagger, from the files."""
     models = ModelSettings(
         genre_model=str(checkpoint), tag_model=None, genre_window_s=WINDOW_S, runtime="torch", precision="fp32"
     )
     tagger, reader = Tagger.load(models), ObjectReader(FetchSettings())
     with DecodeSandbox(DecodeSettings()) as sandbox:
-        tracks = [sandbox.decode(reader.read(ref), decode_request(tagger.plans, 4 * 3600.0)) for ref in run.refs]
+        tracks = [
+            sandbox.decode(reader.read(ref), decode_request(tagger.plans, 4 * 3600.0))
+            for ref in (track.ref for track in run.collection.clips.values())
+        ]
     return np.stack([softmax(scores["genre"].logits).mean(axis=0) for scores in tagger.score_windows(tracks)])  # type: ignore[call-overload]
 
 
-def trained_on(run: Prepared, folder: Path, num_workers: int) -> NDArray[np.float32]:
+def trained_on(run: TrainingPlan, folder: Path, num_workers: int) -> NDArray[np.float32]:
     """Return each clip's scores [T, L] as the training loop has them, on so many workers."""
     parts: list[Any] = [None] * num_workers
     barrier = threading.Barrier(num_workers)
-    loops = [
-        Loop(run.job, run.start, run.open_cache(1), Worker(folder, rank, parts, barrier)) for rank in range(num_workers)
-    ]
+    loops = [Loop(run.job, run.job.open_clips(1), Worker(folder, rank, parts, barrier)) for rank in range(num_workers)]
     with ThreadPoolExecutor(num_workers) as pool:
         found = list(pool.map(lambda loop: loop.predict(run.job.validation), loops))
     for other in found[1:]:
@@ -98,14 +100,15 @@ def test_training_evaluates_as_evaluate_does(family: str, sounds: Path, cache: P
     """Evaluation while training gives each clip the score that `tonearm evaluate` gives it, within 1e-5."""
     checkpoint = save_small(tmp_path / "checkpoint", family, num_labels=NUM_LABELS)
     changes = {"new_head": False, "window_s": WINDOW_S, "max_windows": 8}
-    run = prepared(sounds, train_settings(checkpoint, cache, **changes))
-    assert run.start.keeps_head
+    run = planned(sounds, train_settings(checkpoint, cache, **changes))
+    assert run.job.labels == run.job.initial.labels
     expected = evaluated(run, checkpoint)
     assert np.ptp(expected, axis=0).max() > 0.01, "every clip scores the same, which proves nothing"
     cells = []
     for num_workers, batch_size in WAYS:
         settings = dataclasses.replace(run.job.settings, batch_size=batch_size)
-        every = sorted((*run.job.train, *run.job.validation), key=lambda example: example.clip)
+        places = list(run.collection.clips)
+        every = sorted((*run.job.train, *run.job.validation), key=lambda example: places.index(example.clip))
         job = dataclasses.replace(run.job, settings=settings, validation=tuple(every))
         other = dataclasses.replace(run, job=job)
         cells.append(float(np.abs(trained_on(other, tmp_path, num_workers) - expected).max()))

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import AST, save_small
 from tonearm.errors import CheckpointError
-from tonearm.models.checkpoint import describe_checkpoint, load_model, plan_windows
+from tonearm.models.checkpoint import describe_checkpoint, load_model
+from tonearm.models.window_plan import plan_windows
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from tonearm.models.families import OWN, family_of
 from tonearm.models.families.default import DefaultFamily
 from tonearm.models.torch_runtime import WithEmbedding
 from tonearm.training.fit.architectures import SHORT
-from tonearm.training.fit.initial import load_start, read_start
+from tonearm.training.fit.initial import read_initial_model
+from tonearm.training.fit.initial_weights import Classifier, load_initial_model
 
 NAMES = {model_type: short for short, model_type in SHORT.items()}
 
@@ -19,10 +20,10 @@ NAMES = {model_type: short for short, model_type in SHORT.items()}
 def test_every_family_has_a_small_model_to_train_from_scratch(family: str) -> None:
     name = f"small-{NAMES.get(family, family)}"
     with pytest.raises(CheckpointError, match="is an architecture without weights; add --from-scratch"):
-        read_start(name, ["a", "b"])
-    start = read_start(name, ["a", "b"], from_scratch=True)
+        read_initial_model(name)
+    start = read_initial_model(name, from_scratch=True)
     assert start.family == family
-    model, extractor = load_start(start, ["a", "b"], is_multi=False, seed=0)
+    model, extractor = load_initial_model(start, Classifier(["a", "b"], False), seed=0)
     assert sum(weight.numel() for weight in model.parameters()) < 2_000_000
     features = family_of(family).features(extractor)
     assert start.min_samples >= 400 and start.sample_rate == 16000

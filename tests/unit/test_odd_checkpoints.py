@@ -15,7 +15,7 @@ import torch
 from tests.checkpoints import AST, save_small
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import describe_checkpoint, load_model
-from tonearm.training.fit.initial import read_start
+from tonearm.training.fit.initial import read_initial_model
 
 EVIL = "evil/kernel"
 GONE = object()
@@ -56,7 +56,7 @@ def load(folder: Path) -> object:
 
 
 def train(folder: Path) -> object:
-    return read_start(str(folder), ["a", "b"], from_scratch=False, new_head=True)
+    return read_initial_model(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import clips
+from tests.labelled import loop_of, planned, train_settings, write_folders
 from tests.tables import make_tracks
 from tests.toys import TOY, install_toy, lay_out
 from tonearm import demo, plugins
@@ -116,10 +117,12 @@ def test_a_family_from_outside_is_described_scored_and_trained_from(toy: Path, u
     use(toy)
     from transformers import Wav2Vec2FeatureExtractor
 
-    from tonearm.training.fit.initial import load_start, read_start
+    from tonearm.training.fit.initial import read_initial_model
+    from tonearm.training.fit.initial_weights import Classifier as ToTrain
+    from tonearm.training.fit.initial_weights import load_initial_model
 
-    start = read_start("small-toy", ["a", "b", "c"], from_scratch=True)
-    model, extractor = load_start(start, ["a", "b", "c"], is_multi=False, seed=0)
+    initial = read_initial_model("small-toy", from_scratch=True)
+    model, extractor = load_initial_model(initial, ToTrain(["a", "b", "c"], False), seed=0)
     assert type(model).__name__ == "ToyForAudioClassification" and isinstance(extractor, Wav2Vec2FeatureExtractor)
     model.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
@@ -152,6 +155,31 @@ def test_a_head_with_an_unknown_activation_is_its_packages_fault(use: Use, tmp_p
     use(lay_out(tmp_path, "odd-package", {"tonearm.heads": {"odd": "odd_head:Odd"}}, odd_head=odd))
     with pytest.raises(PluginError, match="the head 'odd' has the activation 'loud', expected single, multi"):
         read_flags(["odd"])
+
+
+@pytest.mark.processes
+def test_a_family_whose_code_fails_in_training_is_blamed_on_its_package(
+    toy: Path, use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(toy)
+    settings = train_settings("small-toy", tmp_path / "cache", from_scratch=True, epochs=1, new_head=False)
+    plan = planned(write_folders(tmp_path / "sounds", clips=4), settings)
+    loop = loop_of(plan, tmp_path / "run")
+    from toy_tonearm import family
+
+    def forward(self: object, input_values: object) -> object:
+        raise KeyError("no such part")
+
+    says = r"the model family 'toy' of the package toy-tonearm 1.0 failed \(KeyError: 'no such part'\); update the"
+    with monkeypatch.context() as patched:
+        patched.setattr(family.torch.nn.functional, "adaptive_avg_pool1d", forward)
+        with pytest.raises(PluginError, match=says):
+            loop.run()
+        with pytest.raises(PluginError, match=says):
+            loop.predict(plan.job.validation)
+    monkeypatch.setattr(family.ToyForAudioClassification, "__init__", lambda *_: forward(None, None))
+    with pytest.raises(PluginError, match=says):
+        planned(tmp_path / "sounds", settings)
 
 
 def test_a_broken_package_is_one_line_for_who_needs_it_and_nothing_for_others(use: Use, tmp_path: Path) -> None:

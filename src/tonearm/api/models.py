@@ -7,7 +7,8 @@ from typing import Unpack
 
 from tonearm.api.flags import ModelFlags, tag_settings
 from tonearm.errors import CheckpointError
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint
+from tonearm.models.window_plan import plan_windows
 
 
 @dataclasses.dataclass(frozen=True)

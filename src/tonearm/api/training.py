@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tonearm import settings as settings_module
 from tonearm.api import flags as flags_
@@ -18,10 +18,13 @@ from tonearm.distributed.tagging import evaluate as evaluating
 from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
 from tonearm.errors import UsageError
+from tonearm.heads import HeadSettings, check_names, installed
 from tonearm.runs.destination import check_form
 from tonearm.settings import LabelSettings, TagSettings
-from tonearm.training.judge.evaluation import Evaluation, write_evaluation
 from tonearm.watchers import Watcher
+
+if TYPE_CHECKING:
+    from tonearm.training.judge.evaluation import Evaluation
 
 
 class EvaluateFlags(TypedDict, total=False):
@@ -73,6 +76,7 @@ def evaluate(
     model: Source,
     source: Source,
     *,
+    head: str | None = None,
     out: Source | None = None,
     label_by: str | None = None,
     multi_label: bool | None = None,
@@ -87,7 +91,10 @@ def evaluate(
     """Judge a model on the labelled audio of ``source``: what ``tonearm evaluate MODEL SOURCE`` does.
 
     Args:
-        model: a folder or hub id.
+        model: a folder or hub id; with ``head`` also ``FOLDER:single`` or ``FOLDER:multi``, as ``tag`` takes it, or
+            ``""`` for the model of a package that brings the head along.
+        head: judge it as the head of this name, with what that is: its kind says whether a clip has one label or any
+            number, and by default the model's own config does.
         out: a folder for the figures, pictures and a list of the clips.
         label_by, multi_label, skip_unlabelled, split_by: see ``settings.LabelSettings``.
         on: only the clips with these values of ``split_by``.
@@ -100,8 +107,10 @@ def evaluate(
         UsageError: a model or source that cannot be used, or labels that the model does not know.
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
-    name, place = os.fspath(model), None if out is None else os.fspath(out)
-    settings = _scoring_settings(name, flags)
+    place = None if out is None else os.fspath(out)
+    asked = _asked(os.fspath(model), head)
+    name, settings = asked.model, _scoring_settings(asked.model, flags)
+    settings = settings if head is None else _as_head(settings, head, asked, multi_label)
     if calibrate and not Path(name).is_dir():
         raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")
     if on and split_by is None:
@@ -111,16 +120,45 @@ def evaluate(
     given = {"label_by": label_by, "multi_label": multi_label, "split_by": split_by}
     given |= {"skip_unlabelled": skip_unlabelled or None}
     labels = settings_module.build(LabelSettings, {key: value for key, value in given.items() if value is not None})
-    precision = wanted_precision if calibrate else None
+    target_precision = wanted_precision if calibrate else None
     with contextlib.ExitStack() as stack:
         told = watcher or stack.enter_context(ProgressLine("evaluating"))
-        found = evaluating.evaluate(name, os.fspath(source), settings, labels, told, on=on, precision=precision)
-        told.judged(found)
+        evaluation = evaluating.evaluate(
+            os.fspath(source), settings, labels, told, on=on, target_precision=target_precision
+        )
+        told.judged(evaluation)
         if calibrate:
-            evaluating.store_calibration(name, found)
+            evaluating.store_calibration(name, evaluation)
         if place is not None:
-            told.written(write_evaluation(place, found))
-    return found
+            from tonearm.training.judge.evaluation import write_evaluation  # scikit-learn
+
+            told.written(write_evaluation(place, evaluation))
+    return evaluation
+
+
+def _asked(model: str, head: str | None) -> HeadSettings:
+    """Return the model, with the kind that it has as a head; without a model that of the package that brings it."""
+    if head is None:
+        return HeadSettings(model)
+    if not model and (brought := installed(head)) is not None:
+        return brought
+    return HeadSettings.parse(model, f"--head {head}")
+
+
+def _as_head(settings: TagSettings, name: str, head: HeadSettings, multi_label: bool | None) -> TagSettings:
+    """Return the settings with the model as the head of a name instead.
+
+    Raises:
+        UsageError: a head that gives no labels, or whose kind is not what ``multi_label`` says.
+    """
+    check_names([name])
+    if head.activation == "embedding":
+        raise UsageError(f"got --head {name} of the kind embedding, which says nothing of labels; give single or multi")
+    if multi_label is not None and head.activation is not None and multi_label != (head.activation == "multi"):
+        flag = "--multi-label" if multi_label else "--single-label"
+        raise UsageError(f"got {flag} for --head {name} of the kind {head.activation}; leave one of them out")
+    models = dataclasses.replace(settings.models, genre_model=None, heads={name: head})
+    return dataclasses.replace(settings, models=models)
 
 
 def _scoring_settings(model: str, flags: EvaluateFlags) -> TagSettings:

@@ -24,12 +24,20 @@ class Calibration:
     Attributes:
         temperature: what logits are divided by.
         thresholds: for each label the score from which it is right often enough; None where no score is.
-        precision: what "often enough" was.
+        target_precision: what "often enough" was, a share of the shown labels.
     """
 
     temperature: float
     thresholds: Mapping[str, float | None]
-    precision: float
+    target_precision: float
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as files and hashes have it, where the share is called ``precision``."""
+        return {
+            "temperature": self.temperature,
+            "thresholds": dict(self.thresholds),
+            "precision": self.target_precision,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,5 +82,7 @@ def _positive(value: object) -> float:
 
 def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
     """Write ``tonearm.json``."""
-    values = {name: value for name, value in dataclasses.asdict(sidecar).items() if value is not None}
+    calibration = None if sidecar.calibration is None else sidecar.calibration.facts()
+    values = {"window_s": sidecar.window_s, "calibration": calibration}
+    values = {name: value for name, value in values.items() if value is not None}
     (folder / FILE).write_text(json.dumps(values, indent=1) + "\n")

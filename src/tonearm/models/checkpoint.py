@@ -11,27 +11,23 @@ import functools
 import hashlib
 import math
 import os
-import shutil
-import tempfile
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub  # loads of itself only what is named, so names are not imported from it
-from safetensors import SafetensorError
 
-from tonearm.audio.windows import WindowPlan
-from tonearm.errors import CheckpointError, first_line
-from tonearm.models import calibration, config_files, families
+from tonearm.errors import CheckpointError
+from tonearm.models import calibration, config_files
 from tonearm.models.calibration import TonearmSidecar, read_sidecar
-from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR
+from tonearm.models.config_files import CONFIG, PREPROCESSOR
 from tonearm.models.openvino import cache
-from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
+from tonearm.models.stored_weights import check_classifier, read_shapes
+from tonearm.models.transformers_loader import check_fit, load_extractor, load_weights, read_config
+from tonearm.models.window_plan import read_limits
 from tonearm.storage.download import local_copy
-from tonearm.wording import counted
 
 if TYPE_CHECKING:
-    from transformers import FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig
 
 CONFIG_FILES = [CONFIG, PREPROCESSOR]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
@@ -68,6 +64,11 @@ class CheckpointInfo:
     multi_label: bool
     sidecar: TonearmSidecar = dataclasses.field(default_factory=TonearmSidecar)
 
+    @property
+    def trained_window_s(self) -> float | None:
+        """Seconds of the windows that it was trained on, where tonearm has trained it."""
+        return self.sidecar.window_s
+
 
 def describe_checkpoint(source: str, *, revision: str | None = None) -> CheckpointInfo:
     """Return what ``source`` holds; reads configs and the weights' header, and for a folder their bytes for the hash.
@@ -95,42 +96,20 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), read_shapes(folder)
     check_classifier(shapes, labels, source)
-    window = read_window(config, preprocessor, source)
+    limits = read_limits(config, preprocessor, source)
     return CheckpointInfo(
         name=name,
         revision=digest,
         family=config.model_type,
         labels=labels,
-        sample_rate=window.sample_rate,
-        native_window_s=window.native_s,
-        min_samples=window.min_samples,
+        sample_rate=limits.sample_rate,
+        native_window_s=limits.native_s,
+        min_samples=limits.min_samples,
         embedding_dim=int(config.hidden_size),
         num_parameters=sum(map(math.prod, shapes.values())) or None,
         multi_label=config.problem_type == "multi_label_classification",
         sidecar=read_sidecar(folder),
     )
-
-
-def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int | None) -> WindowPlan:
-    """Return how a head with this checkpoint cuts a track.
-
-    Args:
-        window_s: the wanted length; by default the one it was trained on, the model's own, or 30 s. A model with a
-            length of its own takes no longer one.
-
-    Raises:
-        CheckpointError: ``window_s`` is longer than the model can take, or shorter than one frame.
-    """
-    native = info.native_window_s
-    length = next(value for value in (window_s, info.sidecar.window_s, native, 30.0) if value is not None)
-    if native is not None and length > native:
-        length = native
-    samples = round(length * info.sample_rate)
-    if samples < info.min_samples:
-        raise CheckpointError(
-            f"got a window of {length:g} s for {info.name}, expected at least {info.min_samples / info.sample_rate:g} s"
-        )
-    return WindowPlan(info.sample_rate, samples, samples, max_windows, info.min_samples)
 
 
 def is_hub_id(source: str) -> bool:
@@ -173,85 +152,6 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     )
 
 
-def open_config(folder: Path, source: str) -> PreTrainedConfig:
-    """Return the transformers config of a folder, whatever kind of model it is.
-
-    Raises:
-        CheckpointError: there is none, or it cannot be understood.
-    """
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{source} has no {CONFIG}; give the folder of a model saved with save_pretrained")
-    config_files.check_is_model(folder, source)
-    values = config_files.read_object(folder / CONFIG)
-    config_files.check_config(values, f"{source}/{CONFIG}")
-    _forbid_kernels()
-    from transformers import AutoConfig, AutoModelForAudioClassification
-
-    if (added := added_classifier(values.get("model_type"))) is not None:
-        AutoConfig.register(str(values["model_type"]), added.config_class, exist_ok=True)
-        AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (*LIBRARY_ERRORS, huggingface_hub.errors.StrictDataclassError) as error:
-        raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
-
-
-def read_config(folder: Path, source: str) -> PreTrainedConfig:
-    """Return the transformers config of an audio classifier.
-
-    Raises:
-        CheckpointError: there is none, or it is another kind of model.
-    """
-    config = open_config(folder, source)
-    classifiers = known_classifiers(config.model_type)
-    expected = classifiers.get(config.model_type)
-    found = (getattr(config, "architectures", None) or [expected])[0]
-    if expected is None or found != expected:
-        raise CheckpointError(
-            f"{source} is a {found or config.model_type}, expected an audio classifier "
-            f"({expected or 'one of ' + ', '.join(sorted(classifiers))})"
-        )
-    return config
-
-
-def added_classifier(model_type: object) -> type[PreTrainedModel] | None:
-    """Return the class of a family that transformers does not have and another package has added."""
-    if not isinstance(model_type, str):
-        return None
-    family = families.family_of(model_type)
-    with families.FAMILIES.using(model_type):
-        return family.classifier()
-
-
-def known_classifiers(model_type: str) -> dict[str, str]:
-    """Return the names of the classes of audio classifiers by ``model_type``, with that of this one if it is added."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
-
-    added = added_classifier(model_type)
-    return dict(CLASSIFIERS) if added is None else {**CLASSIFIERS, model_type: added.__name__}
-
-
-class Window(NamedTuple):
-    """How long a window a model takes; see ``CheckpointInfo``."""
-
-    sample_rate: int
-    native_s: float | None
-    min_samples: int
-
-
-def read_window(config: PreTrainedConfig, preprocessor: dict[str, Any], source: str) -> Window:
-    """Return how long a window a model takes, as its family says.
-
-    Raises:
-        CheckpointError: the two files belong to different models.
-    """
-    family, values = families.family_of(config.model_type), config.to_dict()
-    rate = int(preprocessor.get("sampling_rate", 16000))
-    with families.FAMILIES.using(config.model_type):
-        config_files.check_pair(family.preprocessor_shape(values), preprocessor, source)
-        return Window(rate, family.native_window_s(values, preprocessor, rate), family.min_samples(values))
-
-
 def read_labels(config: PreTrainedConfig, source: str) -> tuple[str, ...]:
     """Return the labels in the order of the logits.
 
@@ -290,64 +190,20 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     Raises:
         CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
     """
-    import torch
-    from transformers import AutoModelForAudioClassification
-    from transformers.utils import logging as chatter
-
     patterns = CONFIG_FILES + WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
     folder = resolve(source, revision=revision, patterns=patterns)
     config = read_config(folder, source)
-    read_window(config, read_preprocessor(folder, source), source)
+    read_limits(config, read_preprocessor(folder, source), source)
     read_labels(config, source)
     if not list(folder.glob("*.safetensors")) and not (allow_pickle and list(folder.glob("*.bin"))):
         pickled = " (only pickled weights, which can run code: allow_pickle = true if you trust them)"
         raise CheckpointError(f"{source} has no safetensors weights{pickled if list(folder.glob('*.bin')) else ''}")
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
-    check_fit(config, read_shapes(folder), source)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model, report = AutoModelForAudioClassification.from_pretrained(
-                folder,
-                config=config,
-                trust_remote_code=False,
-                use_safetensors=None if allow_pickle else True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that the report tells the shapes
-                dtype=torch.float32,
-            )
-            extractor = load_extractor(folder)
-    except (*LIBRARY_ERRORS, SafetensorError) as error:
-        raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}") from None
-    for name, stored, expected in sorted(report.get("mismatched_keys", ()), key=str):
-        raise unfit(config, name, stored, expected, source)
-    if absent := sorted(report.get("missing_keys", ())):
-        raise CheckpointError(
-            f"{source}: {counted(len(absent), 'weight', 'is', 'are')} missing ({absent[0]} ...); expected a "
-            "fine-tuned classifier, not a bare encoder"
-        )
+    check_fit(config, folder, source)
+    model = load_weights(folder, config, source, use_safetensors=None if allow_pickle else True)
     for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
+        if not weight.isfinite().all():
             raise CheckpointError(f"{source}: the weight {name} holds values that are not numbers")
-    return model.eval(), extractor, folder
-
-
-def load_extractor(folder: Path) -> FeatureExtractionMixin:
-    """Return the extractor of the two files that were looked at; transformers would prefer what further ones say.
-
-    Raises:
-        CheckpointError: transformers cannot make one of them.
-    """
-    from transformers import AutoFeatureExtractor
-
-    with tempfile.TemporaryDirectory(prefix="tonearm-") as alone:
-        for name in CONFIG_FILES:
-            shutil.copyfile(folder / name, Path(alone) / name)
-        try:
-            return AutoFeatureExtractor.from_pretrained(alone, trust_remote_code=False)
-        except LIBRARY_ERRORS as error:
-            raise CheckpointError(f"{folder / PREPROCESSOR} cannot be used: {first_line(error)}") from None
+    return model.eval(), load_extractor(folder), folder
 
 
 def _folder_hash(folder: Path) -> str:
@@ -365,8 +221,3 @@ def _hash_files(stats: tuple[tuple[str, int, int], ...]) -> str:
             while chunk := file.read(2**20):
                 digest.update(chunk)
     return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def _forbid_kernels() -> None:
-    """Have transformers fetch no kernels from the hub, whatever a config says; it reads this when it is imported."""
-    os.environ["USE_HUB_KERNELS"] = "0"

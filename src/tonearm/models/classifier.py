@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.models import families, runtimes
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model
 from tonearm.models.openvino import select
 from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
+from tonearm.models.window_plan import plan_windows
 from tonearm.models.window_scores import WindowScores
 
 if TYPE_CHECKING:

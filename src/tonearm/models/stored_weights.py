@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from tonearm.errors import CheckpointError, first_line
-from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedConfig
+
+# What the names of the last layers begin with, which a training makes anew.
+HEAD = ("classifier", "projector")
 
 
 def read_shapes(folder: Path) -> dict[str, list[int]]:
@@ -26,6 +29,20 @@ def read_shapes(folder: Path) -> dict[str, list[int]]:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read ({first_line(error)}); save or download it again") from None
     return shapes
+
+
+def weightless(folder: Path) -> dict[str, Tensor]:
+    """Return the stored weights as tensors of their names and shapes without memory; their values mean nothing.
+
+    Not on torch's device ``meta``: transformers puts weights on it with the package accelerate alone.
+    """
+    import torch
+
+    shapes: dict[str, Sequence[int]] = dict(read_shapes(folder))
+    for path in () if shapes else sorted(folder.glob("*.bin")):
+        pickled = torch.load(path, map_location="meta", weights_only=True)
+        shapes |= {name: weight.shape for name, weight in pickled.items()}
+    return {name: torch.zeros(()).expand(tuple(shape)) for name, shape in shapes.items()}
 
 
 def check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], source: str) -> None:
@@ -44,21 +61,43 @@ def check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], sour
         )
 
 
-def check_fit(config: PreTrainedConfig, shapes: dict[str, list[int]], source: str) -> None:
-    """Compare the shapes of a model without memory: one of a wrong config may be larger than the machine."""
-    import torch
-    from transformers import AutoModelForAudioClassification
+def check_shapes(
+    config: PreTrainedConfig, shapes: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]], source: str
+) -> None:
+    """Refuse stored weights of other shapes than the config's model has.
 
-    if not shapes:
-        return
-    try:
-        with torch.device("meta"):
-            expected = AutoModelForAudioClassification.from_config(config).state_dict()
-    except LIBRARY_ERRORS as error:
-        raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
+    Raises:
+        CheckpointError: naming the first.
+    """
     for name, stored in sorted(shapes.items()):
-        if name in expected and list(expected[name].shape) != list(stored):
-            raise unfit(config, name, stored, expected[name].shape, source)
+        if name in expected and list(expected[name]) != list(stored):
+            raise unfit(config, name, stored, expected[name], source)
+
+
+def check_report(report: Mapping[str, Any], config: PreTrainedConfig, source: str, *, is_new_head: bool) -> None:
+    """Judge what transformers says of a loading.
+
+    Args:
+        is_new_head: whether the last layers may be missing or of other shapes.
+
+    Raises:
+        CheckpointError: weights are missing, or are of another model.
+    """
+    new = HEAD if is_new_head else ()
+    for name, stored, expected in sorted(report.get("mismatched_keys", ()), key=str):
+        if not name.startswith(new):
+            raise unfit(config, name, stored, expected, source)
+    absent = [name for name in sorted(report.get("missing_keys", ())) if not name.startswith(new)]
+    if absent and is_new_head:
+        raise CheckpointError(
+            f"{source}: {counted(len(absent), 'weight', 'of the encoder is', 'of the encoder are')} missing "
+            f"({absent[0]} ...); expected a checkpoint of the family {config.model_type}"
+        )
+    if absent:
+        raise CheckpointError(
+            f"{source}: {counted(len(absent), 'weight', 'is', 'are')} missing ({absent[0]} ...); expected a "
+            "fine-tuned classifier, not a bare encoder"
+        )
 
 
 def unfit(

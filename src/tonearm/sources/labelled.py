@@ -29,7 +29,15 @@ NUM_NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class LabelledTrack:
-    """One track and what its collection says of it; no labels at all is None, labels that are none is ``()``."""
+    """One track and what its collection says of it.
+
+    Attributes:
+        labels: None where the collection says nothing; ``()`` where it says that there are none.
+        split: the value of the field that names the split.
+        other_split: the value of a second such field, for a comparison.
+        source: where it comes from, which may give its label away.
+        path: the file's name before a data set took its bytes in.
+    """
 
     ref: TrackRef
     labels: tuple[str, ...] | None
@@ -37,6 +45,7 @@ class LabelledTrack:
     split: str | None = None
     source: str | None = None
     path: str | None = None
+    other_split: str | None = None
 
     @property
     def name(self) -> str:
@@ -45,8 +54,8 @@ class LabelledTrack:
 
 
 @dataclasses.dataclass(frozen=True)
-class Collection:
-    """A labelled collection.
+class LabelledListing:
+    """What a source says of its tracks.
 
     Attributes:
         tracks: in the order of the source.
@@ -71,7 +80,8 @@ def list_labelled(
     group_by: str | None = None,
     split_by: str | None = None,
     source_by: str | None = None,
-) -> Collection:
+    other_split_by: str | None = None,
+) -> LabelledListing:
     """Return the tracks of ``source`` with their labels.
 
     Args:
@@ -80,11 +90,13 @@ def list_labelled(
         group_by: a field; tracks of one group (an artist, a recording) belong on one side of a split.
         split_by: a field whose values name the splits.
         source_by: a field with where a track comes from, which may give its label away.
+        other_split_by: a second field whose values name splits.
 
     Raises:
         SourceError: the source is missing, or has no such column.
     """
-    fields = [field for field in (label_by, group_by, split_by, source_by) if field is not None]
+    given = (label_by, group_by, split_by, source_by, other_split_by)
+    fields = [field for field in dict.fromkeys(given) if field is not None]
     columns = [field for field in fields if field != FOLDER and not field.startswith(NAME)]
     for field in fields:
         _compile(field)
@@ -111,9 +123,10 @@ def list_labelled(
                 _text(_value(split_by, ref, row, root)) if split_by else None,
                 _text(_value(source_by, ref, row, root)) if source_by else None,
                 row.get(hub_datasets.PATH),
+                _text(_value(other_split_by, ref, row, root)) if other_split_by else None,
             )
         )
-    return Collection(tuple(tracks), label_by, is_multi)
+    return LabelledListing(tuple(tracks), label_by, is_multi)
 
 
 def _compile(field: str) -> re.Pattern[str] | None:

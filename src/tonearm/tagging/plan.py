@@ -14,7 +14,8 @@ from tonearm.audio.decode import DecodeRequest
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import CheckpointError, UsageError
 from tonearm.heads import PUBLISHED, Head, by_name, head_of
-from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id
+from tonearm.models.window_plan import plan_windows
 
 if TYPE_CHECKING:
     from tonearm.models.classifier import Classifier
@@ -112,7 +113,7 @@ class TagPlan:
         if plan.is_settled:
             facts["precision"] = plan.precision
         calibration = plan.checkpoint.sidecar.calibration if self.models.calibrated else None
-        facts["calibration"] = None if calibration is None else dataclasses.asdict(calibration)
+        facts["calibration"] = None if calibration is None else calibration.facts()
         if plan.head.is_multi:
             facts |= {"top_tags": self.models.top_tags, "top_window_tags": self.models.top_window_tags}
         if not plan.head.is_published:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tonearm.errors import DestinationError
 from tonearm.runs import differences
 from tonearm.runs.places import TERMS
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
-from tonearm.training.prepare import UNDECIDING, Prepared
-from tonearm.training.publish.model_folder import CONFIG, METRICS
+from tonearm.training.settings_hash import UNDECIDING
+
+if TYPE_CHECKING:
+    from tonearm.training.plan import TrainingPlan
 
 WORK, LOCK = ".training", "lock.json"
+METRICS, CONFIG = "metrics.json", "config.json"
+# A snapshot holds the weights, two moments of AdamW, and the best weights so far.
+COPIES_IN_SNAPSHOT = 4
 
 
 def check_empty(out: str, overwrite: bool) -> None:
@@ -30,8 +37,24 @@ def check_empty(out: str, overwrite: bool) -> None:
         )
 
 
+def check_space(folder: Path, num_parameters: int) -> None:
+    """Refuse a local destination on which not even two snapshots fit.
+
+    Raises:
+        DestinationError: too little space.
+    """
+    needed = 2 * COPIES_IN_SNAPSHOT * 4 * num_parameters
+    place = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise DestinationError(
+            f"snapshots need some {needed / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some or "
+            "give another --out"
+        )
+
+
 def _unfinished(out: str) -> list[str]:
-    """Return the fingerprints of the runs that have been begun there."""
+    """Return the settings' hashes of the runs that have been begun there."""
     found, path = filesystems.filesystem(f"{out.rstrip('/')}/{WORK}")
     try:
         entries = found.ls(path, detail=True)
@@ -41,21 +64,21 @@ def _unfinished(out: str) -> list[str]:
     return sorted(names - {TERMS})
 
 
-def find_finished(out: str, prepared: Prepared, overwrite: bool) -> dict[str, Any] | None:
+def find_finished(out: str, plan: TrainingPlan, overwrite: bool) -> dict[str, Any] | None:
     """Return what a finished run of the same settings has written to ``out``, if it has."""
     base = out.rstrip("/")
     if filesystems.exists(f"{base}/{METRICS}") and filesystems.exists(f"{base}/{CONFIG}"):
         facts: dict[str, Any] = json.loads(filesystems.read_bytes(f"{base}/{METRICS}"))
         if not overwrite:
-            if facts.get("fingerprint") == prepared.fingerprint:
+            if facts.get("fingerprint") == plan.settings_hash:
                 return facts
-            what = _differences(facts.get("settings"), prepared)
+            what = _differences(facts.get("settings"), plan)
             raise DestinationError(
                 f"{shown(out)} holds a model trained otherwise: {what}, another --out, or --overwrite to replace it"
             )
     begun = _unfinished(out)
-    if begun and not overwrite and prepared.fingerprint not in begun:
-        what = _differences(_begun(out, begun[-1]), prepared)
+    if begun and not overwrite and plan.settings_hash not in begun:
+        what = _differences(_begun(out, begun[-1]), plan)
         raise DestinationError(
             f"{shown(out)} holds an unfinished run with other settings or clips: {what} to go on with it, another "
             "--out, or --overwrite to drop it"
@@ -63,23 +86,23 @@ def find_finished(out: str, prepared: Prepared, overwrite: bool) -> dict[str, An
     return None
 
 
-def note_settings(out: str, prepared: Prepared) -> None:
+def note_settings(out: str, plan: TrainingPlan) -> None:
     """Write down with what a run is begun, so that one with other settings can be told in words what differs."""
-    text = json.dumps(dataclasses.asdict(prepared.job.settings), indent=1, default=str)
-    filesystems.write_text(f"{out.rstrip('/')}/{WORK}/{prepared.fingerprint}.json", text)
+    text = json.dumps(dataclasses.asdict(plan.job.settings), indent=1, default=str)
+    filesystems.write_text(f"{out.rstrip('/')}/{WORK}/{plan.settings_hash}.json", text)
 
 
-def _begun(out: str, fingerprint: str) -> dict[str, Any] | None:
+def _begun(out: str, settings_hash: str) -> dict[str, Any] | None:
     try:
-        facts: dict[str, Any] = json.loads(filesystems.read_bytes(f"{out.rstrip('/')}/{WORK}/{fingerprint}.json"))
+        facts: dict[str, Any] = json.loads(filesystems.read_bytes(f"{out.rstrip('/')}/{WORK}/{settings_hash}.json"))
     except (FileNotFoundError, ValueError):  # begun by an earlier tonearm
         return None
     return facts
 
 
-def _differences(there: Mapping[str, Any] | None, prepared: Prepared) -> str:
+def _differences(there: Mapping[str, Any] | None, plan: TrainingPlan) -> str:
     """Return what of the settings differs, and how to give the same."""
-    now = dataclasses.asdict(prepared.job.settings)
+    now = dataclasses.asdict(plan.job.settings)
     changed = differences.changed(there, now, UNDECIDING) if there is not None else []
     if not changed:
         return "other clips or labels; give the same" if there is not None else "give the same again"
@@ -88,7 +111,7 @@ def _differences(there: Mapping[str, Any] | None, prepared: Prepared) -> str:
 
 
 def remove_old(out: str) -> None:
-    """Take away what would pass for this run's: a finished model, and other runs' checkpoints."""
+    """Take away what would pass for this run's: a finished model, and other runs' snapshots."""
     filesystems.delete(f"{out.rstrip('/')}/{CONFIG}")
     for name in _unfinished(out):
         remove(f"{out.rstrip('/')}/{WORK}/{name}")

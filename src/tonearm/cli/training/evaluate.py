@@ -25,6 +25,7 @@ def evaluate(
     model: str,
     source: str,
     *,
+    head: str | None,
     out: str | None,
     on: Sequence[str],
     calibrate: bool,
@@ -41,9 +42,10 @@ def evaluate(
     output = Output(as_json)
     printer = EvaluationPrinter(model, source, on, output)
     with printer:
-        found = tonearm.evaluate(
+        evaluation = tonearm.evaluate(
             model,
             source,
+            head=head,
             out=out,
             on=on,
             calibrate=calibrate,
@@ -52,27 +54,31 @@ def evaluate(
             **flags,
         )
     if calibrate:
-        _print_calibration(found, model, wanted_precision, output)
+        _print_calibration(evaluation, model, wanted_precision, output)
     if out is not None:
         output.say(f"written to {shown(out)}: {', '.join(printer.names)}")
-    output.result(document(found) | {"out": out, "files": printer.names})
+    output.result(document(evaluation) | {"out": out, "files": printer.names})
     return 0
 
 
-def document(found: Evaluation) -> dict[str, object]:
+def document(evaluation: Evaluation) -> dict[str, object]:
     """Return what ``--json`` prints of an evaluation."""
     calibration = None
-    if found.calibration is not None:
-        calibration = {"fitted": found.calibration, "figures": found.calibrated, "is_kept": found.is_calibration_kept}
+    if evaluation.calibration is not None:
+        calibration = {
+            "fitted": evaluation.calibration,
+            "figures": evaluation.calibrated,
+            "is_kept": evaluation.is_calibration_kept,
+        }
     return {
-        "model": found.model,
-        "source": found.source,
-        "labels": found.labels,
-        "is_multi_label": found.is_multi,
-        "figures": found.figures,
+        "model": evaluation.model,
+        "source": evaluation.source,
+        "labels": evaluation.labels,
+        "is_multi_label": evaluation.is_multi,
+        "figures": evaluation.figures,
         "calibration": calibration,
-        "num_unlabelled": found.unlabelled,
-        "failed": found.failed,
+        "num_unlabelled": evaluation.unlabelled,
+        "failed": evaluation.failed,
     }
 
 
@@ -119,11 +125,11 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
         )
 
 
-def _print_figures(found: Evaluation, output: Output) -> None:
+def _print_figures(evaluation: Evaluation, output: Output) -> None:
     for level in ("track", "window"):
-        figures = found.figures[level]
-        count = found.figures[f"num_{level}s"]
-        if found.is_multi:
+        figures = evaluation.figures[level]
+        count = evaluation.figures[f"num_{level}s"]
+        if evaluation.is_multi:
             output.say(
                 f"{level}: macro mAP {figures['macro_map']:.3f}, micro mAP {figures['micro_map']:.3f}, mean AUC "
                 f"{figures['mean_auc']:.3f}, d' {figures['d_prime']:.2f} over "
@@ -136,7 +142,7 @@ def _print_figures(found: Evaluation, output: Output) -> None:
             f"{level}: accuracy {figures['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}){top}, macro F1 "
             f"{figures['macro_f1']:.3f}, ECE {figures['ece']:.3f}; {count:,} {level}s"
         )
-    per_class = found.figures["track"]["per_class"]
+    per_class = evaluation.figures["track"]["per_class"]
     present = {label: row for label, row in per_class.items() if row["support"]}
     width = max(map(len, present))
     output.say()
@@ -146,21 +152,21 @@ def _print_figures(found: Evaluation, output: Output) -> None:
     output.say()
 
 
-def _print_calibration(found: Evaluation, model: str, precision: float, output: Output) -> None:
-    fitted = found.calibration
-    assert fitted is not None and found.calibrated is not None
-    before, after = found.figures["track"]["ece"], found.calibrated["track"]["ece"]
+def _print_calibration(evaluation: Evaluation, model: str, target_precision: float, output: Output) -> None:
+    fitted = evaluation.calibration
+    assert fitted is not None and evaluation.calibrated is not None
+    before, after = evaluation.figures["track"]["ece"], evaluation.calibrated["track"]["ece"]
     output.say(
         f"temperature {fitted.temperature:.3f}: ECE {before:.3f} without, {after:.3f} with (each half of the clips by "
         "the other half's)"
     )
-    if not found.is_calibration_kept:
+    if not evaluation.is_calibration_kept:
         output.say(f"not stored: it does not help on clips that it was not fitted on; {shown(model)} stays as it is")
         return
     if fitted.thresholds:
         kept = [label for label, value in fitted.thresholds.items() if value is not None]
         output.say(
-            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {precision:g} from some "
-            "score on"
+            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {target_precision:g} from "
+            "some score on"
         )
     output.say(f"stored in {shown(model)}/tonearm.json; `tonearm tag --calibrated` uses it")

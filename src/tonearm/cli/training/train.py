@@ -11,7 +11,7 @@ from tonearm.api.flags import TrainFlags
 from tonearm.cli.output import Output
 from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.storage.uris import shown
-from tonearm.training.publish.card import headline, main_side
+from tonearm.training.judge.headline import headline, main_side
 from tonearm.wording import clock, counted
 
 

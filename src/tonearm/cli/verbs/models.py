@@ -10,6 +10,8 @@ import typer
 
 from tonearm.cli.help import MODELS, Verb
 from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, VerbOption, settings, with_flags
+from tonearm.errors import UsageError
+from tonearm.heads import read_flags
 from tonearm.settings import LabelSettings, ModelSettings, TagSettings, TrainSettings
 
 Labelled = Annotated[
@@ -73,8 +75,15 @@ def train(
     CONFIG,
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder or hub id.")],
-    source: Labelled,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder or hub id; left out with --head.")],
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="Labelled audio, as for train.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=MODEL[:KIND]",
+            help="Judge a head as tag takes it, in place of MODEL.",
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Folder for figures, pictures and a list of the clips.")
     ] = None,
@@ -109,9 +118,11 @@ def evaluate(
     """Judge MODEL on labelled audio: accuracy, F1, mAP, intervals."""
     from tonearm.cli.training import evaluate as printer
 
+    head_name, model, source = _judged(model, source, head)
     return printer.evaluate(
         model,
         source,
+        head=head_name,
         out=out,
         on=on or (),
         calibrate=calibrate,
@@ -119,6 +130,18 @@ def evaluate(
         as_json=json_output,
         **flags,
     )
+
+
+def _judged(model: str, source: str | None, head: str | None) -> tuple[str | None, str, str]:
+    """Return the head's name, its model and the source; with --head the only argument is the source."""
+    if head is not None:
+        if source is not None:
+            raise UsageError(f"got MODEL {model} together with --head {head}; give one or the other")
+        ((name, given),) = read_flags([head]).items()
+        return name, given, model
+    if source is None:
+        raise UsageError(f"got MODEL {model} and no SOURCE; give the labelled audio to judge it on")
+    return None, model, source
 
 
 def publish(

@@ -1,12 +1,15 @@
-"""Fine-tuning on Ray Train: the loop of ``tonearm.training`` on any number of workers, restarted where one dies.
+"""Fine-tuning from the labelled collection to the model's folder, step by step.
 
 ::
 
-    OUT/.training/FINGERPRINT/checkpoint_*    the last two step checkpoints, while a run is under way
+    tonearm train SOURCE --out OUT
+
+    OUT/.training/HASH/checkpoint_*           the last two snapshots, while a run is under way
     OUT/config.json, model.safetensors ...    the finished model
 
-The same command after any kind of end goes on from the last checkpoint: Ray Train restarts dead workers by itself, and
-a run of the same name finds its checkpoints in its storage.
+The same command after any kind of end resumes from the last snapshot: Ray Train restarts dead workers by itself, and a
+run of the same name finds its snapshots in its storage. Nothing here loads torch or Ray before the source is listed and
+split, so that what is wrong with it is said at once.
 """
 
 from __future__ import annotations
@@ -23,12 +26,20 @@ from tonearm.runs.lock import run_lock
 from tonearm.settings import TrainSettings
 from tonearm.storage import filesystems
 from tonearm.storage.uris import is_local, local_path
-from tonearm.training.data.splits import FAULT_FILTERED, STRATIFIED, is_gtzan
-from tonearm.training.destination import LOCK, WORK, check_empty, find_finished, note_settings, remove, remove_old
-from tonearm.training.fit.recipe import choose_precision
-from tonearm.training.prepare import Prepared, check_space, prepare
-from tonearm.training.publish.card import Comparison, main_side
-from tonearm.training.publish.model_folder import write_model
+from tonearm.training.data.collection import Listing, list_clips
+from tonearm.training.data.sides import FAULT_FILTERED, STRATIFIED, is_gtzan
+from tonearm.training.destination import (
+    LOCK,
+    WORK,
+    check_empty,
+    check_space,
+    find_finished,
+    note_settings,
+    remove,
+    remove_old,
+)
+from tonearm.training.fit.recipe import check_precision
+from tonearm.training.plan import Materials, TrainingPlan, draw, plan_training, take_in
 from tonearm.training.publish.trackers import check_trackers
 from tonearm.watchers import Watcher
 
@@ -47,91 +58,88 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
 
     Raises:
         UsageError: anything that can be known to fail before hours are spent.
-        TrainingError: the loss is no number any more; the last good checkpoint stays in ``out``.
-        Stopped: the run ended early; the same call goes on from its last checkpoint.
+        TrainingError: the loss is no number any more; the last good snapshot stays in ``out``.
+        Stopped: the run ended early; the same call resumes from its last snapshot.
     """
-    check_form(out, "--out")
-    if settings.cache is not None:  # Ray Train starts its workers in another folder
-        settings = dataclasses.replace(settings, cache=str(Path(settings.cache).absolute()))
-    check_trackers(settings.trackers)
-    _check_precision(settings)
+    settings = _checked(settings, out)
     check_empty(out, overwrite)
-    prepared = prepare(source, settings, num_threads=usable_cores(), progress=watcher.decoding)
-    done = find_finished(out, prepared, overwrite)
+
+    other = None if settings.compare_split == "none" else settings.compare_split
+    listing = list_clips(source, settings.labels, other_split=other)
+    drawn = draw(listing, settings)
+    materials = take_in(drawn.collection, settings, num_threads=usable_cores(), progress=watcher.decoding)
+    plan = plan_training(drawn, materials, settings, num_threads=usable_cores())
+
+    done = find_finished(out, plan, overwrite)
     if done is not None:
         return Trained(out, done, is_new=False)
     if is_local(out):
         with filesystems.writing(out):
             Path(local_path(out)).mkdir(parents=True, exist_ok=True)
-        check_space(Path(local_path(out)), prepared.num_parameters)
+        check_space(Path(local_path(out)), plan.num_parameters)
     with run_lock.held_at(f"{out.rstrip('/')}/{WORK}/{LOCK}", out, waiting=watcher.note) as hold:
         # Again, now that nobody else writes there: hours may have gone by since, and another run may have ended.
         check_empty(out, overwrite)
-        done = find_finished(out, prepared, overwrite)
+        done = find_finished(out, plan, overwrite)
         if done is None and overwrite:
             remove_old(out)
-        facts = done if done is not None else _train(source, out, prepared, watcher, hold)
+        facts = done if done is not None else _train(out, plan, listing, materials, watcher, hold)
         hold.check()
         remove(f"{out.rstrip('/')}/{WORK}")
-    if done is not None:
-        return Trained(out, done, is_new=False)
-    return Trained(out, facts, is_new=True)
+    return Trained(out, facts, is_new=done is None)
 
 
-def _train(source: str, out: str, prepared: Prepared, watcher: Watcher, hold: run_lock.Hold) -> dict[str, Any]:
+def _checked(settings: TrainSettings, out: str) -> TrainSettings:
+    """Return the settings as workers take them; refuse what this machine cannot do before anything is listed."""
+    check_form(out, "--out")
+    check_trackers(settings.trackers)
+    # A cluster is asked once it is joined.
+    check_precision(settings.precision, is_gpu=os.environ.get("RAY_ADDRESS") is not None or count_gpus() > 0)
+    if settings.cache is not None:  # Ray Train starts its workers in another folder
+        return dataclasses.replace(settings, cache=str(Path(settings.cache).absolute()))
+    return settings
+
+
+def _train(
+    out: str, plan: TrainingPlan, listing: Listing, materials: Materials, watcher: Watcher, hold: run_lock.Hold
+) -> dict[str, Any]:
+    """Run the training, and another on a second split where its figures are wanted; write the model."""
+    note_settings(out, plan)
+    for line in plan.notes:
+        watcher.note(line)
+    comparison = _plan_comparison(plan, listing, materials, watcher)
     from tonearm.distributed.training import execution  # a finished training costs no Ray
 
-    settings = prepared.job.settings
-    note_settings(out, prepared)
-    for line in prepared.notes:
-        watcher.note(line)
-    again = _prepare_again(source, prepared, watcher)
-    with execution.training_session(settings.workers, verbose=settings.verbose) as layout:
-        choose_precision(settings.precision, "cuda" if layout.use_gpu else "cpu")
-        result = execution.fit(out, prepared, layout, watcher, hold, name=Path(out).name)
-        comparisons = []
-        if again is not None:
-            split = again.job.settings.labels.split_by
-            watcher.note(f"once more on the split {split}, for its figures alone")
-            for line in again.notes:
-                watcher.note(f"{split}: {line}")
-            figures = execution.fit(out, again, layout, watcher, hold, name=f"{Path(out).name}-{split}").figures(again)
-            side = main_side(figures)
-            if side is not None:
-                comparisons.append(Comparison(split, side, figures[side]))
-    hold.check()
-    return write_model(out, prepared, result, source=source, comparisons=comparisons)
+    return execution.run(out, plan, comparison, watcher, hold, source=listing.source)
 
 
-def _prepare_again(source: str, prepared: Prepared, watcher: Watcher) -> Prepared | None:
+def _plan_comparison(
+    plan: TrainingPlan, listing: Listing, materials: Materials, watcher: Watcher
+) -> TrainingPlan | None:
     """Return the run on the other split, if there is one, before hours are spent on the first."""
-    settings, other = prepared.job.settings, other_split(prepared)
-    if other is None:
+    settings, split_by = plan.job.settings, other_split(plan)
+    if split_by is None:
         return None
-    labels = dataclasses.replace(settings.labels, split_by=other, group_by=None)
+    labels = dataclasses.replace(settings.labels, split_by=split_by, group_by=None)
+    settings = dataclasses.replace(settings, labels=labels)
     try:
-        return prepare(source, dataclasses.replace(settings, labels=labels), num_threads=usable_cores())
+        drawn = draw(listing.with_other_split(split_by), settings)
+        return plan_training(drawn, materials, settings, num_threads=usable_cores())
     except UsageError as error:
         if settings.compare_split is not None:
             raise
-        watcher.note(f"no comparison with the split {other}: {error.message}")
+        watcher.note(f"no comparison with the split {split_by}: {error.message}")
         return None
 
 
-def _check_precision(settings: TrainSettings) -> None:
-    """Refuse what this machine does not train in before anything is decoded; a cluster is asked once it is joined."""
-    is_elsewhere = os.environ.get("RAY_ADDRESS") is not None
-    choose_precision(settings.precision, "cuda" if is_elsewhere or count_gpus() else "cpu")
-
-
-def other_split(prepared: Prepared) -> str | None:
+def other_split(plan: TrainingPlan) -> str | None:
     """Return the split on which a second run is made for its figures, or None for no second run."""
-    settings = prepared.job.settings
+    settings = plan.job.settings
     if settings.compare_split == "none":
         return None
     if settings.compare_split is not None:
         return settings.compare_split
     # A random split of GTZAN is known to flatter: both figures are shown.
-    if settings.labels.split_by == STRATIFIED and is_gtzan(prepared.collection.tracks):
+    if settings.labels.split_by == STRATIFIED and is_gtzan(plan.collection.clips.values()):
         return FAULT_FILTERED
     return None

@@ -17,20 +17,21 @@ from tonearm.storage import filesystems
 from tonearm.training.fit.loop import Loop
 
 if TYPE_CHECKING:
-    from tonearm.training.prepare import Prepared
+    from tonearm.training.fit.job import TrainingJob
+    from tonearm.training.fit.recipe import Precision
 
 T = TypeVar("T")
 
 
-def run_loop(prepared: Prepared, events: WorkerEvents, num_threads: int) -> None:
+def run_loop(job: TrainingJob, events: WorkerEvents, num_threads: int, precision: Precision | None) -> None:
     """Run this worker's part of the loop."""
     torch.set_num_threads(num_threads)
-    group, cache = RayProcessGroup(events), prepared.open_cache(num_threads)
-    Loop(prepared.job, prepared.start, cache, group, num_threads=num_threads).run()
+    group, clips = RayProcessGroup(events), job.open_clips(num_threads)
+    Loop(job, clips, group, num_threads=num_threads, precision=precision).run()
 
 
 class RayProcessGroup:
-    """One of Ray Train's workers; see ``training.fit.loop.ProcessGroup``."""
+    """One of Ray Train's workers; see ``training.fit.process_group.ProcessGroup``."""
 
     def __init__(self, events: WorkerEvents) -> None:
         context = ray.train.get_context()
@@ -71,7 +72,7 @@ class RayProcessGroup:
         return values
 
     def save(self, facts: dict[str, Any], folder: Path | None) -> None:
-        """Report to Ray Train, which stores the checkpoint before it returns; not where the run is to end."""
+        """Report to Ray Train, which stores the snapshot before it returns; not where the run is to end."""
         fatal = self.events.read_failure()
         if fatal is not None:
             raise fatal
@@ -80,12 +81,12 @@ class RayProcessGroup:
             ray.train.report(facts, checkpoint=checkpoint)
         except OSError as error:
             raise DestinationError(
-                f"a checkpoint could not be written ({filesystems.reason(error)}); free some space or give another "
-                "--out, then run the same command again; the last good checkpoint is kept"
+                f"a snapshot could not be written ({filesystems.reason(error)}); free some space or give another "
+                "--out, then run the same command again; the last good snapshot is kept"
             ) from None
 
-    def saved(self) -> Path | None:
-        """Return a copy of the last checkpoint."""
+    def last_snapshot(self) -> Path | None:
+        """Return a copy of the last snapshot."""
         checkpoint = ray.train.get_checkpoint()
         return None if checkpoint is None else Path(checkpoint.to_directory())
 

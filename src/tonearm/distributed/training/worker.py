@@ -20,7 +20,7 @@ def train_worker(config: dict[str, Any]) -> None:
     if events.read_failure() is not None:
         return  # what cannot work is not tried again
     try:
-        process_group.run_loop(ray.get(config["prepared"]), events, config["threads"])
+        process_group.run_loop(ray.get(config["job"]), events, config["threads"], config["precision"])
     except TonearmError as error:
         events.fail(error, wait=True)
         raise

@@ -1,1 +1,1 @@
-"""Labelled clips: decoded (``cache``), split (``splits``, ``holdout``), freed of copies, and as training examples."""
+"""Labelled clips: decoded (``clips``), split (``splits``, ``holdout``), freed of copies, and as training examples."""

@@ -18,13 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.training.data.cache import Clip, ClipCache
+from tonearm.training.data.clips import Clip, ClipSet
+from tonearm.training.data.collection import ClipId
 from tonearm.wording import counted
 
 FRAME_S, HOP_S, NUM_BANDS, LONGEST_S = 0.256, 0.016, 33, 60.0
 LOWEST_HZ, HIGHEST_HZ = 200, 5000
 NUM_NEIGHBOURS = 8
-FINGERPRINTS_KEPT = 4096
+MOST_FINGERPRINTS = 4096
 # Frames this far below a clip's loudest hold noise or silence, whose signs mean nothing.
 FLOOR_DB = 50.0
 LEAST_OVERLAP_S = 0.5
@@ -38,8 +39,8 @@ class Duplicate:
     """A held-out clip and the one in training that it equals; ``likeness`` is 1 for the same samples."""
 
     side: str
-    held_out: int
-    trained_on: int
+    held_out: ClipId
+    trained_on: ClipId
     likeness: float
 
     @property
@@ -48,68 +49,96 @@ class Duplicate:
         return self.likeness == 1.0
 
 
-def find_twins(cache: ClipCache, sides: Mapping[str, Sequence[int]], num_threads: int = 1) -> list[Duplicate]:
+class AcousticFingerprints:
+    """The acoustic fingerprints of clips, each made once, by whichever split asks for it first.
+
+    Of the signs, 60 KB a clip, only so many are kept; of the summaries all.
+    """
+
+    def __init__(self, clips: ClipSet) -> None:
+        self.clips = clips
+        self.signs = functools.lru_cache(maxsize=MOST_FINGERPRINTS)(self._signs)
+        self._summaries: dict[ClipId, NDArray[np.float32]] = {}
+
+    def summaries(self, clips: Sequence[ClipId], num_threads: int) -> dict[ClipId, NDArray[np.float32]]:
+        """Return each clip's summary [D]."""
+        missing = [clip for clip in clips if clip not in self._summaries]
+        with ThreadPoolExecutor(num_threads, thread_name_prefix="fingerprints") as pool:
+            list(pool.map(self.signs, missing))
+        return {clip: self._summaries[clip] for clip in clips}
+
+    def _signs(self, clip: ClipId) -> NDArray[np.int8]:
+        signs, self._summaries[clip] = acoustic_fingerprint(self.clips.clip(clip), self.clips.plan.sample_rate)
+        return signs
+
+
+def find_duplicates(
+    fingerprints: AcousticFingerprints, sides: Mapping[str, Sequence[ClipId]], num_threads: int = 1
+) -> list[Duplicate]:
     """Return for each held-out clip every one of those trained on that equals it, the likest first.
 
     Args:
-        sides: numbers in the cache, by side; ``train`` is compared with each of the others.
+        sides: clips by side; those of ``train`` are compared with each of the others.
     """
-    train = [number for number in sides.get("train", ()) if number not in cache.errors]
-    held = [(side, number) for side, numbers in sides.items() if side != "train" for number in numbers]
-    held = [(side, number) for side, number in held if number not in cache.errors]
+    clips, errors = fingerprints.clips, fingerprints.clips.errors
+    train = [clip for clip in sides.get("train", ()) if clip not in errors]
+    held = [(side, clip) for side, of_side in sides.items() if side != "train" for clip in of_side]
+    held = [(side, clip) for side, clip in held if clip not in errors]
     if not train or not held:
         return []
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    for number in train:
-        by_digest[cache.clip(number).digest].append(number)
-
-    @functools.lru_cache(maxsize=FINGERPRINTS_KEPT)
-    def made(number: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        return fingerprint(cache.clip(number), cache.plan.sample_rate)
-
-    numbers = sorted({*train, *(number for _, number in held)})
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="fingerprints") as pool:
-        vectors = dict(zip(numbers, pool.map(lambda number: made(number)[1], numbers), strict=True))
-    twins = []
-    for side, number, neighbours in _neighbours(held, train, vectors):
-        same = by_digest.get(cache.clip(number).digest, [])
-        twins += [Duplicate(side, number, other, 1.0) for other in same]
-        is_same = set(same)
-        others = [other for other in neighbours if other not in is_same]
-        alike: list[tuple[float, int]] = []
-        for first in range(0, len(others), NUM_NEIGHBOURS):
-            nearest = others[first : first + NUM_NEIGHBOURS]
-            pairs = [(likeness_of(made(number)[0], made(other)[0]), other) for other in nearest]
-            copies = [pair for pair in pairs if pair[0] >= LEAST_ALIKE]
-            alike += copies
-            if not copies:  # copies are nearest: further on there are none
-                break
-        twins += [
-            Duplicate(side, number, other, min(likeness, 0.9999)) for likeness, other in sorted(alike, reverse=True)
+    by_digest: dict[str, list[ClipId]] = defaultdict(list)
+    for clip in train:
+        by_digest[clips.clip(clip).digest].append(clip)
+    compared = {*train, *(clip for _, clip in held)}
+    summaries = fingerprints.summaries([clip for clip in clips.refs if clip in compared], num_threads)
+    duplicates = []
+    for side, clip, neighbours in _neighbours(held, train, summaries):
+        same = by_digest.get(clips.clip(clip).digest, [])
+        duplicates += [Duplicate(side, clip, other, 1.0) for other in same]
+        others = [other for other in neighbours if other not in set(same)]
+        duplicates += [
+            Duplicate(side, clip, other, min(likeness, 0.9999))
+            for likeness, other in _alike(fingerprints, clip, others)
         ]
-    return twins
+    return duplicates
+
+
+def _alike(
+    fingerprints: AcousticFingerprints, clip: ClipId, neighbours: Sequence[ClipId]
+) -> list[tuple[float, ClipId]]:
+    """Return the copies of a clip among its neighbours, the nearest of which come first, the likest first."""
+    alike: list[tuple[float, ClipId]] = []
+    for first in range(0, len(neighbours), NUM_NEIGHBOURS):
+        nearest = neighbours[first : first + NUM_NEIGHBOURS]
+        pairs = [(likeness_of(fingerprints.signs(clip), fingerprints.signs(other)), other) for other in nearest]
+        copies = [pair for pair in pairs if pair[0] >= LEAST_ALIKE]
+        alike += copies
+        if not copies:  # copies are nearest: further on there are none
+            break
+    if not alike:
+        return []
+    places = {other: place for place, other in enumerate(fingerprints.clips.refs)}
+    return sorted(alike, key=lambda pair: (pair[0], places[pair[1]]), reverse=True)
 
 
 def _neighbours(
-    held: list[tuple[str, int]], train: list[int], vectors: Mapping[int, NDArray[np.float32]]
-) -> Iterator[tuple[str, int, list[int]]]:
+    held: list[tuple[str, ClipId]], train: list[ClipId], summaries: Mapping[ClipId, NDArray[np.float32]]
+) -> Iterator[tuple[str, ClipId, list[ClipId]]]:
     """Yield each held-out clip with those trained on, nearest first by cosine once every dimension counts the same."""
-    if not held:
-        return
-    known = np.stack([vectors[number] for number in train]).astype(np.float64)
+    known = np.stack([summaries[clip] for clip in train]).astype(np.float64)
     mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-9
     known = _unit((known - mean) / spread)
-    for side, number in held:
-        wanted = _unit((vectors[number].astype(np.float64) - mean) / spread)
-        order = np.argsort(-(known @ wanted), kind="stable")
-        yield side, number, [train[index] for index in order]
+    for side, clip in held:
+        summary = _unit((summaries[clip].astype(np.float64) - mean) / spread)
+        order = np.argsort(-(known @ summary), kind="stable")
+        yield side, clip, [train[index] for index in order]
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-12)
 
 
-def fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def acoustic_fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return the signs [T, B] in {-1, 0, 1} of a clip's first minute, and its summary [D]."""
     import librosa
 
@@ -148,31 +177,31 @@ def likeness_of(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
     return float(np.clip(values.max(), 0.0, 1.0))
 
 
-def count_by_side(twins: Sequence[Duplicate]) -> dict[str, tuple[int, int]]:
+def count_by_side(duplicates: Sequence[Duplicate]) -> dict[str, tuple[int, int]]:
     """Return ``side -> (held-out clips with the same samples in training, others that are alike)``."""
-    exact: dict[str, dict[int, bool]] = defaultdict(dict)
-    for twin in twins:
-        exact[twin.side][twin.held_out] = exact[twin.side].get(twin.held_out, False) or twin.is_exact
+    exact: dict[str, dict[ClipId, bool]] = defaultdict(dict)
+    for pair in duplicates:
+        exact[pair.side][pair.held_out] = exact[pair.side].get(pair.held_out, False) or pair.is_exact
     return {side: (sum(clips.values()), len(clips) - sum(clips.values())) for side, clips in exact.items()}
 
 
-def describe_twins(twins: Sequence[Duplicate], names: Sequence[str], *, is_dropped: bool) -> list[str]:
+def describe_duplicates(duplicates: Sequence[Duplicate], names: Mapping[ClipId, str], *, is_dropped: bool) -> list[str]:
     """Return a line for each side with clips that are in training too.
 
     Args:
-        names: of the clips, by their numbers in the cache.
+        names: of the clips.
     """
     lines = []
-    for side, (exact, alike) in count_by_side(twins).items():
-        pairs = [twin for twin in twins if twin.side == side]
-        found = list({twin.held_out: twin for twin in reversed(pairs)}.values())[::-1]  # the likest of each
-        copies = len({twin.trained_on for twin in pairs})
+    for side, (exact, alike) in count_by_side(duplicates).items():
+        pairs = [pair for pair in duplicates if pair.side == side]
+        likest = list({pair.held_out: pair for pair in reversed(pairs)}.values())[::-1]
+        copies = len({pair.trained_on for pair in pairs})
         named = "; ".join(
-            f"{names[twin.held_out]} = {names[twin.trained_on]} ({twin.likeness:.2f})" for twin in found[:NUM_NAMED]
+            f"{names[pair.held_out]} = {names[pair.trained_on]} ({pair.likeness:.2f})" for pair in likest[:NUM_NAMED]
         )
         lines.append(
             f"{counted(exact + alike, 'clip', f'of {side} is', f'of {side} are')} in training too ({exact} with the "
-            f"same samples), as {counted(copies, 'clip')} there: {named}{' ...' if len(found) > NUM_NAMED else ''}"
+            f"same samples), as {counted(copies, 'clip')} there: {named}{' ...' if len(likest) > NUM_NAMED else ''}"
             + ("" if is_dropped else "; --duplicates drop takes them out of training")
         )
     return lines

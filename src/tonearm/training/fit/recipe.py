@@ -1,4 +1,4 @@
-"""What a training run comes down to once everything ``auto`` is settled, and why."""
+"""How fast a training learns, and in which precision it computes."""
 
 from __future__ import annotations
 
@@ -6,37 +6,10 @@ import dataclasses
 import math
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
-from tonearm.audio.windows import WindowPlan
 from tonearm.errors import SettingsError
 from tonearm.models.runtimes import no_fast_fp16
-from tonearm.settings import TrainSettings
-from tonearm.training.data.examples import Example
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """All that a worker needs to train; the same on every worker.
-
-    Attributes:
-        labels: in the order of the logits.
-        train, validation, test: the examples of each side.
-    """
-
-    settings: TrainSettings
-    labels: tuple[str, ...]
-    is_multi: bool
-    plan: WindowPlan
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    test: tuple[Example, ...]
-
-    @property
-    def metric(self) -> str:
-        """The figure that says which evaluation is best."""
-        if self.settings.metric != "auto":
-            return self.settings.metric
-        return "macro_map" if self.is_multi else "accuracy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +31,40 @@ class Schedule:
         return max(0.0, (self.num_steps - step) / max(1, self.num_steps - self.num_warmup))
 
 
-def choose_precision(precision: str, device: str) -> tuple[str, str]:
-    """Return the precision and why, for a person.
+class Precision(NamedTuple):
+    """What a training computes in, and why, for a person."""
+
+    name: str
+    why: str
+
+
+def check_precision(precision: str, *, is_gpu: bool) -> None:
+    """Refuse what a device does not train in.
+
+    Raises:
+        SettingsError: int8, or fp16 on a processor.
+    """
+    if precision == "int8":
+        raise SettingsError("got --precision int8, which is for scoring; expected auto, fp32, bf16 or fp16 to train")
+    if precision == "fp16" and not is_gpu:
+        raise no_fast_fp16("--precision")
+
+
+def choose_precision(precision: str, device: str) -> Precision:
+    """Return the precision that ``precision`` comes to on this machine.
 
     Raises:
         SettingsError: one that this device does not train in.
     """
-    if precision == "int8":
-        raise SettingsError("got --precision int8, which is for scoring; expected auto, fp32, bf16 or fp16 to train")
-    if device.startswith("cuda"):
-        if precision != "auto":
-            return precision, "as asked"
-        return "fp16", "on a GPU, with a gradient scaler"
-    if precision == "fp16":
-        raise no_fast_fp16("--precision")
+    is_gpu = device.startswith("cuda")
+    check_precision(precision, is_gpu=is_gpu)
     if precision != "auto":
-        return precision, "as asked"
+        return Precision(precision, "as asked")
+    if is_gpu:
+        return Precision("fp16", "on a GPU, with a gradient scaler")
     if _has_amx():
-        return "bf16", "this processor multiplies bf16 matrices (AMX)"
-    return "fp32", "no GPU, and this processor has no matrix unit for bf16 (AMX)"
+        return Precision("bf16", "this processor multiplies bf16 matrices (AMX)")
+    return Precision("fp32", "no GPU, and this processor has no matrix unit for bf16 (AMX)")
 
 
 def _has_amx() -> bool:

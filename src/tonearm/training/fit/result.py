@@ -1,4 +1,4 @@
-"""What a finished run has left in its last checkpoint: the weights that are kept, and what they say of every side."""
+"""What a finished run has left in its last snapshot: the weights that are kept, and what they say of every side."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
-from tonearm.training.fit.loop import BEST, PREDICTIONS, STATE, Progress
+from tonearm.errors import TrainingError
+from tonearm.training.fit.job import TrainingJob
+from tonearm.training.fit.snapshot import PREDICTIONS, Progress, read_snapshot
 from tonearm.training.judge.metrics import evaluate
 from tonearm.training.judge.predictions import Predictions, read_predictions
-from tonearm.training.prepare import Prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,27 +23,38 @@ class Result:
         run: what the run itself said at its start: device, precision and why, workers.
     """
 
+    job: TrainingJob
     progress: Progress
     weights: dict[str, Any]
     predictions: dict[str, Predictions]
     run: dict[str, Any]
 
-    def figures(self, prepared: Prepared) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return every figure of each side that was held out.
 
         Clips without a score that is a number are counted apart, as ``tonearm evaluate`` has them.
         """
-        job, figures = prepared.job, {}
-        for side, found in sorted(self.predictions.items(), reverse=True):
-            scored = found.scored()
+        job, figures = self.job, {}
+        for side, predictions in sorted(self.predictions.items(), reverse=True):
+            scored = predictions.scored()
             if len(scored):
-                judged = evaluate(found.only(scored), job.labels, is_multi=job.is_multi)
-                figures[side] = judged | {"num_failed": len(found.targets) - len(scored)}
+                judged = evaluate(predictions.only(scored), job.labels, is_multi=job.is_multi)
+                figures[side] = judged | {"num_failed": len(predictions.targets) - len(scored)}
         return figures
 
 
-def read_result(folder: Path, run: dict[str, Any]) -> Result:
-    """Return the result in a run's last checkpoint."""
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    predictions = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else {}
-    return Result(Progress.of(state["progress"]), load_file(folder / BEST), predictions, run)
+def read_result(folder: Path, job: TrainingJob, run: dict[str, Any]) -> Result:
+    """Return the result in the last snapshot of a run of ``job``.
+
+    Raises:
+        TrainingError: the snapshot is of a run that has not ended.
+    """
+    snapshot = read_snapshot(folder)
+    if snapshot.best_weights is None:
+        raise TrainingError("training ended without weights to keep; this is a bug, please report it")
+    predictions = {}
+    if (folder / PREDICTIONS).is_file():
+        sides = {"validation": job.validation, "test": job.test}
+        clips = {name: [example.clip for example in side] for name, side in sides.items()}
+        predictions = read_predictions(folder / PREDICTIONS, clips)
+    return Result(job, snapshot.progress, snapshot.best_weights, predictions, run)

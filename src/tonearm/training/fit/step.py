@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from tonearm.errors import TrainingError
 from tonearm.models.autocast import autocast
-from tonearm.training.data.examples import Batch, model_inputs
-from tonearm.training.fit.recipe import Job, Schedule
+from tonearm.training.fit.examples import Batch, model_inputs
+from tonearm.training.fit.job import TrainingJob
+from tonearm.training.fit.recipe import Schedule
 
 LEAST_SCALE = 2.0**-10
 SEED_RANGE = 2**31
@@ -27,7 +28,14 @@ class Stepper:
     """The model with its loss, optimizer, schedule and gradient scaler."""
 
     def __init__(
-        self, job: Job, model: nn.Module, features: nn.Module, schedule: Schedule, *, device: str, precision: str
+        self,
+        job: TrainingJob,
+        model: nn.Module,
+        features: nn.Module,
+        schedule: Schedule,
+        *,
+        device: str,
+        precision: str,
     ) -> None:
         settings = job.settings
         self.job, self.model, self.features = job, model, features.to(device)
@@ -80,7 +88,7 @@ class Stepper:
             return
         raise TrainingError(
             f"the loss is {loss} at step {step} with learning rate {self.job.settings.learning_rate:g} in "
-            f"{self.precision}; lower --learning-rate or give --precision fp32; the last good checkpoint is kept"
+            f"{self.precision}; lower --learning-rate or give --precision fp32; the last good snapshot is kept"
         )
 
     def state(self) -> dict[str, Any]:
@@ -98,7 +106,7 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def clip_losses(logits: Tensor, targets: Tensor, job: Job, weights: Tensor | None = None) -> Tensor:
+def clip_losses(logits: Tensor, targets: Tensor, job: TrainingJob, weights: Tensor | None = None) -> Tensor:
     """Return the loss of each clip [B]: cross entropy, or the mean over labels of binary cross entropy.
 
     Args:
@@ -137,9 +145,9 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _class_weights(job: Job) -> Tensor:
+def _class_weights(job: TrainingJob) -> Tensor:
     """Return [L]: for one label, inverse frequency with mean 1; for several, absences over presences."""
-    targets = torch.tensor([example.target for example in job.train])
+    targets = torch.from_numpy(job.targets(job.train))
     present = targets.sum(dim=0).clamp_min(1)
     if job.is_multi:
         return ((len(targets) - present) / present).clamp(1, 100)

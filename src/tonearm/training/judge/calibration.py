@@ -15,31 +15,33 @@ from tonearm.training.judge.predictions import Predictions
 LEAST_SCORE = 1e-7
 
 
-def fit(found: Predictions, labels: Sequence[str], *, is_multi: bool, precision: float) -> Calibration:
+def fit(predictions: Predictions, labels: Sequence[str], *, is_multi: bool, target_precision: float) -> Calibration:
     """Return the calibration that fits these tracks, which the model must not have learnt from.
 
     Args:
-        precision: the share of shown tags that should be right; a genre is always shown.
+        target_precision: the share of shown tags that should be right; a genre is always shown.
     """
-    temperature = fit_temperature(found, is_multi=is_multi)
+    temperature = fit_temperature(predictions, is_multi=is_multi)
     thresholds: dict[str, float | None] = {}
     if is_multi:
-        scores = found.track_scores(is_multi=True, temperature=temperature)
-        truth = found.targets >= 0.5
+        scores = predictions.track_scores(is_multi=True, temperature=temperature)
+        truth = predictions.targets >= 0.5
         for index, label in enumerate(labels):
-            thresholds[label] = threshold_for(scores[:, index], truth[:, index], precision)
-    return Calibration(temperature, thresholds, precision)
+            thresholds[label] = threshold_for(scores[:, index], truth[:, index], target_precision)
+    return Calibration(temperature, thresholds, target_precision)
 
 
-def fit_temperature(found: Predictions, *, is_multi: bool) -> float:
+def fit_temperature(predictions: Predictions, *, is_multi: bool) -> float:
     """Return the temperature at which the tracks' scores have the least log loss (arXiv:1706.04599).
 
     The tracks', not the windows': a mean over windows is less sure than each of them, and it is what tagging shows.
     """
-    targets = found.targets.astype(np.float64)
+    targets = predictions.targets.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        scores = found.track_scores(is_multi=is_multi, temperature=float(np.exp(log_temperature))).astype(np.float64)
+        scores = predictions.track_scores(is_multi=is_multi, temperature=float(np.exp(log_temperature))).astype(
+            np.float64
+        )
         scores = np.clip(scores, LEAST_SCORE, 1 - LEAST_SCORE)
         losses = -targets * np.log(scores)
         if is_multi:
@@ -49,8 +51,8 @@ def fit_temperature(found: Predictions, *, is_multi: bool) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 
 
-def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], precision: float) -> float | None:
-    """Return the lowest score from which at least ``precision`` of the labels are right, or None where none is.
+def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], target_precision: float) -> float | None:
+    """Return the lowest score from which at least ``target_precision`` of the labels are right, or None where none is.
 
     Args:
         scores, truth: [T].
@@ -58,5 +60,5 @@ def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], precis
     if not truth.any():
         return None
     precisions, _, thresholds = precision_recall_curve(truth, scores)
-    good = np.flatnonzero(precisions[:-1] >= precision)
+    good = np.flatnonzero(precisions[:-1] >= target_precision)
     return float(thresholds[good[0]]) if len(good) else None

@@ -24,7 +24,6 @@ from tonearm.training.judge.pictures import write_confusion, write_reliability
 from tonearm.training.judge.predictions import Predictions
 from tonearm.wording import counted
 
-LEAST_FOR_CALIBRATION = 20
 HALVES_SEED = 0
 
 
@@ -33,24 +32,26 @@ class Evaluation:
     """A model judged on labelled tracks.
 
     Attributes:
-        uris: [T], of the tracks in ``found``.
+        uris: [T], of the tracks in ``predictions``.
         failed: ``uri -> reason`` of those that could not be scored.
         calibration: fitted on all of them, or None where none was wanted.
         calibrated: figures after a calibration fitted on the other half of the tracks, so not on those it is judged by.
         unlabelled: clips that were left out for want of a label.
+        head: what the model is called among a library's heads, where it was given as one of them.
     """
 
     model: str
     source: str
     labels: tuple[str, ...]
     is_multi: bool
-    found: Predictions
+    predictions: Predictions
     uris: tuple[str, ...]
     failed: Mapping[str, str]
     figures: dict[str, Any]
     calibration: Calibration | None
     calibrated: dict[str, Any] | None
     unlabelled: int = 0
+    head: str | None = None
 
     @property
     def is_calibration_kept(self) -> bool:
@@ -62,28 +63,28 @@ class Evaluation:
 
 
 def judge(
-    found: Predictions, labels: Sequence[str], *, is_multi: bool, precision: float | None
+    predictions: Predictions, labels: Sequence[str], *, is_multi: bool, target_precision: float | None
 ) -> tuple[dict[str, Any], Calibration | None, dict[str, Any] | None]:
-    """Return the figures, and where a ``precision`` is wanted the calibration and the figures with one.
+    """Return the figures, and where a ``target_precision`` is given the calibration and the figures with one.
 
     The second figures are cross-fitted: each half of the tracks by a temperature fitted on the other.
     """
-    figures = metrics.evaluate(found, labels, is_multi=is_multi)
-    if precision is None:
+    figures = metrics.evaluate(predictions, labels, is_multi=is_multi)
+    if target_precision is None:
         return figures, None, None
-    fitted = calibration.fit(found, labels, is_multi=is_multi, precision=precision)
-    scores = cross_fitted_scores(found, is_multi=is_multi)
-    after = metrics.figures_of(scores, found.targets, labels, is_multi=is_multi)
+    fitted = calibration.fit(predictions, labels, is_multi=is_multi, target_precision=target_precision)
+    scores = cross_fitted_scores(predictions, is_multi=is_multi)
+    after = metrics.figures_of(scores, predictions.targets, labels, is_multi=is_multi)
     return figures, fitted, {"track": after}
 
 
-def cross_fitted_scores(found: Predictions, *, is_multi: bool) -> NDArray[np.float32]:
+def cross_fitted_scores(predictions: Predictions, *, is_multi: bool) -> NDArray[np.float32]:
     """Return track scores [T, L], each half of the tracks at the temperature that the other half asks for."""
-    order = np.random.default_rng(HALVES_SEED).permutation(len(found.targets))
-    scores = np.empty_like(found.targets)
+    order = np.random.default_rng(HALVES_SEED).permutation(len(predictions.targets))
+    scores = np.empty_like(predictions.targets)
     for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        temperature = calibration.fit_temperature(found.only(other), is_multi=is_multi)
-        scores[half] = found.track_scores(is_multi=is_multi, temperature=temperature)[half]
+        temperature = calibration.fit_temperature(predictions.only(other), is_multi=is_multi)
+        scores[half] = predictions.track_scores(is_multi=is_multi, temperature=temperature)[half]
     return scores
 
 
@@ -109,35 +110,38 @@ def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
 
 
 def _reliability(evaluation: Evaluation) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
-    found, is_multi = evaluation.found, evaluation.is_multi
-    sides = {"scores": found.track_scores(is_multi=is_multi)}
+    predictions, is_multi = evaluation.predictions, evaluation.is_multi
+    sides = {"scores": predictions.track_scores(is_multi=is_multi)}
     if evaluation.calibration is not None:
-        sides["with a temperature"] = cross_fitted_scores(found, is_multi=is_multi)
-    return {name: metrics.confidence_of(scores, found.targets, is_multi=is_multi) for name, scores in sides.items()}
+        sides["with a temperature"] = cross_fitted_scores(predictions, is_multi=is_multi)
+    return {
+        name: metrics.confidence_of(scores, predictions.targets, is_multi=is_multi) for name, scores in sides.items()
+    }
 
 
 def _facts(evaluation: Evaluation) -> dict[str, Any]:
     fitted = evaluation.calibration
     return {
         "model": evaluation.model,
+        **({} if evaluation.head is None else {"head": evaluation.head}),
         "source": evaluation.source,
         "labels": list(evaluation.labels),
         "is_multi": evaluation.is_multi,
         **evaluation.figures,
         "failed": dict(evaluation.failed),
         "unlabelled": evaluation.unlabelled,
-        "calibration": dataclasses.asdict(fitted) if fitted is not None and evaluation.is_calibration_kept else None,
+        "calibration": fitted.facts() if fitted is not None and evaluation.is_calibration_kept else None,
         "calibrated": evaluation.calibrated,
     }
 
 
 def _table(evaluation: Evaluation) -> str:
     """Return a row a track: what is true, what was said and how surely; a reader sorts it to find the mistakes."""
-    scores = evaluation.found.track_scores(is_multi=evaluation.is_multi)
+    scores = evaluation.predictions.track_scores(is_multi=evaluation.is_multi)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["uri", "true", "said", "score", "score_of_true"])
-    for uri, row, target in zip(evaluation.uris, scores, evaluation.found.targets, strict=True):
+    for uri, row, target in zip(evaluation.uris, scores, evaluation.predictions.targets, strict=True):
         best = int(row.argmax())
         true = [index for index in range(len(row)) if target[index] >= 0.5]
         labels = ";".join(evaluation.labels[index] for index in true)

@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.models.pooling import sigmoid, softmax
+from tonearm.training.data.collection import ClipId
 
 Floats = NDArray[np.float32]
+# Those of ``Predictions`` that a file has; one of 0.1.0 also has the clips' places in their collection.
+STORED = ("logits", "owner", "start_s", "targets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Predictions:
         owner: int [W], the track of each window.
         start_s: float [W].
         targets: float32 [T, L].
-        clips: int [T], the tracks' numbers in their collection.
+        clips: [T], the tracks' ids.
     """
 
     logits: Floats
@@ -36,14 +39,14 @@ class Predictions:
     clips: NDArray[np.int64]
 
     @classmethod
-    def of(cls, windows: Sequence[tuple[int, float, Floats]], targets: Floats, clips: NDArray[np.int64]) -> Predictions:
+    def of(cls, windows: Sequence[tuple[int, float, Floats]], targets: Floats, clips: Sequence[ClipId]) -> Predictions:
         """Return the predictions of windows, each ``(number of its track here, start in seconds, logits [L])``."""
         return cls(
             np.stack([logits for _, _, logits in windows]),
             np.array([number for number, _, _ in windows]),
             np.array([start_s for _, start_s, _ in windows]),
             targets,
-            clips,
+            np.array(clips, np.int64),
         )
 
     def window_scores(self, *, is_multi: bool, temperature: float = 1.0) -> Floats:
@@ -82,18 +85,22 @@ def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
 
 
 def write_predictions(path: Path, sides: Mapping[str, Predictions]) -> None:
-    """Write the predictions of several sides as one ``.npz``."""
-    arrays = {
-        f"{side}.{field.name}": getattr(found, field.name)
-        for side, found in sides.items()
-        for field in dataclasses.fields(found)
-    }
+    """Write the predictions of several sides as one ``.npz``; whose they are, the job knows."""
+    arrays = {f"{side}.{name}": getattr(predictions, name) for side, predictions in sides.items() for name in STORED}
     np.savez_compressed(path, **arrays)
 
 
-def read_predictions(path: Path) -> dict[str, Predictions]:
-    """Return what ``write_predictions`` wrote."""
+def read_predictions(path: Path, clips: Mapping[str, Sequence[ClipId]]) -> dict[str, Predictions]:
+    """Return what ``write_predictions`` wrote.
+
+    Args:
+        clips: each side's, in the order of its targets.
+    """
     with np.load(path) as arrays:
         sides = sorted({name.partition(".")[0] for name in arrays})
-        names = [field.name for field in dataclasses.fields(Predictions)]
-        return {side: Predictions(*(arrays[f"{side}.{name}"] for name in names)) for side in sides}
+        return {
+            side: Predictions(
+                **{name: arrays[f"{side}.{name}"] for name in STORED}, clips=np.array(clips[side], np.int64)
+            )
+            for side in sides
+        }

@@ -13,9 +13,11 @@ from tonearm.models.checkpoint import is_hub_id
 from tonearm.sources.extensions import is_table
 from tonearm.storage.uris import local_path, scheme
 from tonearm.training.data.duplicates import count_by_side
-from tonearm.training.data.splits import FAULT_FILTERED, STRATIFIED, straddling_groups
-from tonearm.training.fit.recipe import Job
-from tonearm.training.prepare import Prepared
+from tonearm.training.data.sides import FAULT_FILTERED, STRATIFIED
+from tonearm.training.data.splits import straddling_groups
+from tonearm.training.fit.job import TrainingJob
+from tonearm.training.judge.headline import main_side
+from tonearm.training.plan import TrainingPlan
 from tonearm.wording import counted
 
 MOST_CLASSES_SHOWN = 60
@@ -43,12 +45,12 @@ def dataset_name(source: str) -> tuple[str, str | None]:
     return name or path, None
 
 
-def describe_split(prepared: Prepared, split_by: str | None = None) -> str:
+def describe_split(plan: TrainingPlan, split_by: str | None = None) -> str:
     """Return how the split was made, for a sentence."""
-    labels = prepared.job.settings.labels
+    labels = plan.job.settings.labels
     split_by = split_by or labels.split_by
     if split_by == STRATIFIED:
-        how = f"stratified, {labels.validation_share:.0%} held out, seed {prepared.job.settings.seed}"
+        how = f"stratified, {labels.validation_share:.0%} held out, seed {plan.job.settings.seed}"
     elif split_by == FAULT_FILTERED:
         how = "the artist-aware fault-filtered split of GTZAN"
     else:
@@ -58,28 +60,8 @@ def describe_split(prepared: Prepared, split_by: str | None = None) -> str:
     return how + (f", grouped by `{labels.group_by}`" if labels.group_by else "")
 
 
-def main_side(figures: Mapping[str, Any]) -> str | None:
-    """Return the side whose figures a reader should see first: the test clips, which chose nothing."""
-    return next((side for side in ("test", "validation") if side in figures), None)
-
-
-def headline(figures: Mapping[str, Any], *, is_multi: bool) -> str:
-    """Return a side's main figures in one line."""
-    track = figures["track"]
-    if is_multi:
-        return (
-            f"macro mAP {track['macro_map']:.3f}, micro mAP {track['micro_map']:.3f}, mean AUC {track['mean_auc']:.3f} "
-            f"over {counted(track['num_labels'], 'tag')}, {counted(figures['num_tracks'], 'track')}"
-        )
-    low, high = track["accuracy_interval"]
-    return (
-        f"accuracy {track['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}), macro F1 {track['macro_f1']:.3f}, "
-        f"{counted(figures['num_tracks'], 'track')}"
-    )
-
-
 def write_card(
-    prepared: Prepared,
+    plan: TrainingPlan,
     figures: Mapping[str, Any],
     comparisons: list[Comparison],
     *,
@@ -87,11 +69,11 @@ def write_card(
     run: Mapping[str, Any],
 ) -> str:
     """Return README.md: metadata with ``model-index``, and the text."""
-    job, start = prepared.job, prepared.start
+    job, initial = plan.job, plan.job.initial
     side = main_side(figures)
     name, hub_id = dataset_name(source)
     metrics = ("macro_map", "micro_map", "mean_auc") if job.is_multi else ("accuracy", "macro_f1")
-    rows = [(describe_split(prepared), side, figures[side])] if side is not None else []
+    rows = [(describe_split(plan), side, figures[side])] if side is not None else []
     rows += [(entry.split, entry.side, entry.figures) for entry in comparisons]
     results = [
         EvalResult(
@@ -113,33 +95,33 @@ def write_card(
         pipeline_tag="audio-classification",
         license=job.settings.license,
         tags=["audio-classification", "tonearm"],
-        base_model=start.source if is_hub_id(start.source) and not start.from_scratch else None,
+        base_model=initial.name if is_hub_id(initial.name) and not initial.from_scratch else None,
         datasets=[hub_id] if hub_id else None,
         metrics=["mAP", "roc_auc"] if job.is_multi else ["accuracy", "f1"],
-        model_name=f"{start.family} on {name}",
+        model_name=f"{initial.family} on {name}",
         eval_results=results or None,
     )
-    lines = [f"---\n{data.to_yaml()}\n---", f"# {start.family} on {name}", ""]
-    lines += _about(prepared, run)
+    lines = [f"---\n{data.to_yaml()}\n---", f"# {initial.family} on {name}", ""]
+    lines += _about(plan, run)
     lines += ["", "## Figures", ""]
-    lines += _figures(prepared, rows, figures, side)
+    lines += _figures(plan, rows, figures, side)
     lines += ["", "## What the figures mean", ""]
-    lines += [f"- {line}" for line in _meaning(prepared, figures, side)]
+    lines += [f"- {line}" for line in _meaning(plan, figures, side)]
     lines += ["", "## Use", "", *_use(job)]
-    lines += ["", "## Recipe", "", *_recipe(prepared, run)]
+    lines += ["", "## Recipe", "", *_recipe(plan, run)]
     return "\n".join(lines) + "\n"
 
 
-def _about(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
-    start, job = prepared.start, prepared.job
+def _about(plan: TrainingPlan, run: Mapping[str, Any]) -> list[str]:
+    initial, job = plan.job.initial, plan.job
     begun = (
-        f"Trained from random weights ({start.source})"
-        if start.from_scratch
-        else f"Fine-tuned from {start.source if is_hub_id(start.source) else start.folder.resolve().name}"
+        f"Trained from random weights ({initial.name})"
+        if initial.from_scratch
+        else f"Fine-tuned from {initial.name if is_hub_id(initial.name) else initial.folder.resolve().name}"
     )
     kind = "says which of these tags a clip has" if job.is_multi else "says which of these classes a clip is"
     return [
-        f"{begun}; {counted(prepared.num_parameters, 'parameter')}. It {kind}: "
+        f"{begun}; {counted(plan.num_parameters, 'parameter')}. It {kind}: "
         f"{', '.join(job.labels[:MOST_CLASSES_SHOWN])}"
         f"{' ...' if len(job.labels) > MOST_CLASSES_SHOWN else ''}.",
         "",
@@ -147,8 +129,8 @@ def _about(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _figures(prepared: Prepared, rows: list[Any], figures: Mapping[str, Any], side: str | None) -> list[str]:
-    job = prepared.job
+def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], side: str | None) -> list[str]:
+    job = plan.job
     if side is None:
         return ["No clips were held out, so nothing is known of how well it does."]
     if job.is_multi:
@@ -186,12 +168,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -> list[str]:
-    labels, note = prepared.job.settings.labels, prepared.job.settings.note
+def _meaning(plan: TrainingPlan, figures: Mapping[str, Any], side: str | None) -> list[str]:
+    labels, note = plan.job.settings.labels, plan.job.settings.note
     lines = [note] if note else []
     if side is None:
         lines.append("Hold clips out with `--validation-share` or `--test-on` to learn how well the model does.")
-        return lines + prepared.omitted.lines(labels.split_by)
+        return lines + plan.omitted.lines(labels.split_by)
     count, num_failed = figures[side]["num_tracks"], figures[side].get("num_failed")
     if num_failed:
         lines.append(
@@ -202,7 +184,7 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
             f"It was judged on {counted(count, 'track')}. That is few: the interval above says how far another draw "
             "of as many could be off."
         )
-    if side == "validation" and prepared.job.settings.keep == "best":
+    if side == "validation" and plan.job.settings.keep == "best":
         lines.append(
             "The same clips chose the best epoch, so the figure flatters the model a little; `--test-on` keeps some "
             "apart."
@@ -213,11 +195,11 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
             "the artist looks like recognizing the class. `--group-by` keeps them apart."
         )
     elif labels.group_by is not None:
-        straddling = len(straddling_groups(prepared.collection.tracks, prepared.split))
+        straddling = len(straddling_groups(plan.collection.clips, plan.split))
         groups = counted(straddling, "group") if straddling else "No groups"
         stand = "stands" if straddling == 1 else "stand"
         lines.append(f"{groups} by `{labels.group_by}` {stand} on both sides of the split.")
-    confounded = source_share(prepared, side)
+    confounded = source_share(plan, side)
     if confounded is not None:
         share, chance = confounded
         lines.append(
@@ -230,7 +212,7 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
                 else "So the source does not give the class away."
             )
         )
-    counts = count_by_side(prepared.twins)
+    counts = count_by_side(plan.duplicates)
     if side in counts:
         same, alike = counts[side]
         done = "" if labels.duplicates == "drop" else " They are counted in the figures."
@@ -239,29 +221,29 @@ def _meaning(prepared: Prepared, figures: Mapping[str, Any], side: str | None) -
         )
     elif labels.duplicates != "ignore":
         lines.append("No held-out clip was found in training, neither the same samples nor another copy of them.")
-    return lines + prepared.omitted.lines(labels.split_by)
+    return lines + plan.omitted.lines(labels.split_by)
 
 
-def source_share(prepared: Prepared, side: str) -> tuple[float, float] | None:
+def source_share(plan: TrainingPlan, side: str) -> tuple[float, float] | None:
     """Return how often a held-out clip's label is its source's most frequent one in training, and plain chance."""
-    if prepared.job.settings.labels.source_by is None or prepared.job.is_multi:
+    if plan.job.settings.labels.source_by is None or plan.job.is_multi:
         return None
-    tracks, held = prepared.collection.tracks, prepared.split.sides()[side]
+    clips, held = plan.collection.clips, plan.split.sides()[side]
     by_source: dict[str | None, Counter[str]] = {}
     every: Counter[str] = Counter()
-    for number in prepared.split.train:
-        (label,) = tracks[number].labels or ("",)
-        by_source.setdefault(tracks[number].source, Counter())[label] += 1
+    for clip in plan.split.train:
+        (label,) = clips[clip].labels or ("",)
+        by_source.setdefault(clips[clip].source, Counter())[label] += 1
         every[label] += 1
     most = every.most_common(1)[0][0]
-    guesses = [by_source.get(tracks[number].source, every).most_common(1)[0][0] for number in held]
-    truths = [(tracks[number].labels or ("",))[0] for number in held]
+    guesses = [by_source.get(clips[clip].source, every).most_common(1)[0][0] for clip in held]
+    truths = [(clips[clip].labels or ("",))[0] for clip in held]
     right = sum(guess == truth for guess, truth in zip(guesses, truths, strict=True))
     return right / len(held), truths.count(most) / len(held)
 
 
-def _use(job: Job) -> list[str]:
-    window_s, head = job.plan.window_s, "--tag-model" if job.is_multi else "--genre-model"
+def _use(job: TrainingJob) -> list[str]:
+    window_s, head = job.windows.window_s, "--tag-model" if job.is_multi else "--genre-model"
     return [
         "```python",
         "from transformers import pipeline",
@@ -269,20 +251,20 @@ def _use(job: Job) -> list[str]:
         'pipeline("audio-classification", model="MODEL")("clip.wav")',
         "```",
         "",
-        f"It was trained on windows of {window_s:g} s at {job.plan.sample_rate} Hz. For whole tracks and libraries: "
+        f"It was trained on windows of {window_s:g} s at {job.windows.sample_rate} Hz. For whole tracks and libraries: "
         f"`tonearm tag SOURCE {head} MODEL --out OUT`.",
     ]
 
 
-def _recipe(prepared: Prepared, run: Mapping[str, Any]) -> list[str]:
-    settings = prepared.job.settings
+def _recipe(plan: TrainingPlan, run: Mapping[str, Any]) -> list[str]:
+    settings = plan.job.settings
     lines = [
         f"- {counted(settings.epochs, 'epoch')}, AdamW, learning rate {settings.learning_rate:g}, weight decay "
         f"{settings.weight_decay:g}, warm-up {settings.warmup_ratio:g}, linear decay",
         f"- {counted(run['step_size'], 'clip')} a step: workers {run['workers']} × batch {settings.batch_size} × "
         f"accumulated {settings.accumulate}",
         f"- {run['precision']} on {run['device']} ({run['why']}), seed {settings.seed}",
-        f"- split: {describe_split(prepared)}",
+        f"- split: {describe_split(plan)}",
     ]
     default = type(settings.augment)()
     changed = {

@@ -16,8 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from tonearm.errors import CheckpointError, DestinationError, SettingsError
 from tonearm.models.calibration import FILE as COMPANION
 from tonearm.models.checkpoint import CONFIG_FILES, WEIGHT_FILES, CheckpointInfo, describe_checkpoint
+from tonearm.training.destination import METRICS
 from tonearm.training.judge.json_text import json_text
-from tonearm.training.publish.model_folder import METRICS
 
 CARD = "README.md"
 NAMES = (*CONFIG_FILES, METRICS, COMPANION, CARD)

@@ -6,7 +6,8 @@ import importlib.metadata
 from pathlib import Path
 
 from tonearm.errors import DestinationError
-from tonearm.models.checkpoint import CheckpointInfo, plan_windows
+from tonearm.models.checkpoint import CheckpointInfo
+from tonearm.models.window_plan import plan_windows
 from tonearm.storage import filesystems
 
 # Versions that were tested together; a Space is rebuilt now and then, and should stay what it was.

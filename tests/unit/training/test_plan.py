@@ -1,4 +1,4 @@
-"""What is found out before hours are spent: labels, heads, windows, twins, space; GTZAN by its names."""
+"""What is found out before hours are spent: labels, heads, windows, copies, space; GTZAN by its names."""
 
 from __future__ import annotations
 
@@ -12,29 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.checkpoints import AST, save_full_size, save_small
-from tests.labelled import prepared, train_settings, write_folders, write_gtzan
+from tests.checkpoints import save_full_size, save_small
+from tests.labelled import planned, train_settings, write_folders, write_gtzan
 from tonearm.errors import CheckpointError, DestinationError, SourceError, Stopped, TooManyFailures
 from tonearm.settings import TrainSettings
-from tonearm.training import prepare as prepare_module
+from tonearm.training import destination
 from tonearm.training.data.omitted import Omitted
-from tonearm.training.fit.initial import load_start, read_start
-from tonearm.training.prepare import check_space
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_small(tmp_path_factory.mktemp("start"), "hubert")
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=10)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+from tonearm.training.destination import check_space
+from tonearm.training.fit.initial import choose_head, read_initial_model
+from tonearm.training.fit.initial_weights import Classifier, count_parameters, load_initial_model
 
 
 def test_the_default_recipe_is_the_courses() -> None:
@@ -47,22 +33,21 @@ def test_the_default_recipe_is_the_courses() -> None:
 
 @pytest.mark.processes
 def test_examples_follow_the_split_and_the_labels(collection: Path, start: Path, cache: Path) -> None:
-    run = prepared(collection, train_settings(start, cache))
+    run = planned(collection, train_settings(start, cache))
     assert run.job.labels == ("bird", "cello", "drone")
     assert (len(run.job.train), len(run.job.validation)) == (24, 6)
     for example in (*run.job.train, *run.job.validation):
-        label = Path(run.refs[example.clip].uri).parent.name
-        assert run.job.labels[int(np.argmax(example.target))] == label
-        assert sum(example.target) == 1
-    assert run.job.plan.window_samples == 16000
+        label = Path(run.collection.clips[example.clip].ref.uri).parent.name
+        assert [run.job.labels[number] for number in example.labels] == [label]
+    assert run.job.windows.window_samples == 16000
 
 
 @pytest.mark.processes
-def test_the_fingerprint_follows_what_decides_the_weights(collection: Path, start: Path, cache: Path) -> None:
+def test_the_settings_hash_follows_what_decides_the_weights(collection: Path, start: Path, cache: Path) -> None:
     settings = train_settings(start, cache)
-    first = prepared(collection, settings).fingerprint
-    assert prepared(collection, dataclasses.replace(settings, workers=2, note="x")).fingerprint == first
-    assert prepared(collection, dataclasses.replace(settings, learning_rate=2e-3)).fingerprint != first
+    first = planned(collection, settings).settings_hash
+    assert planned(collection, dataclasses.replace(settings, workers=2, note="x")).settings_hash == first
+    assert planned(collection, dataclasses.replace(settings, learning_rate=2e-3)).settings_hash != first
 
 
 @pytest.mark.processes
@@ -70,10 +55,10 @@ def test_a_checkpoint_that_knows_the_labels_keeps_its_head(collection: Path, cac
     start = save_small(tmp_path, "hubert", num_labels=3)
     labels = ["drone", "bird", "cello"]
     _relabel(start, labels)
-    run = prepared(collection, train_settings(start, cache, new_head=False))
-    assert run.start.keeps_head
+    run = planned(collection, train_settings(start, cache, new_head=False))
+    assert choose_head(run.job.initial, ["bird", "cello", "drone"]).is_kept
     assert run.job.labels == tuple(labels), "the order is the checkpoint's"
-    model, _ = load_start(run.start, run.job.labels, is_multi=False, seed=0)
+    model, _ = load_initial_model(run.job.initial, Classifier(run.job.labels, False), seed=0)
     from safetensors.torch import load_file
 
     assert (model.classifier.weight == load_file(start / "model.safetensors")["classifier.weight"]).all()
@@ -90,9 +75,8 @@ def test_labels_that_differ_from_the_checkpoints_need_a_word(collection: Path, c
     start = save_small(tmp_path, "hubert", num_labels=3)
     _relabel(start, ["bird", "cello", "flute"])
     with pytest.raises(CheckpointError, match=r"drone.*--new-head"):
-        prepared(collection, train_settings(start, cache, new_head=False))
-    run = prepared(collection, train_settings(start, cache, new_head=True))
-    assert not run.start.keeps_head
+        planned(collection, train_settings(start, cache, new_head=False))
+    run = planned(collection, train_settings(start, cache, new_head=True))
     assert any("--new-head" in note for note in run.notes)
 
 
@@ -105,8 +89,8 @@ def test_a_bare_encoder_gets_a_head(collection: Path, cache: Path, tmp_path: Pat
     encoder.load_state_dict(classifier.hubert.state_dict())
     encoder.save_pretrained(tmp_path / "bare")
     shutil.copy(tmp_path / "whole" / "preprocessor_config.json", tmp_path / "bare")
-    run = prepared(collection, train_settings(tmp_path / "bare", cache, new_head=False))
-    model, _ = load_start(run.start, run.job.labels, is_multi=False, seed=3)
+    run = planned(collection, train_settings(tmp_path / "bare", cache, new_head=False))
+    model, _ = load_initial_model(run.job.initial, Classifier(run.job.labels, False), seed=3)
     assert model.classifier.out_features == 3
     name = "encoder.layers.0.attention.q_proj.weight"
     assert (model.hubert.state_dict()[name] == encoder.state_dict()[name]).all()
@@ -121,7 +105,7 @@ def test_a_checkpoint_of_other_weights_is_refused(collection: Path, cache: Path,
     kept = {name: weight for name, weight in weights.items() if "layers.1" not in name}
     save_file(kept, start / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match="weights of the encoder are missing"):
-        prepared(collection, train_settings(start, cache))
+        planned(collection, train_settings(start, cache))
 
 
 @pytest.mark.parametrize(
@@ -133,33 +117,32 @@ def test_a_checkpoint_of_other_weights_is_refused(collection: Path, cache: Path,
 )
 def test_starts_that_cannot_be_used(source: str, named: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_start(source, ["a", "b"], **named)
+        read_initial_model(source, **named)
 
 
 @pytest.mark.parametrize(("name", "frames"), [("small-ast", 512), ("small-hubert", None)])
 def test_small_architectures_are_made_for_the_window(name: str, frames: int | None) -> None:
-    start = read_start(name, ["a", "b"], from_scratch=True)
-    model, extractor = load_start(start, ["a", "b"], is_multi=True, seed=0, window_s=5.0)
-    assert sum(weight.numel() for weight in model.parameters()) < 1_000_000
+    initial, head = read_initial_model(name, from_scratch=True), Classifier(["a", "b"], True, 5.0)
+    model, extractor = load_initial_model(initial, head, seed=0)
+    assert sum(weight.numel() for weight in model.parameters()) == count_parameters(initial, head) < 1_000_000
     assert model.config.problem_type == "multi_label_classification"
     if frames is not None:
         assert model.config.max_length == extractor.max_length == frames
-    again, _ = load_start(start, ["a", "b"], is_multi=True, seed=0, window_s=5.0)
+    again, _ = load_initial_model(initial, head, seed=0)
     assert all((one == two).all() for one, two in zip(model.parameters(), again.parameters(), strict=True))
 
 
-def test_a_spectrogram_model_takes_no_longer_windows(collection: Path, cache: Path, tmp_path: Path) -> None:
-    start = save_small(tmp_path, AST, max_length=128)
+def test_a_spectrogram_model_takes_no_longer_windows(collection: Path, ast_start: Path, cache: Path) -> None:
     with pytest.raises(SourceError, match=r"got --window-s 30 .*expected at most 1\.28 s"):
-        prepared(collection, train_settings(start, cache, window_s=30.0))
+        planned(collection, train_settings(ast_start, cache, window_s=30.0))
 
 
 @pytest.mark.processes
 def test_the_published_shapes_start_a_run(collection: Path, cache: Path, shared_facts: Path, tmp_path: Path) -> None:
     """DistilHuBERT as it is on the hub, but for its weights."""
     start = save_full_size(tmp_path, shared_facts, "genre")
-    run = prepared(collection, train_settings(start, cache))
-    assert run.start.family == "hubert"
+    run = planned(collection, train_settings(start, cache))
+    assert run.job.initial.family == "hubert"
     assert 23_000_000 < run.num_parameters < 24_500_000
 
 
@@ -168,13 +151,13 @@ def test_broken_and_too_short_clips_are_named_and_left_out(start: Path, cache: P
     folder = write_folders(tmp_path / "sounds", clips=10)
     (folder / "bird" / "broken.wav").write_bytes(b"RIFF")
     soundfile.write(folder / "cello" / "blip.wav", np.ones(9), 16000)
-    run = prepared(folder, train_settings(start, cache))
+    run = planned(folder, train_settings(start, cache))
     assert len(run.broken) == 2
     (note,) = [note for note in run.notes if note.startswith("left out")]
     assert "broken.wav" in note
     assert "blip.wav" in note
     with pytest.raises(TooManyFailures, match=r"more than max_error_rate 0\.01"):
-        prepared(folder, train_settings(start, cache, max_error_rate=0.01))
+        planned(folder, train_settings(start, cache, max_error_rate=0.01))
 
 
 @pytest.mark.processes
@@ -182,11 +165,11 @@ def test_copies_across_the_split_are_said_and_dropped_on_request(start: Path, ca
     folder = write_folders(tmp_path / "sounds", clips=10, length_s=2.0)
     shutil.copy(sorted(folder.glob("bird/1-*"))[0], folder / "bird" / "9-99-0.wav")
     labels = {"split_by": r"name:/(\d)-", "test_on": ["9"], "validation_share": 0.0}
-    # A copy leaves the test side alone with one class; the twins are what this is about.
-    run = prepared(folder, train_settings(start, cache, labels=labels))
-    assert [twin.is_exact for twin in run.twins] == [True]
+    # A copy leaves the test side alone with one class; the copies are what this is about.
+    run = planned(folder, train_settings(start, cache, labels=labels))
+    assert [pair.is_exact for pair in run.duplicates] == [True]
     assert any("1 clip of test is in training too" in note and "--duplicates drop" in note for note in run.notes)
-    dropped = prepared(folder, train_settings(start, cache, labels={**labels, "duplicates": "drop"}))
+    dropped = planned(folder, train_settings(start, cache, labels={**labels, "duplicates": "drop"}))
     assert len(dropped.job.train) == len(run.job.train) - 1
 
 
@@ -209,8 +192,8 @@ def test_every_copy_is_dropped_and_counted(start: Path, cache: Path, tmp_path: P
     for number in range(3):
         shutil.copy(tmp_path / "sounds" / "c0.wav", tmp_path / "sounds" / f"copy{number}.wav")
     labels = {"split_by": "split", "duplicates": "drop", "validation_share": 0.0}
-    run = prepared(table, train_settings(start, cache, labels=labels))
-    names = [run.collection.tracks[number].name for number in run.split.train]
+    run = planned(table, train_settings(start, cache, labels=labels))
+    names = [run.collection.clips[clip].name for clip in run.split.train]
     assert names == [f"c{number}.wav" for number in range(2, 12)]
     assert run.omitted.copies == 3
     assert any("1 clip of test is in training too" in note and "as 3 clips there" in note for note in run.notes)
@@ -222,8 +205,8 @@ def test_clips_on_no_side_and_without_a_label_are_counted_and_said(start: Path, 
     sides = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2 + ["unused"] * 3 + ["", "Extra"]
     rows = [(f"c{number}.wav", "ab"[number % 2], side) for number, side in enumerate(sides)]
     table = write_table(tmp_path / "sounds", [*rows, ("bare.wav", "", "train")])
-    run = prepared(table, train_settings(start, cache, labels={"split_by": "split", "skip_unlabelled": True}))
-    assert {name: len(numbers) for name, numbers in run.split.sides().items()} == {
+    run = planned(table, train_settings(start, cache, labels={"split_by": "split", "skip_unlabelled": True}))
+    assert {name: len(clips) for name, clips in run.split.sides().items()} == {
         "train": 6, "validation": 2, "test": 2
     }  # fmt: skip
     assert run.omitted == Omitted({"unused": 3, "(none)": 1, "Extra": 1}, 1, 0, 0)
@@ -239,7 +222,7 @@ def test_clips_on_no_side_and_without_a_label_are_counted_and_said(start: Path, 
 def test_a_split_field_that_names_training_alone_is_completed(start: Path, cache: Path, tmp_path: Path) -> None:
     """As every data set on the Hub with the one split `train`."""
     table = write_table(tmp_path / "sounds", [(f"c{number}.wav", "ab"[number % 2], "train") for number in range(20)])
-    run = prepared(table, train_settings(start, cache, labels={"split_by": "split", "validation_share": 0.2}))
+    run = planned(table, train_settings(start, cache, labels={"split_by": "split", "validation_share": 0.2}))
     assert (len(run.job.train), len(run.job.validation)) == (16, 4)
 
 
@@ -251,7 +234,7 @@ def test_a_side_of_which_nothing_decodes_is_refused(start: Path, cache: Path, tm
         (tmp_path / "sounds" / f"c{number}.wav").write_bytes(b"RIFF")
     settings = train_settings(start, cache, max_error_rate=0.5, labels={"split_by": "split"})
     with pytest.raises(SourceError, match="none of the 2 clips of validation can be decoded"):
-        prepared(table, settings)
+        planned(table, settings)
 
 
 @pytest.mark.processes
@@ -260,38 +243,39 @@ def test_a_clip_that_a_worker_cannot_read_ends_the_run_resumably(start: Path, ca
     rows = [(f"c{number}.wav", "ab"[number % 2], "train" if number < 10 else "val") for number in range(12)]
     table = write_table(tmp_path / "sounds", rows)
     (tmp_path / "sounds" / "c9.wav").write_bytes(b"RIFF")
-    run = prepared(table, train_settings(start, cache, labels={"split_by": "split"}))
+    run = planned(table, train_settings(start, cache, labels={"split_by": "split"}))
     settings = dataclasses.replace(run.job.settings, cache=str(tmp_path / "elsewhere"))
-    elsewhere = dataclasses.replace(run, job=dataclasses.replace(run.job, settings=settings))
+    elsewhere = dataclasses.replace(run.job, settings=settings)
     place = tmp_path / "sounds" / "c0.wav"
     place.rename(tmp_path / "away.wav")
     with pytest.raises(Stopped, match=r"1 of 11 clips cannot be read any more.* \(the first: .*c0\.wav"):
-        elsewhere.open_cache(1)
+        elsewhere.open_clips(1)
     (tmp_path / "away.wav").rename(place)
-    assert sorted(elsewhere.open_cache(1).errors) == [9]
+    (broken,) = elsewhere.open_clips(1).errors
+    assert run.collection.clips[broken].name == "c9.wav"
 
 
 @pytest.mark.processes
 def test_gtzan_is_known_by_its_names_and_its_broken_file_is_no_matter(start: Path, cache: Path, tmp_path: Path) -> None:
     folder = write_gtzan(tmp_path / "genres")
-    run = prepared(folder, train_settings(start, cache))
+    run = planned(folder, train_settings(start, cache))
     assert any("jazz.00054.wav" in note for note in run.notes)
     assert len(run.job.labels) == 10
-    filtered = prepared(folder, train_settings(start, cache, labels={"split_by": "gtzan-fault-filtered"}))
+    filtered = planned(folder, train_settings(start, cache, labels={"split_by": "gtzan-fault-filtered"}))
     sides = {name: len(numbers) for name, numbers in filtered.split.sides().items()}
     assert sides["train"] + sides["validation"] + sides["test"] < 100
     from tonearm.distributed.training.driver import other_split
 
     assert other_split(run) == "gtzan-fault-filtered"
     assert other_split(filtered) is None
-    assert other_split(prepared(folder, train_settings(start, cache, compare_split="none"))) is None
+    assert other_split(planned(folder, train_settings(start, cache, compare_split="none"))) is None
 
 
 def test_a_disk_without_room_for_two_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_space(tmp_path / "new" / "place", 1000)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(prepare_module.shutil, "disk_usage", lambda path: usage._replace(free=2**30))
-    with pytest.raises(DestinationError, match=r"checkpoints need some 2\.\d GiB and .* has 1\.0 GiB free"):
+    monkeypatch.setattr(destination.shutil, "disk_usage", lambda path: usage._replace(free=2**30))
+    with pytest.raises(DestinationError, match=r"snapshots need some 2\.\d GiB and .* has 1\.0 GiB free"):
         check_space(tmp_path, 70_000_000)
 
 
@@ -303,8 +287,8 @@ def test_several_labels_need_a_word_where_one_is_expected(
     files = sorted(collection.rglob("*.wav"))
     rows = [f"{path},{path.parent.name}{';loud' if number % 2 else ''}" for number, path in enumerate(files)]
     table.write_text("\n".join(["file,tags", *rows]))
-    run = prepared(table, train_settings(start, cache))
+    run = planned(table, train_settings(start, cache))
     assert run.job.is_multi
     assert run.job.labels == ("bird", "cello", "drone", "loud")
     with pytest.raises(SourceError, match="has 2 labels, expected 1; give --multi-label"):
-        prepared(table, train_settings(start, cache, labels={"multi_label": False}))
+        planned(table, train_settings(start, cache, labels={"multi_label": False}))

@@ -13,15 +13,15 @@ import sklearn.metrics
 import torch
 import torchmetrics
 
-from tonearm.audio.windows import WindowPlan
+from tests.labelled import job_of
 from tonearm.cli.output import Output
 from tonearm.cli.training.evaluate import _print_calibration
 from tonearm.distributed.tagging.evaluate import store_calibration
 from tonearm.models.calibration import Calibration, TonearmSidecar, read_sidecar, write_sidecar
 from tonearm.models.pooling import sigmoid, softmax
 from tonearm.settings import TrainSettings
+from tonearm.training.data.collection import ClipId
 from tonearm.training.fit.epoch_figures import quick
-from tonearm.training.fit.recipe import Job
 from tonearm.training.judge import metrics
 from tonearm.training.judge.calibration import fit, fit_temperature, threshold_for
 from tonearm.training.judge.evaluation import Evaluation, _facts, cross_fitted_scores, judge
@@ -137,7 +137,7 @@ def test_each_half_is_calibrated_by_the_other() -> None:
 
 
 def evaluated(found: Predictions, *, is_multi: bool) -> Evaluation:
-    figures, fitted, calibrated = judge(found, LABELS, is_multi=is_multi, precision=0.9)
+    figures, fitted, calibrated = judge(found, LABELS, is_multi=is_multi, target_precision=0.9)
     uris = tuple(f"/{number}.wav" for number in range(len(found.targets)))
     return Evaluation("m", "s", LABELS, is_multi, found, uris, {}, figures, fitted, calibrated)
 
@@ -184,7 +184,7 @@ def test_a_threshold_gives_the_wanted_precision_with_the_most_recall() -> None:
 
 def test_every_tag_gets_a_threshold_that_keeps_its_promise() -> None:
     found = predictions(is_multi=True, num_tracks=500)
-    calibration = fit(found, LABELS, is_multi=True, precision=0.9)
+    calibration = fit(found, LABELS, is_multi=True, target_precision=0.9)
     scores = found.track_scores(is_multi=True, temperature=calibration.temperature)
     assert calibration.thresholds["e"] is None
     kept = 0
@@ -200,20 +200,15 @@ def test_every_tag_gets_a_threshold_that_keeps_its_promise() -> None:
 def test_predictions_survive_a_file(tmp_path: Path) -> None:
     found = predictions(is_multi=False)
     write_predictions(tmp_path / "p.npz", {"test": found})
-    again = read_predictions(tmp_path / "p.npz")["test"]
+    again = read_predictions(tmp_path / "p.npz", {"test": [ClipId(int(clip)) for clip in found.clips]})["test"]
     np.testing.assert_array_equal(again.logits, found.logits)
     np.testing.assert_array_equal(again.owner, found.owner)
-
-
-def job(*, is_multi: bool) -> Job:
-    """A job whose settings are the defaults, as far as figures need one."""
-    return Job(TrainSettings(), LABELS, is_multi, WindowPlan(16000, 16000, 16000, None, 400), (), (), ())
 
 
 @pytest.mark.parametrize("is_multi", [False, True])
 def test_an_epochs_figures_are_those_of_the_whole_evaluation(is_multi: bool) -> None:
     found = predictions(is_multi=is_multi)
-    figures = quick(found, job(is_multi=is_multi))
+    figures = quick(found, job_of(TrainSettings(), LABELS, is_multi=is_multi))
     whole = metrics.evaluate(found, LABELS, is_multi=is_multi)["track"]
     names = {"macro_map", "micro_map"} if is_multi else {"accuracy", "macro_f1"}
     assert set(figures) == names | {"loss"}

@@ -17,8 +17,9 @@ from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError, FetchError
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import list_tracks
-from tonearm.training.data import cache as cache_module
-from tonearm.training.data.cache import ClipCache, open_cache
+from tonearm.training.data import clips as cache_module
+from tonearm.training.data.clips import ClipCache, open_cache
+from tonearm.training.data.collection import ClipId
 
 pytestmark = pytest.mark.processes
 
@@ -37,19 +38,24 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
+def ids(folder: Path) -> dict[str, ClipId]:
+    """Return the id of each clip by the name of its file, in the order of the listing."""
+    return {Path(ref.uri).name: ClipId(ref.track_key) for ref in list_tracks([str(folder)])}
+
+
 def opened(folder: Path, base: Path, **named: Any) -> ClipCache:
-    refs = list(list_tracks([str(folder)]))
+    refs = {ClipId(ref.track_key): ref for ref in list_tracks([str(folder)])}
     return open_cache(base, refs, PLAN, fetch=FetchSettings(), decode=DecodeSettings(), num_threads=2, **named)
 
 
 def test_what_is_cached_is_what_tagging_would_score(clips: Path, tmp_path: Path) -> None:
     found = opened(clips, tmp_path / "cache")
     waveform, _ = decode_waveform((clips / "2.flac").read_bytes(), 16000)
-    clip = found.clip(2)
+    clip = found.clip(ids(clips)["2.flac"])
     assert clip.stream.num_samples == len(waveform)
-    starts = [start for start, _ in clip.windows(PLAN)]
+    starts = [start for start, _ in clip.windows()]
     assert starts == pytest.approx([start / 16000 for start in PLAN.starts(len(waveform))])
-    for start, window in clip.windows(PLAN):
+    for start, window in clip.windows():
         first = round(start * 16000)
         np.testing.assert_allclose(window, waveform[first : first + 16000], atol=1.1 / 32768)
 
@@ -60,14 +66,14 @@ def test_clips_of_any_rate_lie_one_after_the_other(clips: Path, tmp_path: Path) 
     soundfile.write(clips / "0a.flac", low, 16000)
     soundfile.write(clips / "1a.wav", low, 8000, subtype="FLOAT")
     found = opened(clips, tmp_path / "cache")
-    for number, name in enumerate(["0.flac", "0a.flac", "1.flac", "1a.wav", "2.flac"]):
+    for name in ("0.flac", "0a.flac", "1.flac", "1a.wav", "2.flac"):
         waveform, _ = decode_waveform((clips / name).read_bytes(), 16000)
         atol = 1e-6 if name == "1a.wav" else 1.1 / 32768
-        np.testing.assert_allclose(found.clip(number).windows(PLAN)[0][1], waveform[:16000], atol=atol)
+        np.testing.assert_allclose(found.clip(ids(clips)[name]).windows()[0][1], waveform[:16000], atol=atol)
 
 
 def test_a_long_track_keeps_windows_spread_over_it(clips: Path, tmp_path: Path) -> None:
-    windows = opened(clips, tmp_path / "cache").clip(3).windows(PLAN)
+    windows = opened(clips, tmp_path / "cache").clip(ids(clips)["3.flac"]).windows()
     assert len(windows) == 4
     assert windows[0][0] == 0
     assert windows[-1][0] == pytest.approx(8.0, abs=0.01)
@@ -75,16 +81,16 @@ def test_a_long_track_keeps_windows_spread_over_it(clips: Path, tmp_path: Path) 
 
 def test_a_clip_that_does_not_decode_is_named_not_fatal(clips: Path, tmp_path: Path) -> None:
     found = opened(clips, tmp_path / "cache")
-    assert list(found.errors) == [4]
-    assert found.errors[4].code == "not_audio"
+    assert list(found.errors) == [ids(clips)["4.mp3"]]
+    assert found.errors[ids(clips)["4.mp3"]].code == "not_audio"
 
 
 def test_a_second_opening_decodes_nothing(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = opened(clips, tmp_path / "cache")
+    first, known = opened(clips, tmp_path / "cache"), ids(clips)
     shutil.rmtree(clips)
     monkeypatch.setattr(cache_module.DecodeSandbox, "decode", None)
-    again = ClipCache(first.folder, PLAN, 5)
-    np.testing.assert_array_equal(again.clip(2).stream.pcm, first.clip(2).stream.pcm)
+    again = ClipCache(first.folder, PLAN, known.values())
+    np.testing.assert_array_equal(again.clip(known["2.flac"]).stream.pcm, first.clip(known["2.flac"]).stream.pcm)
 
 
 def test_a_changed_file_is_decoded_anew(clips: Path, tmp_path: Path) -> None:
@@ -92,25 +98,26 @@ def test_a_changed_file_is_decoded_anew(clips: Path, tmp_path: Path) -> None:
     soundfile.write(clips / "1.flac", np.zeros(44100), 22050)
     second = opened(clips, tmp_path / "cache")
     assert second.folder != first.folder
-    assert second.clip(1).stream.num_samples == 32000
+    assert second.clip(ids(clips)["1.flac"]).stream.num_samples == 32000
 
 
 def test_a_shard_that_was_being_written_is_written_again(clips: Path, tmp_path: Path) -> None:
     first = opened(clips, tmp_path / "cache")
     (first.folder / "00000.json").unlink()
     (first.folder / "00000.pcm").write_bytes(b"\0\0")
-    assert opened(clips, tmp_path / "cache").clip(3).digest == first.clip(3).digest
+    last = ids(clips)["3.flac"]
+    assert opened(clips, tmp_path / "cache").clip(last).digest == first.clip(last).digest
 
 
 def test_of_two_at_once_only_one_decodes(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    real = cache_module._Sandboxes.decode
+    real = cache_module._Decoder._decode
 
-    def counted(self: Any, reader: Any, ref: Any, request: Any) -> Any:
+    def counted(self: Any, ref: Any) -> Any:
         decoded.append(ref.uri)
-        return real(self, reader, ref, request)
+        return real(self, ref)
 
-    monkeypatch.setattr(cache_module._Sandboxes, "decode", counted)
+    monkeypatch.setattr(cache_module._Decoder, "_decode", counted)
     threads = [threading.Thread(target=opened, args=(clips, tmp_path / "cache")) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -152,19 +159,21 @@ def test_what_could_not_be_read_is_read_again(clips: Path, tmp_path: Path, monke
         return real(self, ref)
 
     monkeypatch.setattr(cache_module.ObjectReader, "read", through)
-    first = opened(clips, tmp_path / "cache")
-    assert sorted(first.errors) == [1, 2, 4]
+    first, known = opened(clips, tmp_path / "cache"), ids(clips)
+    names = {clip: name for name, clip in known.items()}
+    assert [names[clip] for clip in first.errors] == ["1.flac", "2.flac", "4.mp3"]
     down.clear()
     read.clear()
-    assert sorted(opened(clips, tmp_path / "cache", again={2, 3}).errors) == [1, 4]
+    asked = {known["2.flac"], known["3.flac"]}
+    assert [names[clip] for clip in opened(clips, tmp_path / "cache", again=asked).errors] == ["1.flac", "4.mp3"]
     assert read == ["2.flac"]
     again = opened(clips, tmp_path / "cache")
-    assert sorted(again.errors) == [4]
+    assert [names[clip] for clip in again.errors] == ["4.mp3"]
     whole = opened(clips, tmp_path / "other")
-    for number in range(4):
-        assert again.clip(number).digest == whole.clip(number).digest
-        np.testing.assert_array_equal(again.clip(number).stream.pcm, whole.clip(number).stream.pcm)
-        assert first.clip(3).digest == whole.clip(3).digest
+    for clip in list(known.values())[:4]:
+        assert again.clip(clip).digest == whole.clip(clip).digest
+        np.testing.assert_array_equal(again.clip(clip).stream.pcm, whole.clip(clip).stream.pcm)
+    assert first.clip(known["3.flac"]).digest == whole.clip(known["3.flac"]).digest
     assert again.folder == first.folder
 
 

@@ -13,34 +13,21 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from tests.checkpoints import AST, save_small
-from tests.labelled import loop_of, prepared, train_settings, write_folders
-from tonearm.audio.windows import WindowPlan
+from tests.checkpoints import save_small
+from tests.labelled import job_of, loop_of, planned, train_settings
 from tonearm.errors import SettingsError, TrainingError
 from tonearm.settings import TrainSettings
-from tonearm.training.data.examples import Example
+from tonearm.training.data.collection import ClipId
 from tonearm.training.fit import epoch_figures
 from tonearm.training.fit.epoch_figures import quick
-from tonearm.training.fit.loop import BEST, MOST_WAITING, STATE, Loop, Progress, SingleProcess, _by_length
-from tonearm.training.fit.recipe import Job, Schedule, choose_precision
+from tonearm.training.fit.job import Example
+from tonearm.training.fit.loop import MOST_WAITING, Loop, _by_length
+from tonearm.training.fit.process_group import SingleProcess
+from tonearm.training.fit.recipe import Schedule, choose_precision
 from tonearm.training.fit.result import read_result
+from tonearm.training.fit.snapshot import BEST, STATE, Progress
 from tonearm.training.judge.predictions import Predictions, read_predictions
-from tonearm.training.prepare import Prepared
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_small(tmp_path_factory.mktemp("start"), "hubert")
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=10)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+from tonearm.training.plan import TrainingPlan
 
 
 class Killed(Exception):
@@ -60,8 +47,8 @@ class Mortal(SingleProcess):
             raise Killed
 
 
-def run_in(run: Prepared, world: SingleProcess) -> Loop:
-    loop = Loop(run.job, run.start, run.open_cache(2), world)
+def run_in(run: TrainingPlan, group: SingleProcess) -> Loop:
+    loop = Loop(run.job, run.job.open_clips(2), group)
     loop.run()
     return loop
 
@@ -72,16 +59,16 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.processes
 def test_it_learns_and_keeps_the_best(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    run = prepared(collection, train_settings(start, cache, epochs=6, learning_rate=2e-3))
+    run = planned(collection, train_settings(start, cache, epochs=6, learning_rate=2e-3))
     loop = loop_of(run, tmp_path)
     loop.run()
-    result = read_result(tmp_path, {})
+    result = read_result(tmp_path, run.job, {})
     accuracies = [row["accuracy"] for row in result.progress.evaluations]
     assert max(accuracies) >= 0.8
     assert result.progress.best == max(accuracies)
     assert result.progress.best_epoch == 1 + accuracies.index(max(accuracies))
     # The figures at the end are of the weights that are kept.
-    kept = read_predictions(tmp_path / "predictions.npz")["validation"]
+    kept = read_predictions(tmp_path / "predictions.npz", {"validation": run.split.validation})["validation"]
     said = kept.track_scores(is_multi=False).argmax(axis=1)
     assert np.mean(said == kept.targets.argmax(axis=1)) == pytest.approx(max(accuracies))
 
@@ -91,10 +78,10 @@ def test_the_same_command_twice_gives_the_same_losses(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
     changes = {"augment": {"mixup": 0.3, "noise_db": 20.0}, "accumulate": 2}
-    run = prepared(collection, train_settings(start, cache, **changes))
+    run = planned(collection, train_settings(start, cache, **changes))
     first, second = run_in(run, SingleProcess(tmp_path / "a")), run_in(run, SingleProcess(tmp_path / "b"))
     assert first.progress.losses == second.progress.losses
-    other = prepared(collection, train_settings(start, cache, seed=7, **changes))
+    other = planned(collection, train_settings(start, cache, seed=7, **changes))
     assert run_in(other, SingleProcess(tmp_path / "c")).progress.losses != first.progress.losses
 
 
@@ -104,7 +91,7 @@ def test_a_killed_run_ends_in_the_same_weights(
     collection: Path, start: Path, cache: Path, tmp_path: Path, dies_at: int
 ) -> None:
     # Dropout is on: it too must be drawn as it would have been.
-    run = prepared(collection, train_settings(start, cache, checkpoint_steps=2, augment={"mixup": 0.3}))
+    run = planned(collection, train_settings(start, cache, checkpoint_steps=2, augment={"mixup": 0.3}))
     whole = run_in(run, SingleProcess(tmp_path / "whole"))
     with pytest.raises(Killed):
         run_in(run, Mortal(tmp_path / "killed", dies_at))
@@ -116,11 +103,11 @@ def test_a_killed_run_ends_in_the_same_weights(
 
 @pytest.mark.processes
 def test_a_finished_run_is_not_run_again(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    run = prepared(collection, train_settings(start, cache))
+    run = planned(collection, train_settings(start, cache))
     run_in(run, SingleProcess(tmp_path))
-    world = SingleProcess(tmp_path)
-    run_in(run, world)
-    assert [event["kind"] for event in world.events] == ["start"]
+    group = SingleProcess(tmp_path)
+    run_in(run, group)
+    assert [event["kind"] for event in group.events] == ["start"]
 
 
 @pytest.mark.processes
@@ -128,7 +115,7 @@ def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Pa
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
     start = save_small(tmp_path / "still", "hubert", layerdrop=0.0, apply_spec_augment=False, **still)
     runs = [
-        prepared(collection, train_settings(start, cache, batch_size=batch, accumulate=parts))
+        planned(collection, train_settings(start, cache, batch_size=batch, accumulate=parts))
         for batch, parts in ((8, 1), (2, 4))
     ]
     losses = [
@@ -150,7 +137,7 @@ def test_what_a_clip_scores_does_not_depend_on_its_batch(cache: Path, tmp_path: 
     found = []
     for batch_size in (1, 8):
         settings = train_settings(start, cache, batch_size=batch_size, new_head=False)
-        run = prepared(tmp_path / "sounds", settings)
+        run = planned(tmp_path / "sounds", settings)
         found.append(loop_of(run, tmp_path / str(batch_size)).predict(run.job.train))
     np.testing.assert_array_equal(found[0].start_s, found[1].start_s)
     np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)
@@ -164,7 +151,7 @@ def test_held_out_clips_are_scored_whole(start: Path, cache: Path, tmp_path: Pat
         place = tmp_path / "sounds" / f"label {number % 2}"
         place.mkdir(parents=True, exist_ok=True)
         soundfile.write(place / f"{number}.wav", 0.1 * rng.normal(size=16000 * 5 + 4000), 16000)
-    run = prepared(tmp_path / "sounds", train_settings(start, cache, max_windows=2, labels={"validation_share": 0.25}))
+    run = planned(tmp_path / "sounds", train_settings(start, cache, max_windows=2, labels={"validation_share": 0.25}))
     loop = loop_of(run, tmp_path / "work")
     found = loop.predict(run.job.validation)
     assert found.start_s.tolist() == [0, 1, 2, 3, 4, 4.25] * 2
@@ -187,7 +174,7 @@ def test_few_windows_wait_for_others_of_their_length() -> None:
 def test_early_stopping_counts_evaluations_without_a_better_one(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
-    run = prepared(collection, train_settings(start, cache, epochs=9, learning_rate=1e-9, patience=2))
+    run = planned(collection, train_settings(start, cache, epochs=9, learning_rate=1e-9, patience=2))
     progress = run_in(run, SingleProcess(tmp_path)).progress
     assert progress.epoch == progress.best_epoch + 2 == 3
 
@@ -196,8 +183,8 @@ def judged(evaluations: list[tuple[float, float]], *, keep: str = "best", patien
     """Return where a loop stands after these evaluations, each an accuracy and a loss, or as many as it takes."""
     loop = Loop.__new__(Loop)
     settings = TrainSettings(keep=keep, patience=patience)  # type: ignore[arg-type]
-    loop.job = Job(settings, ("a", "b"), False, WindowPlan(1, 1, 1, None, 1), (), (Example(0, (1.0, 0.0)),), ())
-    loop.progress, loop.world, loop.bare = Progress(), SingleProcess(Path()), torch.nn.Linear(1, 1)
+    loop.job = job_of(settings, ("a", "b"), validation=(Example(ClipId(1), (0,)),))
+    loop.progress, loop.group, loop.bare = Progress(), SingleProcess(Path()), torch.nn.Linear(1, 1)
     loop.predict = lambda side: None  # type: ignore[method-assign,assignment,return-value]
     with pytest.MonkeyPatch.context() as patched:
         for accuracy, loss in evaluations:
@@ -233,11 +220,11 @@ def test_scores_that_are_no_numbers_give_no_figures(is_multi: bool) -> None:
     found = Predictions(
         np.array([[1.0, 0.0], [math.nan, 0.0]], np.float32), np.arange(2), np.zeros(2), targets, np.arange(2)
     )
-    job = Job(TrainSettings(), ("a", "b"), is_multi, WindowPlan(1, 1, 1, None, 1), (), (), ())
+    job = job_of(TrainSettings(), ("a", "b"), is_multi=is_multi)
     assert all(math.isnan(value) for value in quick(found, job).values())
 
 
-def test_a_checkpoint_of_0_1_0_is_gone_on_from() -> None:
+def test_a_snapshot_of_0_1_0_is_resumed() -> None:
     values = dataclasses.asdict(Progress(epoch=3, best=0.5, best_epoch=2))
     del values["kept_epoch"], values["best_loss"]
     assert (Progress.of(values).kept_epoch, Progress.of(values).best_loss) == (2, math.inf)
@@ -247,20 +234,20 @@ def test_a_checkpoint_of_0_1_0_is_gone_on_from() -> None:
 def test_a_run_without_an_evaluation_that_is_a_number_says_so(
     collection: Path, start: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = prepared(collection, train_settings(start, cache, epochs=1))
+    run = planned(collection, train_settings(start, cache, epochs=1))
     monkeypatch.setattr(epoch_figures, "quick", lambda found, job: {"accuracy": 0.5, "macro_f1": 0.5, "loss": math.nan})
     with pytest.raises(TrainingError, match="in 1 evaluation the loss on the validation clips was never a number"):
         run_in(run, SingleProcess(tmp_path))
 
 
 @pytest.mark.processes
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_snapshot(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
     settings = train_settings(start, cache, checkpoint_steps=1, log_steps=3, epochs=4)
-    run = prepared(collection, settings)
-    world = SingleProcess(tmp_path)
-    loop = Loop(run.job, run.start, run.open_cache(2), world)
+    run = planned(collection, settings)
+    group = SingleProcess(tmp_path)
+    loop = Loop(run.job, run.job.open_clips(2), group)
     step = loop.stepper.step
 
     def poisoned(*arguments: Any, **named: Any) -> Any:
@@ -277,7 +264,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 
 @pytest.mark.processes
 def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    run = prepared(collection, train_settings(start, cache, freeze_feature_encoder=True))
+    run = planned(collection, train_settings(start, cache, freeze_feature_encoder=True))
     run_in(run, SingleProcess(tmp_path))
     before, after = load_file(start / "model.safetensors"), weights(tmp_path)
     moved = {name for name in after if name in before and after[name].shape == before[name].shape
@@ -288,19 +275,18 @@ def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cach
 
 @pytest.mark.processes
 def test_a_family_without_a_feature_encoder_says_so(
-    collection: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    collection: Path, ast_start: Path, cache: Path, tmp_path: Path
 ) -> None:
-    start = save_small(tmp_path_factory.mktemp("ast"), AST, max_length=128)
-    run = prepared(collection, train_settings(start, cache, freeze_feature_encoder=True))
+    run = planned(collection, train_settings(ast_start, cache, freeze_feature_encoder=True))
     with pytest.raises(TrainingError, match="has no feature encoder"):
         loop_of(run, tmp_path)
 
 
 @pytest.mark.processes
 def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    plain = run_in(prepared(collection, train_settings(start, cache)), SingleProcess(tmp_path / "plain"))
-    loop = loop_of(prepared(collection, train_settings(start, cache, class_weights=True)), tmp_path / "weighted")
-    counts = np.array([example.target for example in loop.job.train]).sum(axis=0)
+    plain = run_in(planned(collection, train_settings(start, cache)), SingleProcess(tmp_path / "plain"))
+    loop = loop_of(planned(collection, train_settings(start, cache, class_weights=True)), tmp_path / "weighted")
+    counts = loop.job.targets(loop.job.train).sum(axis=0)
     assert loop.stepper.weights is not None
     np.testing.assert_allclose(loop.stepper.weights.numpy() * counts, len(loop.job.train) / 3, rtol=1e-6)
     assert plain.stepper.weights is None
@@ -310,13 +296,13 @@ def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache
 def test_another_number_of_clips_a_step_cannot_go_on(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
-    run = prepared(collection, train_settings(start, cache, checkpoint_steps=2))
+    run = planned(collection, train_settings(start, cache, checkpoint_steps=2))
     with pytest.raises(Killed):
         run_in(run, Mortal(tmp_path, 4))
-    world = SingleProcess(tmp_path)
-    world.size = 2
+    group = SingleProcess(tmp_path)
+    group.size = 2
     with pytest.raises(TrainingError, match="took 4 clips a step, this one takes 8 on 2 workers; give --workers 1"):
-        run_in(run, world)
+        run_in(run, group)
 
 
 def test_the_schedule_is_the_references() -> None:
@@ -349,5 +335,5 @@ def test_a_precision_that_does_not_train_is_refused(precision: str, message: str
 @pytest.mark.processes
 def test_bf16_trains(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     settings = train_settings(start, cache, precision="bf16", epochs=4, learning_rate=2e-3)
-    losses = [loss for _, loss in run_in(prepared(collection, settings), SingleProcess(tmp_path)).progress.losses]
+    losses = [loss for _, loss in run_in(planned(collection, settings), SingleProcess(tmp_path)).progress.losses]
     assert np.mean(losses[-4:]) < 0.9 * losses[0]

@@ -10,27 +10,17 @@ import pytest
 import torch
 
 from tests.checkpoints import save_small
-from tests.labelled import loop_of, prepared, train_settings, write_folders
+from tests.labelled import loop_of, planned, train_settings
 from tonearm.settings import AugmentSettings
 from tonearm.training.data.augment import augment, generator, mix
-from tonearm.training.data.examples import TrainingSet
+from tonearm.training.fit.examples import TrainingSet
 
 RATE = 16000
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_small(tmp_path_factory.mktemp("start"), "hubert")
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=8)
-
-
 def training_set(collection: Path, start: Path, cache: Path, **augmentation: Any) -> TrainingSet:
     settings = train_settings(start, cache, augment=augmentation)
-    return loop_of(prepared(collection, settings), cache / "checkpoint").training_set
+    return loop_of(planned(collection, settings), cache / "checkpoint").training_set
 
 
 def all_batches(examples: TrainingSet, epoch: int, *, size: int, first: int = 0) -> list[list[Any]]:
@@ -154,7 +144,7 @@ def test_clips_of_other_lengths_are_padded_as_the_reference_does(tmp_path: Path)
     from transformers import AutoFeatureExtractor
 
     from tonearm.models.features import build_features
-    from tonearm.training.data.examples import model_inputs
+    from tonearm.training.fit.examples import model_inputs
 
     checkpoint = save_small(tmp_path, "hubert", extractor={"return_attention_mask": True})
     extractor = AutoFeatureExtractor.from_pretrained(checkpoint)

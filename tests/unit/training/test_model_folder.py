@@ -6,21 +6,23 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from tests.checkpoints import save_small
-from tests.labelled import loop_of, prepared, train_settings, write_folders
+from tests.labelled import loop_of, planned, train_settings
 from tonearm.api import flags
 from tonearm.errors import DestinationError, SettingsError, SourceError
-from tonearm.models.checkpoint import describe_checkpoint, plan_windows
+from tonearm.models.checkpoint import describe_checkpoint
+from tonearm.models.window_plan import plan_windows
 from tonearm.settings import TrainSettings, build
 from tonearm.storage.download import local_copy
 from tonearm.training.data.omitted import Omitted
+from tonearm.training.fit import initial_weights
 from tonearm.training.fit.result import Result, read_result
-from tonearm.training.prepare import Prepared
+from tonearm.training.plan import TrainingPlan
 from tonearm.training.publish.card import Comparison, dataset_name, source_share
 from tonearm.training.publish.model_folder import write_model
 from tonearm.training.publish.trackers import check_trackers
@@ -29,25 +31,18 @@ RUN = {"workers": 1, "precision": "fp32", "why": "no GPU", "device": "cpu", "ste
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=10)
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
-    base = tmp_path_factory.mktemp("base")
-    start = save_small(base / "start", "hubert")
-    return train_settings(start, base / "cache", epochs=1, labels={"validation_share": 0.2, "source_by": "folder"})
+def settings(start: Path, cache: Path) -> TrainSettings:
+    return train_settings(start, cache, epochs=1, labels={"validation_share": 0.2, "source_by": "folder"})
 
 
 @pytest.fixture(scope="module")
 def finished(
     collection: Path, settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Prepared, Result]:
+) -> tuple[TrainingPlan, Result]:
     folder = tmp_path_factory.mktemp("run")
-    run = prepared(collection, settings)
+    run = planned(collection, settings)
     loop_of(run, folder).run()
-    return run, read_result(folder, RUN)
+    return run, read_result(folder, run.job, RUN)
 
 
 def card_of(folder: Path) -> ModelCard:
@@ -56,7 +51,7 @@ def card_of(folder: Path) -> ModelCard:
 
 @pytest.mark.processes
 def test_the_folder_is_a_checkpoint_with_the_trained_weights(
-    finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
+    finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path
 ) -> None:
     run, result = finished
     write_model(str(tmp_path), run, result, source=str(collection), comparisons=[])
@@ -72,9 +67,32 @@ def test_the_folder_is_a_checkpoint_with_the_trained_weights(
 
 
 @pytest.mark.processes
-def test_both_splits_stand_side_by_side(finished: tuple[Prepared, Result], collection: Path, tmp_path: Path) -> None:
+def test_weights_are_loaded_once_and_not_to_be_counted_or_written(
+    collection: Path, settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    real = initial_weights.load_weights
+
+    def load_weights(folder: Path, *arguments: Any, **named: Any) -> Any:
+        loaded.append(folder)
+        return real(folder, *arguments, **named)
+
+    monkeypatch.setattr(initial_weights, "load_weights", load_weights)
+    run = planned(collection, settings)
+    assert loaded == [] and run.num_parameters > 10_000
+    loop = loop_of(run, tmp_path / "run")
+    assert len(loaded) == 1 and run.num_parameters == sum(weight.numel() for weight in loop.bare.parameters())
+    loop.run()
+    write_model(str(tmp_path / "m"), run, read_result(tmp_path / "run", run.job, RUN), source="x", comparisons=[])
+    assert len(loaded) == 1
+
+
+@pytest.mark.processes
+def test_both_splits_stand_side_by_side(
+    finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path
+) -> None:
     run, result = finished
-    figures = result.figures(run)["validation"]
+    figures = result.figures()["validation"]
     other = {**figures, "track": {**figures["track"], "accuracy": 0.25}}
     write_model(
         str(tmp_path),
@@ -94,7 +112,7 @@ def test_both_splits_stand_side_by_side(finished: tuple[Prepared, Result], colle
 
 @pytest.mark.processes
 def test_the_card_says_what_the_figure_cannot_mean(
-    finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
+    finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path
 ) -> None:
     run, result = finished
     write_model(str(tmp_path), run, result, source=str(collection), comparisons=[])
@@ -107,12 +125,12 @@ def test_the_card_says_what_the_figure_cannot_mean(
 
 
 @pytest.mark.processes
-def test_a_source_that_says_nothing_is_said_to(finished: tuple[Prepared, Result]) -> None:
+def test_a_source_that_says_nothing_is_said_to(finished: tuple[TrainingPlan, Result]) -> None:
     run, _ = finished
     share = source_share(run, "validation")
     assert share == (1.0, pytest.approx(1 / 3))
-    tracks = tuple(dataclasses.replace(track, source="everywhere") for track in run.collection.tracks)
-    same = dataclasses.replace(run, collection=dataclasses.replace(run.collection, tracks=tracks))
+    clips = {clip: dataclasses.replace(track, source="everywhere") for clip, track in run.collection.clips.items()}
+    same = dataclasses.replace(run, collection=dataclasses.replace(run.collection, clips=clips))
     found = source_share(same, "validation")
     assert found is not None
     assert found[0] == found[1]
@@ -120,9 +138,11 @@ def test_a_source_that_says_nothing_is_said_to(finished: tuple[Prepared, Result]
 
 @pytest.mark.processes
 def test_a_note_and_a_licence_are_the_users(collection: Path, settings: TrainSettings, tmp_path: Path) -> None:
-    run = prepared(collection, dataclasses.replace(settings, note="Only birds that sing.", license="mit"))
+    run = planned(collection, dataclasses.replace(settings, note="Only birds that sing.", license="mit"))
     loop_of(run, tmp_path / "run").run()
-    write_model(str(tmp_path / "m"), run, read_result(tmp_path / "run", RUN), source=str(collection), comparisons=[])
+    write_model(
+        str(tmp_path / "m"), run, read_result(tmp_path / "run", run.job, RUN), source=str(collection), comparisons=[]
+    )
     card = card_of(tmp_path / "m")
     assert "Only birds that sing." in card.text
     assert card.data.license == "mit"
@@ -146,7 +166,7 @@ def test_a_collection_is_called_by_its_folder_or_its_name_on_the_hub(
 
 @pytest.mark.processes
 def test_a_place_that_cannot_be_written_is_one_line(
-    finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
+    finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path
 ) -> None:
     run, result = finished
     (tmp_path / "file").write_text("")
@@ -208,7 +228,7 @@ def test_flags_go_before_the_file_and_set_before_flags(tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_settings() -> None:
-    recipes = sorted(Path(__file__).parents[2].glob("recipes/*.toml"))
+    recipes = sorted(Path(__file__).parents[3].glob("recipes/*.toml"))
     assert len(recipes) == 4
     for path in recipes:
         assert flags.train_settings({"config": path}).from_scratch
@@ -216,7 +236,7 @@ def test_the_recipes_are_settings() -> None:
 
 @pytest.mark.processes
 def test_what_is_left_out_is_in_the_card_and_the_metrics(
-    finished: tuple[Prepared, Result], collection: Path, tmp_path: Path
+    finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path
 ) -> None:
     run, result = finished
     run = dataclasses.replace(run, omitted=Omitted({"extra": 3}, 2, 1, 4))

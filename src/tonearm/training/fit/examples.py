@@ -16,22 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tonearm.audio.windows import WindowPlan
-from tonearm.settings import AugmentSettings
 from tonearm.training.data.augment import augment, generator, mix
-from tonearm.training.data.cache import ClipCache
+from tonearm.training.data.clips import ClipSet
+from tonearm.training.fit.job import TrainingJob
 
 Floats = NDArray[np.float32]
 SHUFFLE, CLIP, PARTNER = 0, 1, 2
 BATCHES_AHEAD = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One clip of a collection: its number in the cache and what is true of it, float32 [L]."""
-
-    clip: int
-    target: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +37,10 @@ class Batch:
 class TrainingSet:
     """The clips to learn from."""
 
-    def __init__(
-        self,
-        cache: ClipCache,
-        examples: Sequence[Example],
-        plan: WindowPlan,
-        settings: AugmentSettings,
-        seed: int,
-        num_threads: int = 1,
-    ) -> None:
-        self.cache, self.examples, self.plan = cache, examples, plan
-        self.settings, self.seed, self.num_threads = settings, seed, num_threads
+    def __init__(self, job: TrainingJob, clips: ClipSet, num_threads: int = 1) -> None:
+        self.clips, self.examples, self.plan = clips, job.train, job.windows
+        self.targets = job.targets(job.train)
+        self.settings, self.seed, self.num_threads = job.settings.augment, job.settings.seed, num_threads
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the epoch's permutation of the examples."""
@@ -123,14 +107,14 @@ class TrainingSet:
     def _crop(self, number: int, epoch: int, purpose: int) -> tuple[Floats, Floats]:
         example = self.examples[number]
         rng = generator(self.seed, CLIP, purpose, epoch, number)
-        stream, length = self.cache.clip(example.clip).stream, self.plan.window_samples
+        stream, length = self.clips.clip(example.clip).stream, self.plan.window_samples
         rooms = np.array([max(stop - start - length, 0) + 1 for start, stop in stream.spans])
         place = int(rng.integers(rooms.sum())) if self.settings.crop else int(rooms.sum() // 2)
         span = int(np.searchsorted(np.cumsum(rooms), place, side="right"))
         first, last = stream.spans[span]
         start = first + int(place - (np.cumsum(rooms)[span] - rooms[span]))
         waveform = stream.window(start, min(length, last - start))
-        return augment(waveform, self.plan.sample_rate, self.settings, rng), np.asarray(example.target, np.float32)
+        return augment(waveform, self.plan.sample_rate, self.settings, rng), self.targets[number]
 
 
 def model_inputs(features: nn.Module, waveforms: Sequence[Floats], device: torch.device | str) -> dict[str, Tensor]:

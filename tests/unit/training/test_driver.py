@@ -17,14 +17,14 @@ from tonearm.errors import DestinationError, Stopped
 from tonearm.runs.lock import lock_file, run_lock
 from tonearm.runs.lock.run_lock import Holder, Machine
 from tonearm.settings import TrainSettings
-from tonearm.training.publish.model_folder import CONFIG, METRICS
+from tonearm.training.destination import CONFIG, METRICS
 from tonearm.watchers import Watcher
 
 
-class Prepared:
-    """What is asked of prepared clips before the training itself, which takes minutes and is left out here."""
+class Plan:
+    """What is asked of a plan before the training itself, which takes minutes and is left out here."""
 
-    fingerprint, num_parameters = "ours", 10
+    settings_hash, num_parameters = "ours", 10
     job = types.SimpleNamespace(settings=TrainSettings())
 
 
@@ -33,11 +33,15 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that a training was begun in; each leaves a model."""
     begun: list[str] = []
 
-    def train(source: str, out: str, prepared: Prepared, watcher: Watcher, hold: run_lock.Hold) -> dict[str, Any]:
+    def train(
+        out: str, plan: Plan, listing: Any, materials: Any, watcher: Watcher, hold: run_lock.Hold
+    ) -> dict[str, Any]:
         begun.append(out)
-        return finish(Path(out), prepared.fingerprint)
+        return finish(Path(out), plan.settings_hash)
 
-    monkeypatch.setattr(driver, "prepare", lambda *_, **__: Prepared())
+    for step in ("list_clips", "draw", "take_in"):
+        monkeypatch.setattr(driver, step, lambda *_, **__: types.SimpleNamespace(collection=None))
+    monkeypatch.setattr(driver, "plan_training", lambda *_, **__: Plan())
     monkeypatch.setattr(driver, "_train", train)
     return begun
 
@@ -112,7 +116,9 @@ def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
 ) -> None:
     out = tmp_path / "model"
 
-    def train(source: str, out: str, prepared: Prepared, watcher: Watcher, hold: run_lock.Hold) -> dict[str, Any]:
+    def train(
+        out: str, plan: Plan, listing: Any, materials: Any, watcher: Watcher, hold: run_lock.Hold
+    ) -> dict[str, Any]:
         other = Holder.of_this_process(Machine("elsewhere", "another", ""))
         lock_file.write(hold.url, dataclasses.replace(other, term=hold.term + 1))
         return {}
