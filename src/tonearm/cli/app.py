@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tonearm import __version__
-from tonearm.api.flags import ModelFlags, RunFlags, serve_settings
+from tonearm.api.flags import ModelFlags, RunFlags
 from tonearm.cli import library_verbs
 from tonearm.cli.training import verbs
 from tonearm.errors import UsageError
@@ -302,7 +302,7 @@ def serve(
 
     if new_key is not None:
         return verb.make_key(new_key)
-    settings = serve_settings(
+    settings = verb.read_settings(
         {
             "host": host,
             "port": port,

@@ -11,11 +11,12 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tonearm import demo
+from tonearm import demo, extras
+from tonearm.api.flags import serve_settings
 from tonearm.cli.tag import stop_like_ctrl_c
 from tonearm.errors import UsageError
 from tonearm.models.runtimes import choose, count_gpus
@@ -44,6 +45,16 @@ def make_key(name: str) -> int:
     return 0
 
 
+def read_settings(flags: Mapping[str, Any]) -> ServeSettings:
+    """Return the settings of flags and file; a missing extra is said before anything that is wrong with them.
+
+    Raises:
+        UsageError: the packages of a server are not installed, or settings that cannot be used.
+    """
+    extras.require("serve", "tonearm serve")
+    return serve_settings(flags)
+
+
 def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status.
 
@@ -51,15 +62,11 @@ def serve(settings: ServeSettings, *, demo_models: bool = False) -> int:
         UsageError: a port that is taken, an address without keys, a package that is missing.
         CheckpointError, SettingsError: models that cannot be used.
     """
-    try:
-        from tonearm.web.app import build_app
-        from tonearm.web.engines.process_engine import prepared
-        from tonearm.web.listener import listening
-        from tonearm.web.requests.admission import Gate, is_loopback
-    except ImportError as error:
-        raise UsageError(
-            f"a server needs packages that are not installed ({error}); pip install 'tonearm[serve]'"
-        ) from None
+    from tonearm.web.app import build_app
+    from tonearm.web.engines.process_engine import prepared
+    from tonearm.web.listener import listening
+    from tonearm.web.requests.admission import Gate, is_loopback
+
     stop_like_ctrl_c()  # also before it serves
     settings, plans = prepared(settings)
     if not settings.api_keys and not is_loopback(settings.host):
