@@ -118,7 +118,7 @@ def test_commands_of_training(songs: Path, tmp_path: Path) -> None:
     start = f"[train]\nmodel = {str(base)!r}\nnew_head = true\ncache = {str(tmp_path / 'cache')!r}\n"
     short = 'window_s = 1.0\nepochs = 1\ntrackers = []\n[train.labels]\nduplicates = "ignore"\n'
     write_settings(desk.folder, f"[tag]\nmax_error_rate = 0.5\n[models]\ntag_model = 'none'\n{start}{short}")
-    for fence in fences("console trained"):
+    for fence in sorted(fences("console trained"), key=lambda fence: fence.page != "train.md"):
         desk.run(fence)
     assert (desk.folder / "genres" / "model.safetensors").is_file()
     assert (desk.folder / "calibrated-labels" / "report.html").is_file()
@@ -157,11 +157,11 @@ def test_a_server_and_what_it_is_asked(server: Server, desk: Desk) -> None:
 
 
 @pytest.mark.slow
-def test_the_first_hour(songs: Path, tmp_path: Path) -> None:
+def test_the_first_hour(music: Path, tmp_path: Path) -> None:
     """The walk's commands work where the demo has been, with the package that it has one write installed."""
     desk = Desk(tmp_path / "clone", tmp_path)
     desk.folder.mkdir()
-    (desk.folder / "demo-library").symlink_to(songs)
+    (desk.folder / "demo-library").symlink_to(music)
     toys = install_toy(tmp_path / "target", tmp_path)
     path = os.pathsep.join(filter(None, (str(toys), os.environ.get("PYTHONPATH"))))
     tagged = one_process.tonearm(
