@@ -22,6 +22,7 @@ from tonearm.errors import UsageError
 from tonearm.runs.destination import check_form
 from tonearm.runs.progress import Watcher
 from tonearm.settings import LabelSettings, TagSettings
+from tonearm.sources.registry import check_extras
 from tonearm.training.judge.evaluation import Evaluation, write_evaluation
 
 
@@ -74,6 +75,7 @@ def train(
         UsageError: a source, labels, settings or a cluster that cannot be used.
         Stopped: it ended early; the same call resumes it.
     """
+    check_extras([os.fspath(source), os.fspath(out)])
     settings = flags_.train_settings(flags)
     with contextlib.ExitStack() as stack:
         told = watcher or stack.enter_context(TrainingLine(settings.epochs))
@@ -112,6 +114,7 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     name, place = os.fspath(model), None if out is None else os.fspath(out)
+    check_extras([os.fspath(source), *([] if place is None else [place])])
     settings = _scoring_settings(name, flags)
     if calibrate and not Path(name).is_dir():
         raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")

@@ -17,6 +17,7 @@ import typer
 from annotated_types import Ge, Gt, Le, Lt
 from typer.core import TyperCommand, TyperGroup
 
+from tonearm.cli.settings_flags import FLAGS, flag_name
 from tonearm.environment import VARIABLES
 from tonearm.heads import HeadSettings
 from tonearm.settings import (
@@ -30,7 +31,6 @@ from tonearm.settings import (
     TagSettings,
     TrainSettings,
 )
-from tonearm.settings_flags import FLAGS, flag_name
 
 # The tables of a file of settings, and whose they are.
 SECTIONS: Mapping[str, tuple[type, str]] = {
