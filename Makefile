@@ -10,7 +10,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=15
 
-.PHONY: install demo demo-models test-fast test test-slow test-all lint bench bench-quick bench-all bench-scale mutants schedules clean
+.PHONY: install demo demo-models docs test-fast test test-slow test-all lint bench bench-quick bench-all bench-scale mutants schedules clean
 
 install: $(STAMP)
 
@@ -19,7 +19,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $(STAMP)
 
 # A thousand schedules of writers and readers of one destination, of which the tests run sixty: some four minutes.
@@ -59,6 +59,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site in site/, from docs/ and the code: some ten seconds, without a network. A broken link fails.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 bench: $(STAMP)
 	$(BIN)/python -m bench
 
@@ -78,4 +83,4 @@ bench-scale: $(STAMP)
 	$(BIN)/python -m bench.scale
 
 clean:
-	rm -rf $(VENV) demo-library demo-out demo-collection .servers
+	rm -rf $(VENV) site demo-library demo-out demo-collection .servers

@@ -1,4 +1,4 @@
-"""What docs/cluster.md says of reading the rows: its own blocks, run in DuckDB, Spark and pandas."""
+"""What docs/rows.md says of reading the rows: its own blocks, run in DuckDB, Spark and pandas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tonearm.runs.destination import Destination
 from tonearm.runs.rows import track_rows
 from tonearm.runs.rows.schema import TRACKS
 
-RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "cluster.md"
+RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "rows.md"
 SINCE_FORMAT_2 = ["term", "read_settings", "genre_settings", "tag_settings"]
 
 

@@ -92,12 +92,13 @@ PARTS |= {("training.publish.card", "--genre-model"), ("runs.groups", "--rescore
 PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
 PARTS |= {("api.flags", "--set")}
 PARTS |= {("runs.differences", "--set")}  # of a message of training
+PARTS |= {("extras", "--force")}  # of pipx
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 # What they say is the help of the flags themselves.
-DECLARING = {"cli.app", "cli.options", "settings_flags"}
+DECLARING = {"cli.app", "cli.options", "cli.settings_flags"}
 DECLARING |= {f"cli.verbs.{name}" for name in ("label", "results", "models", "serve", "set_up")}
 
 

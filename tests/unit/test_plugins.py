@@ -259,4 +259,6 @@ def test_what_does_not_keep_the_contract_says_what_it_lacks_or_whose_fault_it_is
 def test_the_recipes_show_the_toys(page: str, module: str) -> None:
     code = (TOY / f"{module}.py").read_text()
     assert code.count("\n") < 40
-    assert f"```python\n{code}```" in (DOCS / f"{page}.md").read_text(), f"copy {module}.py into docs/{page}.md again"
+    assert f"```python toy\n{code}```" in (DOCS / f"{page}.md").read_text(), (
+        f"copy {module}.py into docs/{page}.md again"
+    )

@@ -17,11 +17,12 @@ from tonearm.planning import layout as layouts
 from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
 from tonearm.planning.layout import Layout
 from tonearm.planning.measure import measure
-from tonearm.planning.preparation import prepare
+from tonearm.planning.preparation import check_quantizer, prepare
 from tonearm.planning.sample import SampledTrack, list_sample, look
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination
 from tonearm.settings import TagSettings
+from tonearm.sources.registry import check_extras
 from tonearm.watchers import Watcher
 
 SEED = 20
@@ -74,8 +75,11 @@ def plan(
     Raises:
         UsageError: what ``tag`` would refuse.
     """
+    places = flags_.source_list(sources)
+    check_extras([*places, *([] if out is None else [os.fspath(out)])])
     settings, told = flags_.tag_settings(flags, verb="plan"), watcher or Watcher()
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    check_quantizer(tagging)
     layout = _layout(settings, cpus, gpus)
     destination = Destination.of(os.fspath(out)) if out is not None else None
     done, rows = np.empty(0, np.int64), None
@@ -83,7 +87,6 @@ def plan(
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
         rows = resume.find(destination, stored, [each.head for each in tagging.heads.values()])
         done = rows.complete(list(tagging.heads))
-    places = flags_.source_list(sources)
     listed = list_sample(places, limit=settings.limit, done=done, seed=SEED, progress=told.listing)
     if not listed.num_tracks:
         return Plan(None, listed.num_done, listed.skipped, (), layout, settings)

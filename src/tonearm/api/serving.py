@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tonearm import extras
 from tonearm.api.flags import serve_settings
 from tonearm.errors import UsageError
 from tonearm.models.runtimes import choose, count_gpus
@@ -56,15 +57,12 @@ def serve(*, watcher: ServeWatcher, output: int = 1, **flags: object) -> None:
         UsageError: a port that is taken, an address without keys, a package that is missing.
         CheckpointError, SettingsError: models or settings that cannot be used.
     """
-    try:
-        from tonearm.web.app import build_app
-        from tonearm.web.engines.process_engine import prepared
-        from tonearm.web.listener import listening
-        from tonearm.web.requests.admission import Gate, is_loopback
-    except ImportError as error:
-        raise UsageError(
-            f"a server needs packages that are not installed ({error}); pip install 'tonearm[serve]'"
-        ) from None
+    extras.require("serve", "tonearm serve")
+    from tonearm.web.app import build_app
+    from tonearm.web.engines.process_engine import prepared
+    from tonearm.web.listener import listening
+    from tonearm.web.requests.admission import Gate, is_loopback
+
     settings, plans = prepared(serve_settings(flags))
     if not settings.api_keys and not is_loopback(settings.host):
         raise UsageError(

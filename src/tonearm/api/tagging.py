@@ -23,6 +23,7 @@ from tonearm.runs.destination import Destination
 from tonearm.runs.resume import Audit
 from tonearm.runs.run_summary import RunSummary, read_run, write_run
 from tonearm.settings import TagSettings
+from tonearm.sources.registry import check_extras
 from tonearm.storage import filesystems
 from tonearm.watchers import Watcher
 from tonearm.wording import counted
@@ -73,8 +74,9 @@ def tag(
         Stopped: the run ended early; the same call resumes it.
         TooManyFailures: more tracks failed than ``max_error_rate`` allows; all rows and the report are written.
     """
-    settings = flags_.tag_settings(flags)
     listed, place = flags_.source_list(sources), os.fspath(out)
+    check_extras([*listed, place])
+    settings = flags_.tag_settings(flags)
     notice = demo.NOTICE if flags.get("demo_models") else None
     words = command if command is not None else _command(listed, place, flags, retry_errors, rescore)
     with contextlib.ExitStack() as stack:

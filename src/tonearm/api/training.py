@@ -21,6 +21,7 @@ from tonearm.errors import UsageError
 from tonearm.heads import HeadSettings, check_names, installed
 from tonearm.runs.destination import check_form
 from tonearm.settings import LabelSettings, TagSettings
+from tonearm.sources.registry import check_extras
 from tonearm.watchers import Watcher
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def train(
         UsageError: a source, labels, settings or a cluster that cannot be used.
         Stopped: it ended early; the same call resumes it.
     """
+    check_extras([os.fspath(source), os.fspath(out)])
     settings = flags_.train_settings(flags)
     with contextlib.ExitStack() as stack:
         told = watcher or stack.enter_context(TrainingLine(settings.epochs))
@@ -108,6 +110,7 @@ def evaluate(
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
     place = None if out is None else os.fspath(out)
+    check_extras([os.fspath(source), *([] if place is None else [place])])
     asked = _asked(os.fspath(model), head)
     name, settings = asked.model, _scoring_settings(asked.model, flags)
     settings = settings if head is None else _as_head(settings, head, asked, multi_label)

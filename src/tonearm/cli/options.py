@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, g
 
 import typer
 
-from tonearm.settings_flags import FLAGS, MODELS, RUN, Flag, flag_name
+from tonearm.cli.settings_flags import FLAGS, MODELS, RUN, Flag, flag_name
 
 MAX_DEFAULT = 30
 # What was given on the command line, by the names of keywords; what was not given is not in it.

@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from tonearm.api.environment import VARIABLES
 from tonearm.cli.help import panels
+from tonearm.cli.settings_flags import FLAGS, flag_name
 from tonearm.heads import HeadSettings
 from tonearm.settings import (
     AugmentSettings,
@@ -31,7 +32,6 @@ from tonearm.settings import (
     TagSettings,
     TrainSettings,
 )
-from tonearm.settings_flags import FLAGS, flag_name
 
 # The tables of a file of settings, and whose they are.
 SECTIONS: Mapping[str, tuple[type, str]] = {

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm import extras
 from tonearm.audio.decode import DecodedTrack
 from tonearm.audio.loader import TrackLoader
 from tonearm.audio.sandbox import DecodeSandbox
-from tonearm.errors import CheckpointError, TrackError
+from tonearm.errors import CheckpointError, SettingsError, TrackError
 from tonearm.models import runtimes
+from tonearm.models.checkpoint import resolve
 from tonearm.models.openvino import cache, select
 from tonearm.models.openvino.processor import has_bf16
 from tonearm.models.openvino.select import Request
@@ -54,6 +56,22 @@ def settle(plan: TagPlan, device: str) -> TagPlan:
             precision, note = "fp32", "this processor has no bf16"
         heads[head] = dataclasses.replace(each, runtime=runtime, precision=precision, is_settled=True, note=note)
     return dataclasses.replace(plan, heads=heads)
+
+
+def check_quantizer(plan: TagPlan) -> None:
+    """Refuse int8 that would have to be made where the package that makes it is not installed.
+
+    Raises:
+        SettingsError: with the command that installs it.
+    """
+    if not extras.missing("int8"):
+        return
+    for each in plan.heads.values():
+        if each.precision == "int8":
+            folder = resolve(each.source, revision=each.revision, patterns=["config.json"])
+            converted = cache.find(folder, each.checkpoint.revision)
+            if converted is None or converted.int8_verdict() is None:
+                extras.require("int8", "precision int8", SettingsError)
 
 
 def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], say: Say) -> TagPlan:

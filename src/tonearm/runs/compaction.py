@@ -14,7 +14,7 @@ that of a process that was suspended meanwhile, says nothing.
 
 Whatever is left of a step that was killed, the next compaction or run undoes (before 4) or completes (after 4). Whoever
 reads ``tracks/*.parquet`` without these marks may see a row twice while a step runs, and never misses one: the views of
-docs/cluster.md take one of the two.
+docs/rows.md take one of the two.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from tonearm import extras
 from tonearm.errors import FetchError, SourceError
 from tonearm.sources.local import any_ref
 from tonearm.sources.source import LabelledRows, ReadLimits, Shape, only_label
@@ -41,6 +42,15 @@ def is_saved(folder: str) -> bool:
     """Return whether ``folder`` is one that ``save_to_disk`` wrote."""
     names = ("dataset_dict.json", "state.json")
     return any(os.path.isfile(os.path.join(folder, name)) for name in names)
+
+
+def check_extra(place: str) -> None:
+    """Refuse data sets where the package that reads them is not installed.
+
+    Raises:
+        SourceError: with the command that installs it.
+    """
+    extras.require("datasets", f"the data set {shown(place)}", SourceError)
 
 
 def is_row(uri: str) -> bool:
@@ -182,7 +192,8 @@ def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], .
     try:
         import datasets
     except ImportError:
-        raise SourceError(f"{shown(place)}: data sets need a package; run pip install 'tonearm[datasets]'") from None
+        check_extra(place)
+        raise
     try:
         loaded = datasets.load_from_disk(local_path(place)) if place.startswith(SAVED) else _load_hub(place)
     except (OSError, ValueError, RuntimeError) as error:

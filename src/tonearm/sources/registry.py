@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from tonearm import extras
 from tonearm.errors import SourceError
 from tonearm.plugins import Registry
+from tonearm.sources import hub_datasets
 from tonearm.sources.buckets import S3, OtherStore, WebObject
 from tonearm.sources.hub_datasets import DataSet
 from tonearm.sources.local import LocalFiles
@@ -40,6 +42,19 @@ def source_of(source: str) -> Source:
         if not found.matches(source):
             raise SourceError(f"{shown(source)} is not an address that the source {name!r} knows; check it")
     return found
+
+
+def check_extras(places: Iterable[str]) -> None:
+    """Refuse sources and destinations that packages read which are not installed, before any of them is listed.
+
+    Raises:
+        SourceError: with the command that installs them.
+    """
+    for place in places:
+        if KINDS[0].matches(place):
+            hub_datasets.check_extra(place)
+        elif (kind := scheme(place)) in filesystems.EXTRAS:
+            extras.require(filesystems.EXTRAS[kind], f"{shown(place)}: {kind}://", SourceError)
 
 
 def open_source(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:

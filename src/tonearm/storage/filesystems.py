@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
+from tonearm import extras
 from tonearm.errors import DestinationError, SourceError, TonearmError
 from tonearm.storage.atomic import beside, replacing
 from tonearm.storage.store_errors import diagnose
@@ -55,9 +56,11 @@ def filesystem(url: str) -> tuple[Any, str]:
     except ValueError:
         raise SourceError(f"{shown(url)}: unknown scheme {kind}://; expected one of {KNOWN}") from None
     except ImportError:
-        extra = EXTRAS.get(kind)
-        advice = f"run pip install 'tonearm[{extra}]'" if extra else f"install the fsspec package for {kind}://"
-        raise SourceError(f"{shown(url)}: {kind}:// needs a package that is not installed; {advice}") from None
+        if kind in EXTRAS:
+            extras.require(EXTRAS[kind], f"{shown(url)}: {kind}://", SourceError)
+        raise SourceError(
+            f"{shown(url)}: {kind}:// needs a package that is not installed; install the fsspec package for {kind}://"
+        ) from None
     return found, found._strip_protocol(url)
 
 

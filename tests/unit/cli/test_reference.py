@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tonearm.cli.reference import SECTIONS, environment_markdown, setting_rows, settings_markdown, verbs, verbs_markdown
-from tonearm.settings_flags import FLAGS, flag_name
+from tonearm.cli.settings_flags import FLAGS, flag_name
 
 
 @pytest.mark.parametrize("section", SECTIONS)

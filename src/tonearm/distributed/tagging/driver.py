@@ -23,6 +23,7 @@ from tonearm.distributed.tagging import plans
 from tonearm.distributed.tagging.run import Run
 from tonearm.errors import Incomplete
 from tonearm.planning import adoption
+from tonearm.planning.preparation import check_quantizer
 from tonearm.planning.summary import Execution, Outcome
 from tonearm.runs import compaction, resume
 from tonearm.runs.destination import Destination
@@ -61,6 +62,7 @@ def tag_library(
     destination = Destination.of(out)
     plans.check_runtime(settings.models)
     plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    check_quantizer(plan)
     for line in plans.refused_claims(plan, sources):
         watcher.waiting(line)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"

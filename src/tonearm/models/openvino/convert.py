@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tonearm.extras import install_command
 from tonearm.models.checkpoint import describe_checkpoint, load_model
 from tonearm.models.families import family_of
 from tonearm.models.features import EQUALS, Features, load_features, save_features
@@ -114,7 +115,7 @@ def _quantize(message: dict[str, Any]) -> None:
     try:
         import nncf
     except ImportError:
-        raise SystemExit("int8 needs nncf; run pip install 'tonearm[int8]'") from None
+        raise SystemExit(f"int8 needs nncf; run {install_command('int8')}") from None
 
     making, converted = Path(message["making"]), Converted(Path(message["folder"]))
     windows: NDArray[np.float32] = np.load(making / "windows.npy", mmap_mode="r")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tonearm.errors import SettingsError
+from tonearm.extras import install_command
 from tonearm.storage import filesystems
 from tonearm.storage.uris import is_local, local_path
 
@@ -110,10 +111,11 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
-            package = "'tonearm[train]'" if name == "tensorboard" else name
+            command = install_command("train") if name == "tensorboard" else f"pip install {name}"
+            extra = " needs the extra 'train', which" if name == "tensorboard" else ""
             raise SettingsError(
-                f"the tracker {name} is not installed; run pip install {package}, or name others with --tracker "
-                "(none for no tracker)"
+                f"the tracker {name}{extra} is not installed; run {command}, or name others with --tracker (none for "
+                "no tracker)"
             )
 
 
