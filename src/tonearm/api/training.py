@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypedDict, Unpack
 
 from tonearm import settings as settings_module
@@ -18,6 +17,7 @@ from tonearm.distributed.tagging import evaluate as evaluating
 from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
 from tonearm.errors import UsageError
+from tonearm.models.exported.files import local_folder
 from tonearm.runs.destination import check_form
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.training.judge.evaluation import Evaluation, write_evaluation
@@ -102,7 +102,7 @@ def evaluate(
     """
     name, place = os.fspath(model), None if out is None else os.fspath(out)
     settings = _scoring_settings(name, flags)
-    if calibrate and not Path(name).is_dir():
+    if calibrate and local_folder(name) is None:
         raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")
     if on and split_by is None:
         raise UsageError("got --on without --split-by; give the field whose values these are")

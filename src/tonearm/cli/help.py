@@ -21,15 +21,7 @@ class Verb(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the arguments, then the options of each heading, the verb's own first."""
-        rows = []
-        for given in self.get_params(ctx):
-            record = given.get_help_record(ctx)
-            if record is not None and given.param_type_name == "argument":
-                # The usage says how many, and that they are needed.
-                rows.append(("Arguments", (str(given.metavar), str(getattr(given, "help", "")))))
-            elif record is not None:
-                rows.append((getattr(given, "rich_help_panel", None) or "Options", record))
-        _write(formatter, rows)
+        _write_options(self, ctx, formatter)
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return what follows the verb's name, an argument that is needed without braces."""
@@ -47,6 +39,27 @@ class Verbs(TyperGroup):
         # All of them as wide as the longest: the headings stand above one table.
         rows = [(f"{name:{width}}", verb.get_short_help_str(limit=200).rstrip(".")) for name, verb in shown]
         _write(formatter, list(zip(headings, rows, strict=True)))
+
+
+class VerbWithParts(Verbs):
+    """A verb that does something by itself and has further ones below it, as ``models`` has ``models add``."""
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the options of each heading, then the verbs below."""
+        _write_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def _write_options(command: TyperCommand | TyperGroup, ctx: Context, formatter: HelpFormatter) -> None:
+    rows = []
+    for given in command.get_params(ctx):
+        record = given.get_help_record(ctx)
+        if record is not None and given.param_type_name == "argument":
+            # The usage says how many, and that they are needed.
+            rows.append(("Arguments", (str(given.metavar), str(getattr(given, "help", "")))))
+        elif record is not None:
+            rows.append((getattr(given, "rich_help_panel", None) or "Options", record))
+    _write(formatter, rows)
 
 
 def _write(formatter: HelpFormatter, rows: Iterable[tuple[str, tuple[str, str]]]) -> None:

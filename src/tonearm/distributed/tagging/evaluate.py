@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tonearm.distributed.tagging.run import tracks_per_block
 from tonearm.distributed.tagging.watch import RunFailure, explain_failures, report_progress
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.models.calibration import read_sidecar, write_sidecar
+from tonearm.models.exported.files import local_folder
 from tonearm.planning import adoption
 from tonearm.runs.manifest import manifest
 from tonearm.runs.places import KEY
@@ -123,8 +123,8 @@ def store_calibration(model: str, evaluation: Evaluation) -> None:
     """
     if not evaluation.is_calibration_kept:
         return
-    folder = Path(model)
-    if not folder.is_dir():
+    folder = local_folder(model)
+    if folder is None:
         raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")
     write_sidecar(folder, dataclasses.replace(read_sidecar(folder), calibration=evaluation.calibration))
 
