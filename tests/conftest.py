@@ -42,6 +42,12 @@ def shared_facts() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """The folder of real exported models beside the checkout; read only."""
+    return _shared("models")
+
+
+@pytest.fixture(scope="session")
 def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine short synthesized songs in several codecs, a folder an artist; read only."""
     from tonearm.demo.library import write_library

@@ -31,6 +31,7 @@ RUN_BY: dict[tuple[str, str], str] = {
     ("*", "python toy"): "tests/unit/test_plugins.py::test_the_recipes_show_the_toys",
     ("*", "toml toy"): "tests/unit/test_docs.py::test_the_entry_points_are_those_of_the_toys",
     ("*", "toml checked"): "tests/unit/test_docs.py::test_settings_files_are_accepted",
+    ("exported-models.md", "json described"): "tests/unit/test_docs.py::test_the_description_is_accepted",
     ("cluster.md", "json checked"): "tests/unit/test_docs.py::test_the_policy_allows_what_a_run_does",
     ("python.md", "python"): "tests/integration/test_python_docs.py::test_the_page_runs",
     ("rows.md", "sql duckdb"): f"{READERS}::test_duckdb_gives_the_rows_that_tonearm_gives",

@@ -17,6 +17,7 @@ from tests.toys import TOY_ENTRIES
 from tonearm import settings
 from tonearm.error_codes import REQUEST, TRACK
 from tonearm.heads import HeadSettings, read_heads
+from tonearm.models.exported import description
 from tonearm.runs.rows.schema import TRACKS
 
 SITE = ROOT / "docs" / "_site"
@@ -125,6 +126,11 @@ def test_the_architecture_page_has_every_folder() -> None:
     folders = {path.parent.name for path in (ROOT / "src" / "tonearm").rglob("__init__.py")} - {"tonearm"}
     missing = {name for name in folders if not re.search(rf"^ *.*\b{name}/", page, re.M)}
     assert not missing
+
+
+def test_the_description_is_accepted() -> None:
+    (block,) = fences("json described")
+    assert description.parse(json.loads(block.text)["model"]).hop_s == 0.4875
 
 
 def test_the_picture_of_a_track_is_the_script_s() -> None:

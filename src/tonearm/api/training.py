@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tonearm import settings as settings_module
@@ -19,6 +18,7 @@ from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
 from tonearm.errors import UsageError
 from tonearm.heads import HeadSettings, check_names, installed
+from tonearm.models.exported.files import local_folder
 from tonearm.runs.destination import check_form
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.registry import check_extras
@@ -114,7 +114,7 @@ def evaluate(
     asked = _asked(os.fspath(model), head)
     name, settings = asked.model, _scoring_settings(asked.model, flags)
     settings = settings if head is None else _as_head(settings, head, asked, multi_label)
-    if calibrate and not Path(name).is_dir():
+    if calibrate and local_folder(name) is None:
         raise UsageError(f"got --calibrate for {name}, which is no local folder to keep the calibration in")
     if on and split_by is None:
         raise UsageError("got --on without --split-by; give the field whose values these are")

@@ -45,7 +45,8 @@ class WindowPlan:
 
     def within(self, max_scored_s: float) -> WindowPlan:
         """Return the plan with no more windows than fit into ``max_scored_s`` seconds, but one."""
-        return self.limited(max(1, int(max_scored_s * self.sample_rate) // self.window_samples))
+        beyond_first = int(max_scored_s * self.sample_rate) - self.window_samples
+        return self.limited(max(1, beyond_first // self.hop_samples + 1))
 
     def starts(self, num_samples: int) -> NDArray[np.int64]:
         """Return where the windows start, int64 [windows], ascending.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import traceback
 
 from tonearm import own_process
 from tonearm.errors import TonearmError
@@ -42,7 +44,6 @@ def main() -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    import errno
     from tempfile import gettempdir
 
     import typer
@@ -62,8 +63,6 @@ def _unexpected(error: Exception) -> int:
         place = visible(str(error.filename)) if error.filename else f"the folder for temporary files ({gettempdir()})"
         print(f"tonearm: no space left for {place}; free some and run the same command again", file=sys.stderr)
         return 4
-    import traceback
-
     traceback.print_exception(error)
     print("tonearm: this is a bug; please report it with the lines above", file=sys.stderr)
     return 1

@@ -43,6 +43,15 @@ class Verbs(TyperGroup):
         _write(formatter, _by_heading(zip(headings, rows, strict=True)))
 
 
+class VerbWithParts(Verbs):
+    """A verb that does something by itself and has further ones below it, as ``models`` has ``models add``."""
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the options of each heading, then the verbs below."""
+        _write(formatter, panels(self.get_params(ctx), ctx))
+        self.format_commands(ctx, formatter)
+
+
 def panels(given: Iterable[Parameter], ctx: Context) -> Tables:
     """Return a verb's arguments and options, each as name and help, under the headings that they stand under."""
     rows = []

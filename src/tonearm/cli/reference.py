@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from typer.core import TyperCommand, TyperGroup
 
 from tonearm.api.environment import VARIABLES
-from tonearm.cli.help import panels
+from tonearm.cli.help import VerbWithParts, panels
 from tonearm.cli.settings_flags import FLAGS, flag_name
 from tonearm.heads import HeadSettings
 from tonearm.settings import (
@@ -55,7 +55,7 @@ def verbs_markdown() -> str:
     return "\n".join(line for path, command in verbs() for line in _verb(path, command))
 
 
-def verbs() -> list[tuple[str, TyperCommand]]:
+def verbs() -> list[tuple[str, TyperCommand | TyperGroup]]:
     """Return every verb with what is typed to call it: ``tonearm tag``, ``tonearm keys new``."""
     from tonearm.cli.app import app
 
@@ -148,17 +148,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _commands(command: object, path: str) -> Iterator[tuple[str, TyperCommand]]:
+def _commands(command: object, path: str) -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
     """Yield the verbs with what is typed to call them, those of a group after one another."""
-    if isinstance(command, TyperCommand):
+    if isinstance(command, TyperCommand | VerbWithParts):
         yield path, command
-    elif isinstance(command, TyperGroup):
+    if isinstance(command, TyperGroup):
         for name, inner in command.commands.items():
             if not inner.hidden:
                 yield from _commands(inner, f"{path} {name}")
 
 
-def _verb(path: str, command: TyperCommand) -> Iterator[str]:
+def _verb(path: str, command: TyperCommand | TyperGroup) -> Iterator[str]:
     context = typer.Context(command, info_name=path)
     yield f"## {path}"
     yield ""

@@ -1,6 +1,12 @@
-"""What tonearm keeps beside a checkpoint's own files: the window it was trained on, and how to read its scores.
+"""What tonearm keeps beside a model's own files: how to read its scores, and how to feed an exported graph.
 
-``tonearm.json`` in the model's folder; a checkpoint without one is as good, only without these.
+``tonearm.json`` in the model's folder::
+
+    {"schema": 1, "window_s": 30.0, "calibration": {"temperature": ..., "thresholds": {...}, "precision": 0.9},
+     "model": {...}}
+
+``model`` describes an exported graph (``exported.description``); a checkpoint of transformers does not need the file.
+Files without ``schema`` are of schema 1. Keys that this tonearm does not know are kept by whatever rewrites the file.
 """
 
 from __future__ import annotations
@@ -13,8 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from tonearm.errors import CheckpointError
+from tonearm.models.exported import description
+from tonearm.models.exported.description import Description
 
 FILE = "tonearm.json"
+# The newest form of the file that is known here.
+SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,36 +52,62 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class TonearmSidecar:
-    """The contents of ``tonearm.json``."""
+    """The contents of ``tonearm.json``.
+
+    Attributes:
+        window_s: seconds that a checkpoint was trained on.
+        model: what an exported graph is.
+    """
 
     window_s: float | None = None
     calibration: Calibration | None = None
+    model: Description | None = None
 
 
 def read_sidecar(folder: Path) -> TonearmSidecar:
     """Return what the folder's ``tonearm.json`` says; nothing where there is none.
 
     Raises:
-        CheckpointError: it cannot be understood.
+        CheckpointError: it cannot be understood, or a newer tonearm has written it.
     """
     path = folder / FILE
-    if not path.is_file():
-        return TonearmSidecar()
+    values = _read(path)
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        found = values.get("calibration")
-        calibration = None
-        if found is not None:
-            thresholds = {
-                str(label): None if value is None else float(value) for label, value in found["thresholds"].items()
-            }
-            if any(value is not None and not math.isfinite(value) for value in thresholds.values()):
-                raise ValueError("a threshold that is not finite")
-            calibration = Calibration(_positive(found["temperature"]), thresholds, _positive(found["precision"]))
-        window_s = values.get("window_s")
-        return TonearmSidecar(None if window_s is None else _positive(window_s), calibration)
+        calibration, window_s, model = values.get("calibration"), values.get("window_s"), values.get("model")
+        return TonearmSidecar(
+            None if window_s is None else _positive(window_s),
+            None if calibration is None else _calibration(calibration),
+            None if model is None else description.parse(model),
+        )
     except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        said = str(error) if type(error) is ValueError else repr(error)
+        raise CheckpointError(f"{path} cannot be understood ({said}); remove it or write it again") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be understood ({error!r}); remove it or write it again") from None
+    schema = values.get("schema", SCHEMA) if isinstance(values, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise CheckpointError(
+            f"{path} cannot be understood (expected an object with a schema from 1); remove it or write it again"
+        )
+    if schema > SCHEMA:
+        raise CheckpointError(
+            f"{path} has schema {schema}, and this tonearm knows schemas up to {SCHEMA}; install a newer tonearm"
+        )
+    return values
+
+
+def _calibration(values: Mapping[str, Any]) -> Calibration:
+    thresholds = {str(label): None if value is None else float(value) for label, value in values["thresholds"].items()}
+    if any(value is not None and not math.isfinite(value) for value in thresholds.values()):
+        raise ValueError("a threshold that is not finite")
+    return Calibration(_positive(values["temperature"]), thresholds, _positive(values["precision"]))
 
 
 def _positive(value: object) -> float:
@@ -81,8 +117,30 @@ def _positive(value: object) -> float:
 
 
 def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
-    """Write ``tonearm.json``."""
-    calibration = None if sidecar.calibration is None else sidecar.calibration.facts()
-    values = {"window_s": sidecar.window_s, "calibration": calibration}
-    values = {name: value for name, value in values.items() if value is not None}
-    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n")
+    """Write ``tonearm.json``; keys of the file that is there, and of its ``model``, that are not known here are kept.
+
+    Raises:
+        CheckpointError: what is there cannot be understood, or a newer tonearm has written it.
+    """
+    path = folder / FILE
+    before = _read(path)
+    known = {field.name for field in dataclasses.fields(TonearmSidecar)}
+    values = {"schema": SCHEMA, **{name: value for name, value in before.items() if name not in known}}
+    if sidecar.window_s is not None:
+        values["window_s"] = sidecar.window_s
+    if sidecar.calibration is not None:
+        values["calibration"] = sidecar.calibration.facts()
+    if sidecar.model is not None:
+        values["model"] = _merged(before.get("model"), description.to_json(sidecar.model))
+    path.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def _merged(before: object, values: dict[str, Any]) -> dict[str, Any]:
+    """Return ``values`` and what else there was before, within a front end of the same kind too."""
+    if not isinstance(before, Mapping):
+        return values
+    merged = {**before, **values}
+    there, front_end = before.get("front_end"), values["front_end"]
+    if isinstance(there, Mapping) and there.get("kind") == front_end["kind"]:
+        merged["front_end"] = {**there, **front_end}
+    return merged

@@ -20,6 +20,7 @@ from tonearm.errors import CheckpointError
 from tonearm.models import calibration, config_files
 from tonearm.models.calibration import TonearmSidecar, read_sidecar
 from tonearm.models.config_files import CONFIG, PREPROCESSOR
+from tonearm.models.exported.files import GRAPH_FILES, describe_graph, has_graph, is_graph_file
 from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, read_shapes
 from tonearm.models.transformers_loader import check_fit, load_extractor, load_weights, read_config
@@ -49,7 +50,9 @@ class CheckpointInfo:
         embedding_dim: of the pooled hidden state.
         num_parameters: as stored, or None where only pickled weights are there.
         multi_label: whether the config says that labels are independent.
-        sidecar: what ``tonearm train`` and ``tonearm evaluate`` left beside it.
+        sidecar: what ``tonearm train`` and ``tonearm evaluate`` left beside it, and what an exported graph is.
+        hop_s: seconds between two windows' starts; None for no overlap.
+        digest: of an exported graph, its file and its description together; see ``exported.reading.digest_of``.
     """
 
     name: str
@@ -63,6 +66,13 @@ class CheckpointInfo:
     num_parameters: int | None
     multi_label: bool
     sidecar: TonearmSidecar = dataclasses.field(default_factory=TonearmSidecar)
+    hop_s: float | None = None
+    digest: str | None = None
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it is a graph that OpenVINO alone runs, not a checkpoint of transformers."""
+        return self.digest is not None
 
     @property
     def trained_window_s(self) -> float | None:
@@ -74,13 +84,16 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     """Return what ``source`` holds; reads configs and the weights' header, and for a folder their bytes for the hash.
 
     Args:
-        source: a folder, here or in an object store, or a hub id.
+        source: a folder, here or in an object store, a hub id, or the file of an exported graph.
         revision: a branch, tag or commit of the hub id.
 
     Raises:
         CheckpointError: missing, not an audio classifier, or without the files it needs.
     """
     folder = resolve(source, revision=revision, patterns=[*CONFIG_FILES, calibration.FILE])
+    if is_graph_file(source) or has_graph(folder):
+        fetch = functools.partial(resolve, source, revision=revision) if is_hub_id(source) else None
+        return CheckpointInfo(**describe_graph(source, folder, fetch))
     name = source if is_hub_id(source) else folder.resolve().name
     digest = folder.name if is_hub_id(source) else _folder_hash(folder)
     config_files.check_is_model(folder, source)
@@ -113,8 +126,8 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
 
 
 def is_hub_id(source: str) -> bool:
-    """Return whether ``source`` is a name on the hub, not a folder here or in an object store."""
-    return "://" not in source and not Path(source).is_dir()
+    """Return whether ``source`` is a name on the hub, not a folder here or in an object store, or a graph's file."""
+    return "://" not in source and not Path(source).is_dir() and not is_graph_file(source)
 
 
 def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
@@ -128,7 +141,12 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if "://" in source:
-        return local_copy(source, [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES, calibration.FILE])
+        place = source.rpartition("/")[0] if is_graph_file(source) else source
+        return local_copy(place, [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES, *GRAPH_FILES, calibration.FILE])
+    if is_graph_file(source):
+        if not Path(source).is_file():
+            raise CheckpointError(f"no file {source}; give an exported graph, or the folder that it is in")
+        return Path(source).parent
     if os.sep in source.rstrip(os.sep) and (source.startswith((os.sep, ".", "~")) or source.count("/") > 1):
         raise CheckpointError(
             f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from tonearm.audio.windows import WindowPlan
 from tonearm.models import families, runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model
+from tonearm.models.exported.runtime import ExportedRuntime
+from tonearm.models.exported.runtime import settle as settle_exported
 from tonearm.models.openvino import select
 from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
 from tonearm.models.window_plan import plan_windows
@@ -82,6 +84,12 @@ class Classifier:
         plan = plan_windows(info, window_s, None)
         threads, note = num_threads or runtimes.usable_cores(), ""
         on_cpu = max(1, int(CPU_BATCH_S / plan.window_s))
+        if info.digest is not None and (graph := info.sidecar.model) is not None:
+            chosen, note = settle_exported(runtime, precision, info.name)
+            exported = ExportedRuntime(
+                info.digest, graph, chosen, num_threads=threads, is_multi=is_multi, is_server=is_server
+            )
+            return cls(info, plan, exported, batch_size or on_cpu, note)
         if kind == "openvino":
             request = select.Request(
                 source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server

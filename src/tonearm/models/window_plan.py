@@ -28,6 +28,8 @@ class TakesWindows(Protocol):
     def min_samples(self) -> int: ...
     @property
     def trained_window_s(self) -> float | None: ...
+    @property
+    def hop_s(self) -> float | None: ...
 
 
 class WindowLimits(NamedTuple):
@@ -75,4 +77,6 @@ def plan_windows(
             f"got a window of {length:g} s for {model.name}, expected at least "
             f"{model.min_samples / model.sample_rate:g} s"
         )
-    return WindowPlan(model.sample_rate, samples, samples, max_windows, model.min_samples)
+    # A model's own hop goes with its own window; a shorter one that somebody asks for would leave gaps.
+    hop = samples if model.hop_s is None else max(1, min(samples, round(model.hop_s * model.sample_rate)))
+    return WindowPlan(model.sample_rate, samples, hop, max_windows, model.min_samples)

@@ -18,6 +18,7 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import CheckpointError, SettingsError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.checkpoint import resolve
+from tonearm.models.exported import runtime as exported
 from tonearm.models.openvino import cache, select
 from tonearm.models.openvino.processor import has_bf16
 from tonearm.models.openvino.select import Request
@@ -48,6 +49,10 @@ def settle(plan: TagPlan, device: str) -> TagPlan:
     """
     heads = {}
     for head, each in plan.heads.items():
+        if each.checkpoint.is_exported:
+            precision, note = exported.settle(each.runtime, each.precision, each.checkpoint.name)
+            heads[head] = dataclasses.replace(each, precision=precision, is_settled=True, note=note or each.note)
+            continue
         # What rows were made with before may have been another machine's; the numbers are the precision's.
         runtime = "auto" if each.is_settled and device != "cpu" else each.runtime
         kind, precision, _ = runtimes.choose(runtime, each.precision, device)
@@ -92,6 +97,10 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
     heads, todo = dict(plan.heads), {}
     threads = runtimes.usable_cores()
     for head, each in plan.heads.items():
+        if each.checkpoint.is_exported:  # read already, when it was described
+            if each.note and before.heads[head].note != each.note:
+                say(f"{head}: {each.note}")
+            continue
         kind, precision, _ = runtimes.choose(each.runtime, each.precision, None)
         if kind != "openvino":
             continue

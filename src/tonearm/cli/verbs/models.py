@@ -1,4 +1,4 @@
-"""Models: ``models`` shows them, ``train`` makes one, ``evaluate`` judges it, ``publish`` sends it to the Hub."""
+"""Models: ``models`` shows them and adds some, ``train`` makes one, ``evaluate`` judges it, ``publish`` sends it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tonearm.cli.help import MODELS, Verb
+from tonearm.cli.help import MODELS, Verb, VerbWithParts
 from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, VerbOption, settings, with_flags
+from tonearm.cli.verbs import models_add
 from tonearm.errors import UsageError
 from tonearm.heads import read_flags
 from tonearm.settings import LabelSettings, ModelSettings, TagSettings, TrainSettings
@@ -41,13 +42,19 @@ CALIBRATION, CARD = "Calibration", "The model card"
 
 def add(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (models, train, evaluate, publish):
+    group = typer.Typer(cls=VerbWithParts, invoke_without_command=True, pretty_exceptions_enable=False)
+    group.callback()(models)
+    group.command(cls=Verb)(models_add.add)
+    app.add_typer(group, name="models", rich_help_panel=MODELS)
+    for verb in (train, evaluate, publish):
         app.command(cls=Verb, rich_help_panel=MODELS)(verb)
 
 
 @with_flags(settings(ModelSettings, "genre_model", "tag_model", "heads"), DEMO_MODELS, CONFIG)
-def models(json_output: Json = False, *, flags: Given) -> int:
+def models(context: typer.Context, json_output: Json = False, *, flags: Given) -> int:
     """Show what each head is made of: family, labels, windows, size."""
+    if context.invoked_subcommand is not None:
+        return 0
     from tonearm.cli.models import models as printer
 
     return printer(as_json=json_output, **flags)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from tonearm.distributed.tagging import plans
 from tonearm.errors import CheckpointError, SourceError, TooManyFailures
 from tonearm.models.calibration import read_sidecar, write_sidecar
+from tonearm.models.exported.files import local_folder
 from tonearm.planning import adoption
 from tonearm.settings import LabelSettings, TagSettings
 from tonearm.sources.labelled import LabelledTrack
@@ -147,8 +147,8 @@ def store_calibration(model: str, evaluation: Evaluation) -> None:
     """
     if not evaluation.is_calibration_kept:
         return
-    folder = Path(model)
-    if not folder.is_dir():
+    folder = local_folder(model)
+    if folder is None:
         raise CheckpointError(f"a calibration is stored in the model's folder, and {model} is none; download it first")
     write_sidecar(folder, dataclasses.replace(read_sidecar(folder), calibration=evaluation.calibration))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tonearm.models.features import RawWaveform, load_features
-from tonearm.models.openvino.processor import core, has_bf16
+from tonearm.models.openvino.processor import compile_network
 from tonearm.models.release_memory import drop_pages
 from tonearm.models.runtimes import Scores
 
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
     import openvino
 
     from tonearm.models.openvino.cache import Converted
-
-# Of what is made for one shape of input. Unbounded, as by default, each length of a short track would take megabytes
-# for ever: 2.5 GB after 400 lengths on a small HuBERT. So many hold the few shapes that come again and again.
-KEPT_KERNELS, KEPT_PRIMITIVES = 64, 128
 
 # Seconds of each layout that is tried, once for a checkpoint on a machine.
 TRY_S = 2.0
@@ -104,21 +98,6 @@ def network_inputs(features: nn.Module, windows: NDArray[np.float32]) -> NDArray
             (values,) = features(window).values()
             made.append(values.numpy())
     return np.concatenate(made) if len(made) > 1 else made[0]
-
-
-def compile_network(path: Path, precision: str, *, num_threads: int, num_streams: int = 1) -> openvino.CompiledModel:
-    """Return a network compiled for this processor; the weights stay in the file's pages until they are repacked."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))  # the library below has no other way
-    # f32 must be asked for on processors with bf16, or bf16 is taken.
-    hint = "f32" if precision == "fp32" or not has_bf16() else "bf16"
-    settings = {
-        "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": num_threads,
-        "NUM_STREAMS": num_streams,
-        "ENABLE_MMAP": True,
-        "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
-    }
-    return core().compile_model(path, "CPU", settings)
 
 
 def measure_streams(

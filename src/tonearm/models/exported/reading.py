@@ -1,0 +1,177 @@
+"""An exported graph's first reading, in a process of its own, and what is kept of it by the hash of the file.
+
+::
+
+    ~/.cache/tonearm/models/<hash>.graph/facts.json  answers.npy
+        network.xml/.bin    or batched.xml/.bin, for any number of windows
+
+The hash is over the file and its description. Later loads read the network that was made, not the file itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tonearm import own_process
+from tonearm.errors import CheckpointError
+from tonearm.models.exported import description as descriptions
+from tonearm.models.exported.description import Description
+from tonearm.models.exported.graph_child import PREFIX
+from tonearm.models.exported.kept_graph import Facts
+from tonearm.surroundings import cache_folder, user_cache
+
+# A graph of a gigabyte is read, written, compiled and run in less.
+TIMEOUT_S = 300.0
+
+
+def kept(digest: str) -> tuple[Facts, Path]:
+    """Return what ``read`` has kept of a graph: the facts, and the folder with its network.
+
+    Raises:
+        CheckpointError: somebody has deleted it since.
+    """
+    place, facts = _found(digest)
+    if facts is None:
+        raise CheckpointError(f"{place} has gone since the model was read; run the same command again")
+    return facts, place
+
+
+def digest_of(path: Path, description: Description) -> str:
+    """Return ``sha256:`` and 16 digits over a graph's bytes, those of its weights beside it, and its description.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        stats = tuple((str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in parts(path))
+        files = _hash_files(stats)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
+    said = json.dumps(descriptions.essence(description), sort_keys=True)
+    return f"sha256:{hashlib.sha256(f'{files} {said}'.encode()).hexdigest()[:16]}"
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the files of a graph: itself, and its weights where they are apart."""
+    beside = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+    beside += [path.with_name(f"{path.name}{end}") for end in (".data", "_data")] if path.suffix == ".onnx" else []
+    return [path, *(each for each in beside if each.is_file())]
+
+
+def read(path: Path, description: Description, digest: str, *, num_threads: int = 2) -> Facts:
+    """Return what was found out about a graph: kept from before, or now in a process of its own.
+
+    Args:
+        digest: see ``digest_of``.
+
+    Raises:
+        CheckpointError: it cannot be read, or is not what the description says.
+    """
+    _, facts = _found(digest)
+    if facts is not None:
+        return facts
+    place = _below(cache_folder(), digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        facts = _facts(place)
+        if facts is None:
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
+                made = Path(making) / "graph"
+                facts = _convert(path, description, made, num_threads)
+                shutil.rmtree(place, ignore_errors=True)  # of another format, or another OpenVINO's
+                made.rename(place)
+    return facts
+
+
+def _found(digest: str) -> tuple[Path, Facts | None]:
+    places = [_below(cache_folder(), digest)]
+    if (usual := user_cache()) is not None:  # one that may only be read may hold it all the same
+        places.append(_below(usual, digest))
+    for place in places:
+        if (facts := _facts(place)) is not None:
+            return place, facts
+    return places[0], None
+
+
+def _facts(place: Path) -> Facts | None:
+    facts = Facts.read(place)
+    return facts if facts is not None and facts.openvino == importlib.metadata.version("openvino") else None
+
+
+def _below(cache: Path, digest: str) -> Path:
+    return cache / "models" / f"{digest.replace(':', '-')}.graph"
+
+
+def _convert(path: Path, description: Description, made: Path, num_threads: int) -> Facts:
+    """Have a child make the network, and another one that for many windows; return the facts."""
+    message = {"model": descriptions.to_json(description), "out": str(made)}
+    _child("convert", path, num_threads, **message)
+    facts = _facts(made)
+    if facts is None:
+        raise CheckpointError(f"{path}: the process that reads it has left nothing; try it again")
+    if "batch" in facts.layout:
+        with contextlib.suppress(CheckpointError):  # it takes one window at a time
+            _child("batch", path, num_threads, **message)
+        facts = _facts(made) or facts
+    for leftover in made.iterdir():
+        if leftover.suffix in (".xml", ".bin") and leftover.stem != Path(facts.network).stem:
+            leftover.unlink()
+    return facts
+
+
+def inspect(path: Path, *, num_threads: int = 2) -> dict[str, Any]:
+    """Return what a graph takes and gives, as ``graph.inspect`` does, in a process of its own.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    found: dict[str, Any] = json.loads(_child("inspect", path, num_threads))
+    return found
+
+
+def _child(task: str, path: Path, num_threads: int, **message: object) -> str:
+    """Have ``graph_child`` do what the message says; return what it says."""
+    environment = own_process.environment(OMP_NUM_THREADS=str(num_threads), CUDA_VISIBLE_DEVICES="")
+    try:
+        ended = subprocess.run(
+            own_process.command("tonearm.models.exported.graph_child"),
+            input=json.dumps({"task": task, "path": str(path.absolute()), "num_threads": num_threads, **message}),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{path}: reading it took longer than {TIMEOUT_S:g} s and was ended") from None
+    if not ended.returncode:
+        return ended.stdout.rpartition(PREFIX)[2]
+    lines = ended.stderr.strip().splitlines()
+    said = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
+    if ended.returncode < 0:
+        name = signal.Signals(-ended.returncode).name
+        raise CheckpointError(f"{path}: the process that reads it died of it ({name}); the file is damaged")
+    reason = said[-1] if said else (lines or [f"its reader ended with status {ended.returncode}"])[-1][:300]
+    raise CheckpointError(f"{path}: {reason}")
+
+
+@functools.lru_cache(maxsize=32)
+def _hash_files(stats: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, _, _ in stats:
+        with Path(name).open("rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()

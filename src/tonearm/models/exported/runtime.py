@@ -1,0 +1,150 @@
+"""Forward passes of exported graphs, in OpenVINO on processors, from what ``reading`` has kept of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tonearm.errors import CheckpointError, SettingsError
+from tonearm.models.exported import reading
+from tonearm.models.exported.description import Description
+from tonearm.models.exported.front_end import network_inputs, noise, placed
+from tonearm.models.exported.kept_graph import ANSWERS, Facts
+from tonearm.models.openvino.processor import compile_network, has_bf16
+from tonearm.models.release_memory import drop_pages
+from tonearm.models.runtimes import Scores
+
+if TYPE_CHECKING:
+    import openvino
+
+Floats = NDArray[np.float32]
+# Scores are taken back to logits, which heads have all models give; 0 and 1 have none.
+LEAST_SCORE = 1e-7
+# Of scores of the same window by the same network.
+TOLERANCE = 1e-2
+COMPILED_AGAIN = 3
+# Each network has weights of its own: of larger graphs there is one, with all threads, and of small ones so many.
+SMALL_PARAMETERS, MOST_APART = 10_000_000, 8
+
+
+def settle(runtime: str, precision: str, name: str) -> tuple[str, str]:
+    """Return the precision that an exported graph runs in, and why it is not what was asked for, if so.
+
+    Args:
+        name: what messages call the model.
+
+    Raises:
+        SettingsError: torch was asked for.
+    """
+    if runtime == "torch":
+        raise SettingsError(
+            f"got runtime torch, and {name} is an exported graph, which OpenVINO runs; give runtime auto"
+        )
+    if precision == "bf16":
+        return ("bf16", "") if has_bf16() else ("fp32", "this processor has no bf16")
+    if precision in ("int8", "fp16"):
+        return "fp32", f"not {precision}: {name} is an exported graph, whose weights stay as they are stored"
+    return "fp32", ""
+
+
+class ExportedRuntime:
+    """One exported graph.
+
+    Args:
+        digest: of ``reading.digest_of``; the graph has been read.
+        precision: fp32 or bf16.
+        is_multi: how its scores are read: as independent of each other, or as shares of one.
+        is_server: one window comes at a time as well as many.
+    """
+
+    name, device = "openvino", "cpu"
+
+    def __init__(
+        self,
+        digest: str,
+        description: Description,
+        precision: str,
+        *,
+        num_threads: int,
+        is_multi: bool,
+        is_server: bool = False,
+    ) -> None:
+        self.precision, self.description, self.is_multi = precision, description, is_multi
+        self.facts, folder = reading.kept(digest)
+        self.features_s = 0.0
+        self.folder, self.network = folder, folder / self.facts.network
+        # A pass a thread: a small graph's layers are too little work for several threads each.
+        count = min(num_threads, MOST_APART) if self.facts.num_parameters < SMALL_PARAMETERS else 1
+        self.requests = [self._request(num_threads // count) for _ in range(count)]
+        self.alone = self._request(num_threads) if is_server and count > 1 else self.requests[0]
+        drop_pages(self.network.with_suffix(".bin"))
+
+    def _request(self, num_threads: int) -> openvino.InferRequest:
+        """Return a network of its own that says what the graph said when it was read.
+
+        Not several streams of one network: of a graph with weights in eight bits, OpenVINO 2026.4 compiles one in five
+        such networks so that it says something else, without an error (bench/NOTES.md).
+        """
+        first = noise(self.description)[:1]
+        inputs = network_inputs(first, self.description, self.facts.layout, self.facts.num_frames)
+        wanted = np.load(self.folder / ANSWERS)[:1]
+        for _ in range(COMPILED_AGAIN):
+            compiled = compile_network(self.network, self.precision, num_threads=num_threads, is_pinned=False)
+            request = compiled.create_infer_request()
+            scores, _ = self._infer([request], [inputs])
+            if self.precision != "fp32" or np.allclose(scores, wanted, TOLERANCE, TOLERANCE):
+                return request
+        raise CheckpointError(
+            f"OpenVINO runs {self.description.file} otherwise here than when it was read; delete {self.folder}"
+        )
+
+    def run_all(self, batches: Iterable[Floats]) -> Iterator[Scores]:
+        """Run batches in order."""
+        return map(self.run, batches)
+
+    def run(self, windows: Floats) -> Scores:
+        """Run one batch of windows [B, S], no longer than the graph's own."""
+        started = time.perf_counter()
+        inputs = network_inputs(windows, self.description, self.facts.layout, self.facts.num_frames)
+        self.features_s += time.perf_counter() - started
+        if len(inputs) == 1:
+            outputs = [self._infer([self.alone], [inputs])]
+        elif self.facts.is_batched:
+            parts = [part for part in np.array_split(inputs, len(self.requests)) if len(part)]
+            outputs = [self._infer(self.requests, parts)]
+        else:
+            ones, count = np.split(inputs, len(inputs)), len(self.requests)
+            outputs = [self._infer(self.requests, ones[first : first + count]) for first in range(0, len(ones), count)]
+        scores = np.concatenate([scores for scores, _ in outputs])
+        return to_logits(scores, self.facts, is_multi=self.is_multi), np.concatenate([each for _, each in outputs])
+
+    def _infer(self, requests: list[openvino.InferRequest], parts: list[Floats]) -> tuple[Floats, Floats]:
+        """Run at most as many parts as there are requests, side by side."""
+        busy = requests[: len(parts)]
+        for request, part in zip(busy, parts, strict=True):
+            request.start_async([placed(part, self.facts.layout)])
+        found = []
+        for request in busy:
+            request.wait()
+            # Copied: the request's next pass writes over its tensors.
+            found.append([tensor.data.copy() for tensor in request.output_tensors])
+        outputs = [np.concatenate(tensors) for tensors in zip(*found, strict=True)]
+        return outputs[0], outputs[-1]
+
+
+def to_logits(scores: Floats, facts: Facts, *, is_multi: bool) -> Floats:
+    """Return what the head's activation makes a graph's scores of, [B, labels].
+
+    Scores of one label among several are taken back by the logarithm where the head wants one label, which softmax
+    undoes; where it reads each label alone, the sigmoid's inverse gives the same scores.
+    """
+    if facts.scores == "logits":
+        return scores
+    kept = np.clip(scores.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+    if facts.scores == "exclusive" and not is_multi:
+        return np.log(kept).astype(np.float32)
+    return (np.log(kept) - np.log1p(-kept)).astype(np.float32)
