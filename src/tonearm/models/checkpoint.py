@@ -185,11 +185,9 @@ def open_config(folder: Path, source: str) -> PreTrainedConfig:
     values = config_files.read_object(folder / CONFIG)
     config_files.check_config(values, f"{source}/{CONFIG}")
     _forbid_kernels()
-    from transformers import AutoConfig, AutoModelForAudioClassification
+    from transformers import AutoConfig
 
-    if (added := added_classifier(values.get("model_type"))) is not None:
-        AutoConfig.register(str(values["model_type"]), added.config_class, exist_ok=True)
-        AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
+    register_family(values.get("model_type"))
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (*LIBRARY_ERRORS, huggingface_hub.errors.StrictDataclassError) as error:
@@ -214,8 +212,26 @@ def read_config(folder: Path, source: str) -> PreTrainedConfig:
     return config
 
 
+def register_family(model_type: object) -> None:
+    """Have transformers' auto classes know a family that transformers does not have.
+
+    Raises:
+        PluginError: a package adds it and cannot be used.
+    """
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+
+    if (added := added_classifier(model_type)) is None:
+        return
+    AutoConfig.register(str(model_type), added.config_class, exist_ok=True)
+    AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
+    with families.FAMILIES.using(str(model_type)):
+        extractor = families.family_of(str(model_type)).extractor()
+    if extractor is not None:
+        AutoFeatureExtractor.register(added.config_class, extractor, exist_ok=True)
+
+
 def added_classifier(model_type: object) -> type[PreTrainedModel] | None:
-    """Return the class of a family that transformers does not have and another package has added."""
+    """Return the class of a family that transformers does not have: tonearm's own or another package's."""
     if not isinstance(model_type, str):
         return None
     family = families.family_of(model_type)

@@ -56,9 +56,14 @@ def _normalized(windows: Tensor) -> Tensor:
 
 
 class Features(nn.Module):
-    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew."""
+    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew.
+
+    ``length_axis`` is that axis of what it makes which is as long as the window; None where windows are padded to one
+    length.
+    """
 
     settings: dict[str, Any]
+    length_axis: int | None = None
 
     @classmethod
     def of(cls, extractor: Any) -> Features:
@@ -68,6 +73,8 @@ class Features(nn.Module):
 
 class RawWaveform(Features):
     """Wav2Vec2FeatureExtractor: the waveform itself, of zero mean and unit variance where the checkpoint wants it."""
+
+    length_axis = 1
 
     def __init__(self, *, do_normalize: bool, return_attention_mask: bool) -> None:
         super().__init__()
