@@ -10,6 +10,7 @@ import typer
 from tonearm import __version__
 from tonearm.api.flags import ModelFlags, RunFlags, serve_settings
 from tonearm.cli import library_verbs
+from tonearm.cli.convert_model import convert
 from tonearm.cli.training import verbs
 from tonearm.errors import UsageError
 from tonearm.heads import read_flags
@@ -230,8 +231,14 @@ def plot(
     )
 
 
-@app.command()
+model_verbs = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
+model_verbs.command()(convert)
+app.add_typer(model_verbs, name="models")
+
+
+@model_verbs.callback()
 def models(
+    context: typer.Context,
     genre_model: GenreModel = None,
     tag_model: TagModel = None,
     head: Heads = None,
@@ -239,6 +246,8 @@ def models(
     config: Config = None,
 ) -> int:
     """Show what the heads are made of: family, labels, windows, size."""
+    if context.invoked_subcommand is not None:
+        return 0
     from tonearm.cli.models import models as verb
 
     return verb(
