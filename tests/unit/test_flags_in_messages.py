@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -55,6 +56,7 @@ SAYS = {
     "sources.labelled": "train evaluate",
     "heads": "tag plan models serve",
     "sources.source": "train evaluate",
+    "models.published": "models",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
     "settings_files": "tag plan plot models serve train evaluate",  # a file that was named and is not there
@@ -87,16 +89,25 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 # What they say is the help of the flags themselves.
-DECLARING = {"cli.app", "cli.library_verbs", "cli.training.verbs"}
+DECLARING = {"cli.app", "cli.convert_model", "cli.library_verbs", "cli.training.verbs"}
 
 
 @cache
 def flags() -> dict[str, set[str]]:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     return {
-        verb: {"--help"} | {name for given in command.params for name in (*given.opts, *given.secondary_opts)}
-        for verb, command in group.commands.items()  # type: ignore[attr-defined]
+        verb: {"--help"} | {name for part in with_parts(command) for name in names_of(part)}
+        for verb, command in group.commands.items()
     }
+
+
+def with_parts(command: Any) -> list[Any]:
+    """Return a command and those below it, as `tonearm models convert` is below `tonearm models`."""
+    return [command, *getattr(command, "commands", {}).values()]
+
+
+def names_of(command: Any) -> Iterator[str]:
+    return (name for given in command.params for name in (*given.opts, *given.secondary_opts))
 
 
 @cache

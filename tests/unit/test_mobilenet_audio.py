@@ -252,6 +252,7 @@ BAD: dict[str, tuple[Any, str]] = {
         {**without(""), "features.0.0.weight": torch.zeros(8, 3, 3, 3)},
         "features.0.0.weight has the shape [8, 3, 3, 3], expected [8, 1, 3, 3] at width 0.1",
     ),
+    "no width": ({**without(""), "classifier.2.weight": torch.zeros(0, 96)}, "has the shape [0, 96], which is of no"),
     "four outputs": (Published(0.1, 4).tensors, "got 3 distinct labels for the 4 outputs of"),
     "no number": (
         {**without(""), "classifier.5.bias": torch.full((3,), torch.nan)},

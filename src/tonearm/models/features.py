@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
+
+if TYPE_CHECKING:
+    from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
 
 # transformers' ASTFeatureExtractor: 25 ms Hann frames each 10 ms at 16 kHz, in an FFT of 512.
 FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
@@ -227,7 +230,7 @@ class EmphasizedLogMel(Features):
         self.register_buffer("window", torch.hann_window(taper, periodic=False), persistent=False)
 
     @classmethod
-    def of(cls, extractor: Any) -> EmphasizedLogMel:
+    def of(cls, extractor: MobileNetAudioFeatureExtractor) -> EmphasizedLogMel:
         """Return the equal of an extractor."""
         fft, bins, rate = int(extractor.n_fft), int(extractor.num_mel_bins), int(extractor.sampling_rate)
         filters = kaldi_filters(fft, bins, rate, extractor.min_frequency, extractor.max_frequency)

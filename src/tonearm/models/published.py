@@ -11,7 +11,7 @@ import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from tonearm.models.networks.mobilenet_audio import MobileNetAudioForAudioClassification
+    from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
 
 HIDDEN, LAST = "classifier.2.weight", "classifier.5.weight"
 # A module here, and its place in a published block.
@@ -137,6 +138,9 @@ def _model_of(
             f"{path} has no {absent[0]}; expected a checkpoint of EfficientAT's mn networks whose head is two linear "
             "layers, such as mn04_as or mn10_as"
         )
+    width = round(stored[HIDDEN].shape[0] / network.LAST_CHANNELS, 2)
+    if not 0 < width <= network.WIDEST:
+        raise CheckpointError(f"{path}: {HIDDEN} has the shape {list(stored[HIDDEN].shape)}, which is of no width")
     num_outputs = stored[LAST].shape[0]
     if len(labels) != num_outputs or len(set(labels)) != num_outputs:
         raise CheckpointError(
@@ -145,7 +149,7 @@ def _model_of(
         )
     register_family(network.MODEL_TYPE)
     config = network.MobileNetAudioConfig(
-        width=round(stored[HIDDEN].shape[0] / network.LAST_CHANNELS, 2),
+        width=width,
         num_mel_bins=num_mel_bins,
         # Ten seconds, whatever the hop.
         max_length=round(SCRATCH.config["max_length"] * SCRATCH.preprocessor["hop_length"] / hop_length),
@@ -170,7 +174,7 @@ def _model_of(
     return model.eval()
 
 
-def _extractor(model: MobileNetAudioForAudioClassification, *, hop_length: int) -> Any:
+def _extractor(model: MobileNetAudioForAudioClassification, *, hop_length: int) -> MobileNetAudioFeatureExtractor:
     from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
 
     values = dict(SCRATCH.preprocessor) | {"hop_length": hop_length}
