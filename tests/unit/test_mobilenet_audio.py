@@ -12,10 +12,12 @@ import pytest
 import torch
 from bench.sizes import PUBLISHED, TOLERANCE, ratios, size_of
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import BatchNorm2d, functional
 
 from tests.checkpoints import clips, save_small
+from tests.labelled import prepared, train_settings, write_folders
 from tonearm.cli.app import app
 from tonearm.errors import CheckpointError, DestinationError
 from tonearm.models.checkpoint import describe_checkpoint, load_model
@@ -27,6 +29,9 @@ from tonearm.models.networks.mobilenet_audio import MobileNetAudioConfig, Mobile
 from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
 from tonearm.models.published import convert, read_labels
 from tonearm.training.data.examples import model_inputs
+from tonearm.training.fit.initial import load_start, read_start
+from tonearm.training.fit.loop import BEST, Loop, SingleProcess
+from tonearm.training.fit.step import _parameter_groups
 
 RATE, LABELS = 32000, ("siren", "rain", "piano")
 FAMILY = "mobilenet_audio"
@@ -318,11 +323,16 @@ def test_values_that_no_such_model_has_are_one_line(
     assert message in caught.value.message
 
 
-def test_weights_are_drawn_as_the_paper_draws_them() -> None:
+def test_random_weights_neither_swell_nor_shrink_what_comes_in() -> None:
     torch.manual_seed(0)
     model = MobileNetAudioForAudioClassification(MobileNetAudioConfig(width=1.0, num_labels=10))
     weight = model.blocks[13].project.conv.weight
     assert weight.std().item() == pytest.approx((2 / weight.shape[0]) ** 0.5, rel=0.02)
+    seen: list[Tensor] = []
+    family_of(FAMILY).watch_embedding(model, seen.append)
+    with torch.no_grad():
+        model.eval()(torch.randn(2, 128, 300))
+    assert 1e-3 < seen[0].std() < 1e3
     assert model.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert not model.classifier.bias.any()
 
@@ -339,3 +349,46 @@ def test_openvino_says_what_torch_says(tmp_path: Path, monkeypatch: pytest.Monke
     assert torchs.logits.std() > 0.1
     np.testing.assert_allclose(found.logits, torchs.logits, atol=1e-3)
     np.testing.assert_allclose(found.embedding, torchs.embedding, atol=1e-3)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_it_learns_from_random_weights(tmp_path: Path) -> None:
+    """mn04 learns three kinds of sound from random weights, and keeps what its batch norms have seen."""
+    collection = write_folders(tmp_path / "sounds", clips=10)
+    settings = {
+        "from_scratch": True,
+        "epochs": 30,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "keep": "last",
+        "new_head": False,
+    }
+    run = prepared(collection, train_settings("mn04", tmp_path / "cache", **settings))
+    assert run.start.family == FAMILY and run.start.sample_rate == RATE
+    loop = Loop(run.job, run.start, run.open_cache(2), SingleProcess(tmp_path / "run"))
+    progress = loop.run()
+    assert progress.losses[-1][1] < 0.7 * progress.losses[0][1], progress.losses
+    found = loop.predict(run.job.train)  # with what the norms have kept, not with what a batch has
+    right = found.track_scores(is_multi=False).argmax(axis=1) == found.targets.argmax(axis=1)
+    assert right.mean() >= 0.8
+    kept = load_file(tmp_path / "run" / BEST)
+    assert kept["head.norm.num_batches_tracked"] > 0 and kept["head.norm.running_mean"].abs().max() > 1e-3
+    assert loop.bare.config.max_length == loop.extractor.max_length == 100, "made for windows of a second"
+
+
+def test_a_converted_checkpoint_is_trained_on_with_other_labels(tmp_path: Path) -> None:
+    published = Published(0.1, len(LABELS))
+    torch.save(published.tensors, tmp_path / "mn.pt")
+    convert(tmp_path / "mn.pt", str(tmp_path / "mn"), LABELS, hop_length=320, num_mel_bins=128, is_multi=True)
+    start = read_start(str(tmp_path / "mn"), ["cat", "dog"])
+    model, _ = load_start(start, ["cat", "dog"], is_multi=False, seed=0, window_s=5.0)
+    assert not start.keeps_head and model.classifier.weight.shape[0] == 2
+    assert torch.equal(model.stem.conv.weight, published.tensors["features.0.0.weight"])
+    assert torch.equal(model.projector.weight, published.tensors["classifier.2.weight"])
+    assert model.config.max_length == 1000, "a trained network stays as long as it was"
+    norms = {
+        id(weight) for module in model.modules() if isinstance(module, BatchNorm2d) for weight in module.parameters()
+    }
+    decayed, plain = _parameter_groups(model, 0.05)
+    assert norms <= {id(weight) for weight in plain["params"]} and decayed["weight_decay"] == 0.05
