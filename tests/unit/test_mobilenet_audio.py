@@ -212,12 +212,16 @@ def test_shorter_windows_of_a_training_batch_end_in_silence() -> None:
 
 
 @pytest.mark.parametrize(("width", "size"), [(0.1, 384 // 4), (0.4, 384), (1.0, 960)])
-def test_a_published_file_says_what_it_said(width: float, size: int, tmp_path: Path) -> None:
+def test_a_published_file_says_what_it_said(
+    width: float, size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     published = Published(width, len(LABELS))
     torch.save(published.tensors, tmp_path / "mn.pt")
     (tmp_path / "labels.csv").write_text('index,mid,display_name\n0,/m/0,siren\n1,/m/1,rain\n2,/m/2,"piano"\n')
     command = ["models", "convert", str(tmp_path / "mn.pt"), "--out", str(tmp_path / "mn")]
     assert app([*command, "--labels", str(tmp_path / "labels.csv")], standalone_mode=False) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith(f"use it: tonearm tag SOURCE --tag-model {tmp_path / 'mn'} --out DEST\n") and not said.err
     classifier = Classifier.load(str(tmp_path / "mn"), runtime="torch", precision="fp32")
     info = classifier.info
     assert (info.labels, info.family, info.multi_label) == (LABELS, FAMILY, True)
@@ -228,7 +232,7 @@ def test_a_published_file_says_what_it_said(width: float, size: int, tmp_path: P
         found = classifier.score([window])
         np.testing.assert_allclose(found.logits, logits.numpy(), atol=2e-4, rtol=1e-3)
         np.testing.assert_allclose(found.embedding, embedding.numpy(), atol=2e-4, rtol=1e-3)
-        assert found.embedding.shape == (1, info.embedding_dim) and logits.std() > 1e-3
+        assert found.embedding.shape == (1, info.embedding_dim) == (1, size) and logits.std() > 1e-3
 
 
 def test_other_hops_and_bands_are_told(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def convert(
         CheckpointError: the file is something else, or the labels are not its own.
         DestinationError: ``out`` holds something, or cannot be written.
     """
+    from transformers.utils import logging as chatter
+
+    chatter.disable_progress_bar()
     stored = read_tensors(path)
     model = _model_of(stored, path, labels, num_mel_bins=num_mel_bins, hop_length=hop_length, is_multi=is_multi)
     if filesystems.list_files(out):
