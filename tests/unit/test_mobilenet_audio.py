@@ -377,7 +377,7 @@ def test_it_learns_from_random_weights(tmp_path: Path) -> None:
     right = found.track_scores(is_multi=False).argmax(axis=1) == found.targets.argmax(axis=1)
     assert right.mean() >= 0.8
     kept = load_file(tmp_path / "run" / BEST)
-    assert kept["head.norm.num_batches_tracked"] > 0 and kept["head.norm.running_mean"].abs().max() > 1e-3
+    assert kept["head.norm.num_batches_tracked"] > 0 and kept["stem.norm.running_mean"].abs().max() > 1e-2
     assert loop.bare.config.max_length == loop.extractor.max_length == 100, "made for windows of a second"
 
 
