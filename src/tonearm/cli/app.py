@@ -10,7 +10,7 @@ import typer
 from tonearm import __version__
 from tonearm.api.flags import ModelFlags, RunFlags, serve_settings
 from tonearm.cli import library_verbs
-from tonearm.cli.convert_model import convert
+from tonearm.cli.convert_model import add, convert
 from tonearm.cli.training import verbs
 from tonearm.errors import UsageError
 from tonearm.heads import read_flags
@@ -232,6 +232,7 @@ def plot(
 
 
 model_verbs = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
+model_verbs.command()(add)
 model_verbs.command()(convert)
 app.add_typer(model_verbs, name="models")
 

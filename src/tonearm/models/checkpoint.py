@@ -25,6 +25,7 @@ from tonearm.errors import CheckpointError, first_line
 from tonearm.models import calibration, config_files, families
 from tonearm.models.calibration import Companion, read_companion
 from tonearm.models.config_files import CONFIG, LIBRARY_ERRORS, PREPROCESSOR
+from tonearm.models.musicnn import named
 from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, check_fit, read_shapes, unfit
 from tonearm.storage.download import local_copy
@@ -134,8 +135,8 @@ def plan_windows(info: CheckpointInfo, window_s: float | None, max_windows: int 
 
 
 def is_hub_id(source: str) -> bool:
-    """Return whether ``source`` is a name on the hub, not a folder here or in an object store."""
-    return "://" not in source and not Path(source).is_dir()
+    """Return whether ``source`` is a name on the hub: no folder here or in an object store, and no name known here."""
+    return "://" not in source and not Path(source).is_dir() and not named.is_named(source)
 
 
 def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
@@ -148,6 +149,8 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     """
     if Path(source).is_dir():
         return Path(source)
+    if named.is_named(source):
+        return named.folder_of(source)
     if "://" in source:
         return local_copy(source, [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES, calibration.FILE])
     if os.sep in source.rstrip(os.sep) and (source.startswith((os.sep, ".", "~")) or source.count("/") > 1):
@@ -307,8 +310,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
         CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
     """
     import torch
-    from transformers import AutoModelForAudioClassification
-    from transformers.utils import logging as chatter
+    import transformers
 
     patterns = CONFIG_FILES + WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
     folder = resolve(source, revision=revision, patterns=patterns)
@@ -318,13 +320,13 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     if not list(folder.glob("*.safetensors")) and not (allow_pickle and list(folder.glob("*.bin"))):
         pickled = " (only pickled weights, which can run code: allow_pickle = true if you trust them)"
         raise CheckpointError(f"{source} has no safetensors weights{pickled if list(folder.glob('*.bin')) else ''}")
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     check_fit(config, read_shapes(folder), source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, report = AutoModelForAudioClassification.from_pretrained(
+            model, report = transformers.AutoModelForAudioClassification.from_pretrained(
                 folder,
                 config=config,
                 trust_remote_code=False,

@@ -21,12 +21,15 @@ from transformers.audio_utils import mel_filter_bank
 
 if TYPE_CHECKING:
     from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
+    from tonearm.models.networks.musicnn_features import MusicnnFeatureExtractor
 
 # transformers' ASTFeatureExtractor: 25 ms Hann frames each 10 ms at 16 kHz, in an FFT of 512.
 FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
 MEL_FLOOR = 1.192092955078125e-07
 # What EfficientAT adds to the power of a mel band (arXiv:2211.04772).
 LOG_OFFSET = 1e-5
+# musicnn: log10(1 + 10000 mel), mel rounded to float16, whose largest number this is.
+LOG_SCALE, LARGEST_HALF = 10_000, 65504.0
 
 
 def build_features(extractor: Any) -> nn.Module:
@@ -69,6 +72,22 @@ def kaldi_filters(
             norm=None,
             mel_scale="kaldi",
             triangularize_in_mel_space=True,
+        )
+    return filters
+
+
+def slaney_filters(fft: int, num_mel_bins: int, sample_rate: int) -> NDArray[np.float64]:
+    """Return librosa's mel bands over power spectra [F, M]: Slaney's scale, triangles of equal area."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # narrow bands without a bin: the reference has them too
+        filters: NDArray[np.float64] = mel_filter_bank(
+            num_frequency_bins=fft // 2 + 1,
+            num_mel_filters=num_mel_bins,
+            min_frequency=0.0,
+            max_frequency=sample_rate / 2,
+            sampling_rate=sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
         )
     return filters
 
@@ -254,6 +273,41 @@ class EmphasizedLogMel(Features):
         return {"input_features": (mel - self.mean) / self.spread}
 
 
+class MusicnnLogMel(Features):
+    """MusicnnFeatureExtractor: the log-mel of whole frames, those of a short window repeated from the first.
+
+    Args:
+        filters: float32 [F, M].
+    """
+
+    def __init__(self, filters: Tensor, *, fft: int, hop: int, max_length: int) -> None:
+        super().__init__()
+        self.settings = {"fft": fft, "hop": hop, "max_length": max_length}
+        self.fft, self.hop, self.max_length = fft, hop, max_length
+        self.filters: Tensor
+        self.window: Tensor
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(fft), persistent=False)
+
+    @classmethod
+    def of(cls, extractor: MusicnnFeatureExtractor) -> MusicnnLogMel:
+        """Return the equal of an extractor."""
+        fft, hop = int(extractor.n_fft), int(extractor.hop_length)
+        filters = slaney_filters(fft, int(extractor.num_mel_bins), int(extractor.sampling_rate))
+        return cls(torch.from_numpy(filters).float(), fft=fft, hop=hop, max_length=int(extractor.max_length))
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return ``input_features`` [B, max_length, M]."""
+        spectrum = torch.stft(windows, self.fft, self.hop, window=self.window, pad_mode="reflect", return_complex=True)
+        spectrum = spectrum[..., : max(1, min(spectrum.shape[2] - 1, self.max_length))]  # the last is half a mirror
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
+        mel = (self.filters.T @ power.contiguous()).clamp_max(LARGEST_HALF).half().float()
+        frames = (LOG_SCALE * mel + 1).log10().transpose(1, 2)  # [B, T, M]
+        if frames.shape[1] < self.max_length:
+            frames = frames[:, torch.arange(self.max_length, device=frames.device) % frames.shape[1]]
+        return {"input_features": frames}
+
+
 class OwnExtractor(nn.Module):
     """Any other family: the checkpoint's own extractor, on the CPU."""
 
@@ -272,6 +326,7 @@ class OwnExtractor(nn.Module):
 EQUALS: dict[str, type[Features]] = {
     "ASTFeatureExtractor": AstFilterbank,
     "MobileNetAudioFeatureExtractor": EmphasizedLogMel,
+    "MusicnnFeatureExtractor": MusicnnLogMel,
     "Wav2Vec2FeatureExtractor": RawWaveform,
     "WhisperFeatureExtractor": WhisperLogMel,
 }
