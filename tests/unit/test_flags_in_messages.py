@@ -56,6 +56,7 @@ SAYS = {
     "sources.labelled": "train evaluate",
     "heads": "tag plan models serve",
     "sources.source": "train evaluate",
+    "models.musicnn.wheel": "models",
     "models.published": "models",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
@@ -83,6 +84,8 @@ PARTS = {
 PARTS |= {("training.publish.card", "--genre-model"), ("runs.groups", "--rescore")}
 PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
 PARTS |= {("api.flags", "--set")}
+PIPS = ("--no-deps", "--only-binary", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "--timeout")
+PARTS |= {("models.musicnn.wheel", flag) for flag in (*PIPS, "--dest")}
 PARTS |= {("runs.differences", "--set")}  # of a message of training
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

@@ -171,8 +171,9 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     except OSError:
         reason = "could not be downloaded"
     raise CheckpointError(
-        f"the model {source} {reason}; give the folder of a saved model, or try tonearm with its small built-in ones: "
-        "`tonearm tag SOURCE --demo-models --out DEST`"
+        f"the model {source} {reason}; give the folder of a saved model, label real music without the hub "
+        "(`tonearm models add musicnn`, then `tonearm tag SOURCE --tag-model musicnn --genre-model none --out DEST`), "
+        "or try the small built-in models: `tonearm tag SOURCE --demo-models --out DEST`"
     )
 
 

@@ -42,7 +42,8 @@ def folder_of(name: str) -> Path:
     found = find_added(name)
     if found is None:
         raise CheckpointError(
-            f"{name} is not added here: `tonearm models add {name}` (or --wheel FILE where there is no network)"
+            f"{name} is not added here: `tonearm models add {name}` "
+            f"(`tonearm models add {name} --wheel FILE` where there is no network)"
         )
     return found
 
