@@ -64,7 +64,7 @@ class Front(nn.Module):
         highest = nn.functional.conv2d(padded, self.conv.weight * sign).amax(dim=3, keepdim=True) * sign[:, 0]
         convolved = highest if self.conv.bias is None else highest + self.conv.bias[:, None, None]
         normal: Tensor = self.norm(torch.relu(convolved))
-        return normal[..., 0]
+        return normal.squeeze(3)
 
 
 class Midend(nn.Module):
