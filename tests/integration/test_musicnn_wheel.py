@@ -12,8 +12,10 @@ import pytest
 from tests.commands import read_tracks, tonearm
 from tests.musicnn_wheel import windows
 from tonearm.errors import CheckpointError
+from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
 from tonearm.models.musicnn import named, wheel
+from tonearm.models.openvino import cache as openvino
 
 pytestmark = pytest.mark.slow
 GOLDEN = np.load(Path(__file__).parent.parent / "data" / "musicnn_golden.npz")
@@ -60,6 +62,16 @@ def test_it_labels_real_music_in_any_head(cache: Path, shared_audio: Path, tmp_p
         assert names == ["musicnn", "musicnn-msd"]
         assert len(row["tag_embedding"]) == len(row["mood_embedding"]) == 200
         assert {tag["label"] for tag in row["mood_tags"]} <= set(_labels(cache, "musicnn-msd"))
+
+
+def test_int8_can_be_tried(cache: Path) -> None:
+    """Quantized, it compiles and says much the same; whether that is near enough is decided on a library's windows."""
+    name, folder = "musicnn", named.folder_of("musicnn")
+    revision = describe_checkpoint(name).revision
+    converted = openvino.convert(name, folder, revision, revision=None, allow_pickle=False, num_threads=2)
+    many = np.concatenate([windows() * scale for scale in (1.0, 0.7, 0.5)])
+    verdict = openvino.quantize(converted, many, num_calibrated=6, is_guarded=True, is_multi=True, num_threads=2)
+    assert verdict.num_checked == 12 and verdict.top1_agreement > 0.5 and verdict.largest_move < 0.3
 
 
 def test_without_a_network_one_line_says_how(tmp_path: Path) -> None:
