@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.models.families import OWN
+from tonearm.models.transformers_loader import register_family
 
 AST = "audio-spectrogram-transformer"
 # One of each kind; the other families are their relatives.
@@ -52,6 +53,7 @@ TINY: dict[str, Any] = {
     "eos_token_id": 2,
     "decoder_start_token_id": 3,
     "max_length": 1024,
+    "width": 0.2,
 }
 
 
@@ -59,6 +61,7 @@ def tiny_config(family: str, **changes: Any) -> Any:
     """Return the transformers config of a tiny model of ``family``."""
     from transformers import AutoConfig
 
+    register_family(family)
     scratch = OWN[family].scratch_config()
     assert scratch is not None
     return AutoConfig.for_model(family, **{name: TINY[name] for name in scratch.config if name in TINY} | changes)
@@ -71,7 +74,8 @@ def extractor_of(family: str, config: Any, **overrides: Any) -> Any:
     scratch = OWN[family].scratch_config()
     assert scratch is not None
     values = {**scratch.preprocessor, **OWN[family].preprocessor_shape(config.to_dict()), **overrides}
-    return getattr(transformers, values.pop("feature_extractor_type"))(**values)
+    name = values.pop("feature_extractor_type")
+    return (OWN[family].extractor() or getattr(transformers, name))(**values)
 
 
 def save_checkpoint(folder: Path, config: Any, extractor: Any, *, seed: int = 0, **how: Any) -> Path:

@@ -26,6 +26,7 @@ from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import Tagger, decode_request
 from tonearm.training.fit.loop import Loop
 from tonearm.training.fit.process_group import SingleProcess
+from tonearm.training.judge.predictions import Predictions
 from tonearm.training.plan import TrainingPlan
 
 TOLERANCE = 1e-5
@@ -84,9 +85,14 @@ def trained_on(run: TrainingPlan, folder: Path, num_workers: int) -> NDArray[np.
     """Return each clip's scores [T, L] as the training loop has them, on so many workers."""
     parts: list[Any] = [None] * num_workers
     barrier = threading.Barrier(num_workers)
-    loops = [Loop(run.job, run.job.open_clips(1), Worker(folder, rank, parts, barrier)) for rank in range(num_workers)]
+
+    def predictions_of(rank: int) -> Predictions:
+        # Made in its thread: workers agree on a precision while they start.
+        loop = Loop(run.job, run.job.open_clips(1), Worker(folder, rank, parts, barrier))
+        return loop.predict(run.job.validation)
+
     with ThreadPoolExecutor(num_workers) as pool:
-        found = list(pool.map(lambda loop: loop.predict(run.job.validation), loops))
+        found = list(pool.map(predictions_of, range(num_workers)))
     for other in found[1:]:
         np.testing.assert_array_equal(other.logits, found[0].logits)
     return found[0].track_scores(is_multi=False)

@@ -26,9 +26,9 @@ def test_every_family_has_a_small_model_to_train_from_scratch(family: str) -> No
     model, extractor = load_initial_model(start, Classifier(["a", "b"], False), seed=0)
     assert sum(weight.numel() for weight in model.parameters()) < 2_000_000
     features = family_of(family).features(extractor)
-    assert start.min_samples >= 400 and start.sample_rate == 16000
+    assert start.min_samples >= 400 and start.sample_rate == extractor.sampling_rate
     with torch.no_grad():
-        logits, embedding = WithEmbedding(model.eval())(**features(torch.randn(2, 16000) * 0.1))
+        logits, embedding = WithEmbedding(model.eval())(**features(torch.randn(2, start.sample_rate) * 0.1))
     assert logits.shape == (2, 2) and embedding.shape == (2, model.config.hidden_size)
     assert not torch.equal(embedding[0], embedding[1])
 

@@ -64,6 +64,8 @@ SAYS = {
     "heads": "tag plan models serve evaluate",
     "sources.source": "train evaluate",
     "models.exported.add": "models",
+    "models.musicnn.wheel": "models",
+    "models.networks.efficientat": "models",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
     "settings_files": "tag plan plot models serve train evaluate",  # a file that was named and is not there
@@ -93,6 +95,8 @@ PARTS = {
 PARTS |= {("training.publish.card", "--genre-model"), ("runs.groups", "--rescore")}
 PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
 PARTS |= {("api.flags", "--set")}
+PIPS = ("--no-deps", "--only-binary", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "--timeout")
+PARTS |= {("models.musicnn.wheel", flag) for flag in (*PIPS, "--dest")}
 PARTS |= {("runs.differences", "--set")}  # of a message of training
 PARTS |= {("extras", "--force")}  # of pipx
 MODULES = {
@@ -101,7 +105,9 @@ MODULES = {
 }
 # What they say is the help of the flags themselves.
 DECLARING = {"cli.app", "cli.options", "cli.settings_flags"}
-DECLARING |= {f"cli.verbs.{name}" for name in ("label", "results", "models", "models_add", "serve", "set_up")}
+DECLARING |= {
+    f"cli.verbs.{name}" for name in ("label", "results", "models", "models_add", "models_convert", "serve", "set_up")
+}
 
 
 @cache

@@ -18,6 +18,7 @@ from tonearm.errors import TonearmError
 from tonearm.exports.registry import EXPORTERS
 from tonearm.heads import INSTALLED
 from tonearm.models.families import FAMILIES
+from tonearm.models.musicnn import named
 from tonearm.settings import GENRE_MODEL, TAG_MODEL, DecodeSettings
 from tonearm.sources.registry import SOURCES
 from tonearm.wording import counted
@@ -163,3 +164,9 @@ def _models() -> Iterator[Finding]:
             yield Finding("model", "ok", f"{info.name}: {counted(len(info.labels), 'label')}, {info.family}")
         except TonearmError as error:
             yield Finding("model", "note", error.message)
+    for name in named.NAMES:
+        folder = named.find_added(name)
+        text = (
+            f"{name}: in {folder}" if folder else f"`tonearm models add {name}` fetches it: real music without the hub"
+        )
+        yield Finding("model", "ok" if folder else "note", text)

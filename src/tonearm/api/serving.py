@@ -58,9 +58,8 @@ def serve(*, watcher: ServeWatcher, output: int = 1, **flags: object) -> None:
         CheckpointError, SettingsError: models or settings that cannot be used.
     """
     extras.require("serve", "tonearm serve")
-    from tonearm.web.app import build_app
+    from tonearm.web import app, listener
     from tonearm.web.engines.process_engine import prepared
-    from tonearm.web.listener import listening
     from tonearm.web.requests.admission import Gate, is_loopback
 
     settings, plans = prepared(serve_settings(flags))
@@ -79,12 +78,12 @@ def serve(*, watcher: ServeWatcher, output: int = 1, **flags: object) -> None:
             _engine(kind, settings, plans, Path(folder) / "metrics") as make_engine,
         ):
             settings, gate = dataclasses.replace(settings, access_log=path), Gate(settings)
-            with listening(lambda: build_app(make_engine(), settings, gate), settings) as listener:
+            with listener.listening(lambda: app.build_app(make_engine(), settings, gate), settings) as running:
                 name = f"[{settings.host}]" if ":" in settings.host else settings.host
                 watcher.serving(f"http://{name}:{settings.port}/", kind)
-                _wait_for_signal(listener)
+                _wait_for_signal(running)
                 watcher.stopping()
-                num_left = listener.call(gate.drain(settings.drain_timeout_s), settings.drain_timeout_s + 5.0)
+                num_left = running.call(gate.drain(settings.drain_timeout_s), settings.drain_timeout_s + 5.0)
         watcher.stopped(num_left)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 
 from tonearm import own_process
 from tonearm.errors import TonearmError
@@ -18,7 +17,6 @@ def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
     own_process.leave_current_folder()
     from tonearm import surroundings
-    from tonearm.storage.uris import visible
 
     surroundings.open_standard_streams()
     try:
@@ -29,7 +27,7 @@ def main() -> None:
         if status == INTERRUPTED:
             raise KeyboardInterrupt
     except TonearmError as error:
-        print(f"tonearm: {visible(error.message)}", file=sys.stderr)
+        _say(error.message)
         status = error.exit_status
     except KeyboardInterrupt:
         print("tonearm: stopped", file=sys.stderr)
@@ -44,28 +42,30 @@ def main() -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    from tempfile import gettempdir
+    import tempfile
+    import traceback
 
     import typer
-
-    from tonearm.storage.uris import visible
 
     if isinstance(error, typer.Abort):
         return 4
     # typer brings a click of its own, whose errors have no public name.
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        print(
-            f"tonearm: {visible(error.format_message()).rstrip('.')}; see {_command_path(error)} --help",
-            file=sys.stderr,
-        )
+        _say(f"{error.format_message().rstrip('.')}; see {_command_path(error)} --help")
         return int(error.exit_code)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = visible(str(error.filename)) if error.filename else f"the folder for temporary files ({gettempdir()})"
-        print(f"tonearm: no space left for {place}; free some and run the same command again", file=sys.stderr)
+        place = str(error.filename) if error.filename else f"the folder for temporary files ({tempfile.gettempdir()})"
+        _say(f"no space left for {place}; free some and run the same command again")
         return 4
     traceback.print_exception(error)
-    print("tonearm: this is a bug; please report it with the lines above", file=sys.stderr)
+    _say("this is a bug; please report it with the lines above")
     return 1
+
+
+def _say(line: str) -> None:
+    from tonearm.storage.uris import visible
+
+    print(f"tonearm: {visible(line)}", file=sys.stderr)
 
 
 def _command_path(error: Exception) -> str:

@@ -21,6 +21,7 @@ from tonearm.models import calibration, config_files
 from tonearm.models.calibration import TonearmSidecar, read_sidecar
 from tonearm.models.config_files import CONFIG, PREPROCESSOR
 from tonearm.models.exported.files import GRAPH_FILES, describe_graph, has_graph, is_graph_file
+from tonearm.models.musicnn import named
 from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, read_shapes
 from tonearm.models.transformers_loader import check_fit, load_extractor, load_weights, read_config
@@ -126,8 +127,8 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
 
 
 def is_hub_id(source: str) -> bool:
-    """Return whether ``source`` is a name on the hub, not a folder here or in an object store, or a graph's file."""
-    return "://" not in source and not Path(source).is_dir() and not is_graph_file(source)
+    """Return whether ``source`` is a name on the hub: no folder, no graph's file, and no name that is known here."""
+    return not ("://" in source or Path(source).is_dir() or is_graph_file(source) or named.is_named(source))
 
 
 def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
@@ -140,6 +141,8 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     """
     if Path(source).is_dir():
         return Path(source)
+    if named.is_named(source):
+        return named.folder_of(source)
     if "://" in source:
         place = source.rpartition("/")[0] if is_graph_file(source) else source
         return local_copy(place, [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES, *GRAPH_FILES, calibration.FILE])
@@ -165,8 +168,9 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     except OSError:
         reason = "could not be downloaded"
     raise CheckpointError(
-        f"the model {source} {reason}; give the folder of a saved model, or try tonearm with its small built-in ones: "
-        "`tonearm tag SOURCE --demo-models --out RUN`"
+        f"the model {source} {reason}; give the folder of a saved model, label real music without the hub "
+        "(`tonearm models add musicnn`, then `tonearm tag SOURCE --tag-model musicnn --genre-model none --out RUN`), "
+        "or try the small built-in models: `tonearm tag SOURCE --demo-models --out RUN`"
     )
 
 

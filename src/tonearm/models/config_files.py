@@ -41,10 +41,10 @@ SIZES = (
 CONVOLUTIONS = ("conv_dim", "conv_kernel", "conv_stride")
 RATES_HZ = (1000, 384_000)
 COUNTS = (
-    *("feature_size", "num_mel_bins", "max_length", "hop_length", "n_fft", "n_samples", "nb_max_frames"),
-    *("chunk_length", "stride"),
+    *("feature_size", "num_mel_bins", "max_length", "hop_length", "win_length", "n_fft", "n_samples"),
+    *("nb_max_frames", "chunk_length", "stride"),
 )
-NUMBERS = ("mean", "std", "padding_value", "dither")
+NUMBERS = ("mean", "std", "padding_value", "dither", "preemphasis", "min_frequency", "max_frequency")
 SWITCHES = ("do_normalize", "return_attention_mask")
 
 

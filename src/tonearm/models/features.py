@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
+if TYPE_CHECKING:
+    from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
+    from tonearm.models.networks.musicnn_features import MusicnnFeatureExtractor
+
 # transformers' ASTFeatureExtractor: 25 ms Hann frames each 10 ms at 16 kHz, in an FFT of 512.
 FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
 MEL_FLOOR = 1.192092955078125e-07
+# What EfficientAT adds to the power of a mel band (arXiv:2211.04772).
+LOG_OFFSET = 1e-5
+# musicnn: log10(1 + 10000 mel), mel rounded to float16, whose largest number this is.
+LOG_SCALE, LARGEST_HALF = 10_000, 65504.0
 
 
 def build_features(extractor: Any) -> nn.Module:
@@ -49,6 +57,41 @@ def load_features(path: Path) -> Features:
     return kind(**tensors, **json.loads(described["settings"]))
 
 
+def kaldi_filters(
+    fft: int, num_mel_bins: int, sample_rate: int, lowest_hz: float, highest_hz: float
+) -> NDArray[np.float64]:
+    """Return Kaldi's mel bands over power spectra [F, M]: triangles on the mel scale, their tops at 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # narrow bands without a bin: the references have them too
+        filters: NDArray[np.float64] = mel_filter_bank(
+            num_frequency_bins=fft // 2 + 1,
+            num_mel_filters=num_mel_bins,
+            min_frequency=lowest_hz,
+            max_frequency=highest_hz,
+            sampling_rate=sample_rate,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+    return filters
+
+
+def slaney_filters(fft: int, num_mel_bins: int, sample_rate: int) -> NDArray[np.float64]:
+    """Return librosa's mel bands over power spectra [F, M]: Slaney's scale, triangles of equal area."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # narrow bands without a bin: the reference has them too
+        filters: NDArray[np.float64] = mel_filter_bank(
+            num_frequency_bins=fft // 2 + 1,
+            num_mel_filters=num_mel_bins,
+            min_frequency=0.0,
+            max_frequency=sample_rate / 2,
+            sampling_rate=sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+    return filters
+
+
 def _normalized(windows: Tensor) -> Tensor:
     mean = windows.mean(dim=1, keepdim=True)
     variance = windows.var(dim=1, keepdim=True, correction=0)
@@ -56,9 +99,16 @@ def _normalized(windows: Tensor) -> Tensor:
 
 
 class Features(nn.Module):
-    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew."""
+    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew.
+
+    ``length_axis`` is that axis of what it makes which is as long as the window; None where windows are padded to one
+    length. Training with ``pads_sound`` puts silence after the shorter windows of a batch; otherwise zeros come after
+    what was made of them.
+    """
 
     settings: dict[str, Any]
+    length_axis: int | None = None
+    pads_sound = False
 
     @classmethod
     def of(cls, extractor: Any) -> Features:
@@ -68,6 +118,8 @@ class Features(nn.Module):
 
 class RawWaveform(Features):
     """Wav2Vec2FeatureExtractor: the waveform itself, of zero mean and unit variance where the checkpoint wants it."""
+
+    length_axis = 1
 
     def __init__(self, *, do_normalize: bool, return_attention_mask: bool) -> None:
         super().__init__()
@@ -114,18 +166,8 @@ class AstFilterbank(Features):
     @classmethod
     def of(cls, extractor: Any) -> AstFilterbank:
         """Return the equal of a transformers extractor."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # narrow bands without a bin: the reference has them too
-            filters = mel_filter_bank(
-                num_frequency_bins=FFT // 2 + 1,
-                num_mel_filters=extractor.num_mel_bins,
-                min_frequency=20,
-                max_frequency=extractor.sampling_rate // 2,
-                sampling_rate=extractor.sampling_rate,
-                norm=None,
-                mel_scale="kaldi",
-                triangularize_in_mel_space=True,
-            )
+        rate = extractor.sampling_rate
+        filters = kaldi_filters(FFT, extractor.num_mel_bins, rate, 20, rate // 2)
         # (x - mean) / (2 std), the reference's own odd factor of two.
         mean, spread = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
         return cls(torch.from_numpy(filters).float(), max_length=int(extractor.max_length), mean=mean, spread=spread)
@@ -183,6 +225,89 @@ class WhisperLogMel(Features):
         return {"input_features": (mel + 4.0) / 4.0}
 
 
+class EmphasizedLogMel(Features):
+    """MobileNetAudioFeatureExtractor: the log-mel of the pre-emphasized waveform, as long as the window.
+
+    Args:
+        filters: float32 [F, M].
+        taper: samples of the Hann window, in the middle of a frame of ``fft``.
+    """
+
+    length_axis = 2
+    pads_sound = True  # as its authors train; zero is loud in a normalized logarithm
+
+    def __init__(
+        self, filters: Tensor, *, fft: int, taper: int, hop: int, preemphasis: float, mean: float, spread: float
+    ) -> None:
+        super().__init__()
+        self.settings = {"fft": fft, "taper": taper, "hop": hop}
+        self.settings |= {"preemphasis": preemphasis, "mean": mean, "spread": spread}
+        self.fft, self.hop, self.preemphasis, self.mean, self.spread = fft, hop, preemphasis, mean, spread
+        self.filters: Tensor
+        self.window: Tensor
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(taper, periodic=False), persistent=False)
+
+    @classmethod
+    def of(cls, extractor: MobileNetAudioFeatureExtractor) -> EmphasizedLogMel:
+        """Return the equal of an extractor."""
+        fft, bins, rate = int(extractor.n_fft), int(extractor.num_mel_bins), int(extractor.sampling_rate)
+        filters = kaldi_filters(fft, bins, rate, extractor.min_frequency, extractor.max_frequency)
+        return cls(
+            torch.from_numpy(filters).float(),
+            fft=fft,
+            taper=int(extractor.win_length),
+            hop=int(extractor.hop_length),
+            preemphasis=float(extractor.preemphasis),
+            mean=float(extractor.mean),
+            spread=float(extractor.std),
+        )
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return ``input_features`` [B, M, T], a frame each ``hop`` samples."""
+        emphasized = windows[:, 1:] - self.preemphasis * windows[:, :-1]
+        taper = len(self.window)
+        spectrum = torch.stft(emphasized, self.fft, self.hop, taper, self.window, return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
+        mel = (self.filters.T @ power.contiguous() + LOG_OFFSET).log()
+        return {"input_features": (mel - self.mean) / self.spread}
+
+
+class MusicnnLogMel(Features):
+    """MusicnnFeatureExtractor: the log-mel of whole frames, those of a short window repeated from the first.
+
+    Args:
+        filters: float32 [F, M].
+    """
+
+    def __init__(self, filters: Tensor, *, fft: int, hop: int, max_length: int) -> None:
+        super().__init__()
+        self.settings = {"fft": fft, "hop": hop, "max_length": max_length}
+        self.fft, self.hop, self.max_length = fft, hop, max_length
+        self.filters: Tensor
+        self.window: Tensor
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(fft), persistent=False)
+
+    @classmethod
+    def of(cls, extractor: MusicnnFeatureExtractor) -> MusicnnLogMel:
+        """Return the equal of an extractor."""
+        fft, hop = int(extractor.n_fft), int(extractor.hop_length)
+        filters = slaney_filters(fft, int(extractor.num_mel_bins), int(extractor.sampling_rate))
+        return cls(torch.from_numpy(filters).float(), fft=fft, hop=hop, max_length=int(extractor.max_length))
+
+    def forward(self, windows: Tensor) -> dict[str, Tensor]:
+        """Return ``input_features`` [B, max_length, M]."""
+        spectrum = torch.stft(windows, self.fft, self.hop, window=self.window, pad_mode="reflect", return_complex=True)
+        spectrum = spectrum[..., : max(1, min(spectrum.shape[2] - 1, self.max_length))]  # the last is half a mirror
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
+        mel = (self.filters.T @ power.contiguous()).clamp_max(LARGEST_HALF).half().float()
+        frames = (LOG_SCALE * mel + 1).log10().transpose(1, 2)  # [B, T, M]
+        if frames.shape[1] < self.max_length:
+            frames = frames[:, torch.arange(self.max_length, device=frames.device) % frames.shape[1]]
+        return {"input_features": frames}
+
+
 class OwnExtractor(nn.Module):
     """Any other family: the checkpoint's own extractor, on the CPU."""
 
@@ -200,6 +325,8 @@ class OwnExtractor(nn.Module):
 # By the class of the extractor; only these are kept in files and run by OpenVINO, since a file names no code.
 EQUALS: dict[str, type[Features]] = {
     "ASTFeatureExtractor": AstFilterbank,
+    "MobileNetAudioFeatureExtractor": EmphasizedLogMel,
+    "MusicnnFeatureExtractor": MusicnnLogMel,
     "Wav2Vec2FeatureExtractor": RawWaveform,
     "WhisperFeatureExtractor": WhisperLogMel,
 }

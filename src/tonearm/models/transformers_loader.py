@@ -40,11 +40,9 @@ def open_config(folder: Path, source: str) -> PreTrainedConfig:
     config_files.check_config(values, f"{source}/{CONFIG}")
     # Read when transformers is imported: it shall fetch no kernels from the hub, whatever a config says.
     os.environ["USE_HUB_KERNELS"] = "0"
-    from transformers import AutoConfig, AutoModelForAudioClassification
+    from transformers import AutoConfig
 
-    if (added := added_classifier(values.get("model_type"))) is not None:
-        AutoConfig.register(str(values["model_type"]), added.config_class, exist_ok=True)
-        AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
+    register_family(values.get("model_type"))
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (*LIBRARY_ERRORS, huggingface_hub.errors.StrictDataclassError) as error:
@@ -79,8 +77,26 @@ def read_config(folder: Path, source: str, *, may_be_encoder: bool = False) -> P
     return config
 
 
+def register_family(model_type: object) -> None:
+    """Have transformers' auto classes know a family that transformers does not have.
+
+    Raises:
+        PluginError: a package adds it and cannot be used.
+    """
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+
+    if (added := added_classifier(model_type)) is None:
+        return
+    AutoConfig.register(str(model_type), added.config_class, exist_ok=True)
+    AutoModelForAudioClassification.register(added.config_class, added, exist_ok=True)
+    with FAMILIES.using(str(model_type)):
+        extractor = family_of(str(model_type)).extractor()
+    if extractor is not None:
+        AutoFeatureExtractor.register(added.config_class, extractor, exist_ok=True)
+
+
 def added_classifier(model_type: object) -> type[PreTrainedModel] | None:
-    """Return the class of a family that transformers does not have and another package has added."""
+    """Return the class of a family that transformers does not have: tonearm's own or another package's."""
     if not isinstance(model_type, str):
         return None
     family = family_of(model_type)
@@ -160,7 +176,6 @@ def load_weights(
     Raises:
         CheckpointError: weights that cannot be read, are missing, or have other shapes.
     """
-    import torch
     from transformers import AutoModelForAudioClassification
 
     try:  # what a damaged file makes transformers raise is no family's fault
@@ -173,7 +188,7 @@ def load_weights(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that the report tells the shapes
                 weights_only=True,
-                dtype=torch.float32,
+                dtype="float32",
             )
     except (*LIBRARY_ERRORS, SafetensorError) as error:
         raise CheckpointError(f"{source} cannot be loaded: {first_line(error)}") from None

@@ -15,6 +15,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -110,11 +111,9 @@ def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRe
 
 def class_columns(source: str) -> list[str]:
     """Return the names of the columns that hold classes: ``ClassLabel``, or a list of them."""
-    import datasets
-
     _, dataset, _ = _loaded(_place(source))[0]
     kinds = {name: getattr(feature, "feature", feature) for name, feature in dataset.features.items()}
-    return [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+    return [name for name, kind in kinds.items() if isinstance(kind, _library(source).ClassLabel)]
 
 
 def _named(feature: object) -> Callable[[Any], Any]:
@@ -189,11 +188,7 @@ def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
 def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
     """Return the splits: name, data set with undecoded audio, name of its audio column."""
     del written  # a folder that was written anew is read anew
-    try:
-        import datasets
-    except ImportError:
-        check_extra(place)
-        raise
+    datasets = _library(place)
     try:
         loaded = datasets.load_from_disk(local_path(place)) if place.startswith(SAVED) else _load_hub(place)
     except (OSError, ValueError, RuntimeError) as error:
@@ -215,20 +210,33 @@ def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], .
     return tuple(found)
 
 
-def _load_hub(place: str) -> datasets.DatasetDict | datasets.Dataset:
-    import datasets
+def _library(place: str) -> ModuleType:
+    """Return the package that reads the data set.
 
+    Raises:
+        SourceError: it is not installed, with the command that does it.
+    """
+    try:
+        import datasets
+    except ImportError:
+        check_extra(place)
+        raise
+    return datasets
+
+
+def _load_hub(place: str) -> datasets.DatasetDict | datasets.Dataset:
+    library = _library(place)
     parts = place.removeprefix(HUB).split("/")
     if not place.startswith(HUB) or len(parts) not in (2, 3) or not all(parts):
         raise SourceError(f"got {shown(place)}, expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME/CONFIG")
     name, _, revision = parts[1].partition("@")
     try:
-        return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision=revision or None)
+        return library.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision=revision or None)
     except RuntimeError as error:
         # Older data sets, GTZAN among them, are a loading script, which is code; the hub keeps its output as Parquet.
         if "script" not in str(error) or revision:
             raise
-        return datasets.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision="refs/convert/parquet")
+        return library.load_dataset(f"{parts[0]}/{name}", *parts[2:], revision="refs/convert/parquet")
 
 
 class DataSet:

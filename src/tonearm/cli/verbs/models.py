@@ -10,7 +10,7 @@ import typer
 
 from tonearm.cli.help import MODELS, Verb, VerbWithParts
 from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, VerbOption, settings, with_flags
-from tonearm.cli.verbs import models_add
+from tonearm.cli.verbs import models_add, models_convert
 from tonearm.errors import UsageError
 from tonearm.heads import read_flags
 from tonearm.settings import LabelSettings, ModelSettings, TagSettings, TrainSettings
@@ -45,6 +45,7 @@ def add(app: typer.Typer) -> None:
     group = typer.Typer(cls=VerbWithParts, invoke_without_command=True, pretty_exceptions_enable=False)
     group.callback()(models)
     group.command(cls=Verb)(models_add.add)
+    group.command(cls=Verb)(models_convert.convert)
     app.add_typer(group, name="models", rich_help_panel=MODELS)
     for verb in (train, evaluate, publish):
         app.command(cls=Verb, rich_help_panel=MODELS)(verb)

@@ -94,7 +94,7 @@ def add(
     output = Output(json_output)
     if model in NAMED and not Path(model).exists():
         folder = NAMED[model](model, wheel)
-        output.say(f"{model}: {folder}")
+        output.say(f"{model}: {folder} (LICENSE and NOTICE are beside the weights)")
         output.say(f"use it: tonearm tag SOURCE --tag-model {model} --out RUN")
         output.result({"model": model, "folder": str(folder)})
         return 0

@@ -1,6 +1,6 @@
 """Models that ``tonearm models add NAME`` knows by their name and can fetch; any other argument is a file.
 
-A model is added by one entry of ``NAMED``, such as ``"musicnn": wheel.add``.
+A model is added by one entry of ``NAMED``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+
+from tonearm.models.musicnn import named
 
 
 class AddNamed(Protocol):
@@ -26,4 +28,10 @@ class AddNamed(Protocol):
         ...
 
 
-NAMED: Mapping[str, AddNamed] = {}
+def _add_musicnn(name: str, wheel: Path | None) -> Path:
+    from tonearm.models.musicnn.wheel import add  # with numpy, which no help text needs
+
+    return add(name, wheel)
+
+
+NAMED: Mapping[str, AddNamed] = dict.fromkeys(named.NAMES, _add_musicnn)

@@ -15,7 +15,7 @@ from tonearm.models.exported.description import Description
 from tonearm.models.exported.front_end import network_inputs, noise, placed
 from tonearm.models.exported.kept_graph import ANSWERS, Facts
 from tonearm.models.openvino.processor import compile_network, has_bf16
-from tonearm.models.release_memory import drop_pages
+from tonearm.models.openvino.release_memory import drop_pages
 from tonearm.models.runtimes import Scores
 
 if TYPE_CHECKING:

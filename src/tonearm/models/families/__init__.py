@@ -10,6 +10,8 @@ from tonearm.models.families.ast import Ast
 from tonearm.models.families.default import DefaultFamily
 from tonearm.models.families.family import Family as Family
 from tonearm.models.families.family import ScratchConfig as ScratchConfig
+from tonearm.models.families.mobilenet_audio import MobileNetAudio
+from tonearm.models.families.musicnn import Musicnn
 from tonearm.models.families.wav2vec2_bert import Wav2Vec2Bert
 from tonearm.models.families.waveform import Waveform
 from tonearm.models.families.whisper import Whisper
@@ -28,6 +30,8 @@ OWN: dict[str, Family] = {
     "wav2vec2-bert": Wav2Vec2Bert(),
     "whisper": Whisper(),
     "audio-spectrogram-transformer": Ast(),
+    "mobilenet_audio": MobileNetAudio(),
+    "musicnn": Musicnn(),
 }
 FAMILIES: Registry[Family] = Registry("tonearm.families", "model family", OWN, Family, make=lambda found: found())
 _DEFAULT = DefaultFamily()

@@ -20,6 +20,10 @@ class DefaultFamily:
         """Return None: transformers has it."""
         return None
 
+    def extractor(self) -> type[SequenceFeatureExtractor] | None:
+        """Return None: transformers has it."""
+        return None
+
     def native_window_s(self, config: Values, preprocessor: Values, sample_rate: int) -> float | None:
         """Return None: any length."""
         return None

@@ -34,9 +34,9 @@ class Family(Protocol):
 
     Loading: tonearm finds the files, refuses code and values that no model can have, reads the labels, makes the model
     from safetensors through transformers' auto classes, and checks that every weight is there, has its shape and is
-    finite. The family gives the class of a model that transformers does not have (``classifier``). The last layer is
-    called ``classifier``, ``config.hidden_size`` is the length of the embedding, and ``forward`` takes the features by
-    name and returns something with ``logits`` [B, labels].
+    finite. The family gives the classes of a model and of an extractor that transformers does not have
+    (``classifier``, ``extractor``). The last layer is called ``classifier``, ``config.hidden_size`` is the length of
+    the embedding, and ``forward`` takes the features by name and returns something with ``logits`` [B, labels].
 
     Padding: tonearm cuts windows, never longer than ``native_window_s`` or shorter than ``min_samples``, and batches
     only windows of one length. What a model needs beyond that is padded by ``features``, as its own extractor does.
@@ -47,11 +47,16 @@ class Family(Protocol):
     ``CheckpointError`` for values that do not go together; anything else is reported as the family's own fault.
 
     ``config`` is what transformers has made of ``config.json``, as a mapping; ``preprocessor`` is
-    ``preprocessor_config.json``. Only ``classifier``, ``features`` and ``watch_embedding`` may import torch.
+    ``preprocessor_config.json``. Only ``classifier``, ``extractor``, ``features`` and ``watch_embedding`` may
+    import torch.
     """
 
     def classifier(self) -> type[PreTrainedModel] | None:
         """Return the model's class, with its ``config_class``; None where transformers has both."""
+        ...
+
+    def extractor(self) -> type[SequenceFeatureExtractor] | None:
+        """Return the class that ``feature_extractor_type`` names; None where transformers has it."""
         ...
 
     def native_window_s(self, config: Values, preprocessor: Values, sample_rate: int) -> float | None:

@@ -25,9 +25,9 @@ from tonearm.models.families import family_of
 from tonearm.models.features import EQUALS, Features, load_features, save_features
 from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bundle_with_model
 from tonearm.models.openvino.processor import core
+from tonearm.models.openvino.release_memory import trim
 from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
-from tonearm.models.release_memory import trim
 from tonearm.models.runtimes import Scores
 from tonearm.models.torch_runtime import WithEmbedding
 
@@ -81,9 +81,8 @@ def _convert(message: dict[str, Any]) -> None:
         expected = [WithEmbedding(model)(**features(windows)) for windows in checked]
         ((name, example),) = features(checked[0]).items()
         network = openvino.convert_model(_OneInput(model, name), example_input=(example,))
-        # A window of its own length, or any: raw waveforms vary, spectrograms are padded to one size.
-        shape = openvino.PartialShape([-1, -1] if example.ndim == 2 else [-1, *example.shape[1:]])
-        network.reshape(shape)
+        free = (0, features.length_axis)  # any number of windows, and any length where they are not padded to one
+        network.reshape(openvino.PartialShape([-1 if axis in free else n for axis, n in enumerate(example.shape)]))
         openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
     save_features(features, folder / "features.safetensors")
     # Beside the copies that tracing made the runtime's own would be one too many for a small machine.

@@ -13,7 +13,7 @@ from torch import nn
 
 from tonearm.models.features import RawWaveform, load_features
 from tonearm.models.openvino.processor import compile_network
-from tonearm.models.release_memory import drop_pages
+from tonearm.models.openvino.release_memory import drop_pages
 from tonearm.models.runtimes import Scores
 
 if TYPE_CHECKING:

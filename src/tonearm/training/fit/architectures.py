@@ -1,4 +1,6 @@
-"""Small models to train from random weights, one for each family that has one: ``small-hubert``, ``small-ast``, ..."""
+"""Models to train from random weights: ``small-hubert``, ``small-ast``, ..., one for each family that has one, and
+``mn04`` and ``mn10``, known by these names.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,16 @@ from tonearm.models.config_files import CONFIG, PREPROCESSOR
 from tonearm.models.families import FAMILIES, ScratchConfig
 
 PREFIX = "small-"
-SHORT = {"ast": "audio-spectrogram-transformer"}
+SHORT = {"ast": "audio-spectrogram-transformer", "mobilenet": "mobilenet_audio"}
+# A family at another size than its small one, by the name that its papers have for it.
+SIZES: dict[str, tuple[str, dict[str, float]]] = {
+    "mn04": ("mobilenet_audio", {"width": 0.4}),
+    "mn10": ("mobilenet_audio", {"width": 1.0}),
+}
 
 
 def is_architecture(name: str) -> bool:
-    """Return whether ``name`` is a small model without weights."""
+    """Return whether ``name`` is a model without weights."""
     return _scratch_config(name) is not None
 
 
@@ -37,10 +44,15 @@ def _own_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _model_type(name: str) -> str:
+    if name in SIZES:
+        return SIZES[name][0]
     short = name.removeprefix(PREFIX)
     return SHORT.get(short, short)
 
 
 def _scratch_config(name: str) -> ScratchConfig | None:
-    family = FAMILIES.get(_model_type(name)) if name.startswith(PREFIX) else None
-    return None if family is None else family.scratch_config()
+    family = FAMILIES.get(_model_type(name)) if name in SIZES or name.startswith(PREFIX) else None
+    found = None if family is None else family.scratch_config()
+    if found is None or name not in SIZES:
+        return found
+    return ScratchConfig({**found.config, **SIZES[name][1]}, found.preprocessor)

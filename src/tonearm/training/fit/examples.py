@@ -121,12 +121,15 @@ def model_inputs(features: nn.Module, waveforms: Sequence[Floats], device: torch
     """Return what the model takes for waveforms of any lengths.
 
     Equal lengths share a pass; shorter ones are padded after normalizing, with a mask where the checkpoint uses one,
-    as the reference's extractor does.
+    as the reference's extractor does, or with silence before it (``Features.pads_sound``).
 
     Args:
         features: of ``models.features.build_features``.
     """
     lengths = sorted({len(waveform) for waveform in waveforms})
+    if getattr(features, "pads_sound", False):
+        waveforms = [np.pad(waveform, (0, lengths[-1] - len(waveform))) for waveform in waveforms]
+        lengths = lengths[-1:]
     if len(lengths) == 1:
         return dict(features(_moved(np.stack(waveforms), device)))
     rows: list[dict[str, Tensor]] = [{} for _ in waveforms]

@@ -134,7 +134,7 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     norms = {
         f"{name}.{inner}"
         for name, module in model.named_modules()
-        if isinstance(module, nn.LayerNorm | nn.GroupNorm)
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm1d | nn.BatchNorm2d)
         for inner, _ in module.named_parameters(recurse=False)
     }
     decayed: list[nn.Parameter] = []
