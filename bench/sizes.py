@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from tonearm.models.cost import Cost, cost_of
 from tonearm.models.families import family_of
-from tonearm.training.fit.initial import load_start, read_start
+from tonearm.training.fit.initial import read_initial_model
+from tonearm.training.fit.initial_weights import Classifier, load_initial_model
 
 LABELS = tuple(f"label {number}" for number in range(527))  # as many as AudioSet's
 WINDOW_S = 10.0
@@ -31,10 +32,10 @@ PUBLISHED = {"mn04": Published(0.983e6, 0.11e9), "mn10": Published(4.88e6, 0.54e
 
 def size_of(name: str) -> Cost:
     """Return the cost of an architecture of ``tonearm.training.fit.architectures`` for ten seconds."""
-    start = read_start(name, LABELS, from_scratch=True)
-    model, extractor = load_start(start, LABELS, is_multi=True, seed=0)
-    features = family_of(start.family).features(extractor)
-    return cost_of(model, features, round(WINDOW_S * start.sample_rate))
+    initial = read_initial_model(name, from_scratch=True)
+    model, extractor = load_initial_model(initial, Classifier(LABELS, is_multi=True), seed=0)
+    features = family_of(initial.family).features(extractor)
+    return cost_of(model, features, round(WINDOW_S * initial.sample_rate))
 
 
 def ratios(name: str, cost: Cost) -> tuple[float, float]:
