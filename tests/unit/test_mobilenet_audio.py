@@ -13,7 +13,6 @@ import torch
 from bench.sizes import PUBLISHED, TOLERANCE, ratios, size_of
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tonearm.training.data.examples import model_inputs
 from torch import Tensor
 from torch.nn import BatchNorm2d, functional
 
@@ -29,10 +28,11 @@ from tonearm.models.features import EmphasizedLogMel, load_features, save_featur
 from tonearm.models.networks.efficientat import convert
 from tonearm.models.networks.mobilenet_audio import MobileNetAudioConfig, MobileNetAudioForAudioClassification
 from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
+from tonearm.training.fit.examples import model_inputs
 from tonearm.training.fit.initial import choose_head, read_initial_model
 from tonearm.training.fit.initial_weights import Classifier as NewClassifier
 from tonearm.training.fit.initial_weights import load_initial_model
-from tonearm.training.fit.loop import BEST
+from tonearm.training.fit.snapshot import BEST
 from tonearm.training.fit.step import _parameter_groups
 
 RATE, LABELS = 32000, ("siren", "rain", "piano")

@@ -229,7 +229,7 @@ def test_flags_go_before_the_file_and_set_before_flags(tmp_path: Path) -> None:
 
 def test_the_recipes_are_settings() -> None:
     recipes = sorted(Path(__file__).parents[3].glob("recipes/*.toml"))
-    assert len(recipes) == 4
+    assert len(recipes) == 6
     for path in recipes:
         assert flags.train_settings({"config": path}).from_scratch
 
