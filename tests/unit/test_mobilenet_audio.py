@@ -31,7 +31,7 @@ from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtr
 from tonearm.training.fit.examples import model_inputs
 from tonearm.training.fit.initial import choose_head, read_initial_model
 from tonearm.training.fit.initial_weights import Classifier as NewClassifier
-from tonearm.training.fit.initial_weights import load_initial_model
+from tonearm.training.fit.initial_weights import empty_model, load_initial_model
 from tonearm.training.fit.snapshot import BEST
 from tonearm.training.fit.step import _parameter_groups
 
@@ -223,7 +223,7 @@ def test_a_published_file_says_what_it_said(
     command = ["models", "convert", str(tmp_path / "mn.pt"), "--out", str(tmp_path / "mn")]
     assert app([*command, "--labels", str(tmp_path / "labels.csv")], standalone_mode=False) == 0
     said = capsys.readouterr()
-    assert said.out.endswith(f"use it: tonearm tag SOURCE --tag-model {tmp_path / 'mn'} --out DEST\n") and not said.err
+    assert said.out.endswith(f"use it: tonearm tag SOURCE --tag-model {tmp_path / 'mn'} --out RUN\n") and not said.err
     classifier = Classifier.load(str(tmp_path / "mn"), runtime="torch", precision="fp32")
     info = classifier.info
     assert (info.labels, info.family, info.multi_label) == (LABELS, FAMILY, True)
@@ -376,7 +376,8 @@ def test_it_learns_from_random_weights(tmp_path: Path) -> None:
     assert right.mean() >= 0.8
     kept = load_file(tmp_path / "run" / BEST)
     assert kept["head.norm.num_batches_tracked"] > 0 and kept["stem.norm.running_mean"].abs().max() > 1e-2
-    assert loop.bare.config.max_length == loop.extractor.max_length == 100, "made for windows of a second"
+    _, extractor = empty_model(run.job.initial, NewClassifier(run.job.labels, False, run.job.settings.window_s))
+    assert loop.bare.config.max_length == extractor.max_length == 100, "made for windows of a second"
 
 
 def test_a_converted_checkpoint_is_trained_on_with_other_labels(tmp_path: Path) -> None:
