@@ -215,7 +215,12 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
     apart = (*IN_MODELS, *NAMES_OF_MODELS, "demo_models", "config")
     given: dict[str, Any] = {name: value for name, value in flags.items() if name not in apart}
     given["models"] = {name: flags.get(name) for name in IN_MODELS}
-    given["models"]["heads"] = {name: os.fspath(model) for name, model in (flags.get("heads") or {}).items()}
+    heads = flags.get("heads") or {}
+    if not isinstance(heads, Mapping):
+        raise SettingsError(
+            f"got heads={heads!r:.80}, expected models by name, such as {{'mood': 'models/moods:multi'}}"
+        )
+    given["models"]["heads"] = {name: _model(f"heads[{name!r}]", model) for name, model in heads.items()}
     merged = settings.merge(values, given)
     merged["models"] = _choose_models(merged.get("models", {}), flags)
     return merged
@@ -223,7 +228,7 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
 
 def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
     """Return the table [models] with the flags that name models put in."""
-    named = {name: os.fspath(flags[name]) for name in NAMES_OF_MODELS if flags.get(name) is not None}
+    named = {name: _model(name, flags[name]) for name in NAMES_OF_MODELS if flags.get(name) is not None}
     if not isinstance(models, Mapping):
         return models  # for ``build`` to refuse
     chosen = dict(models)
@@ -236,6 +241,14 @@ def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
     chosen |= named
     # TOML has no null; 'none' turns a head off from a file as from a flag.
     return chosen | {name: None for name in NAMES_OF_MODELS if chosen.get(name) == "none"}
+
+
+def _model(name: str, value: object) -> str:
+    """Return the text of a model that was given as the keyword ``name``."""
+    # The empty text stands for the model that an installed package brings along for a head; no other has one.
+    if not isinstance(value, str | os.PathLike) or (name in NAMES_OF_MODELS and not os.fspath(value)):
+        raise SettingsError(f"got {name}={value!r:.80}, expected a folder or a hub id, or 'none' to turn the head off")
+    return os.fsdecode(value)
 
 
 def _plain(value: object) -> object:
