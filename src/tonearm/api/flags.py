@@ -114,8 +114,35 @@ class TrainFlags(TypedDict, total=False):
 
 
 def source_list(sources: Sources) -> list[str]:
-    """Return one or several sources as texts."""
-    return [os.fspath(sources)] if isinstance(sources, str | os.PathLike) else [os.fspath(each) for each in sources]
+    """Return one or several sources as texts.
+
+    Raises:
+        UsageError: none, or what is neither a path nor a URL.
+    """
+    several = [sources] if isinstance(sources, str | os.PathLike) or not isinstance(sources, Iterable) else sources
+    listed = [place_of(source, "the source") for source in several]
+    if not listed:
+        raise UsageError("got no sources, expected a path, a URL, or several of them")
+    return listed
+
+
+def place_of(value: object, name: str) -> str:
+    """Return a path or URL as its text.
+
+    Args:
+        name: what messages call it, such as ``out``.
+
+    Raises:
+        UsageError: neither a text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"got {name} {value!r:.80} of the type {type(value).__name__}, expected a path or a URL")
+    return os.fsdecode(value)
+
+
+def texts(value: str | Iterable[str]) -> list[str]:
+    """Return one text or several as a list; one text alone is not a list of its letters."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def tag_settings(flags: Mapping[str, Any], known: type = TagFlags, *, verb: str = "tag") -> TagSettings:
@@ -161,13 +188,13 @@ def train_settings(flags: Mapping[str, Any]) -> TrainSettings:
     given: dict[str, Any] = {name: value for name, value in rest.items() if name not in IN_LABELS}
     given["labels"] = {name: value for name, value in rest.items() if name in IN_LABELS}
     if tracker := flags.get("tracker"):
-        given["trackers"] = [name for name in tracker if name != "none"]
+        given["trackers"] = [name for name in texts(tracker) if name != "none"]
     values = settings.merge(values, given)
     assignments = flags.get("set") or ()
     if isinstance(assignments, Mapping):
         parts = [_nested(name, value) for name, value in assignments.items()]
     else:
-        parts = [_assigned(text) for text in assignments]
+        parts = [_assigned(text) for text in texts(assignments)]
     for part in parts:
         values = settings.merge(values, part)
     return settings.build(TrainSettings, values, where=config)
