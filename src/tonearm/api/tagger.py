@@ -228,4 +228,4 @@ def as_wave(samples: NDArray[Any], sample_rate: int | None) -> bytes:
 
 def _is_rate(number: numbers.Real) -> bool:
     """Return whether a number is a rate that a WAV file can state: a whole one of Hz, at most 31 bits."""
-    return 1 <= number < 2**31 and number == int(number)
+    return 1 <= float(number) < 2**31 and float(number).is_integer()
