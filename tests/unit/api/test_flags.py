@@ -1,4 +1,4 @@
-"""The one rule by which a TOML file's tables become the settings of a verb."""
+"""The one rule by which a TOML file's tables and keywords become the settings of a verb."""
 
 from __future__ import annotations
 
@@ -7,34 +7,20 @@ from pathlib import Path
 import pytest
 
 from tonearm.api.flags import ModelFlags, of_verb, serve_settings, tag_settings, train_settings
-from tonearm.api.training import _scoring_settings
 from tonearm.errors import SettingsError, UsageError
 
-FILE = """
-workers = 3
-limit = 5
-[models]
-precision = "bf16"
-batch_size = 2
-[fetch]
-timeout_s = 7.0
-[tag]
-limit = 9
-[tag.models]
-batch_size = 4
-[serve]
-port = 9000
-[serve.fetch]
-timeout_s = 8.0
-[train]
-epochs = 2
-"""
 
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "settings.toml").write_text(FILE)
-    return tmp_path / "settings.toml"
+def test_flags_and_the_shared_tables_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tonearm.toml").write_text(
+        "max_windows = 3\n[models]\nbatch_size = 4\n[train]\nepochs = 2\n[serve]\nport = 9000\nmax_queue = 7\n"
+    )
+    settings = serve_settings({"port": 9001, "tag_model": "none"})
+    assert (settings.port, settings.max_queue, settings.models.batch_size) == (9001, 7, 4)
+    assert settings.models.tag_model is None
+    assert settings.max_windows is None  # tagging's own
+    with pytest.raises(UsageError, match="got --demo-models together with"):
+        serve_settings({"genre_model": "x", "demo_models": True})
 
 
 def test_a_verbs_table_goes_over_the_shared_ones(file: Path) -> None:
@@ -99,11 +85,3 @@ def test_an_unknown_keyword_names_the_nearest() -> None:
         tag_settings({"genre_modell": "x"})
     with pytest.raises(TypeError, match=r"Tagger\(\) has no keyword workers"):
         tag_settings({"workers": 2}, ModelFlags, verb="Tagger")
-
-
-def test_a_model_is_judged_without_the_heads_of_a_file(file: Path) -> None:
-    """``evaluate`` scores one model; the further heads that the file has for tagging are not it."""
-    file.write_text(file.read_text() + '[models.heads]\nmood = "moods:multi"\n')
-    assert list(tag_settings({"config": file}).models.heads) == ["mood"]
-    models = _scoring_settings("judged", {"config": file}).models
-    assert (models.genre_model, models.tag_model, dict(models.heads)) == ("judged", None, {})
