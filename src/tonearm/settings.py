@@ -286,7 +286,7 @@ class ServeSettings:
         body_timeout_s: how long a whole body may take to come.
         body_idle_timeout_s: how long the next part of a body may take to come.
         request_timeout_s: how long an answer may take once the whole body is there.
-        max_queue: requests that one ingress replica has in hand at once, waiting ones included; more get 503.
+        max_queue: requests in progress at one ingress replica, waiting ones included; more get 503.
         max_bulk_uris: most URIs of one bulk request.
         bulk_concurrency: how many URIs of a bulk request are in progress at once.
         allow_uris: what a bulk request's URIs may begin with, such as ``s3://records/flac/``; nothing by default.
@@ -302,7 +302,7 @@ class ServeSettings:
         decoders: child processes that decode: one a core by default, and two in a replica of ``engine = "ray"``.
         threads: threads of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
         access_log: a file to append one JSON line a request to; standard output by default.
-        drain_timeout_s: how long requests in hand may take to end when the server is stopped.
+        drain_timeout_s: how long requests in progress may take to end when the server is stopped.
         engine: ``process`` decodes (in child processes) and scores beside the listener, ``ray`` in deployments of Ray
             Serve; ``auto`` takes ``ray`` on a cluster (RAY_ADDRESS) and where there are CUDA cards.
         max_connections: at a time; beyond them those that have asked for nothing are closed, the oldest first.

@@ -151,7 +151,7 @@ class Service:
         return to_embeddings(result, self.engine.plans)
 
     async def check(self) -> dict[str, str]:
-        """Return the health of each head, asked anew at most every two seconds."""
+        """Return the health of each head, asked again at most every two seconds."""
         async with self.health_lock:
             if time.monotonic() - self.health[0] > HEALTH_FRESH_S:
                 self.health = (time.monotonic(), await self.engine.check())
@@ -274,7 +274,7 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
                     f"got {len(asked.uris):,} URIs, expected at most {settings.max_bulk_uris:,} (serve.max_bulk_uris)",
                     code="malformed",
                 )
-            # One place for the whole request: it has its own bound on what is in hand.
+            # One place for the whole request: `bulk_concurrency` bounds its URIs in progress.
             stack.enter_context(service.gate.place())
             stack.enter_context(metrics().in_hand.track_inprogress())
             return BulkResponse(lines(asked), stack.pop_all())

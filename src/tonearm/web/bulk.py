@@ -1,4 +1,4 @@
-"""Many URIs in one request: a line for each as soon as it is done, a few in hand at once, gone with their client."""
+"""Many URIs in one request: a line per URI as soon as it is done; a few at once, ended with their client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tag = Callable[[str], Awaitable[TrackResult]]
 async def bulk_lines(uris: Sequence[str], tag: Tag, *, concurrency: int) -> AsyncIterator[bytes]:
     """Yield one NDJSON line for each URI in the order in which they are done.
 
-    Closing the iterator cancels what is in hand and starts nothing more; a reader that does not read stops the work.
+    Closing the iterator cancels what is in progress and starts nothing more. While nobody reads, the work waits.
 
     Args:
         tag: gives one URI's result or raises ``TonearmError``.

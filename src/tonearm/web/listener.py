@@ -1,7 +1,7 @@
 """The listener: uvicorn, with bounds on everything that a client can make it hold.
 
 uvicorn speaks HTTP and holds back readers and writers. What is added here: heads are bounded in size, in number of
-fields and in time, connections are bounded in number, an answer does not wait for ever for a client that reads
+fields and in time, connections are bounded in number, an answer does not wait without end for a client that reads
 nothing, and work ends when its client leaves.
 """
 
@@ -339,7 +339,7 @@ class Listener:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def stop(self) -> None:
-        """Close every connection and end what is in hand."""
+        """Close every connection and end the requests in progress."""
         if self.server is not None:
             self.server.should_exit = True
             self._thread.join()

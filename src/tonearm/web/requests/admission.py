@@ -159,13 +159,13 @@ class Gate:
             raise RequestError("this server is being stopped", code="stopping", retry_after_s=10.0)
         if self.num_in_hand >= self.settings.max_queue:
             raise RequestError(
-                f"{counted(self.num_in_hand, 'request', 'is', 'are')} in hand already (serve.max_queue)",
+                f"{counted(self.num_in_hand, 'request', 'is', 'are')} in progress already (serve.max_queue)",
                 code="busy",
                 retry_after_s=self.mean_s * self.num_in_hand / 2,
             )
 
     async def drain(self, timeout_s: float) -> int:
-        """Take on nothing more and wait for what is in hand; return how many requests are cut off after that."""
+        """Take on nothing more and wait for the requests in progress; return how many are cut off after that."""
         self.is_stopping = True
         await self._ended_within(timeout_s)
         num_left = self.num_in_hand

@@ -42,7 +42,7 @@ class Held:
         pool = self.pool
         if pool.num_bytes + num_bytes > pool.max_bytes:
             raise RequestError(
-                f"uploads in hand already take {pool.num_bytes:,} of {pool.max_bytes:,} bytes",
+                f"uploads in progress already take {pool.num_bytes:,} of {pool.max_bytes:,} bytes",
                 code="busy",
                 retry_after_s=5.0,
             )

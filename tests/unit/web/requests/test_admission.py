@@ -245,7 +245,7 @@ def test_there_are_as_many_places_as_the_settings_say() -> None:
             stack.enter_context(gate.place())
         with pytest.raises(RequestError) as caught, gate.place():
             pytest.fail("a place too many")
-        assert caught.value.message == "300 requests are in hand already (serve.max_queue)"
+        assert caught.value.message == "300 requests are in progress already (serve.max_queue)"
         assert (caught.value.code, caught.value.http_status) == ("busy", 503)
         assert wait_of(gate) == 150.0  # half of 300 seconds, one each until there is a measurement
     gate.check_room()
@@ -257,7 +257,7 @@ def test_a_place_is_given_back_once_also_after_an_error() -> None:
         for _ in range(3):
             with pytest.raises(ZeroDivisionError), gate.place():
                 raise ZeroDivisionError
-        with gate.place(), pytest.raises(RequestError, match="2 requests are in hand"):
+        with gate.place(), pytest.raises(RequestError, match="2 requests are in progress"):
             gate.check_room()
         gate.check_room()
 
@@ -265,7 +265,7 @@ def test_a_place_is_given_back_once_also_after_an_error() -> None:
 def test_one_place_is_one() -> None:
     gate = Gate(ServeSettings(max_queue=1))
     for _ in range(2):
-        with gate.place(), pytest.raises(RequestError, match="1 request is in hand"):
+        with gate.place(), pytest.raises(RequestError, match="1 request is in progress"):
             gate.check_room()
     gate.check_room()
 
@@ -340,7 +340,7 @@ def test_a_full_gate_says_when_to_come_back() -> None:
 
     gate = Gate(ServeSettings(max_queue=2))
     with gate.place(), gate.place():
-        with pytest.raises(RequestError, match="2 requests are in hand") as caught:
+        with pytest.raises(RequestError, match="2 requests are in progress") as caught:
             gate.check_room()
         assert caught.value.http_status == 503
         assert caught.value.retry_after_s is not None

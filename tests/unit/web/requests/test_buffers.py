@@ -39,7 +39,7 @@ def test_all_bodies_together_may_take_what_the_settings_say_and_no_byte_more() -
         assert reader.pool.num_bytes == 600
         with pytest.raises(RequestError) as caught, reader.budget() as third:
             asyncio.run(reader.read(request([b"y" * 401]), third))
-        assert caught.value.message == "uploads in hand already take 600 of 1,000 bytes"
+        assert caught.value.message == "uploads in progress already take 600 of 1,000 bytes"
         assert (caught.value.code, caught.value.http_status, caught.value.retry_after_s) == ("busy", 503, 5.0)
         assert reader.pool.num_bytes == 600
     assert reader.pool.num_bytes == 0
