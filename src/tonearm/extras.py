@@ -60,8 +60,8 @@ def install_command(extra: str) -> str:
     """Return the command that adds an extra to this installation: by uv, pipx or pip, or from its checkout."""
     prefix = Path(sys.prefix)
     if (prefix / "uv-receipt.toml").is_file():
-        wanted = ",".join(sorted({extra, *_extras_of_uv(prefix / "uv-receipt.toml")}))
-        return f"uv tool install 'tonearm[{wanted}]'"
+        extras = ",".join(sorted({extra, *_extras_of_uv(prefix / "uv-receipt.toml")}))
+        return f"uv tool install 'tonearm[{extras}]'"
     if (prefix / "pipx_metadata.json").is_file():
         return f"pipx install --force 'tonearm[{extra}]'"
     try:
@@ -79,8 +79,8 @@ def install_command(extra: str) -> str:
 
 def _pip() -> str:
     """Return ``pip`` where that is this environment's, else how this environment's is called."""
-    found = shutil.which("pip")
-    if found is not None and Path(found).parent == Path(sys.prefix) / "bin":
+    pip = shutil.which("pip")
+    if pip is not None and Path(pip).parent == Path(sys.prefix) / "bin":
         return "pip"
     return f"{shlex.quote(sys.executable)} -m pip"
 
@@ -88,7 +88,12 @@ def _pip() -> str:
 def _extras_of_uv(receipt: Path) -> list[str]:
     """Return the extras that a tool of uv was installed with: installing it again replaces them."""
     requirements = tomllib.loads(receipt.read_text()).get("tool", {}).get("requirements", [])
-    return [extra for each in requirements if each.get("name") == "tonearm" for extra in each.get("extras", [])]
+    return [
+        extra
+        for requirement in requirements
+        if requirement.get("name") == "tonearm"
+        for extra in requirement.get("extras", [])
+    ]
 
 
 def _checkout(installed: metadata.Distribution) -> Path | None:
@@ -107,4 +112,4 @@ def _is_of_dev(installed: metadata.Distribution, extra: str) -> bool:
 
 def _packages(installed: metadata.Distribution, extra: str) -> set[str]:
     pattern = re.compile(rf"""([\w.-]+(?:\[[\w,-]+\])?).*\bextra == ['"]{extra}['"]""")
-    return {found[1] for text in installed.requires or () if (found := pattern.match(text))}
+    return {match[1] for text in installed.requires or () if (match := pattern.match(text))}

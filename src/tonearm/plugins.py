@@ -36,7 +36,7 @@ class Registry(Generic[Thing]):
         noun: str,
         own: Mapping[str, Thing],
         contract: type,
-        make: Callable[[type], object] = lambda found: found,
+        make: Callable[[type], object] = lambda kind: kind,
     ) -> None:
         self.group, self.noun, self.own, self.contract, self.make = group, noun, own, contract, make
         self._loaded: dict[str, Thing] = {}
@@ -132,7 +132,7 @@ def _packages(claims: tuple[EntryPoint, ...]) -> str:
 @functools.cache
 def _installed(group: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Return the entry points of a group by name. Reading every package's takes some 40 ms, so it is done once."""
-    found: dict[str, tuple[EntryPoint, ...]] = {}
+    claims_by_name: dict[str, tuple[EntryPoint, ...]] = {}
     for claim in sorted(entry_points(group=group), key=lambda claim: (claim.name, claim.value)):
-        found[claim.name] = (*found.get(claim.name, ()), claim)
-    return found
+        claims_by_name[claim.name] = (*claims_by_name.get(claim.name, ()), claim)
+    return claims_by_name

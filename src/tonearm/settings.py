@@ -106,11 +106,11 @@ class ModelSettings:
 
     def named(self) -> dict[str, HeadSettings | None]:
         """Return every head by name, None where it is off: the published ones, then ``heads`` in their order."""
-        found: dict[str, HeadSettings | None] = {}
+        named: dict[str, HeadSettings | None] = {}
         for name, head in PUBLISHED.items():
             model, revision, window_s = (getattr(self, f"{head.prefix}_{x}") for x in ("model", "revision", "window_s"))
-            found[name] = None if model is None else HeadSettings(model, head.activation, revision, window_s)
-        return {**found, **self.heads}
+            named[name] = None if model is None else HeadSettings(model, head.activation, revision, window_s)
+        return {**named, **self.heads}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,7 +115,7 @@ class TrainFlags(TypedDict, total=False):
 
 def source_list(sources: Sources) -> list[str]:
     """Return one or several sources as texts."""
-    return [os.fspath(sources)] if isinstance(sources, str | os.PathLike) else [os.fspath(each) for each in sources]
+    return [os.fspath(sources)] if isinstance(sources, str | os.PathLike) else [os.fspath(source) for source in sources]
 
 
 def tag_settings(flags: Mapping[str, Any], known: type = TagFlags, *, verb: str = "tag") -> TagSettings:

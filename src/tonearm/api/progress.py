@@ -45,8 +45,8 @@ def notebook_output() -> Updatable | None:
         return None
     from IPython.display import display
 
-    found: Updatable = display({"text/plain": ""}, raw=True, display_id=True)
-    return found
+    handle: Updatable = display({"text/plain": ""}, raw=True, display_id=True)
+    return handle
 
 
 class ProgressLine(Watcher):

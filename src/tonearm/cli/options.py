@@ -85,11 +85,12 @@ def with_flags(*parts: VerbOption | Sequence[VerbOption]) -> Callable[[Callable[
             return verb(**given, flags=flags)
 
         kind = inspect.Parameter.KEYWORD_ONLY
-        own = [each for each in signature.parameters.values() if each.name != "flags"]
-        own = [each.replace(kind=kind) for each in own]
+        arguments = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
+        arguments = [parameter.replace(kind=kind) for parameter in arguments]
         made = [inspect.Parameter(o.keyword, kind, default=o.absent, annotation=o.annotation) for o in options]
-        call.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
-        call.__annotations__ = {each.name: each.annotation for each in (*own, *made)} | {"return": int}
+        call.__signature__ = signature.replace(parameters=[*arguments, *made])  # type: ignore[attr-defined]
+        annotations = {parameter.name: parameter.annotation for parameter in (*arguments, *made)}
+        call.__annotations__ = annotations | {"return": int}
         return call
 
     return decorate

@@ -62,7 +62,7 @@ class RunPrinter(ProgressLine):
         outcome = run.outcome
         if outcome.counts is not None:
             self._say(run_end.how_lines(run.summary, outcome))
-            beside = run_end.beside_truth(
+            beside = run_end.compare_with_estimate(
                 run.planned,
                 num_tracks=outcome.counts.num_tracks,
                 audio_s=outcome.counts.audio_s,

@@ -63,12 +63,12 @@ class Song:
 
     def tags_between(self, start_s: float, end_s: float, *, least_s: float = 1.0) -> set[str]:
         """Return the tags that sound for ``least_s`` or more within the stretch."""
-        found = set()
+        tags = set()
         for tag, spans in self.spans.items():
             heard = sum(max(0.0, min(end, end_s) - max(start, start_s)) for start, end in spans)
             if heard >= min(least_s, 0.5 * (end_s - start_s)):
-                found.add(tag)
-        return found
+                tags.add(tag)
+        return tags
 
 
 def _hits(instrument: str, beats: list[float], loudness: float = 1.0, chance: float = 1.0) -> Pattern:

@@ -320,12 +320,12 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     )
     async def healthz(response: Response) -> messages.Health:
         """Say whether every model answers; each is asked, unless it has just answered somebody."""
-        found = await service.check()
-        is_well = all(state == "ok" for state in found.values()) and not service.gate.is_stopping
+        states = await service.check()
+        is_well = all(state == "ok" for state in states.values()) and not service.gate.is_stopping
         if not is_well:
             response.status_code = 503
             response.headers["Retry-After"] = "5"
-        return messages.Health(status="ok" if is_well else "unavailable", models=found)
+        return messages.Health(status="ok" if is_well else "unavailable", models=states)
 
     @app.get(
         "/metrics",

@@ -90,5 +90,5 @@ def add_handlers(app: FastAPI) -> None:
 
 def _forget_frames(error: BaseException) -> None:
     """Let go of what the frames that an error has passed still hold: uploads, while a slow client reads why."""
-    for each in causes(error):
-        traceback.clear_frames(each.__traceback__)
+    for cause in causes(error):
+        traceback.clear_frames(cause.__traceback__)

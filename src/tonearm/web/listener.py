@@ -188,13 +188,13 @@ class BoundedProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _refuse(self, code: str, said: str) -> None:
+    def _refuse(self, code: str, message: str) -> None:
         """Answer what never becomes a request, in the form of all errors, and close."""
         if self.transport.is_closing():
             return
-        error = RequestError(said, code=code)
+        error = RequestError(message, code=code)
         request_id, status = uuid.uuid4().hex, error.http_status
-        body = ErrorBody(error=said, code=code, hint=error.hint, request_id=request_id).model_dump_json().encode()
+        body = ErrorBody(error=message, code=code, hint=error.hint, request_id=request_id).model_dump_json().encode()
         fields = {
             "content-type": "application/json",
             "content-length": len(body),
@@ -217,15 +217,15 @@ class BoundedProtocol(H11Protocol):
             timer.cancel()
 
 
-def most_connections(wanted: int) -> int:
-    """Return how many connections may be open: as many as are wanted, or as the system lets a process open."""
+def most_connections(limit: int) -> int:
+    """Return how many connections may be open: ``limit``, or as many as the system lets a process open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted + OTHER_FILES:
-        soft = wanted + OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + OTHER_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit + OTHER_FILES:
+        soft = limit + OTHER_FILES if hard == resource.RLIM_INFINITY else min(limit + OTHER_FILES, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(8, min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
-    return wanted
+        return max(8, min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
+    return limit
 
 
 class EndsWithClient:

@@ -34,8 +34,8 @@ def share(folder: Path) -> None:
     paths = [folder / name.format(os.getpid()) for name in FILES]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
             raise PermissionError(f"{folder} is not a private folder of this user")
         for path in paths:
             # The files are mapped. Blocks that the disk had no room for would end the process when they are written.

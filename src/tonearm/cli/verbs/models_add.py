@@ -138,9 +138,9 @@ def _print(added: Added, output: Output) -> None:
     flag = "tag" if added.multi_label else "genre"
     output.say(f"described in {added.folder}/tonearm.json")
     output.say(f"use it: tonearm tag SOURCE --{flag}-model {added.folder} --out RUN")
-    said = [{"label": label, "score": score} for label, score in added.top]
+    scores = [{"label": label, "score": score} for label, score in added.top]
     facts = {"embedding_dim": added.embedding_dim, "num_parameters": added.num_parameters}
-    output.result({"model": str(added.folder), **facts, "is_multi_label": added.multi_label, "clip": said})
+    output.result({"model": str(added.folder), **facts, "is_multi_label": added.multi_label, "clip": scores})
 
 
 def _assigned(text: str) -> tuple[str, object]:

@@ -40,13 +40,13 @@ class Engine(Protocol):
 async def states(
     checks: Mapping[str, Awaitable[object]],
     bugs: tuple[type[Exception], ...],
-    said: Callable[[Exception], str],
+    describe: Callable[[Exception], str],
 ) -> dict[str, str]:
     """Return ``ok`` for each head whose check comes back in time, else why it does not.
 
     Args:
         bugs: what a check may raise besides ``TonearmError``.
-        said: gives what one of them says.
+        describe: gives what one of them says.
     """
 
     async def state(check: Awaitable[object]) -> str:
@@ -58,8 +58,8 @@ async def states(
         except TonearmError as error:
             return error.message
         except bugs as error:
-            return said(error)
+            return describe(error)
         return "ok"
 
-    found = await asyncio.gather(*map(state, checks.values()))
-    return dict(zip(checks, found, strict=True))
+    states = await asyncio.gather(*map(state, checks.values()))
+    return dict(zip(checks, states, strict=True))

@@ -109,8 +109,8 @@ class Pipeline:
 
     async def score(self, heads: Heads, track: DecodedTrack) -> dict[str, WindowScores]:
         """Return what each head says of each of its windows; where one fails, the others stop."""
-        found = await together([self._score_head(head, heads, track) for head in heads.plans])
-        return dict(zip(heads.plans, found, strict=True))
+        scores = await together([self._score_head(head, heads, track) for head in heads.plans])
+        return dict(zip(heads.plans, scores, strict=True))
 
     def close(self) -> None:
         """End the children, those that are at work too."""
