@@ -152,6 +152,7 @@ def check_names(names: Iterable[str]) -> None:
                 f"got a head called {name!r:.60}, expected a name of at most {MAX_NAME} small letters, digits and _ "
                 "that begins with a letter, such as mood"
             )
+        # What kind it is may only be known once its model is read, so the columns of no kind may be taken.
         possible = {name, *(column for activation in ACTIVATIONS for column in _all_columns(name, activation))}
         if known := sorted(possible & RESERVED):
             what = "which is taken" if name in RESERVED else f"whose column {known[0]} is taken"
@@ -222,6 +223,7 @@ class HeadSettings:
             SettingsError: no model, or another word behind the colon.
         """
         model, colon, word = text.rpartition(":")
+        # Only a known word behind the last colon is a kind: s3:// has a colon too, and a folder may.
         if colon and word in ACTIVATIONS:
             text = model
         elif colon and re.fullmatch(r"[a-z-]+", word) and not Path(text).exists():

@@ -13,6 +13,7 @@ import sys
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of tonearm."""
+    # Without -P, -m puts the current folder first on the search path.
     return [sys.executable, "-P", "-m", module, *arguments]
 
 

@@ -116,7 +116,9 @@ class Registry(Generic[Thing]):
         package = _packages(claims)
         with self._blaming(name, package, "cannot be loaded"):
             made = self.make(claims[0].load())
+        # A Protocol's attributes without a value are only among its annotations.
         members = (*vars(self.contract), *getattr(self.contract, "__annotations__", ()))
+        # Here the package can be named; later it would be an AttributeError in the middle of a run.
         if missing := sorted(member for member in members if member[0] != "_" and not hasattr(made, member)):
             raise PluginError(
                 f"the {self.noun} {name!r} of the package {package} lacks {', '.join(missing)}; "

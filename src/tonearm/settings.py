@@ -22,6 +22,7 @@ from tonearm.settings_files import read_toml as read_toml
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Positive = Annotated[int, Ge(1)]
+# TOML can write inf and nan. nan passes no comparison, so that the upper bound refuses it too.
 Seconds = Annotated[float, Gt(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 AboveZero = Annotated[float, Gt(0), Lt(math.inf)]
@@ -123,6 +124,7 @@ class ClusterSettings:
             not grow by itself.
     """
 
+    # Below Ray's 150 s, so that there is time to say why and to clean up.
     head_timeout_s: Annotated[float, Gt(0), Le(120)] = 40.0
     shrunk_timeout_s: Seconds = 60.0
 

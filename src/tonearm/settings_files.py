@@ -49,6 +49,7 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
 
 
 def _checked(hint: Any, value: object, where: str) -> object:
+    # `import tonearm` and --help build no settings, and pydantic is slow to load.
     from pydantic import TypeAdapter, ValidationError
 
     if dataclasses.is_dataclass(hint):

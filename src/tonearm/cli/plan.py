@@ -34,6 +34,7 @@ def plan(sources: Sequence[str], out: str | None, *, as_json: bool = False, **fl
         all_of, are = "all " * (planned.num_done > 1), counted(planned.num_done, "track", "is", "are")
         output.say(f"nothing to do: {all_of}{are} in {shown(str(out))} already")
         output.result({"num_tracks": 0, "num_done": planned.num_done})
+    # The document that is kept at the destination, character for character.
     elif as_json:
         print(planned.estimate.to_json())
     else:

@@ -75,6 +75,7 @@ def build_app(engine: Engine, settings: ServeSettings, gate: Gate, *, sends_ids:
         static_url="/swagger",
     )
     add_handlers(app)
+    # The last one added is the outermost: paths are put right first, and refusals are logged as well.
     app.add_middleware(Entrance, gate=gate)
     app.add_middleware(Cors, gate=gate)
     app.add_middleware(Observe, access_log=AccessLog(settings.access_log), sends_ids=sends_ids)
@@ -152,6 +153,7 @@ class Service:
 
     async def check(self) -> dict[str, str]:
         """Return the health of each head, asked again at most every two seconds."""
+        # Probes that come together share one check.
         async with self.health_lock:
             if time.monotonic() - self.health[0] > HEALTH_FRESH_S:
                 self.health = (time.monotonic(), await self.engine.check())
@@ -277,6 +279,7 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
             # One place for the whole request: `bulk_concurrency` bounds its URIs in progress.
             stack.enter_context(service.gate.place())
             stack.enter_context(metrics().in_hand.track_inprogress())
+            # The answer outlives this function, and so must what is held for it.
             return BulkResponse(lines(asked), stack.pop_all())
 
     async def lines(asked: messages.BulkRequest) -> AsyncGenerator[bytes]:
@@ -335,6 +338,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     )
     async def prometheus() -> Response:
         """Give Prometheus's text format; scrapers send a key as a bearer token."""
+        # It reads the files of all processes of the machine.
         text = await asyncio.to_thread(metrics().text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -64,6 +64,7 @@ class _Connection(h11.Connection):
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
+                # h11 bounds only what it has not parsed yet: a whole head that comes in one packet passes its limit.
                 self._check(event)
                 event = in_origin_form(event)
         except h11.RemoteProtocolError as error:
@@ -114,6 +115,7 @@ class BoundedProtocol(H11Protocol):
                 return
             oldest = min(idle, key=lambda other: other.began)  # type: ignore[union-attr]
             self.connections.discard(oldest)
+            # Not close(), which first sends what is buffered to a client that may never read it.
             oldest.transport.abort()  # type: ignore[union-attr]
         self._start("head", self.settings.head_timeout_s, self._late)
 
@@ -143,6 +145,7 @@ class BoundedProtocol(H11Protocol):
         return True
 
     def _look_if_gone(self) -> None:
+        # A side that has gone answers the probe with a reset, which the system keeps as the socket's error.
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
         else:
@@ -151,6 +154,7 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         if "gone" in self.timers:  # nothing follows from who has ended its side
             self.transport.close()
+        # The answer came before the body's end, and nobody reads the rest.
         if self.conn.their_state is h11.SEND_BODY:
             self._start("linger", LINGER_S, self.transport.abort)
         super().on_response_complete()
@@ -170,6 +174,7 @@ class BoundedProtocol(H11Protocol):
             self._start("head", self.settings.head_timeout_s, self._late)
 
     def pause_writing(self) -> None:
+        # uvicorn itself waits without a limit until the client reads.
         super().pause_writing()
         self._start("send", self.settings.send_timeout_s, self.transport.abort)
 
@@ -195,12 +200,8 @@ class BoundedProtocol(H11Protocol):
         error = RequestError(message, code=code)
         request_id, status = uuid.uuid4().hex, error.http_status
         body = ErrorBody(error=message, code=code, hint=error.hint, request_id=request_id).model_dump_json().encode()
-        fields = {
-            "content-type": "application/json",
-            "content-length": len(body),
-            "x-request-id": request_id,
-            "connection": "close",
-        }
+        fields: dict[str, object] = {"content-type": "application/json", "content-length": len(body)}
+        fields |= {"x-request-id": request_id, "connection": "close"}
         if status == 503:
             fields["retry-after"] = RETRY_AFTER_S
         lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", *(f"{name}: {fields[name]}" for name in fields)]
@@ -242,6 +243,7 @@ class EndsWithClient:
         has_body, is_gone, is_answered = asyncio.Event(), asyncio.Event(), False
 
         async def receive_here() -> Message:
+            # Starlette asks again to hear of a client that leaves. ``watch`` reads that, and two must not read at once.
             if has_body.is_set():
                 await is_gone.wait()
                 return {"type": "http.disconnect"}
@@ -369,9 +371,11 @@ class Listener:
             lifespan="off",
             log_config=None,
             access_log=False,
+            # Anybody can send X-Forwarded-For, and would pass as this machine, which needs no key.
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]
+            # ``Gate.drain`` has already waited for the requests.
             timeout_graceful_shutdown=1,
             backlog=BACKLOG,
         )

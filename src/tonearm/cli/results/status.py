@@ -21,6 +21,7 @@ def status(dest: str, *, as_json: bool = False) -> int:
     return 0
 
 
+# On stderr: with --json, standard output has the document alone.
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
 

@@ -40,6 +40,7 @@ class Held:
             RequestError: busy.
         """
         pool = self.pool
+        # Refused before it is held: a server that runs out of memory loses every request.
         if pool.num_bytes + num_bytes > pool.max_bytes:
             raise RequestError(
                 f"uploads in progress already take {pool.num_bytes:,} of {pool.max_bytes:,} bytes",

@@ -76,10 +76,12 @@ class Entrance:
             await self.app(scope, receive, answer)
         except RequestError as error:
             await error_response(request, error)(scope, receive, answer)
+        # No answer would reach it; the request log has it as 499.
         except ClientDisconnect:
             raise
         except Exception as error:  # the HTTP boundary: a bug in one request is that request's answer
             logging.getLogger("tonearm").error("a bug while answering %s", scope["path"], exc_info=error)
+            # A second answer cannot follow the first; cut off, the client sees that it is not whole.
             if has_begun:
                 raise
             bug = error_response(request, TonearmError("Internal Server Error", code="internal"))
