@@ -58,6 +58,7 @@ class TonearmError(Exception):
         if code is not None:
             self.code = code
 
+    # Exceptions are pickled by their arguments, and the code is none; workers send them to the driver.
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.code)
 
@@ -215,6 +216,7 @@ def causes(error: BaseException | None, attribute: str | None = None) -> Iterato
     Args:
         attribute: where a library keeps a cause of its own, which is then followed first.
     """
+    # Causes may form a circle.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -37,6 +37,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 def missing(extra: str) -> list[str]:
     """Return the modules of an extra that are not installed; loads none of them."""
+    # find_spec looks and imports nothing: some of these take a second to load.
     return [name for name in MODULES[extra] if importlib.util.find_spec(name) is None]
 
 
@@ -63,6 +64,7 @@ def install_command(extra: str) -> str:
         extras = ",".join(sorted({extra, *_extras_of_uv(prefix / "uv-receipt.toml")}))
         return f"uv tool install 'tonearm[{extras}]'"
     if (prefix / "pipx_metadata.json").is_file():
+        # Without --force pipx says that tonearm is installed already, and adds nothing.
         return f"pipx install --force 'tonearm[{extra}]'"
     try:
         installed = metadata.distribution("tonearm")

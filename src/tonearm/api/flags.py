@@ -161,6 +161,7 @@ def train_settings(flags: Mapping[str, Any]) -> TrainSettings:
     given: dict[str, Any] = {name: value for name, value in rest.items() if name not in IN_LABELS}
     given["labels"] = {name: value for name, value in rest.items() if name in IN_LABELS}
     if tracker := flags.get("tracker"):
+        # 'none' is how a command line gives no tracker at all.
         given["trackers"] = [name for name in tracker if name != "none"]
     values = settings.merge(values, given)
     assignments = flags.get("set") or ()
@@ -180,6 +181,7 @@ def of_verb(file: Mapping[str, Any], verb: str, *, is_named: bool) -> dict[str, 
         is_named: the file was given by name, and not found as ./tonearm.toml.
     """
     above = {name: value for name, value in file.items() if name not in VERBS}
+    # Files of 0.1.0 had no table for these verbs; what stands above all tables was theirs.
     is_all = verb == "tag" or (verb == "train" and is_named and "train" not in file)
     if not is_all:
         kind = ServeSettings if verb == "serve" else TrainSettings
@@ -250,6 +252,7 @@ def _assigned(assignment: str) -> dict[str, Any]:
     if not sign or not name.strip():
         raise SettingsError(f"got --set {assignment}, expected name=value, such as --set augment.mixup=0.3")
     try:
+        # As a file would have it: 0.3, true and [1, 2] are what they look like, and other text is text.
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()

@@ -224,6 +224,7 @@ class Library:
             if not yes and not (ask is not None and ask(question)):
                 raise UsageError(f"{question} nothing was removed" if ask is None else "nothing was removed")
 
+        # Before the lock is taken: nobody's run waits for an answer.
         for name in source:
             check(f"forget what {shown(name)} has listed?")
         num_forgotten = 0
@@ -232,6 +233,7 @@ class Library:
                 num_forgotten = manifest.prune(self._place.manifest, source, check=hold.check)
                 told.forgotten(num_forgotten)
             listed = track_rows.read_listed(self.destination)
+            # What a killed compaction left is settled first, and then counted.
             compaction.recover(self._place)
             unlisted = compaction.unlisted(self._place, listed) if listed is not None else {}
             num_rows = sum(int((~rows).sum()) for rows in unlisted.values())

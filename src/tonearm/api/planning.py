@@ -25,6 +25,7 @@ from tonearm.settings import TagSettings
 from tonearm.sources.registry import check_extras
 from tonearm.watchers import Watcher
 
+# The same sample each time: two plans of a library differ only by what has changed.
 SEED = 20
 
 

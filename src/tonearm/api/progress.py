@@ -139,6 +139,7 @@ class ProgressLine(Watcher):
         position, left = self._position(counts)
         elapsed = max(1e-3, time.monotonic() - self.started)
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
+        # nan, as before the first track is done, is not equal to itself.
         remaining = f" · {clock(left)} left" if left == left else ""
         done, audio, speed = f"{position:,}/{self.num_tracks:,}", hours(counts.audio_s), counts.audio_s / elapsed
         forms = (

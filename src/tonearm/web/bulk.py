@@ -20,7 +20,9 @@ async def bulk_lines(uris: Sequence[str], tag: Tag, *, concurrency: int) -> Asyn
     Args:
         tag: gives one URI's result or raises ``TonearmError``.
     """
+    # One for all workers: each takes the next URI from it.
     todo: Iterator[str] = iter(uris)
+    # Bounded, so that a reader slower than the models holds them back.
     done: asyncio.Queue[bytes | None] = asyncio.Queue(concurrency)
 
     async def work() -> None:
@@ -37,6 +39,7 @@ async def bulk_lines(uris: Sequence[str], tag: Tag, *, concurrency: int) -> Asyn
                 num_left -= 1
             else:
                 yield line
+        # For what ended one of them early.
         for task in tasks:
             await task
     finally:

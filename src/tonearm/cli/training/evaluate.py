@@ -119,8 +119,8 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
     facts = json.loads(path.read_text())
     if str(facts.get("source", "")).rstrip("/") == source.rstrip("/"):
         print(
-            "note: the model was trained on some of these clips, so the figures are optimistic; --split-by and --on name "
-            "the clips to judge by",
+            "note: the model was trained on some of these clips, so the figures are optimistic; --split-by and --on "
+            "name the clips to judge by",
             file=sys.stderr,
         )
 

@@ -49,6 +49,7 @@ async def states(
         describe: gives what one of them says.
     """
 
+    # One head that hangs must not hide how the others are, so each has a time of its own.
     async def state(check: Awaitable[object]) -> str:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
@@ -61,5 +62,5 @@ async def states(
             return describe(error)
         return "ok"
 
-    states = await asyncio.gather(*map(state, checks.values()))
-    return dict(zip(checks, states, strict=True))
+    answers = await asyncio.gather(*map(state, checks.values()))
+    return dict(zip(checks, answers, strict=True))

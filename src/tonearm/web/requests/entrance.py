@@ -44,6 +44,7 @@ class RootPath:
         root = self.root_path
         if root and scope["type"] == "http":
             path = scope["path"]
+            # The page's relative links would lead beside it without the slash.
             if path == root:
                 path = f"{root}/"
             scope = {**scope, "root_path": root, "path": path if path.startswith(f"{root}/") else root + path}
@@ -88,6 +89,7 @@ class Entrance:
             await bug(scope, receive, answer)
 
     def _check(self, request: Request) -> None:
+        # A proxy and this server might each believe another one of them.
         if len(request.headers.getlist("host")) > 1:
             raise RequestError("got several Host headers, expected one", code="malformed")
         path = route_path(request.scope)

@@ -56,11 +56,13 @@ def read_keys(lines: Sequence[str], file: str | None) -> tuple[str, ...]:
         SettingsError: a line of another form, or a file that cannot be read.
     """
     keys = [_parse(line, "serve.api_keys") for line in lines]
+    # The line is often pasted with the label that it is printed behind.
     given = os.environ.get(KEYS_VARIABLE, "").replace(LINE_LABEL, " ")
     keys += [_parse(line, KEYS_VARIABLE) for line in re.split(r"[,\s]+", given) if line]
     path = file or os.environ.get(FILE_VARIABLE)
     if path:
         try:
+            # Some editors begin a file with a byte order mark.
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"the API key file {path} cannot be read ({error})") from None
@@ -98,6 +100,7 @@ def is_digest(text: str) -> bool:
 def holder(key: str, lines: Sequence[str]) -> str | None:
     """Return the name of the key's holder, or None for a key that is not among ``lines``; in constant time."""
     given, match = digest(key), None
+    # To the last line, whichever it is: the time must not tell which one matched.
     for line in lines:
         name, _, known = line.rpartition(":")
         if hmac.compare_digest(given, known):
