@@ -42,7 +42,7 @@ def missing(extra: str) -> list[str]:
 
 
 def require(extra: str, what: str, kind: type[UsageError] = UsageError) -> None:
-    """Refuse to go on without an extra.
+    """Refuse to work without an extra.
 
     Args:
         what: what needs it, such as ``tonearm serve``.

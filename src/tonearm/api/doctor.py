@@ -36,7 +36,7 @@ HINT = "; see `tonearm doctor`"
 
 
 def doctor() -> Iterator[Finding]:
-    """Yield what was found, one check after the other; one that breaks off is a finding, and the others go on."""
+    """Yield what was found, one check after the other; one that fails is a finding, and the others still run."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "machine": _machine,
         "packages": _packages,

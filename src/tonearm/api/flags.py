@@ -38,7 +38,7 @@ class ModelFlags(TypedDict, total=False):
     Attributes:
         genre_model, tag_model: a folder or hub id; ``"none"`` turns the head off.
         demo_models: the small built-in ones.
-        max_windows: at most so many windows per head and track, evenly taken.
+        max_windows: at most this many windows per head and track, spread evenly.
         runtime: ``"auto"``, ``"torch"`` or ``"openvino"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
         calibrated: use the temperature and thresholds that ``evaluate`` has fitted.
@@ -62,7 +62,7 @@ class RunFlags(TypedDict, total=False):
 
     Attributes:
         workers: scoring workers; one per GPU, or one.
-        limit: only the first so many tracks listed.
+        limit: only this many tracks, the first listed.
         max_error_rate: ``TooManyFailures`` where a larger share of the tracks failed.
         verbose: show what Ray says.
     """

@@ -90,7 +90,7 @@ class ProgressLine(Watcher):
         """Say what is ahead."""
         self.num_tracks, self.num_done = num_tracks, num_done
         before = f", {num_done:,} of them done before" if num_done else ""
-        again = "; Ctrl-C stops, the same command goes on" if self.doing == "tagging" else ""
+        again = "; Ctrl-C stops, the same command resumes" if self.doing == "tagging" else ""
         self._plain(f"{self.doing} {counted(num_tracks, 'track')}{before}{again}")
         self.started = time.monotonic()
         if self.console.is_terminal:
@@ -153,7 +153,7 @@ class ProgressLine(Watcher):
 
 
 def line_width(console: Console) -> int:
-    """Return how many characters a line may have: one less than the terminal, which would go on to the next line."""
+    """Return how many characters a line may have: one less than the terminal, which would wrap to the next line."""
     return console.width - 1 if console.is_terminal else WIDTH
 
 

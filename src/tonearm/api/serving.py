@@ -130,7 +130,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def takes(descriptor: int) -> bool:
-    """Return whether what is written goes on its way: a pipe that nobody reads must not keep a server from ending."""
+    """Return whether a write would not block: a pipe that nobody reads must not keep a server from ending."""
     return bool(select.select([], [descriptor], [], SAY_S)[1])
 
 

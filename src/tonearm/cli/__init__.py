@@ -1,4 +1,4 @@
-"""The ``tonearm`` command: one verb a function."""
+"""The ``tonearm`` command: one function per verb."""
 
 from __future__ import annotations
 

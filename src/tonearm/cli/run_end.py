@@ -1,4 +1,4 @@
-"""What a person is told at the end of a run: what was done, what failed, what was found, what to do next."""
+"""What is printed at the end of a run: what was done, what failed, which labels were given, what to do next."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def how_lines(summary: RunSummary, outcome: Outcome) -> list[str]:
 
 
 def next_lines(out: str, report: str) -> list[str]:
-    """Return where the report is, and the commands that go on from here, as a shell takes them."""
+    """Return where the report is, and the commands to run next, quoted for a shell."""
     commands: list[tuple[str, Any]] = [
         (
             f"tonearm export {shlex.quote(out)} tracks.csv",

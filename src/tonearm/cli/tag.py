@@ -27,7 +27,7 @@ def tag(
     as_json: bool = False,
     **flags: Unpack[TagFlags],
 ) -> int:
-    """Run, and print what was done and found, or the run's summary as JSON; return the exit status."""
+    """Run, and print what was done and which labels came out, or the run's summary as JSON; return the exit status."""
     stop_like_ctrl_c()
     if flags.get("demo_models"):
         print(demo.NOTICE, file=sys.stderr)

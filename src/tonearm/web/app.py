@@ -46,7 +46,7 @@ HEALTH_FRESH_S = 2.0
 # A URI is at most 4,096 characters, of up to six bytes each where JSON escapes them.
 URI_BYTES = 2**15
 MaxWindows = Annotated[
-    int | None, Query(ge=1, le=2**31 - 1, description="At most so many windows a head, taken evenly over the track.")
+    int | None, Query(ge=1, le=2**31 - 1, description="At most this many windows per head, spread evenly.")
 ]
 TopK = Annotated[int | None, Query(ge=1, description="How many labels; 5 by default.")]
 FunctionToApply = Annotated[
@@ -258,7 +258,7 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
         response_class=StreamingResponse,
         responses={
             200: {
-                "description": "One JSON object a line and URI, in the order in which they are done.",
+                "description": "One JSON object per URI and line, in the order in which they are done.",
                 "content": {"application/x-ndjson": {"schema": messages.BulkLine.model_json_schema()}},
             },
             **documented(400, 401, 403, 408, 413, 415, 429, 431, 503),

@@ -129,7 +129,7 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         self._after_event()
         if not self.is_idle and self.conn.their_state is h11.DONE and not self.transport.is_closing():
-            # The next request came before this one's answer. It waits, but only who goes on reading sees a client go.
+            # The next request came before this one's answer. It waits, but only by reading on is a client seen to go.
             if len(self.conn.trailing_data[0]) > self.settings.max_head_bytes + READ_AHEAD_BYTES:
                 self.transport.abort()
             elif len(self.cycle.body) <= HIGH_WATER_LIMIT:

@@ -1,4 +1,4 @@
-"""What an operator sees: Prometheus metrics and one JSON line a request.
+"""What an operator sees: Prometheus metrics and one JSON line per request.
 
 A server of one process keeps its counters to itself. On Ray Serve, decoders and heads are processes of their own. They
 share their counters through files, as prometheus_client's multiprocess mode does it, so that /metrics shows all of its
@@ -73,7 +73,7 @@ def metrics() -> Metrics:
 
 
 class AccessLog:
-    """One JSON line a request: what was asked and answered, by whom, how long it took; never audio, never a key."""
+    """One JSON line per request: what was asked and answered, by whom, how long it took; never audio, never a key."""
 
     def __init__(self, path: str | None) -> None:
         # A pipe that nobody reads, or that is full, must not hold requests up.

@@ -63,7 +63,7 @@ def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> Non
     shown = through(os.pipe)
     assert "\x1b" not in shown
     # A line every ten seconds at most: these two came at once after the first.
-    assert shown.splitlines() == ["tagging 20 tracks, 5 of them done before; Ctrl-C stops, the same command goes on"]
+    assert shown.splitlines() == ["tagging 20 tracks, 5 of them done before; Ctrl-C stops, the same command resumes"]
 
 
 class Counts:

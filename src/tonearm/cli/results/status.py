@@ -27,7 +27,7 @@ def _say(line: str) -> None:
 
 
 def lines(status: Status) -> list[str]:
-    """Return what a person wants to know, a line each."""
+    """Return what a person wants to know, one fact per line."""
     place = shown(status.destination)
     if status.num_listed is None:
         seen = f", {counted(status.progress.num_listed, 'track')} so far" if status.progress is not None else ""

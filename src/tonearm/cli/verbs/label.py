@@ -23,6 +23,12 @@ TAGGING = (*settings(ModelSettings), DEMO_MODELS, *settings(TagSettings), CONFIG
 PLANNED = "Assumptions"
 
 
+def _price(what: str) -> object:
+    """Return the option for what one of the machines' parts costs."""
+    help_text = f"Price of one {what} for an hour."
+    return typer.Option(min=0, metavar="MONEY", help=help_text, rich_help_panel=PLANNED, show_default=False)
+
+
 def add(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     for verb in (tag, plan, status):
@@ -113,18 +119,8 @@ def plan(
             min=0, metavar="N", help="GPUs to plan for; with --cpus, none by default.", rich_help_panel=PLANNED
         ),
     ] = None,
-    cpu_price: Annotated[
-        float,
-        typer.Option(
-            min=0, metavar="MONEY", help="Price of one core for an hour.", rich_help_panel=PLANNED, show_default=False
-        ),
-    ] = 0.0,
-    gpu_price: Annotated[
-        float,
-        typer.Option(
-            min=0, metavar="MONEY", help="Price of one GPU for an hour.", rich_help_panel=PLANNED, show_default=False
-        ),
-    ] = 0.0,
+    cpu_price: Annotated[float, _price("core")] = 0.0,
+    gpu_price: Annotated[float, _price("GPU")] = 0.0,
     json_output: Json = False,
     *,
     flags: Given,

@@ -216,7 +216,7 @@ def _chunks(plan: WindowPlan, track: DecodedTrack, size: int) -> Iterator[Chunk]
 
 
 async def ahead(works: Iterable[Any], count: int) -> AsyncIterator[Any]:
-    """Yield the results of coroutines in order, so many of them under way at a time; none is left when it ends."""
+    """Yield the results of coroutines in order, ``count`` of them under way at a time; none is left when it ends."""
     todo, tasks = iter(works), []
     try:
         for work in itertools.islice(todo, count):
