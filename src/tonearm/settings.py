@@ -83,7 +83,8 @@ class ModelSettings:
         top_window_tags: tags kept per window of the timeline.
         allow_pickle: load weights that are pickled, which may run any code; only for models that you trust.
         heads: further heads by name; see ``heads.read_heads`` for what a file has.
-        int8_guard: fall back to bf16 unless int8 agrees with fp32; false uses int8 unchecked.
+        force_precision: use a precision also where it is no faster on this processor than a closer one.
+        int8_guard: fall back to a closer precision unless int8 agrees with fp32; false uses int8 unchecked.
     """
 
     genre_model: str | None = GENRE_MODEL
@@ -100,6 +101,7 @@ class ModelSettings:
     allow_pickle: bool = False
     calibrated: bool = False
     int8_guard: bool = True
+    force_precision: bool = False
     heads: Mapping[str, HeadSettings] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
