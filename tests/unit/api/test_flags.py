@@ -50,8 +50,8 @@ def test_a_file_without_a_train_table_is_all_of_training_where_it_is_named(
     (tmp_path / "tonearm.toml").write_text("epochs = 4\n[fetch]\ntimeout_s = 7.0\n")
     assert train_settings({"config": tmp_path / "tonearm.toml"}).epochs == 4
     monkeypatch.chdir(tmp_path)
-    found = train_settings({})
-    assert (found.epochs, found.fetch.timeout_s) == (10, 7.0)
+    settings = train_settings({})
+    assert (settings.epochs, settings.fetch.timeout_s) == (10, 7.0)
 
 
 def test_the_file_of_the_folder_is_read_without_one_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,15 +68,15 @@ def test_a_wrong_table_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_none_turns_a_head_off() -> None:
-    found = tag_settings({"tag_model": "none", "genre_model": Path("models/genre")})
-    assert (found.models.tag_model, found.models.genre_model) == (None, "models/genre")
+    settings = tag_settings({"tag_model": "none", "genre_model": Path("models/genre")})
+    assert (settings.models.tag_model, settings.models.genre_model) == (None, "models/genre")
     with pytest.raises(UsageError, match="got --demo-models together"):
         tag_settings({"demo_models": True, "tag_model": "none"})
 
 
 def test_any_setting_of_training_by_its_name() -> None:
-    found = train_settings({"set": {"augment.mixup": 0.3, "model": "small-ast"}, "tracker": ["none"], "epochs": 2})
-    assert (found.augment.mixup, found.model, found.trackers, found.epochs) == (0.3, "small-ast", (), 2)
+    settings = train_settings({"set": {"augment.mixup": 0.3, "model": "small-ast"}, "tracker": ["none"], "epochs": 2})
+    assert (settings.augment.mixup, settings.model, settings.trackers, settings.epochs) == (0.3, "small-ast", (), 2)
     assert train_settings({"label_by": "genre", "test_on": ("4", "5")}).labels.test_on == ("4", "5")
 
 

@@ -92,5 +92,5 @@ def test_of_the_doctor_with_every_variable(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TONEARM_SCORE_ON", "GPU")
     document = told("doctor")
     assert document["findings"] == [{"name": "memory", "status": "note", "text": "1.0 of 2.0 GiB free"}]
-    values = {each["name"]: each["value"] for each in document["environment"]}
+    values = {variable["name"]: variable["value"] for variable in document["environment"]}
     assert (values["TONEARM_API_KEY"], values["TONEARM_SCORE_ON"]) == ("(set)", "GPU")

@@ -70,9 +70,9 @@ def library(folder: Path, num_rows: int = 40) -> Path:
 
 
 def test_what_was_found_is_said_by_how_much_it_says(tmp_path: Path) -> None:
-    found = gather(str(library(tmp_path))).found()
-    assert found.num_genres == 12 and list(found.tags) == ["Guitar", "Banjo", "Musical instrument", "Music"]
-    genres, tags = run_end.found_lines(found)
+    labels = gather(str(library(tmp_path))).found()
+    assert labels.num_genres == 12 and list(labels.tags) == ["Guitar", "Banjo", "Musical instrument", "Music"]
+    genres, tags = run_end.found_lines(labels)
     assert genres.startswith("genres: 4 genre 00, 4 genre 01") and genres.endswith("3 genre 07 and 4 more")
     assert tags == "tags, those that say most first: 40 Guitar, 20 Banjo, 40 Musical instrument, 40 Music"
 
@@ -106,8 +106,8 @@ def test_what_to_do_next_is_said_as_a_shell_takes_it(out: str) -> None:
 
 
 def test_what_was_found_survives_json_and_may_be_missing() -> None:
-    found = FoundLabels({"jazz": 3}, 1, {"Guitar": 2}, 1)
-    run = make_run(found=found)
-    assert RunSummary.from_json(run.to_json()).found == found
+    labels = FoundLabels({"jazz": 3}, 1, {"Guitar": 2}, 1)
+    run = make_run(found=labels)
+    assert RunSummary.from_json(run.to_json()).found == labels
     assert run_summary.RunSummary.from_json(make_run().to_json()).found is None
     assert run_end.found_lines(None) == []

@@ -23,9 +23,10 @@ def test_tagging_gets_its_settings(given: dict[str, Any]) -> None:
     )
     made = {name: given.pop(name) for name in ("retry_errors", "rescore", "as_json")}
     assert made == {"retry_errors": True, "rescore": ["genre"], "as_json": True}
-    found = tag_settings(given)
-    assert (found.max_windows, found.workers, found.limit, found.max_error_rate, found.verbose) == (3, 2, 9, 0.5, True)
-    models = found.models
+    settings = tag_settings(given)
+    assert (settings.max_windows, settings.workers, settings.limit) == (3, 2, 9)
+    assert (settings.max_error_rate, settings.verbose) == (0.5, True)
+    models = settings.models
     assert (models.genre_model, models.tag_model, models.runtime, models.precision) == ("./a", None, "torch", "bf16")
     assert models.calibrated and models.heads == {"mood": HeadSettings("./m", "multi")}
 

@@ -18,17 +18,17 @@ def test_training_gets_its_settings(given: dict[str, Any]) -> None:
         "--set augment.mixup=0.3 --verbose"
     )
     del given["overwrite"], given["as_json"]
-    found = train_settings(given)
-    assert found == TrainSettings(
+    settings = train_settings(given)
+    assert settings == TrainSettings(
         model="./base", from_scratch=True, new_head=True, window_s=5.0, epochs=2, batch_size=4, learning_rate=1e-4,
         precision="fp32", seed=7, freeze_feature_encoder=True, workers=2, trackers=(), verbose=True,
-        augment=found.augment,
+        augment=settings.augment,
         labels=LabelSettings(
             label_by="folder", multi_label=False, skip_unlabelled=True, group_by="artist", source_by="host",
             split_by="fold", validation_on=("1", "2"), test_on=("3",), validation_share=0.2, duplicates="drop",
         ),
     )  # fmt: skip
-    assert found.augment.mixup == 0.3
+    assert settings.augment.mixup == 0.3
 
 
 def test_evaluation_leaves_a_yes_or_no_open(given: dict[str, Any]) -> None:

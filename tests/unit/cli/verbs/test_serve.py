@@ -13,7 +13,7 @@ def test_serving_gets_its_settings(given: dict[str, Any]) -> None:
         "serve --host ::1 --port 9000 --tag-model none --max-windows 2 --allow-uri s3://a/ --allow-uri s3://b/ "
         "--allow-origin * --root-path /t --rate-limit 5/minute --access-log log --engine ray --api-key-file keys"
     )
-    found = serve_settings(given)
-    assert (found.host, found.port, found.max_windows, found.engine) == ("::1", 9000, 2, "ray")
-    assert (found.allow_uris, found.allow_origins, found.root_path) == (("s3://a/", "s3://b/"), ("*",), "/t")
-    assert (found.rate_limit, found.access_log, found.api_key_file) == ("5/minute", "log", "keys")
+    settings = serve_settings(given)
+    assert (settings.host, settings.port, settings.max_windows, settings.engine) == ("::1", 9000, 2, "ray")
+    assert (settings.allow_uris, settings.allow_origins, settings.root_path) == (("s3://a/", "s3://b/"), ("*",), "/t")
+    assert (settings.rate_limit, settings.access_log, settings.api_key_file) == ("5/minute", "log", "keys")

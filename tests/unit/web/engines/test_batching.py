@@ -24,9 +24,9 @@ class Model:
         self.batches: list[list[int]] = []
 
     async def score(self, chunks: list[Chunk]) -> list[Outcome]:
-        self.batches.append([len(each) for each in chunks])
+        self.batches.append([len(chunk) for chunk in chunks])
         await self.gate.wait()
-        return [WindowScores(np.zeros((len(each), 2)), np.zeros((len(each), 2))) for each in chunks]  # type: ignore[arg-type]
+        return [WindowScores(np.zeros((len(chunk), 2)), np.zeros((len(chunk), 2))) for chunk in chunks]  # type: ignore[arg-type]
 
 
 def test_what_waits_together_goes_together_and_chunks_are_never_too_large() -> None:
@@ -41,7 +41,7 @@ def test_what_waits_together_goes_together_and_chunks_are_never_too_large() -> N
         model.gate.set()
         asked += [asyncio.create_task(queue.submit(chunk(count))) for count in (4, 1, 1)]
         outcomes = await asyncio.gather(*asked)
-        assert [len(each.logits) for each in outcomes] == [4, 4, 8, 1, 4, 1, 1]  # type: ignore[union-attr]
+        assert [len(scores.logits) for scores in outcomes] == [4, 4, 8, 1, 4, 1, 1]  # type: ignore[union-attr]
         assert model.batches == [[4, 4, 8], [1], [4], [1, 1]]
 
     asyncio.run(check())
