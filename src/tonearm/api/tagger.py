@@ -75,7 +75,7 @@ class Tagger:
         starting.start()
         self._plan = TagPlan(plans, settings.models, settings.decode.max_scored_s)
         # One file has few windows: converting a model or several passes at a time would cost more than they gain.
-        loaded = {head: load_head(head, each, settings.models) for head, each in plans.items()}
+        loaded = {head: load_head(head, plan, settings.models) for head, plan in plans.items()}
         self._scorer = Scorer(plans, loaded, settings.models)
         starting.join()
 

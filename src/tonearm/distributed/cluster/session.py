@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def background_poll(look: Callable[[], None]) -> Iterator[None]:
-    """Call ``look`` again and again on a thread of its own while the block runs; what Ray refuses is asked anew."""
+    """Call ``look`` repeatedly on a thread of its own while the block runs; what Ray refuses is asked again."""
     ended = threading.Event()
 
     def watch() -> None:

@@ -24,7 +24,7 @@ class Head:
         self.scorer = Scorer(head, plan, settings, num_threads)
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Take ``user_config``: batch size and wait, without loading the model anew."""
+        """Take ``user_config``: batch size and wait, without loading the model again."""
         self.scorer.configure(**config)
 
     @gives_errors

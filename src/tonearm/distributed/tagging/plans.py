@@ -27,7 +27,7 @@ def refused_claims(plan: TagPlan, sources: Sequence[str]) -> list[str]:
 def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
     """Return the plan with what is made on this machine before a run: converted models, int8.
 
-    A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
+    A cluster's workers convert for themselves; int8 needs one check for all, which is this machine's.
     """
     is_int8 = any(each.precision == "int8" for each in plan.heads.values())
     if os.environ.get("RAY_ADDRESS") and not is_int8:

@@ -158,7 +158,7 @@ class StoreGuard:
 
 
 class ClusterGuard:
-    """Stops a run that waits for ever because the cluster has shrunk and does not grow again."""
+    """Stops a run that would wait without end because the cluster has shrunk and does not grow again."""
 
     def __init__(self, run_failure: RunFailure, layout: Layout, timeout_s: float) -> None:
         self.run_failure = run_failure
@@ -222,7 +222,7 @@ class Guard(Protocol):
 def report_progress(
     counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), ray_head: RayHeadGuard | None = None
 ) -> Iterator[None]:
-    """Tell ``watcher`` what the stages have reported, again and again, while the block runs."""
+    """Tell ``watcher`` what the stages have reported, repeatedly, while the block runs."""
 
     def look() -> None:
         counts = counters.read(ANSWERS_IN_S)

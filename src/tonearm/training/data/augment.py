@@ -1,4 +1,4 @@
-"""What is done to a waveform before a model sees it, each time anew: a pure function of settings and a generator.
+"""What is done to a waveform before a model sees it, afresh each time: a pure function of settings and a generator.
 
 Letters in shapes: S samples.
 """
