@@ -1,7 +1,7 @@
 """Windows to what an exported graph takes: the waveform itself, or a log-mel spectrogram; numpy alone.
 
-The spectrogram equals librosa's of the same parameters (tests/unit/test_exported_front_end.py). Letters in shapes: B
-windows, S samples, T frames, F frequency bins, M mel bins.
+The spectrogram equals librosa's of the same parameters (tests/unit/models/exported/test_front_end.py). Letters in
+shapes: B windows, S samples, T frames, F frequency bins, M mel bins.
 """
 
 from __future__ import annotations

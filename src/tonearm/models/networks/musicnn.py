@@ -1,8 +1,8 @@
 """musicnn: a CNN whose first filters are as tall as timbres and as long as rhythms, on log-mel spectrograms.
 
 Source: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging" (arXiv:1909.06654);
-equal to the graph of the package musicnn 0.1.0 within 1e-4 (tests/unit/test_musicnn.py). Letters in shapes: B windows,
-T frames, M mel bands, C channels.
+equal to the graph of the package musicnn 0.1.0 within 1e-4 (tests/unit/models/networks/test_musicnn.py). Letters in
+shapes: B windows, T frames, M mel bands, C channels.
 """
 
 from __future__ import annotations
