@@ -98,14 +98,14 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     name = source if is_hub_id(source) else folder.resolve().name
     digest = folder.name if is_hub_id(source) else _folder_hash(folder)
     config_files.check_is_model(folder, source)
-    if (found := cache.find(folder, digest)) is not None:  # loads no transformers
+    if (converted := cache.find(folder, digest)) is not None:  # loads no transformers
         sidecar = read_sidecar(folder)
         try:
-            described = found.description | {"labels": tuple(found.description["labels"])}
+            described = converted.description | {"labels": tuple(converted.description["labels"])}
             return CheckpointInfo(name=name, revision=digest, sidecar=sidecar, **described)
         except (LookupError, TypeError) as error:
             raise CheckpointError(
-                f"{found.folder}/facts.json does not describe a model ({error}); delete that folder"
+                f"{converted.folder}/facts.json does not describe a model ({error}); delete that folder"
             ) from None
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), read_shapes(folder)

@@ -90,11 +90,11 @@ def check_config(values: Mapping[str, Any], place: Path | str) -> None:
     for name in SIZES:
         _check_count(values, name, place, LARGEST)
     given = {name: values[name] for name in CONVOLUTIONS if values.get(name) is not None}
-    for name, found in given.items():
-        if not isinstance(found, list) or not all(_is_count(value, LARGEST) for value in found):
-            raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a list of whole numbers from 1")
-    if len({len(found) for found in given.values()}) > 1:
-        lengths = ", ".join(f"{len(found)} of {name}" for name, found in given.items())
+    for name, sizes in given.items():
+        if not isinstance(sizes, list) or not all(_is_count(value, LARGEST) for value in sizes):
+            raise CheckpointError(f"{place}: {name} is {_short(sizes)}, expected a list of whole numbers from 1")
+    if len({len(sizes) for sizes in given.values()}) > 1:
+        lengths = ", ".join(f"{len(sizes)} of {name}" for name, sizes in given.items())
         raise CheckpointError(f"{place}: got {lengths}, expected one of each for every convolution")
     labels = values.get("id2label")
     if labels is not None and not isinstance(labels, Mapping):
@@ -125,10 +125,10 @@ def check_preprocessor(values: Mapping[str, Any], place: Path | str) -> None:
     for name in COUNTS:
         _check_count(values, name, place, 100 * LARGEST)
     for name in NUMBERS:
-        found = values.get(name)
-        is_number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-        if found is not None and not is_number:
-            raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a number")
+        value = values.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not is_number:
+            raise CheckpointError(f"{place}: {name} is {_short(value)}, expected a number")
     if values.get("std") == 0:
         raise CheckpointError(f"{place}: std is 0, expected a number that can be divided by")
     for name in SWITCHES:
@@ -146,10 +146,10 @@ def check_pair(expected: Mapping[str, int], preprocessor: Mapping[str, Any], sou
         CheckpointError: with both shapes.
     """
     for name, value in expected.items():
-        found = preprocessor.get(name)
-        if found is not None and found != value:
+        stated = preprocessor.get(name)
+        if stated is not None and stated != value:
             raise CheckpointError(
-                f"{source}: {PREPROCESSOR} has {name} {found}, expected {value} as in {CONFIG}; they belong to "
+                f"{source}: {PREPROCESSOR} has {name} {stated}, expected {value} as in {CONFIG}; they belong to "
                 "different models"
             )
 
@@ -158,28 +158,28 @@ def _check_code(values: Mapping[str, Any], place: Path | str) -> None:
     for name, (what, advice) in REFUSED.items():
         if values.get(name):
             raise CheckpointError(f"{place} {what} ({name} is {_short(values[name])}); {advice}")
-    for name, found in _implementations(values):
-        if found is not None and found not in ATTENTIONS:
+    for name, implementation in _implementations(values):
+        if implementation is not None and implementation not in ATTENTIONS:
             raise CheckpointError(
-                f"{place}: {name} is {_short(found)}, expected {' or '.join(ATTENTIONS)}: code for it is never "
-                f"fetched; remove {name} from the file"
+                f"{place}: {name} is {_short(implementation)}, expected {' or '.join(ATTENTIONS)}: code for it is "
+                f"never fetched; remove {name} from the file"
             )
 
 
 def _implementations(values: object) -> Iterator[tuple[str, Any]]:
     """Yield the keys, those of nested configs too, that name what computes a layer."""
     parts = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
-    for name, found in parts:
+    for name, value in parts:
         if isinstance(name, str) and ("attn_implementation" in name or "experts_implementation" in name):
-            yield name, found if isinstance(found, str | None) else json.dumps(found)
+            yield name, value if isinstance(value, str | None) else json.dumps(value)
         else:
-            yield from _implementations(found)
+            yield from _implementations(value)
 
 
 def _check_count(values: Mapping[str, Any], name: str, place: Path | str, largest: int) -> None:
-    found = values.get(name)
-    if found is not None and not _is_count(found, largest):
-        raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a whole number from 1 to {largest:,}")
+    count = values.get(name)
+    if count is not None and not _is_count(count, largest):
+        raise CheckpointError(f"{place}: {name} is {_short(count)}, expected a whole number from 1 to {largest:,}")
 
 
 def _is_count(value: object, largest: int) -> bool:

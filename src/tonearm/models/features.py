@@ -53,7 +53,7 @@ def load_features(path: Path) -> Features:
     with safe_open(path, "pt") as file:
         described = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    kind = {each.__name__: each for each in EQUALS.values()}[described["kind"]]
+    kind = {features_class.__name__: features_class for features_class in EQUALS.values()}[described["kind"]]
     return kind(**tensors, **json.loads(described["settings"]))
 
 

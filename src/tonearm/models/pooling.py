@@ -220,7 +220,9 @@ def nearest_windows(spans: ArrayLike, others: ArrayLike) -> NDArray[np.int64]:
 
     That is the one of ``others`` [V, 2] whose centre is nearest to its own, of two as near the earlier one.
     """
-    centres, other_centres = (np.asarray(each, np.float64).reshape(-1, 2).sum(axis=1) / 2 for each in (spans, others))
+    centres, other_centres = (
+        np.asarray(edges_s, np.float64).reshape(-1, 2).sum(axis=1) / 2 for edges_s in (spans, others)
+    )
     if len(other_centres) < 2:
         return np.zeros(len(centres), np.int64)
     right = np.clip(np.searchsorted(other_centres, centres), 1, len(other_centres) - 1)

@@ -114,18 +114,18 @@ def result_columns(outcome: TrackResult, heads: Iterable[Head]) -> dict[str, Any
     """
     row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage, "silent": outcome.silent}
     for head in heads:
-        found = outcome.heads.get(head.name)
-        if found is None:
+        result = outcome.heads.get(head.name)
+        if result is None:
             continue
-        row[head.embedding] = found.embedding
-        if isinstance(found, pooling.SingleResult) and head.label and head.score and head.scores:
-            scores = [{"label": label, "score": score} for label, score in found.scores]
-            row |= {head.label: found.label, head.score: found.score, head.scores: scores}
-        if isinstance(found, pooling.MultiResult) and head.tags:
+        row[head.embedding] = result.embedding
+        if isinstance(result, pooling.SingleResult) and head.label and head.score and head.scores:
+            scores = [{"label": label, "score": score} for label, score in result.scores]
+            row |= {head.label: result.label, head.score: result.score, head.scores: scores}
+        if isinstance(result, pooling.MultiResult) and head.tags:
             # Not dataclasses.asdict, which copies deeply: it took half of the time that a row of a short track takes.
             row[head.tags] = [
                 {"label": tag.label, "score": tag.score, "max_score": tag.max_score, "max_start_s": tag.max_start_s}
-                for tag in found.tags
+                for tag in result.tags
             ]
         if head.windows:
             row[head.windows] = [head_window_row(entry, head) for entry in outcome.windows.get(head.name, ())]

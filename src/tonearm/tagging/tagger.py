@@ -57,14 +57,14 @@ class TrackResult:
     @property
     def genre(self) -> pooling.SingleResult | None:
         """What the head ``genre`` says; None where it is off."""
-        found = self.heads.get(GENRE.name)
-        return found if isinstance(found, pooling.SingleResult) else None
+        result = self.heads.get(GENRE.name)
+        return result if isinstance(result, pooling.SingleResult) else None
 
     @property
     def tags(self) -> pooling.MultiResult | None:
         """What the head ``tags`` says; None where it is off."""
-        found = self.heads.get(TAGS.name)
-        return found if isinstance(found, pooling.MultiResult) else None
+        result = self.heads.get(TAGS.name)
+        return result if isinstance(result, pooling.MultiResult) else None
 
 
 class Heads:
@@ -98,10 +98,10 @@ class Heads:
             starts = plan.starts(num_samples)
             starts_s[name] = starts / plan.sample_rate
             covered = min(covered, _covered_samples(starts, plan.window_samples, num_samples) / num_samples)
-        found = {name: self._pool_head(name, scores[name], starts_s[name]) for name in scores}
+        results = {name: self._pool_head(name, scores[name], starts_s[name]) for name in scores}
         num_windows = sum(len(values) for values in starts_s.values())
         silent = all(stream.peak < SILENT_PEAK for stream in track.streams)
-        result = TrackResult(track.info, covered * track.decoded_share, found, (), num_windows, silent)
+        result = TrackResult(track.info, covered * track.decoded_share, results, (), num_windows, silent)
         return dataclasses.replace(result, timeline=self._timeline(result), windows=self._own_timelines(result))
 
     def _pool_head(self, name: str, scores: WindowScores, start_s: NDArray[np.float64]) -> pooling.EmbeddingResult:
@@ -129,8 +129,10 @@ class Heads:
     def _own_timelines(self, result: TrackResult) -> dict[str, tuple[pooling.HeadWindow, ...]]:
         duration_s, top_k = result.info.duration_s, self.models.top_window_tags
         return {
-            name: pooling.own_timeline(found, duration_s=duration_s, window_s=self.plans[name].window_s, top_k=top_k)
-            for name, found in result.heads.items()
+            name: pooling.own_timeline(
+                head_result, duration_s=duration_s, window_s=self.plans[name].window_s, top_k=top_k
+            )
+            for name, head_result in result.heads.items()
             if self.plans[name].head.windows is not None
         }
 
@@ -169,15 +171,17 @@ class Tagger(Heads):
             CheckpointError: a checkpoint cannot be used, or is not here what was planned.
         """
         classifiers = {
-            head: load_head(head, each, plan.models, num_threads=num_threads, is_bulk=True)
-            for head, each in plan.heads.items()
+            head: load_head(head, head_plan, plan.models, num_threads=num_threads, is_bulk=True)
+            for head, head_plan in plan.heads.items()
         }
         return cls(plan.heads, classifiers, plan.models)
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Return what each head runs on: runtime, precision, device."""
         described = {head: classifier.describe() for head, classifier in self.classifiers.items()}
-        return {head: each | {"note": self.plans[head].note or each["note"]} for head, each in described.items()}
+        return {
+            head: runs_on | {"note": self.plans[head].note or runs_on["note"]} for head, runs_on in described.items()
+        }
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
         """Return each track's result in order; a track that failed before, or fails here, is its error."""

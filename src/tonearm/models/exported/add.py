@@ -118,11 +118,11 @@ def add(
     digest = reading.digest_of(file, description)
     facts = reading.read(file, description, digest)
     top = _try(digest, description, clip, is_multi=facts.multi_label)
-    kept = there.calibration if there.model is not None and _says_the_same(there.model, description) else None
-    _put(file, folder, TonearmSidecar(there.window_s, kept, description))
+    calibration = there.calibration if there.model is not None and _says_the_same(there.model, description) else None
+    _put(file, folder, TonearmSidecar(there.window_s, calibration, description))
     name = "a synthesized sound" if clip is None else clip.name
-    found = (facts.embedding_dim, facts.num_parameters, facts.multi_label)
-    return Added(folder, description, *found, tuple(notes), name, top)
+    graph_facts = (facts.embedding_dim, facts.num_parameters, facts.multi_label)
+    return Added(folder, description, *graph_facts, tuple(notes), name, top)
 
 
 def _described(folder: Path, file: Path) -> TonearmSidecar:

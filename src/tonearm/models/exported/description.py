@@ -264,7 +264,7 @@ def check_layout(layout: tuple[str, ...], axes: tuple[str, ...]) -> None:
 
 def _fields(kind: type, values: Mapping[str, Any], where: str, elsewhere: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return those of ``values`` that ``kind`` has, each of its type."""
-    hints, found = get_type_hints(kind), {}
+    hints, typed = get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name in elsewhere:
             continue
@@ -273,8 +273,8 @@ def _fields(kind: type, values: Mapping[str, Any], where: str, elsewhere: tuple[
             if field.default is dataclasses.MISSING:
                 raise ValueError(f"has no {where}{field.name}")
             continue
-        found[field.name] = _typed(value, hints[field.name], f"{where}{field.name}")
-    return found
+        typed[field.name] = _typed(value, hints[field.name], f"{where}{field.name}")
+    return typed
 
 
 def _typed(value: object, hint: object, name: str) -> object:
@@ -282,7 +282,7 @@ def _typed(value: object, hint: object, name: str) -> object:
     if isinstance(hint, type):
         choices = (hint,)
     elif any(get_args(choice) for choice in choices):  # Literal[...] | None
-        choices = tuple(each for choice in choices for each in (get_args(choice) or (choice,)))
+        choices = tuple(option for choice in choices for option in (get_args(choice) or (choice,)))
     for choice in choices:
         if choice is type(None) and value is None:
             return None

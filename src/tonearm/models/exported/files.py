@@ -51,10 +51,10 @@ def describe_graph(source: str, folder: Path, fetch: Fetch | None) -> dict[str, 
     Raises:
         CheckpointError: it is not described, or not what its description says.
     """
-    sidecar, wanted = read_sidecar(folder), source.rpartition("/")[2] if is_graph_file(source) else None
+    sidecar, file_name = read_sidecar(folder), source.rpartition("/")[2] if is_graph_file(source) else None
     described = sidecar.model
-    if described is None or wanted not in (None, described.file):
-        file = wanted or _graphs(folder)[0]
+    if described is None or file_name not in (None, described.file):
+        file = file_name or _graphs(folder)[0]
         what = "is not described" if described is None else f"is not what its {FILE} describes ({described.file})"
         raise CheckpointError(
             f"{source}: {file} {what}, so nothing says what it takes and what its scores are; run `tonearm models add "
@@ -68,7 +68,7 @@ def describe_graph(source: str, folder: Path, fetch: Fetch | None) -> dict[str, 
     digest = reading.digest_of(path, described)
     facts = reading.read(path, described, digest)
     return {
-        "name": source if fetch is not None else path.stem if wanted else folder.resolve().name,
+        "name": source if fetch is not None else path.stem if file_name else folder.resolve().name,
         "revision": digest if fetch is None else folder.name,
         "family": f"exported-{path.suffix[1:]}",
         "labels": described.labels,

@@ -96,17 +96,17 @@ def batch(path: Path, description: Description, out: Path, num_threads: int) -> 
     taken = graph.inputs[0]
     try:
         graph.reshape({taken: openvino.PartialShape([sizes[axis] for axis in facts.layout])})
-        found = [tensor for tensor in outputs_of(graph, description) if tensor is not None]
+        outputs = [tensor for tensor in outputs_of(graph, description) if tensor is not None]
         shape = [-1 if axis == "batch" else sizes[axis] for axis in facts.layout]
         graph.reshape({taken: openvino.PartialShape(shape)})
-        tensors = [_flat(tensor, is_batched=True) for tensor in found]
+        tensors = [_flat(tensor, is_batched=True) for tensor in outputs]
         network = openvino.Model(tensors, graph.get_parameters())
         openvino.save_model(network, out / batched.network, compress_to_fp16=False)
         together = _run(out / batched.network, description, batched, num_threads)
     except (RuntimeError, ValueError) as error:
         raise GraphError(f"it takes one window at a time ({error!r:.100})") from None
-    for values, wanted in zip(together, alone, strict=True):
-        if values.shape != wanted.shape or not np.allclose(values, wanted, TOLERANCE, TOLERANCE):
+    for values, expected in zip(together, alone, strict=True):
+        if values.shape != expected.shape or not np.allclose(values, expected, TOLERANCE, TOLERANCE):
             raise GraphError("it takes one window at a time: of several it says something else")
     batched.write(out)
     return batched
@@ -141,7 +141,7 @@ def _read(path: Path) -> openvino.Model:
             f"OpenVINO cannot read it ({reason(error)}); the file is damaged, or not what its name says"
         ) from None
     if len(graph.inputs) != 1:
-        names = ", ".join(name_of(each) for each in graph.inputs[:NAMED]) or "none"
+        names = ", ".join(name_of(source) for source in graph.inputs[:NAMED]) or "none"
         raise GraphError(f"it has {counted(len(graph.inputs), 'input')} ({names}), expected one: the window")
     if graph.get_variables():
         raise GraphError("it keeps a state from one pass to the next, expected a graph without one")
@@ -171,7 +171,7 @@ def _input(graph: openvino.Model, description: Description) -> tuple[tuple[str, 
 
 def _layouts(axes: Sequence[str], rank: int) -> list[tuple[str, ...]]:
     """Return the layouts of so many axes, a batch first where there is one."""
-    found = []
+    layouts = []
     for layout in itertools.permutations(axes, rank):
         try:
             check_layout(layout, tuple(axes))
@@ -179,8 +179,8 @@ def _layouts(axes: Sequence[str], rank: int) -> list[tuple[str, ...]]:
             continue
         # An axis of one in the first place is the batch; only a layout that is given says otherwise.
         if layout[0] == "batch" or not {"batch", "channel"} & set(layout):
-            found.append(layout)
-    return found
+            layouts.append(layout)
+    return layouts
 
 
 def _fits(layout: Sequence[str], shape: Sequence[int | None], description: Description) -> bool:
@@ -250,9 +250,9 @@ def _run(network: Path, description: Description, facts: Facts, num_threads: int
     request = compile_network(network, "fp32", num_threads=num_threads).create_infer_request()
     inputs = network_inputs(noise(description), description, facts.layout, facts.num_frames)
     batches = [inputs] if facts.is_batched else np.split(inputs, len(inputs))
-    found = []
+    outputs = []
     for batch in batches:
         request.infer([placed(batch, facts.layout)])
-        found.append([tensor.data.copy() for tensor in request.output_tensors])
-    scores, *rest = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        outputs.append([tensor.data.copy() for tensor in request.output_tensors])
+    scores, *rest = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     return scores, (rest or [scores])[0]

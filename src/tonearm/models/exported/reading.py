@@ -36,7 +36,7 @@ from tonearm.surroundings import cache_folder, user_cache
 TIMEOUT_S = 300.0
 
 
-def kept(digest: str) -> tuple[Facts, Path]:
+def stored_graph(digest: str) -> tuple[Facts, Path]:
     """Return what ``read`` has kept of a graph: the facts, and the folder with its network.
 
     Raises:
@@ -55,7 +55,7 @@ def digest_of(path: Path, description: Description) -> str:
         CheckpointError: it cannot be read.
     """
     try:
-        stats = tuple((str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in parts(path))
+        stats = tuple((str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in parts(path))
         files = _hash_files(stats)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
@@ -67,7 +67,7 @@ def parts(path: Path) -> list[Path]:
     """Return the files of a graph: itself, and its weights where they are apart."""
     beside = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
     beside += [path.with_name(f"{path.name}{end}") for end in (".data", "_data")] if path.suffix == ".onnx" else []
-    return [path, *(each for each in beside if each.is_file())]
+    return [path, *(path_beside for path_beside in beside if path_beside.is_file())]
 
 
 def read(path: Path, description: Description, digest: str, *, num_threads: int = 2) -> Facts:
@@ -137,8 +137,8 @@ def inspect(path: Path, *, num_threads: int = 2) -> dict[str, Any]:
     Raises:
         CheckpointError: it cannot be read.
     """
-    found: dict[str, Any] = json.loads(_child("inspect", path, num_threads))
-    return found
+    described: dict[str, Any] = json.loads(_child("inspect", path, num_threads))
+    return described
 
 
 def _child(task: str, path: Path, num_threads: int, **message: object) -> str:

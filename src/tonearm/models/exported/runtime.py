@@ -74,7 +74,7 @@ class ExportedRuntime:
         is_server: bool = False,
     ) -> None:
         self.precision, self.description, self.is_multi = precision, description, is_multi
-        self.facts, folder = reading.kept(digest)
+        self.facts, folder = reading.stored_graph(digest)
         self.features_s = 0.0
         self.folder, self.network = folder, folder / self.facts.network
         # A pass a thread: a small graph's layers are too little work for several threads each.
@@ -91,12 +91,12 @@ class ExportedRuntime:
         """
         first = noise(self.description)[:1]
         inputs = network_inputs(first, self.description, self.facts.layout, self.facts.num_frames)
-        wanted = np.load(self.folder / ANSWERS)[:1]
+        expected = np.load(self.folder / ANSWERS)[:1]
         for _ in range(COMPILED_AGAIN):
             compiled = compile_network(self.network, self.precision, num_threads=num_threads, is_pinned=False)
             request = compiled.create_infer_request()
             scores, _ = self._infer([request], [inputs])
-            if self.precision != "fp32" or np.allclose(scores, wanted, TOLERANCE, TOLERANCE):
+            if self.precision != "fp32" or np.allclose(scores, expected, TOLERANCE, TOLERANCE):
                 return request
         raise CheckpointError(
             f"OpenVINO runs {self.description.file} otherwise here than when it was read; delete {self.folder}"
@@ -120,19 +120,21 @@ class ExportedRuntime:
             ones, count = np.split(inputs, len(inputs)), len(self.requests)
             outputs = [self._infer(self.requests, ones[first : first + count]) for first in range(0, len(ones), count)]
         scores = np.concatenate([scores for scores, _ in outputs])
-        return to_logits(scores, self.facts, is_multi=self.is_multi), np.concatenate([each for _, each in outputs])
+        return to_logits(scores, self.facts, is_multi=self.is_multi), np.concatenate(
+            [embedding for _, embedding in outputs]
+        )
 
     def _infer(self, requests: list[openvino.InferRequest], parts: list[Floats]) -> tuple[Floats, Floats]:
         """Run at most as many parts as there are requests, side by side."""
         busy = requests[: len(parts)]
         for request, part in zip(busy, parts, strict=True):
             request.start_async([placed(part, self.facts.layout)])
-        found = []
+        tensors_by_request = []
         for request in busy:
             request.wait()
             # Copied: the request's next pass writes over its tensors.
-            found.append([tensor.data.copy() for tensor in request.output_tensors])
-        outputs = [np.concatenate(tensors) for tensors in zip(*found, strict=True)]
+            tensors_by_request.append([tensor.data.copy() for tensor in request.output_tensors])
+        outputs = [np.concatenate(tensors) for tensors in zip(*tensors_by_request, strict=True)]
         return outputs[0], outputs[-1]
 
 
@@ -144,7 +146,7 @@ def to_logits(scores: Floats, facts: Facts, *, is_multi: bool) -> Floats:
     """
     if facts.scores == "logits":
         return scores
-    kept = np.clip(scores.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+    clipped = np.clip(scores.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
     if facts.scores == "exclusive" and not is_multi:
-        return np.log(kept).astype(np.float32)
-    return (np.log(kept) - np.log1p(-kept)).astype(np.float32)
+        return np.log(clipped).astype(np.float32)
+    return (np.log(clipped) - np.log1p(-clipped)).astype(np.float32)

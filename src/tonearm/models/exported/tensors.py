@@ -80,10 +80,14 @@ def _before_last_product(scores: openvino.Output) -> openvino.Output | None:
     operation = tensor.get_node()
     if operation.get_type_name() not in ("MatMul", "Convolution"):
         return None
-    found = operation.input_value(0)
-    if operation.get_type_name() == "MatMul" and found.get_node().get_type_name() == "Constant":
+    embedding = operation.input_value(0)
+    if operation.get_type_name() == "MatMul" and embedding.get_node().get_type_name() == "Constant":
         return None
-    return found if is_vector(found) and numbers_of(found) > 1 and found.get_element_type().is_real() else None
+    return (
+        embedding
+        if is_vector(embedding) and numbers_of(embedding) > 1 and embedding.get_element_type().is_real()
+        else None
+    )
 
 
 def ending_of(scores: openvino.Output) -> str | None:

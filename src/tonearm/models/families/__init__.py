@@ -33,7 +33,9 @@ OWN: dict[str, Family] = {
     "mobilenet_audio": MobileNetAudio(),
     "musicnn": Musicnn(),
 }
-FAMILIES: Registry[Family] = Registry("tonearm.families", "model family", OWN, Family, make=lambda found: found())
+FAMILIES: Registry[Family] = Registry(
+    "tonearm.families", "model family", OWN, Family, make=lambda family_class: family_class()
+)
 _DEFAULT = DefaultFamily()
 
 

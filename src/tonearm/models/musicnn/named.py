@@ -39,13 +39,13 @@ def folder_of(name: str) -> Path:
     Raises:
         CheckpointError: it was not, with the command that does it.
     """
-    found = find_added(name)
-    if found is None:
+    folder = find_added(name)
+    if folder is None:
         raise CheckpointError(
             f"{name} is not added here: `tonearm models add {name}` "
             f"(`tonearm models add {name} --wheel FILE` where there is no network)"
         )
-    return found
+    return folder
 
 
 def _below(cache: Path, name: str) -> Path:

@@ -41,7 +41,7 @@ def read_variables(index: bytes, data: bytes, names: Iterable[str]) -> dict[str,
         CheckpointError: a file that is damaged or of another format, or a variable that is not there.
     """
     entries = read_index(index)
-    found = {}
+    variables = {}
     for name in names:
         if name not in entries:
             raise CheckpointError(f"the checkpoint has no variable {name}; expected that of the published musicnn")
@@ -49,8 +49,8 @@ def read_variables(index: bytes, data: bytes, names: Iterable[str]) -> dict[str,
         stored = data[entry.offset : entry.offset + entry.num_bytes]
         if len(stored) != entry.num_bytes or masked_crc(stored) != entry.crc:
             raise CheckpointError(f"the variable {name} is damaged: its bytes are not those that were written")
-        found[name] = np.frombuffer(stored, entry.dtype).reshape(entry.shape).astype(np.float32)
-    return found
+        variables[name] = np.frombuffer(stored, entry.dtype).reshape(entry.shape).astype(np.float32)
+    return variables
 
 
 def read_index(index: bytes) -> dict[str, Entry]:
@@ -135,8 +135,8 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     (num_restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     reader, key = _Reader(block[: len(block) - 4 * (num_restarts + 1)]), b""
     while reader.place < len(reader.data):
-        shared, own, value = reader.varint(), reader.varint(), reader.varint()
-        key = key[:shared] + reader.take(own)
+        shared, num_new, value = reader.varint(), reader.varint(), reader.varint()
+        key = key[:shared] + reader.take(num_new)
         yield key, reader.take(value)
 
 

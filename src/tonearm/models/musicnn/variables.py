@@ -69,10 +69,10 @@ def read_weights(index: bytes, data: bytes) -> Weights:
         CheckpointError: a checkpoint that is damaged, or of another network.
     """
     names = dict(_names())
-    found = read_variables(index, data, names)
-    if found["conv2d/kernel"].ndim != 4 or found["dense/kernel"].ndim != 2:
+    variables = read_variables(index, data, names)
+    if variables["conv2d/kernel"].ndim != 4 or variables["dense/kernel"].ndim != 2:
         raise CheckpointError("the checkpoint's variables have other shapes than those of the published musicnn")
-    return {names[name]: _arranged(name, values) for name, values in found.items()}
+    return {names[name]: _arranged(name, values) for name, values in variables.items()}
 
 
 def describe(model: Published, weights: Mapping[str, NDArray[np.float32]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -63,14 +63,14 @@ def add(name: str, wheel: Path | None = None) -> Path:
     Raises:
         CheckpointError: no such model, or the wheel cannot be had or is not the published one; nothing is left behind.
     """
-    model = next((each for each in PUBLISHED if each.name == name), None)
+    model = next((published for published in PUBLISHED if published.name == name), None)
     if model is None:
-        raise CheckpointError(f"got {name}, expected one of {', '.join(each.name for each in PUBLISHED)}")
+        raise CheckpointError(f"got {name}, expected one of {', '.join(published.name for published in PUBLISHED)}")
     if wheel is not None:
         check(wheel)
     was_given = CACHE in os.environ
-    if (found := find_added(name)) is not None:
-        return found
+    if (added := find_added(name)) is not None:
+        return added
     place = place_of(name)
     if not was_given and CACHE in os.environ:  # a folder for this process alone
         raise CheckpointError(
@@ -80,8 +80,8 @@ def add(name: str, wheel: Path | None = None) -> Path:
     with writing(str(place.parent)):
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place}.lock"):
-            if (found := find_added(name)) is not None:
-                return found
+            if (added := find_added(name)) is not None:
+                return added
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making, _at_hand(wheel) as file:
                 made = Path(making) / "model"
                 made.mkdir()
@@ -99,12 +99,12 @@ def check(wheel: Path) -> None:
     """
     try:
         with wheel.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{wheel} cannot be read ({error.strerror or error}); give {FILE}") from None
-    if found != SHA256:
+    if digest != SHA256:
         raise CheckpointError(
-            f"{wheel} has the SHA-256 {found[:16]}..., expected {SHA256[:16]}... of {FILE}: it is damaged or another "
+            f"{wheel} has the SHA-256 {digest[:16]}..., expected {SHA256[:16]}... of {FILE}: it is damaged or another "
             f"file; download it again from {PAGE}"
         )
 
@@ -164,8 +164,8 @@ def _pip() -> Sequence[str] | None:
     """Return the command of this Python's own pip, or of the user's; None where there is none."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    found = shutil.which("pip") or shutil.which("pip3")
-    return None if found is None else [found]
+    pip = shutil.which("pip") or shutil.which("pip3")
+    return None if pip is None else [pip]
 
 
 def _by_hand() -> str:

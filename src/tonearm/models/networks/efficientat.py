@@ -76,17 +76,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: it holds something else.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
     except (*LIBRARY_ERRORS, EOFError, pickle.UnpicklingError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not tensors alone"
         raise CheckpointError(
             f"{path} cannot be read ({reason}); expected a .pt file of tensors by name, as EfficientAT publishes"
         ) from None
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise CheckpointError(
-            f"{path} holds a {type(found).__name__} of other things, expected tensors by name, as EfficientAT publishes"
+            f"{path} holds a {type(stored).__name__} of other things, expected tensors by name, as EfficientAT "
+            "publishes"
         )
-    return {str(name): value for name, value in found.items()}
+    return {str(name): value for name, value in stored.items()}
 
 
 def published_names(model: MobileNetAudioForAudioClassification) -> dict[str, str]:

@@ -111,8 +111,8 @@ class MusicnnForAudioClassification(PreTrainedModel):
         for place, layer in enumerate(self.midend):
             inner = layer(layers[-1])
             layers.append(inner + layers[-1] if place else inner)
-        found = torch.cat(layers, dim=1)
+        features = torch.cat(layers, dim=1)
         # Maximum and mean of each channel in turn, as the published weights have them.
-        pooled = torch.stack([found.amax(dim=2), found.mean(dim=2)], dim=2).flatten(1)
+        pooled = torch.stack([features.amax(dim=2), features.mean(dim=2)], dim=2).flatten(1)
         hidden = torch.relu(self.projector(self.dropout(self.pool_norm(pooled))))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(self.embedding_norm(hidden))))

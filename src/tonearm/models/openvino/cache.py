@@ -120,8 +120,8 @@ class Converted:
 
     def int8_verdict(self) -> Int8Check | None:
         """Return how int8 did, or None before it was tried."""
-        found = _read(self.folder / "int8.json")
-        return Int8Check(**found) if found else None
+        values = _read(self.folder / "int8.json")
+        return Int8Check(**values) if values else None
 
     def settled_verdict(self, *, is_guarded: bool) -> Int8Check | None:
         """Return how int8 did, or None where that has still to be tried, or checked."""
@@ -159,13 +159,13 @@ def convert(
     Raises:
         CheckpointError: OpenVINO cannot run this model, or does not give the same scores.
     """
-    if (found := find(folder, digest)) is not None:
-        return found
+    if (converted := find(folder, digest)) is not None:
+        return converted
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
-        if (found := find(folder, digest)) is not None:
-            return found
+        if (converted := find(folder, digest)) is not None:
+            return converted
         with replacing_folder(place) as made:  # one of another format may be there
             what = {"source": source, "revision": revision, "allow_pickle": allow_pickle, "checkpoint": digest}
             _child({"task": "convert", "folder": str(made), "num_threads": num_threads, **what})
@@ -242,10 +242,10 @@ def fastest_streams(converted: Converted, precision: str, window_samples: int, n
 def _read(path: Path) -> dict[str, Any]:
     """Return what was kept, or nothing: also where a full disk, or a process that was killed, left half of it."""
     try:
-        found = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def bundle_with_model(folder: Path, digest: str) -> None:
@@ -269,8 +269,8 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     place = _place(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
-        found = _valid(place, digest)
-        if found is not None and (found.int8_verdict() is not None or "int8.json" not in files):
+        there = _valid(place, digest)
+        if there is not None and (there.int8_verdict() is not None or "int8.json" not in files):
             return
         with replacing_folder(place) as made:
             made.mkdir()

@@ -103,10 +103,10 @@ def _noise(num_samples: int) -> Tensor:
     return torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)) * 0.1
 
 
-def _check(found: Scores, expected: tuple[Tensor, Tensor]) -> None:
-    for values, wanted in zip(found, expected, strict=True):
-        difference = float(np.abs(values - wanted.numpy()).max())
-        if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
+def _check(scores: Scores, expected: tuple[Tensor, Tensor]) -> None:
+    for values, reference in zip(scores, expected, strict=True):
+        difference = float(np.abs(values - reference.numpy()).max())
+        if not difference <= TOLERANCE * max(1.0, float(reference.abs().max())):
             raise SystemExit(f"its scores differ from torch's by {difference:.2g}")
 
 
@@ -172,9 +172,9 @@ def _verdict(
     is_multi: bool,
     num_threads: int,
 ) -> Int8Check:
-    wanted, found = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
-    agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
-    move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
+    exact, quantized = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
+    agreement = float((exact.argmax(axis=1) == quantized.argmax(axis=1)).mean())
+    move = float(np.abs(sigmoid(exact) - sigmoid(quantized)).max())
     measured = dataclasses.replace(verdict, top1_agreement=agreement, largest_move=move)
     return dataclasses.replace(measured, refused=measured.refusal(is_multi=is_multi))
 

@@ -72,16 +72,16 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
         SettingsError: OpenVINO was asked for and cannot run it.
     """
     folder = resolve(request.source, revision=request.revision, patterns=["config.json"])
-    found = store.find(folder, info.revision)
+    converted = store.find(folder, info.revision)
     may_be_torch = request.runtime == "auto" and request.precision != "int8"
-    if found is None:
+    if converted is None:
         is_small = info.num_parameters is not None and info.num_parameters < store.MIN_PARAMETERS_TO_CONVERT
         if may_be_torch and request.precision == "fp32" and is_small and not request.is_server:
             return None, ""
         if say is not None:
             say(f"converting {info.name} for this kind of processor, once: up to half a minute")
         try:
-            found = store.convert(
+            converted = store.convert(
                 request.source,
                 folder,
                 info.revision,
@@ -96,7 +96,7 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
             raise SettingsError(
                 f"got {flag_for(request)} for a {info.family} model; {reason}; give runtime auto"
             ) from None
-    return found, ""
+    return converted, ""
 
 
 def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> ExecutionPlan:
@@ -108,15 +108,15 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
     Raises:
         SettingsError: what was asked for cannot be had.
     """
-    found, note = convert(request, info)
-    if found is None:
+    converted, note = convert(request, info)
+    if converted is None:
         return ExecutionPlan(None, request.precision, note)
     next_best = "bf16" if has_bf16() else "fp32"
     precision = request.precision
     if precision == "bf16" and next_best != "bf16":
         precision, note = "fp32", "this processor has no bf16"
     if precision == "int8":
-        verdict = found.int8_verdict()
+        verdict = converted.int8_verdict()
         if verdict is None:
             raise SettingsError(
                 f"got precision int8 for {info.name}, which was not calibrated on this machine yet; run "
@@ -127,10 +127,10 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
             precision, note = next_best, f"not int8: {refusal}"
     num_streams = 1
     if request.is_server and (info.num_parameters or store.MIN_PARAMETERS_TO_CONVERT) < store.MIN_PARAMETERS_TO_CONVERT:
-        return ExecutionPlan(found, precision, note, request.num_threads, is_for_one_too=True)
+        return ExecutionPlan(converted, precision, note, request.num_threads, is_for_one_too=True)
     if bulk_samples is not None and (info.num_parameters or 0) >= store.MIN_PARAMETERS_TO_CONVERT:
-        num_streams = store.fastest_streams(found, precision, bulk_samples, request.num_threads)
-    return ExecutionPlan(found, precision, note, num_streams)
+        num_streams = store.fastest_streams(converted, precision, bulk_samples, request.num_threads)
+    return ExecutionPlan(converted, precision, note, num_streams)
 
 
 def flag_for(request: Request) -> str:
