@@ -1,4 +1,4 @@
-"""Whether and how OpenVINO runs a checkpoint: what of it is at hand, what has to be made, what int8 is worth."""
+"""Whether and how OpenVINO runs a checkpoint: what is converted already, what must be, and whether int8 is usable."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Request:
 class ExecutionPlan:
     """How OpenVINO runs a checkpoint, or, without ``converted``, that torch does.
 
-    ``note`` says why it is not what was asked for. With ``is_for_one_too`` a window alone has all threads, however many
-    passes at a time there are.
+    ``note`` says why it is not what was asked for. With ``is_for_one_too`` a single window runs on all threads, however
+    many passes run at a time.
     """
 
     converted: Converted | None
@@ -63,19 +63,20 @@ class ExecutionPlan:
 
 
 def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> tuple[Converted | None, str]:
-    """Return the checkpoint's converted form, made now where need be, or None and why torch runs it.
+    """Return the converted checkpoint, converting it now if necessary; or None and why torch runs it.
 
     Args:
-        say: told before something that takes a while.
+        say: called before a step that takes long.
 
     Raises:
-        SettingsError: OpenVINO was asked for and cannot run it.
+        SettingsError: OpenVINO was asked for by name and cannot run the checkpoint.
     """
     folder = resolve(request.source, revision=request.revision, patterns=["config.json"])
     converted = store.find(folder, info.revision)
     may_be_torch = request.runtime == "auto" and request.precision != "int8"
     if converted is None:
         is_small = info.num_parameters is not None and info.num_parameters < store.MIN_PARAMETERS_TO_CONVERT
+        # Most runs end sooner with torch than with a conversion first; a server runs long enough to gain from it.
         if may_be_torch and request.precision == "fp32" and is_small and not request.is_server:
             return None, ""
         if say is not None:
@@ -89,7 +90,7 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
                 allow_pickle=request.allow_pickle,
                 num_threads=request.num_threads,
             )
-        except (CheckpointError, OSError) as error:  # or there is no room for it
+        except (CheckpointError, OSError) as error:  # OSError: the disk is full, for example
             reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
             if may_be_torch:
                 return None, reason
@@ -103,7 +104,7 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
     """Return how the checkpoint runs.
 
     Args:
-        bulk_samples: of a window, where many come at a time.
+        bulk_samples: samples of a window, if many windows come at a time.
 
     Raises:
         SettingsError: what was asked for cannot be had.
@@ -126,8 +127,10 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
         if refusal is not None:
             precision, note = next_best, f"not int8: {refusal}"
     num_streams = 1
+    # A small network's layers are too little work to share among threads, and two copies of it fit in memory.
     if request.is_server and (info.num_parameters or store.MIN_PARAMETERS_TO_CONVERT) < store.MIN_PARAMETERS_TO_CONVERT:
         return ExecutionPlan(converted, precision, note, request.num_threads, is_for_one_too=True)
+    # Only for large models: measuring takes ``runtime.TRY_S`` seconds per layout.
     if bulk_samples is not None and (info.num_parameters or 0) >= store.MIN_PARAMETERS_TO_CONVERT:
         num_streams = store.fastest_streams(converted, precision, bulk_samples, request.num_threads)
     return ExecutionPlan(converted, precision, note, num_streams)
