@@ -1,7 +1,7 @@
-"""The JSON files of a checkpoint, looked at before transformers gets to see them.
+"""Checks of a checkpoint's JSON files before transformers reads them.
 
-They come from strangers. transformers takes code, kernels and other repositories' names from them, and what it does not
-expect in them ends in whatever Python makes of it.
+The files come from strangers. transformers follows them to code, kernels and other repositories, and values that it
+does not expect end in arbitrary Python errors.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from tonearm.errors import CheckpointError
 if TYPE_CHECKING:
     pass
 
-# What transformers and torch raise for files that they do not expect.
+# What transformers and torch raise for files that they do not expect; any of these is the file's fault.
 LIBRARY_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
     *(TypeError, ValueError),
 )
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-# Other names stand for code to be fetched: "owner/kernel" is a repository of the hub.
+# Any other name makes transformers fetch code: "owner/kernel" is a repository on the hub.
 ATTENTIONS = ("eager", "sdpa")
-# Key: what it would have transformers do, and what to do about it.
+# By key: what it asks of transformers, and what the user can do instead.
 REFUSED = {
     "auto_map": ("names code of its own, which is never run", "save the model with a family that transformers has"),
     "quantization_config": ("says that its weights are quantized", "save it with plain weights"),
     "compression_config": ("says that its weights are compressed", "save it with plain weights"),
 }
+# Far above any published model. Making layers takes time even without memory, and a config may ask for a billion.
 LARGEST, MOST_LAYERS = 1_000_000, 1000
 LAYERS = ("num_hidden_layers", "encoder_layers", "num_attention_heads", "encoder_attention_heads")
 SIZES = (
@@ -66,11 +67,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def check_is_model(folder: Path, source: str) -> None:
-    """Refuse an adapter: its config names another repository, which transformers would load in its place.
+    """Refuse an adapter, such as one of the package peft.
 
     Raises:
         CheckpointError: the folder holds one.
     """
+    # Its config names another repository, which transformers would load instead.
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{source} is an adapter for another model; give a model that it was merged into")
 
@@ -122,6 +124,7 @@ def check_preprocessor(values: Mapping[str, Any], place: Path | str) -> None:
             f"{place}: sampling_rate is {_short(rate)}, expected a whole number of Hz from {RATES_HZ[0]:,} to "
             f"{RATES_HZ[1]:,}"
         )
+    # Lengths in samples may be larger than any layer.
     for name in COUNTS:
         _check_count(values, name, place, 100 * LARGEST)
     for name in NUMBERS:
@@ -167,7 +170,7 @@ def _check_code(values: Mapping[str, Any], place: Path | str) -> None:
 
 
 def _implementations(values: object) -> Iterator[tuple[str, Any]]:
-    """Yield the keys, those of nested configs too, that name what computes a layer."""
+    """Yield the keys that name the implementation of a layer, with their values, also in nested configs."""
     parts = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     for name, value in parts:
         if isinstance(name, str) and ("attn_implementation" in name or "experts_implementation" in name):
