@@ -84,7 +84,7 @@ class TimelineRow:
 
 def softmax(logits: Floats) -> Floats:
     """Return [..., L] probabilities that sum to one."""
-    # The largest logit becomes 0, so that no exponential overflows; in float64, so that hundreds of labels still sum to one.
+    # The largest logit becomes 0, so that no exponential overflows; in float64, so that many labels still sum to one.
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Reading the checkpoints of TensorFlow 1 without TensorFlow.
+"""Reading checkpoints of TensorFlow 1 without TensorFlow.
 
 ``PREFIX.index`` is a table in LevelDB's format (github.com/google/leveldb/blob/main/doc/table_format.md) of names and
 protocol buffers that say where in ``PREFIX.data-00000-of-00001`` each variable is (``tensor_bundle.proto`` and
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tonearm.errors import CheckpointError
 
 MAGIC, FOOTER_BYTES, TRAILER_BYTES = 0xDB4775248B80FB57, 48, 5
-# Of ``types.proto``, those that weights have.
+# The types of ``types.proto`` that weights may have, by their numbers there.
 TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
 Field = int | bytes
 
@@ -63,7 +63,7 @@ def read_index(index: bytes) -> dict[str, Entry]:
         raise CheckpointError("the checkpoint's index does not end as LevelDB's tables do; expected TensorFlow's V2")
     try:
         footer = _Reader(index[-FOOTER_BYTES:])
-        footer.varint(), footer.varint()  # of a block about the blocks
+        footer.varint(), footer.varint()  # the place of the metaindex block, which is not needed
         entries = {}
         for _, handle in _entries(_block(index, footer.varint(), footer.varint())):
             reader = _Reader(handle)
@@ -78,7 +78,8 @@ def read_index(index: bytes) -> dict[str, Entry]:
 
 
 def masked_crc(data: bytes) -> int:
-    """Return the CRC-32C of ``data`` as LevelDB stores it, masked so that it can be among what is checked again."""
+    """Return the CRC-32C of ``data``, masked as LevelDB stores it."""
+    # LevelDB masks it because a CRC over bytes that contain CRCs is problematic (leveldb/util/crc32c.h).
     crc, table = 0xFFFFFFFF, _crc_table()
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
