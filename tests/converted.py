@@ -16,5 +16,5 @@ def windows(num_windows: int, length_s: float = 1.0) -> NDArray[np.float32]:
 
 
 def no_child(message: dict[str, object]) -> None:
-    """Stand in for ``cache._child`` where what is asked for must be there already."""
+    """Stand in for ``cache.run_child`` where what is asked for must be there already."""
     raise AssertionError(f"a process was started to {message['task']}")

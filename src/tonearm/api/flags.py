@@ -27,7 +27,7 @@ VERBS = ("tag", "serve", "train")
 SHARED = ("models", "fetch", "decode")
 DEFAULT_FILE = "tonearm.toml"
 # Flags that are settings of the table [models], and of [labels] in training.
-IN_MODELS = ("runtime", "precision", "calibrated", "heads")
+IN_MODELS = ("runtime", "precision", "force_precision", "calibrated", "heads")
 NAMES_OF_MODELS = ("genre_model", "tag_model")
 IN_LABELS = frozenset(field.name for field in dataclasses.fields(LabelSettings))
 
@@ -41,6 +41,7 @@ class ModelFlags(TypedDict, total=False):
         max_windows: at most so many windows per head and track, evenly taken.
         runtime: ``"auto"``, ``"torch"`` or ``"openvino"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
+        force_precision: use it also where it is no faster on this processor than a closer one.
         calibrated: use the temperature and thresholds that ``evaluate`` has fitted.
         heads: further heads by name: a folder or hub id, or ``"MODEL:single"``, ``:multi`` or ``:embedding``.
         config: a TOML file with any of the settings; ./tonearm.toml is read without it.
@@ -52,6 +53,7 @@ class ModelFlags(TypedDict, total=False):
     max_windows: int | None
     runtime: str | None
     precision: str | None
+    force_precision: bool | None
     calibrated: bool | None
     heads: Mapping[str, Source]
     config: Source | None

@@ -93,7 +93,7 @@ class Classifier:
             return cls(info, plan, exported, batch_size or on_cpu, note)
         if kind == "openvino":
             request = select.Request(
-                source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server
+                source, revision, allow_pickle, runtime, chosen, threads, plan.window_samples, is_multi, is_server
             )
             # Not for long windows: two passes of 30 s at a time took a worker to 1.9 GB (bench/NOTES.md).
             may_be_many = is_bulk and on_cpu >= threads

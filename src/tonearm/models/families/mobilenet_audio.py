@@ -47,6 +47,8 @@ SCRATCH = ScratchConfig(
 class MobileNetAudio(DefaultFamily):
     """Windows of up to ``max_length`` frames, not padded; the embedding is the mean over time and frequency."""
 
+    is_convolutional = True
+
     def classifier(self) -> type[PreTrainedModel]:
         """Return tonearm's own."""
         network, _ = _networks()

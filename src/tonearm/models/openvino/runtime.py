@@ -111,7 +111,7 @@ def measure_streams(
     The keys are passes at a time and threads per pass.
     """
     rates = {}
-    for num_streams in (1, num_threads):
+    for num_streams in sorted({1, num_threads}):
         runtime = OpenVinoRuntime(converted, precision, num_threads=num_threads, num_streams=num_streams)
         windows = np.repeat(window[None], num_streams, axis=0)
         runtime.run(windows)  # the first pass also compiles kernels for the shape

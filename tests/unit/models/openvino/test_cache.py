@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from tests.converted import RATE, no_child, windows
+from tests.converted import no_child, windows
 from tonearm.models import checkpoint
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
@@ -20,7 +19,7 @@ from tonearm.models.openvino.cache import Converted
 def test_what_was_converted_is_found_by_the_hash_of_the_weights(
     hubert: Path, form: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "_child", no_child)
+    monkeypatch.setattr(cache, "run_child", no_child)
     copy = tmp_path / "under another name"
     copy.mkdir()
     for path in hubert.iterdir():
@@ -43,32 +42,9 @@ def test_the_description_is_that_of_the_checkpoints_own_files(
 
 
 @pytest.mark.processes
-def test_streams_are_measured_once_for_each_number_of_threads(
-    form: Converted, model_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tonearm.models.openvino import runtime as openvino_runtime
-
-    asked = []
-
-    def measured(_: Converted, precision: str, window: NDArray[np.float32], threads: int) -> dict[str, float]:
-        asked.append((precision, len(window), threads))
-        return {"1x2": 1.0, "2x1": 2.0}
-
-    monkeypatch.setattr(openvino_runtime, "measure_streams", measured)
-    assert [cache.fastest_streams(form, "fp32", RATE, 2) for _ in range(2)] == [2, 2]
-    assert asked == [("fp32", RATE, 2)]
-    assert cache.fastest_streams(form, "fp32", RATE, 1) == 1
-    (kept,) = model_cache.glob("*.streams.json")
-    kept.write_text(kept.read_text()[:10])  # as a full disk leaves it
-    assert cache.fastest_streams(form, "fp32", RATE, 2) == 2
-    assert len(asked) == 2
-    kept.unlink()
-
-
-@pytest.mark.processes
 def test_int8_is_quantized_once_and_runs(hubert: Path, form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = cache.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
-    monkeypatch.setattr(cache, "_child", no_child)
+    monkeypatch.setattr(cache, "run_child", no_child)
     again = cache.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
     assert again == verdict
     if verdict.refused is None:

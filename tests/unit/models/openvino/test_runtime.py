@@ -41,6 +41,6 @@ def test_measuring_streams_gives_a_rate_for_either_layout(form: Converted, monke
     from tonearm.models.openvino.runtime import measure_streams
 
     monkeypatch.setattr(openvino_runtime, "TRY_S", 0.1)
-    rates = measure_streams(form, "fp32", windows(1)[0], 2)
-    assert set(rates) == {"1x2", "2x1"}
-    assert min(rates.values()) > 0
+    measured = measure_streams(form, "fp32", windows(1)[0], 2)
+    assert set(measured) == {"1x2", "2x1"}
+    assert min(measured.values()) > 0

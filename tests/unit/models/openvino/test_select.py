@@ -39,7 +39,7 @@ def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, 
 
 
 def test_a_small_model_nobody_converted_stays_with_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_child", no_child)
+    monkeypatch.setattr(cache, "run_child", no_child)
     folder = save_small(tmp_path / "small", "wav2vec2")
     assert Classifier.load(str(folder)).describe()["runtime"] == "torch"
 
