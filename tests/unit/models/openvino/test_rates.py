@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.checkpoints import save_small
 from tests.converted import RATE
 from tonearm.errors import SettingsError
+from tonearm.models.checkpoint import CheckpointInfo
 from tonearm.models.openvino import cache, processor, rates, select
 from tonearm.models.openvino.cache import Converted, Int8Check
 from tonearm.planning import preparation
@@ -35,11 +36,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def converted_form(rates_s: Mapping[str, float], *, name: str = HERE, digest: str = "sha256:0123") -> Converted:
-    """Return a converted checkpoint of which these windows a second were measured."""
+def converted_form(
+    rates_s: Mapping[str, float], *, name: str = HERE, digest: str = "sha256:0123", info: CheckpointInfo | None = None
+) -> Converted:
+    """Return a converted checkpoint of which these windows a second were measured.
+
+    Args:
+        info: what it says of its model, if a model is described by it.
+    """
     place = cache.place_of(digest)
     place.mkdir(parents=True)
-    (place / "facts.json").write_text(json.dumps({"format": cache.FORMAT, "checkpoint": digest}))
+    facts = {"format": cache.FORMAT, "checkpoint": digest}
+    described = {} if info is None else dataclasses.asdict(info)
+    for decided_elsewhere in ("name", "revision", "sidecar"):
+        described.pop(decided_elsewhere, None)
+    (place / "facts.json").write_text(json.dumps({**facts, "info": described}))
     measured = {
         f"{precision} {SAMPLES} {THREADS}": {"1x2": rate / 2, "2x1": rate} for precision, rate in rates_s.items()
     }
@@ -110,8 +121,8 @@ def slow_bf16(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model's folder whose passes in bf16 were measured as slower than those in fp32."""
     folder = save_small(home / "model", "hubert")
     plan = planned(folder)
-    digest = plan.heads["genre"].checkpoint.revision
-    form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 9.0}, digest=digest)
+    info = plan.heads["genre"].checkpoint
+    form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 9.0}, digest=info.revision, info=info)
     monkeypatch.setattr(select, "convert", lambda *given: (form, ""))
     monkeypatch.setattr(preparation.runtimes, "usable_cores", lambda: THREADS)
     return folder
