@@ -76,7 +76,7 @@ def no_gain(converted: Converted, precision: str, window_samples: int, num_threa
     if asked is None or other is None or asked >= LEAST_GAIN * other:
         return None
     return (
-        f"it gains nothing here: {asked:.2f} windows a second, {other:.2f} in {closer}, on {processor_name()} with "
+        f"it gains nothing here: {asked:.2f} windows/s, {other:.2f} in {closer}, on {processor_name()} with "
         f"{counted(num_threads, 'thread')}"
     )
 

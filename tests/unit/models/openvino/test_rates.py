@@ -72,9 +72,9 @@ def test_a_precision_that_gains_nothing_is_told_with_its_figures() -> None:
     form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 4.1})
     assert rates.no_gain(form, "fp32", SAMPLES, THREADS) is None
     assert rates.no_gain(form, "bf16", SAMPLES, THREADS) == (
-        f"it gains nothing here: 3.28 windows a second, 4.00 in fp32, on {HERE} with 2 threads"
+        f"it gains nothing here: 3.28 windows/s, 4.00 in fp32, on {HERE} with 2 threads"
     )
-    assert "4.10 windows a second, 4.00 in fp32" in str(rates.no_gain(form, "int8", SAMPLES, THREADS))
+    assert "4.10 windows/s, 4.00 in fp32" in str(rates.no_gain(form, "int8", SAMPLES, THREADS))
 
 
 @pytest.mark.usefixtures("home")
@@ -158,7 +158,7 @@ def test_an_int8_that_gains_nothing_gives_way(slow_bf16: Path) -> None:
     path = Path(f"{cache.place_of(digest)}.rates.json")
     path.write_text(path.read_text().replace("9.0", "3.9").replace("4.5", "1.9"))
     head = preparation.prepare(plan, TagSettings(), [], print).heads["genre"]
-    assert head.precision == "fp32" and "3.90 windows a second, 4.00 in fp32" in head.note
+    assert head.precision == "fp32" and "3.90 windows/s, 4.00 in fp32" in head.note
 
 
 def test_the_processor_has_a_name() -> None:
