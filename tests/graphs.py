@@ -11,6 +11,13 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+from tonearm.models.exported import graph
+from tonearm.models.exported.description import parse
+from tonearm.models.exported.front_end import network_inputs, placed
+from tonearm.models.exported.kept_graph import Facts
+from tonearm.models.openvino.processor import core
+
+ONNX = Path(__file__).parent / "data" / "tiny.onnx"
 RATE, NUM_SAMPLES, NUM_FEATURES = 8000, 4000, 6
 LABELS = ("quiet", "low", "high", "loud")
 BINS, FRAMES = 40, 51
@@ -90,4 +97,46 @@ def save_described(folder: Path, *, activation: str | None = None, is_fixed: boo
     save_wave_graph(folder / "wave.xml", activation=activation, is_fixed=is_fixed)
     values = described("wave.xml", **{"activation": "none"} if activation is not None else {}, **changes)
     (folder / "tonearm.json").write_text(json.dumps({"schema": 1, "model": values}))
+    return folder
+
+
+def convert_graph(path: Path, values: dict[str, Any]) -> tuple[Facts, Path]:
+    """Return what the graph is, with the network for many windows where its layout allows one."""
+    out, description = path.parent / "made", parse(values)
+    facts = graph.convert(path, description, out, 1)
+    return (graph.batch(path, description, out, 1) if "batch" in facts.layout else facts), out
+
+
+def noise_windows(count: int = 3) -> Any:
+    """Return windows of noise [count, samples], each of another level."""
+    levels = np.array([0.5, 0.05, 0.2, 0.9], np.float32)[:count, None]
+    return np.random.default_rng(3).uniform(-1, 1, (count, NUM_SAMPLES)).astype(np.float32) * levels
+
+
+def run_network(out: Path, values: dict[str, Any], facts: Facts, windows: Any) -> list[Any]:
+    """Return what the converted network in ``out`` gives for windows: its scores, and its embedding if it has one."""
+    compiled = core().compile_model(out / facts.network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    inputs = network_inputs(windows, parse(values), facts.layout, facts.num_frames)
+    batches = [inputs] if facts.is_batched else np.split(inputs, len(inputs))
+    outputs = [list(compiled([placed(batch, facts.layout)]).values()) for batch in batches]
+    return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
+def expected_scores(windows: Any) -> tuple[Any, Any]:
+    """Return scores and features of ``save_wave_graph``, from its definition."""
+    loudness = np.abs(windows).reshape(len(windows), NUM_FEATURES - 2, -1).mean(axis=2)
+    peak = np.abs(windows).max(axis=1, keepdims=True)
+    features = np.concatenate([loudness, peak, peak**2], axis=1)
+    return features @ (weights(NUM_FEATURES, len(LABELS)) * 40) + weights(1, len(LABELS), seed=1), features
+
+
+def windows(count: int = 5, num_samples: int = NUM_SAMPLES) -> Any:
+    """Return windows of noise [samples], each louder than the one before."""
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, (count, num_samples)).astype(np.float32)
+    return [row * np.float32(0.2 * (number + 1)) for number, row in enumerate(noise)]
+
+
+def put_sidecar(folder: Path, **values: Any) -> Path:
+    """Write ``tonearm.json`` into a folder; return the folder."""
+    (folder / "tonearm.json").write_text(json.dumps(values))
     return folder

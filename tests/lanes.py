@@ -37,7 +37,7 @@ LONGEST_MODULES = (
         "test_page",
     ),
     *("test_demo", "test_loop", "test_decode_parity", "test_training_parity", "test_schedules"),
-    *("test_openvino_form", "test_demo_models"),
+    *("test_select", "test_runtime", "test_mobilenet_audio", "test_demo_models"),
 )
 
 _running: list[str] = []

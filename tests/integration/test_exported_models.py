@@ -18,11 +18,10 @@ import soundfile
 
 import tonearm
 from tests.commands import read_tracks
-from tests.graphs import LABELS, NUM_FEATURES, NUM_SAMPLES, RATE, save_described
+from tests.graphs import LABELS, NUM_FEATURES, NUM_SAMPLES, RATE, expected_scores, save_described
 from tests.one_process import tonearm as run_tonearm
 from tests.servers.s3 import S3Server
 from tests.serving import serving
-from tests.unit.test_exported_graph import expected
 from tonearm.models.calibration import read_sidecar
 from tonearm.models.classifier import Classifier
 from tonearm.models.exported.add import add
@@ -153,7 +152,7 @@ def _direct(yamnet: Path, uris: list[str]) -> dict[str, str]:
 def test_one_file_in_any_head(model: Path, collection: Path) -> None:
     path = collection / "high" / "5.wav"
     waveform, _ = soundfile.read(path, dtype="float32")
-    logits, features = expected(rows_of(waveform))
+    logits, features = expected_scores(rows_of(waveform))
     found = tonearm.tag_file(path, genre_model=model, tag_model=model / "wave.xml", heads={"level": f"{model}:multi"})
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert found.genre_scores is not None and found.tags is not None
@@ -214,7 +213,7 @@ def test_it_is_judged_and_calibrated_and_tags_a_library(model: Path, collection:
     right = []
     for path in sorted(collection.rglob("*.wav")):
         waveform, _ = soundfile.read(path, dtype="float32")
-        logits, _ = expected(rows_of(waveform))
+        logits, _ = expected_scores(rows_of(waveform))
         shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         right.append(LABELS[int(shares.mean(axis=0).argmax())] == path.parent.name)
     assert found.figures["track"]["accuracy"] == pytest.approx(np.mean(right))

@@ -11,15 +11,14 @@ from unittest import mock
 import pytest
 
 from tonearm import demo
-from tonearm.errors import CheckpointError, DestinationError, UsageError
-from tonearm.models import runtimes
+from tonearm.errors import DestinationError, UsageError
 from tonearm.planning import adoption
 from tonearm.planning.preparation import settle
 from tonearm.runs import groups
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
 from tonearm.settings import ModelSettings
-from tonearm.tagging import TagPlan, load_head
+from tonearm.tagging import TagPlan
 
 
 @pytest.fixture
@@ -174,29 +173,6 @@ def test_an_unpinned_hub_id_keeps_the_revision_that_it_had(place: Destination) -
         assert {each.revision for each in plan.heads.values()} == {"a" * 40}
         with pytest.raises(DestinationError, match="genre model: owner/genre"):
             adoption.adopt(place, planned(**hub, genre_revision="c" * 40), None)
-
-
-def test_a_worker_that_would_load_another_revision_refuses() -> None:
-    plan = settle(planned(), "cpu")
-    head = plan.heads["genre"]
-    info = dataclasses.replace(head.checkpoint, revision="sha256:elsewhere")
-    with pytest.raises(
-        CheckpointError, match=r"holds revision sha256:.* but the run was planned with sha256:elsewhere"
-    ):
-        load_head("genre", dataclasses.replace(head, checkpoint=info), plan.models)
-
-
-def test_a_worker_that_would_run_in_another_precision_refuses() -> None:
-    plan = settle(planned(), "cpu")
-    head = dataclasses.replace(plan.heads["genre"], runtime="torch", precision="bf16")
-    with (
-        mock.patch.object(runtimes, "choose", lambda *_: ("torch", "fp32", "cpu")),
-        pytest.raises(CheckpointError, match=r"a worker runs genre in fp32 .*planned in bf16; give precision fp32"),
-    ):
-        load_head("genre", head, plan.models)
-    loose = dataclasses.replace(head, is_settled=False)
-    with mock.patch.object(runtimes, "choose", lambda *_: ("torch", "fp32", "cpu")):
-        assert load_head("genre", loose, plan.models).describe()["precision"] == "fp32"
 
 
 def test_a_group_whose_facts_contradict_its_hash_is_made_anew_when_asked_to(place: Destination) -> None:

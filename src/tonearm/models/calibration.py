@@ -23,18 +23,18 @@ from tonearm.models.exported import description
 from tonearm.models.exported.description import Description
 
 FILE = "tonearm.json"
-# The newest form of the file that is known here.
+# The newest schema of the file that this version can read.
 SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How scores become probabilities one can trust.
+    """What turns scores into probabilities that can be trusted.
 
     Attributes:
         temperature: what logits are divided by.
-        thresholds: for each label the score from which it is right often enough; None where no score is.
-        target_precision: what "often enough" was, a share of the shown labels.
+        thresholds: by label, the score from which it is right often enough; None if no score is.
+        target_precision: the share of the shown labels that should be right.
     """
 
     temperature: float
@@ -42,7 +42,8 @@ class Calibration:
     target_precision: float
 
     def facts(self) -> dict[str, Any]:
-        """Return it as files and hashes have it, where the share is called ``precision``."""
+        """Return the calibration as files and hashes have it."""
+        # The target was called ``precision`` when the first files were written; hashes of old runs depend on it.
         return {
             "temperature": self.temperature,
             "thresholds": dict(self.thresholds),
@@ -65,7 +66,7 @@ class TonearmSidecar:
 
 
 def read_sidecar(folder: Path) -> TonearmSidecar:
-    """Return what the folder's ``tonearm.json`` says; nothing where there is none.
+    """Return the contents of the folder's ``tonearm.json``; an empty sidecar if there is none.
 
     Raises:
         CheckpointError: it cannot be understood, or a newer tonearm has written it.
@@ -80,6 +81,7 @@ def read_sidecar(folder: Path) -> TonearmSidecar:
             None if model is None else description.parse(model),
         )
     except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        # Our own errors are sentences; of a KeyError or its like only the repr can be understood.
         said = str(error) if type(error) is ValueError else repr(error)
         raise CheckpointError(f"{path} cannot be understood ({said}); remove it or write it again") from None
 
@@ -117,12 +119,13 @@ def _positive(value: object) -> float:
 
 
 def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
-    """Write ``tonearm.json``; keys of the file that is there, and of its ``model``, that are not known here are kept.
+    """Write ``tonearm.json``, keeping unknown keys of the existing file and of its ``model``.
 
     Raises:
-        CheckpointError: what is there cannot be understood, or a newer tonearm has written it.
+        CheckpointError: the existing file cannot be understood, or was written by a newer tonearm.
     """
     path = folder / FILE
+    # A later tonearm, or another program, may have written keys that this version does not know.
     before = _read(path)
     known = {field.name for field in dataclasses.fields(TonearmSidecar)}
     values = {"schema": SCHEMA, **{name: value for name, value in before.items() if name not in known}}
@@ -136,10 +139,11 @@ def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
 
 
 def _merged(before: object, values: dict[str, Any]) -> dict[str, Any]:
-    """Return ``values`` and what else there was before, within a front end of the same kind too."""
+    """Return ``values`` and the other keys from before, also those of a front end of the same kind."""
     if not isinstance(before, Mapping):
         return values
     merged = {**before, **values}
+    # The parameters of another kind of front end mean nothing for this one.
     there, front_end = before.get("front_end"), values["front_end"]
     if isinstance(there, Mapping) and there.get("kind") == front_end["kind"]:
         merged["front_end"] = {**there, **front_end}

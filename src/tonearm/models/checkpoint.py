@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import huggingface_hub  # loads of itself only what is named, so names are not imported from it
+import huggingface_hub  # lazy: it loads only the names that are used, so none is imported from it here
 
 from tonearm.errors import CheckpointError
 from tonearm.models import calibration, config_files
@@ -49,9 +49,9 @@ class CheckpointInfo:
         native_window_s: the only length the model takes (10.24 for AST, 30 for Whisper), or None for any.
         min_samples: the shortest window that gives one frame.
         embedding_dim: of the pooled hidden state.
-        num_parameters: as stored, or None where only pickled weights are there.
+        num_parameters: as stored, or None if there are only pickled weights.
         multi_label: whether the config says that labels are independent.
-        sidecar: what ``tonearm train`` and ``tonearm evaluate`` left beside it, and what an exported graph is.
+        sidecar: the contents of ``tonearm.json``: what training and evaluation add, and what an exported graph is.
         hop_s: seconds between two windows' starts; None for no overlap.
         digest: of an exported graph, its file and its description together; see ``exported.reading.digest_of``.
     """
@@ -98,14 +98,15 @@ def describe_checkpoint(source: str, *, revision: str | None = None) -> Checkpoi
     name = source if is_hub_id(source) else folder.resolve().name
     digest = folder.name if is_hub_id(source) else _folder_hash(folder)
     config_files.check_is_model(folder, source)
-    if (found := cache.find(folder, digest)) is not None:  # loads no transformers
+    # What the conversion has noted saves loading transformers, which takes seconds.
+    if (converted := cache.find(folder, digest)) is not None:
         sidecar = read_sidecar(folder)
         try:
-            described = found.description | {"labels": tuple(found.description["labels"])}
+            described = converted.description | {"labels": tuple(converted.description["labels"])}
             return CheckpointInfo(name=name, revision=digest, sidecar=sidecar, **described)
         except (LookupError, TypeError) as error:
             raise CheckpointError(
-                f"{found.folder}/facts.json does not describe a model ({error}); delete that folder"
+                f"{converted.folder}/facts.json does not describe a model ({error}); delete that folder"
             ) from None
     config, preprocessor = read_config(folder, source), read_preprocessor(folder, source)
     labels, shapes = read_labels(config, source), read_shapes(folder)
@@ -134,7 +135,7 @@ def is_hub_id(source: str) -> bool:
 def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     """Return the local folder of ``source``, with the hub's files that match ``patterns`` downloaded.
 
-    A folder in an object store is copied whole, so that its hash is that of its weights too.
+    All files of a model in an object store are copied, whatever ``patterns`` says.
 
     Raises:
         CheckpointError: neither a folder nor a hub id that can be had.
@@ -144,12 +145,14 @@ def resolve(source: str, *, revision: str | None, patterns: list[str]) -> Path:
     if named.is_named(source):
         return named.folder_of(source)
     if "://" in source:
+        # Weights too, even for a description: a folder's revision is a hash over them.
         place = source.rpartition("/")[0] if is_graph_file(source) else source
         return local_copy(place, [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES, *GRAPH_FILES, calibration.FILE])
     if is_graph_file(source):
         if not Path(source).is_file():
             raise CheckpointError(f"no file {source}; give an exported graph, or the folder that it is in")
         return Path(source).parent
+    # Looks like a path, not like OWNER/NAME: asking the hub would only give a confusing message.
     if os.sep in source.rstrip(os.sep) and (source.startswith((os.sep, ".", "~")) or source.count("/") > 1):
         raise CheckpointError(
             f"no model folder {source}; give a folder with config.json and model.safetensors, or a hub id"
@@ -210,7 +213,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     """Return the model in evaluation mode, its feature extractor, and the folder they came from.
 
     Raises:
-        CheckpointError: weights that are missing, incomplete, of other shapes, pickled without leave, or not finite.
+        CheckpointError: weights are missing, incomplete, of other shapes, pickled without permission, or not finite.
     """
     patterns = CONFIG_FILES + WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
     folder = resolve(source, revision=revision, patterns=patterns)
@@ -220,6 +223,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     if not list(folder.glob("*.safetensors")) and not (allow_pickle and list(folder.glob("*.bin"))):
         pickled = " (only pickled weights, which can run code: allow_pickle = true if you trust them)"
         raise CheckpointError(f"{source} has no safetensors weights{pickled if list(folder.glob('*.bin')) else ''}")
+    # Before any weight is loaded: a wrong config may describe a model larger than the machine.
     check_fit(config, folder, source)
     model = load_weights(folder, config, source, use_safetensors=None if allow_pickle else True)
     for name, weight in model.named_parameters():
@@ -230,6 +234,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
 
 def _folder_hash(folder: Path) -> str:
     names = {path for pattern in [*CONFIG_FILES, *WEIGHT_FILES, *PICKLE_FILES] for path in folder.glob(pattern)}
+    # Sizes and times are the key of the cache below: hashing gigabytes again would take seconds at each description.
     stats = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(names))
     return _hash_files(stats)
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tonearm.models.runtimes import Runtime
 
 
-# On a CPU a larger batch is no faster, and DistilHuBERT's first convolution alone takes 6.5 MB a second of audio.
+# Seconds of audio in a batch on a CPU. A larger batch is no faster there, and DistilHuBERT's first convolution alone
+# takes 6.5 MB per second of audio.
 CPU_BATCH_S = 42.0
 
 
@@ -64,15 +65,15 @@ class Classifier:
         """Load a checkpoint's weights onto a runtime.
 
         Args:
-            window_s: seconds a window; the checkpoint's own, or 30, by default.
-            batch_size: windows a forward pass; by default what keeps a CPU worker well under 2 GiB, or what a GPU has
-                memory for.
-            num_threads: of a forward pass on a processor; one a core by default.
-            is_bulk: many windows will come at a time, so that several passes at a time are right where they were
-                faster; otherwise one window has all threads.
-            is_server: it stays loaded for long, and one window comes at a time as well as many: a small model too is
-                worth converting, and has its passes laid out for both.
-            is_multi: the labels are read independently, whatever the checkpoint's config says.
+            window_s: seconds per window; by default the checkpoint's own, or 30.
+            batch_size: windows per forward pass; by default what keeps a CPU worker well under 2 GiB, or what fits the
+                memory of a GPU.
+            num_threads: of a forward pass on a processor; by default one per core.
+            is_bulk: many windows come at a time, so several passes may run at a time if that was measured to be
+                faster. Otherwise each window gets all threads.
+            is_server: the model stays loaded for long, and windows come alone as well as in batches. Then a small
+                model is worth converting too, and its passes are laid out for both.
+            is_multi: read the labels independently, whatever the checkpoint's config says.
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
@@ -94,7 +95,7 @@ class Classifier:
             request = select.Request(
                 source, revision, allow_pickle, runtime, chosen, threads, plan.window_samples, is_multi, is_server
             )
-            # Two passes over long windows at a time would take the memory that batches of them may not have.
+            # Not for long windows: two passes of 30 s at a time took a worker to 1.9 GB (bench/NOTES.md).
             may_be_many = is_bulk and on_cpu >= threads
             execution = select.choose(request, info, plan.window_samples if may_be_many else None)
             if execution.converted is not None:
@@ -117,25 +118,26 @@ class Classifier:
         return self._plan.window_s
 
     def describe(self) -> dict[str, str]:
-        """Return what the model runs on: runtime, precision, device, and why it is not what was asked for, if so."""
+        """Return the runtime, precision and device that the model runs on, and a note if they are not as requested."""
         runner = self._runtime
         return {"runtime": runner.name, "precision": runner.precision, "device": runner.device, "note": self.note}
 
     @property
     def features_s(self) -> float:
-        """Seconds spent so far on features, where they are made apart from the forward pass."""
+        """Seconds spent so far on features, if they are computed apart from the forward pass."""
         return self._runtime.features_s
 
     def score(self, windows: Sequence[NDArray[np.float32]]) -> WindowScores:
         """Score windows of any lengths, in order.
 
-        Equal lengths share a batch; padding one to another's length would change what most families say of it.
+        Windows of equal length share a batch.
 
         Args:
             windows: float32 [samples] each, at ``info.sample_rate``, no shorter than ``info.min_samples``.
         """
         logits = np.empty((len(windows), len(self.info.labels)), np.float32)
         embedding = np.empty((len(windows), self.info.embedding_dim), np.float32)
+        # Not padded to one length: that would change the scores of most families.
         by_length: dict[int, list[int]] = defaultdict(list)
         for index, window in enumerate(windows):
             by_length[len(window)].append(index)

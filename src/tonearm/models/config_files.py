@@ -1,7 +1,7 @@
-"""The JSON files of a checkpoint, looked at before transformers gets to see them.
+"""Checks of a checkpoint's JSON files before transformers reads them.
 
-They come from strangers. transformers takes code, kernels and other repositories' names from them, and what it does not
-expect in them ends in whatever Python makes of it.
+The files come from strangers. transformers follows them to code, kernels and other repositories, and values that it
+does not expect end in arbitrary Python errors.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from tonearm.errors import CheckpointError
 if TYPE_CHECKING:
     pass
 
-# What transformers and torch raise for files that they do not expect.
+# What transformers and torch raise for files that they do not expect; any of these is the file's fault.
 LIBRARY_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError),
     *(TypeError, ValueError),
 )
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-# Other names stand for code to be fetched: "owner/kernel" is a repository of the hub.
+# Any other name makes transformers fetch code: "owner/kernel" is a repository on the hub.
 ATTENTIONS = ("eager", "sdpa")
-# Key: what it would have transformers do, and what to do about it.
+# By key: what it asks of transformers, and what the user can do instead.
 REFUSED = {
     "auto_map": ("names code of its own, which is never run", "save the model with a family that transformers has"),
     "quantization_config": ("says that its weights are quantized", "save it with plain weights"),
     "compression_config": ("says that its weights are compressed", "save it with plain weights"),
 }
+# Far above any published model. Making layers takes time even without memory, and a config may ask for a billion.
 LARGEST, MOST_LAYERS = 1_000_000, 1000
 LAYERS = ("num_hidden_layers", "encoder_layers", "num_attention_heads", "encoder_attention_heads")
 SIZES = (
@@ -66,11 +67,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def check_is_model(folder: Path, source: str) -> None:
-    """Refuse an adapter: its config names another repository, which transformers would load in its place.
+    """Refuse an adapter, such as one of the package peft.
 
     Raises:
         CheckpointError: the folder holds one.
     """
+    # Its config names another repository, which transformers would load instead.
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{source} is an adapter for another model; give a model that it was merged into")
 
@@ -90,11 +92,11 @@ def check_config(values: Mapping[str, Any], place: Path | str) -> None:
     for name in SIZES:
         _check_count(values, name, place, LARGEST)
     given = {name: values[name] for name in CONVOLUTIONS if values.get(name) is not None}
-    for name, found in given.items():
-        if not isinstance(found, list) or not all(_is_count(value, LARGEST) for value in found):
-            raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a list of whole numbers from 1")
-    if len({len(found) for found in given.values()}) > 1:
-        lengths = ", ".join(f"{len(found)} of {name}" for name, found in given.items())
+    for name, sizes in given.items():
+        if not isinstance(sizes, list) or not all(_is_count(value, LARGEST) for value in sizes):
+            raise CheckpointError(f"{place}: {name} is {_short(sizes)}, expected a list of whole numbers from 1")
+    if len({len(sizes) for sizes in given.values()}) > 1:
+        lengths = ", ".join(f"{len(sizes)} of {name}" for name, sizes in given.items())
         raise CheckpointError(f"{place}: got {lengths}, expected one of each for every convolution")
     labels = values.get("id2label")
     if labels is not None and not isinstance(labels, Mapping):
@@ -122,13 +124,14 @@ def check_preprocessor(values: Mapping[str, Any], place: Path | str) -> None:
             f"{place}: sampling_rate is {_short(rate)}, expected a whole number of Hz from {RATES_HZ[0]:,} to "
             f"{RATES_HZ[1]:,}"
         )
+    # Lengths in samples may be larger than any layer.
     for name in COUNTS:
         _check_count(values, name, place, 100 * LARGEST)
     for name in NUMBERS:
-        found = values.get(name)
-        is_number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-        if found is not None and not is_number:
-            raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a number")
+        value = values.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not is_number:
+            raise CheckpointError(f"{place}: {name} is {_short(value)}, expected a number")
     if values.get("std") == 0:
         raise CheckpointError(f"{place}: std is 0, expected a number that can be divided by")
     for name in SWITCHES:
@@ -146,10 +149,10 @@ def check_pair(expected: Mapping[str, int], preprocessor: Mapping[str, Any], sou
         CheckpointError: with both shapes.
     """
     for name, value in expected.items():
-        found = preprocessor.get(name)
-        if found is not None and found != value:
+        stated = preprocessor.get(name)
+        if stated is not None and stated != value:
             raise CheckpointError(
-                f"{source}: {PREPROCESSOR} has {name} {found}, expected {value} as in {CONFIG}; they belong to "
+                f"{source}: {PREPROCESSOR} has {name} {stated}, expected {value} as in {CONFIG}; they belong to "
                 "different models"
             )
 
@@ -158,28 +161,28 @@ def _check_code(values: Mapping[str, Any], place: Path | str) -> None:
     for name, (what, advice) in REFUSED.items():
         if values.get(name):
             raise CheckpointError(f"{place} {what} ({name} is {_short(values[name])}); {advice}")
-    for name, found in _implementations(values):
-        if found is not None and found not in ATTENTIONS:
+    for name, implementation in _implementations(values):
+        if implementation is not None and implementation not in ATTENTIONS:
             raise CheckpointError(
-                f"{place}: {name} is {_short(found)}, expected {' or '.join(ATTENTIONS)}: code for it is never "
-                f"fetched; remove {name} from the file"
+                f"{place}: {name} is {_short(implementation)}, expected {' or '.join(ATTENTIONS)}: code for it is "
+                f"never fetched; remove {name} from the file"
             )
 
 
 def _implementations(values: object) -> Iterator[tuple[str, Any]]:
-    """Yield the keys, those of nested configs too, that name what computes a layer."""
+    """Yield the keys that name the implementation of a layer, with their values, also in nested configs."""
     parts = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
-    for name, found in parts:
+    for name, value in parts:
         if isinstance(name, str) and ("attn_implementation" in name or "experts_implementation" in name):
-            yield name, found if isinstance(found, str | None) else json.dumps(found)
+            yield name, value if isinstance(value, str | None) else json.dumps(value)
         else:
-            yield from _implementations(found)
+            yield from _implementations(value)
 
 
 def _check_count(values: Mapping[str, Any], name: str, place: Path | str, largest: int) -> None:
-    found = values.get(name)
-    if found is not None and not _is_count(found, largest):
-        raise CheckpointError(f"{place}: {name} is {_short(found)}, expected a whole number from 1 to {largest:,}")
+    count = values.get(name)
+    if count is not None and not _is_count(count, largest):
+        raise CheckpointError(f"{place}: {name} is {_short(count)}, expected a whole number from 1 to {largest:,}")
 
 
 def _is_count(value: object, largest: int) -> bool:

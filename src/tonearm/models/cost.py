@@ -1,4 +1,4 @@
-"""What a model costs: its parameters, and the multiply-adds of a window."""
+"""What a model costs: its parameters, and the multiply-adds per window."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def cost_of(model: PreTrainedModel, features: nn.Module, window_samples: int) ->
         features: what makes the model's inputs of float32 [B, S]; see ``Family.features``.
     """
     inputs = {name: value.to("meta") for name, value in features(torch.zeros(1, window_samples)).items()}
+    # On the device ``meta`` tensors have shapes and no numbers, so that nothing is computed.
     shapes = copy.deepcopy(model).eval().to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(**inputs)
-    # It counts a multiplication and an addition as two.
+    # The counter counts a multiplication and its addition as two operations.
     return Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)

@@ -1,7 +1,7 @@
-"""Waveforms to model inputs, batched in torch on the model's device.
+"""From waveforms to model inputs, in batches, in torch on the model's device.
 
-Each equals the checkpoint's own transformers extractor within 1e-3 (tests/parity/test_features.py). Letters in shapes:
-B windows, S samples, T frames, F frequency bins, M mel bins.
+Each equals the checkpoint's own transformers extractor within 1e-3 (tests/parity/test_score_parity.py). Letters in
+shapes: B windows, S samples, T frames, F frequency bins, M mel bins.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 # transformers' ASTFeatureExtractor: 25 ms Hann frames each 10 ms at 16 kHz, in an FFT of 512.
 FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
 MEL_FLOOR = 1.192092955078125e-07
-# What EfficientAT adds to the power of a mel band (arXiv:2211.04772).
+# EfficientAT adds this to the power of a mel band before the logarithm (arXiv:2211.04772).
 LOG_OFFSET = 1e-5
-# musicnn: log10(1 + 10000 mel), mel rounded to float16, whose largest number this is.
+# musicnn: log10(1 + 10000 mel), with mel rounded to float16. This is the largest number of float16; what is above it
+# would become infinite.
 LOG_SCALE, LARGEST_HALF = 10_000, 65504.0
 
 
 def build_features(extractor: Any) -> nn.Module:
     """Return the batched equal of a transformers feature extractor: ``[B, S] -> {name: tensor}``."""
     kind = EQUALS.get(type(extractor).__name__)
-    # Noise is added on purpose, and differs from call to call.
+    # Dither is random noise, so an equal of the extractor could not be compared with it.
     if kind is None or getattr(extractor, "dither", False):
         return OwnExtractor(extractor)
     return kind.of(extractor)
@@ -53,7 +54,7 @@ def load_features(path: Path) -> Features:
     with safe_open(path, "pt") as file:
         described = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    kind = {each.__name__: each for each in EQUALS.values()}[described["kind"]]
+    kind = {features_class.__name__: features_class for features_class in EQUALS.values()}[described["kind"]]
     return kind(**tensors, **json.loads(described["settings"]))
 
 
@@ -62,7 +63,8 @@ def kaldi_filters(
 ) -> NDArray[np.float64]:
     """Return Kaldi's mel bands over power spectra [F, M]: triangles on the mel scale, their tops at 1."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # narrow bands without a bin: the references have them too
+        # It warns of narrow bands that no frequency bin falls into; Kaldi has them too.
+        warnings.simplefilter("ignore")
         filters: NDArray[np.float64] = mel_filter_bank(
             num_frequency_bins=fft // 2 + 1,
             num_mel_filters=num_mel_bins,
@@ -79,7 +81,8 @@ def kaldi_filters(
 def slaney_filters(fft: int, num_mel_bins: int, sample_rate: int) -> NDArray[np.float64]:
     """Return librosa's mel bands over power spectra [F, M]: Slaney's scale, triangles of equal area."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # narrow bands without a bin: the reference has them too
+        # It warns of narrow bands that no frequency bin falls into; librosa has them too.
+        warnings.simplefilter("ignore")
         filters: NDArray[np.float64] = mel_filter_bank(
             num_frequency_bins=fft // 2 + 1,
             num_mel_filters=num_mel_bins,
@@ -99,11 +102,10 @@ def _normalized(windows: Tensor) -> Tensor:
 
 
 class Features(nn.Module):
-    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it again.
+    """A feature extractor of tonearm's, which can be made again from its ``settings`` and filters.
 
-    ``length_axis`` is that axis of what it makes which is as long as the window; None where windows are padded to one
-    length. Training with ``pads_sound`` puts silence after the shorter windows of a batch; otherwise zeros come after
-    what was made of them.
+    ``length_axis`` is the axis of its output that is as long as the window; None if windows are padded to one length.
+    With ``pads_sound`` training pads the shorter windows of a batch with silence, otherwise their features with zeros.
     """
 
     settings: dict[str, Any]
@@ -137,7 +139,8 @@ class RawWaveform(Features):
         return {"input_values": _normalized(windows) if self.do_normalize else windows}
 
     def of_array(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what ``forward`` does, within 1e-6, in a fifth of the processor time: torch takes 0.24 ms for 5 s."""
+        """Return what ``forward`` does, within 1e-6."""
+        # numpy takes 0.04 ms of processor time for 5 s of sound, torch 0.24 (bench/NOTES.md).
         if not self.do_normalize:
             return windows
         made = np.empty_like(windows)
@@ -148,7 +151,7 @@ class RawWaveform(Features):
 
 
 class AstFilterbank(Features):
-    """ASTFeatureExtractor: Kaldi's log-mel filterbank, padded after the logarithm as the reference does.
+    """ASTFeatureExtractor: Kaldi's log-mel filterbank.
 
     Args:
         filters: float32 [F, M].
@@ -168,7 +171,7 @@ class AstFilterbank(Features):
         """Return the equal of a transformers extractor."""
         rate = extractor.sampling_rate
         filters = kaldi_filters(FFT, extractor.num_mel_bins, rate, 20, rate // 2)
-        # (x - mean) / (2 std), the reference's own odd factor of two.
+        # (x - mean) / (2 std): the factor of two is the reference's.
         mean, spread = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
         return cls(torch.from_numpy(filters).float(), max_length=int(extractor.max_length), mean=mean, spread=spread)
 
@@ -181,6 +184,7 @@ class AstFilterbank(Features):
         spectrum = torch.fft.rfft((frames - PREEMPHASIS * previous) * self.window, n=FFT)
         power = spectrum.real.square() + spectrum.imag.square()  # [B, T, F]
         mel = (power @ self.filters).clamp_min(MEL_FLOOR).log()  # [B, T, M]
+        # Padded after the logarithm, as the reference does: zero there is not silence.
         mel = nn.functional.pad(mel, (0, 0, 0, self.max_length - mel.shape[1]))
         return {"input_values": (mel - self.mean) / self.spread}
 
@@ -218,9 +222,11 @@ class WhisperLogMel(Features):
         if self.do_normalize:
             windows = _normalized(windows)
         windows = nn.functional.pad(windows, (0, self.num_samples - windows.shape[1]))
+        # The reference leaves the last frame out: it would be the 3001st of 30 s.
         spectrum = torch.stft(windows, self.fft, self.hop, window=self.window, return_complex=True)[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
         mel = (self.filters.T @ power.contiguous()).clamp_min(1e-10).log10()
+        # Nothing is more than 80 dB below the loudest value of the window, as in the reference.
         mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0)
         return {"input_features": (mel + 4.0) / 4.0}
 
@@ -234,7 +240,8 @@ class EmphasizedLogMel(Features):
     """
 
     length_axis = 2
-    pads_sound = True  # as its authors train; zero is loud in a normalized logarithm
+    # As its authors train: after normalization a feature of zero is loud, not silent.
+    pads_sound = True
 
     def __init__(
         self, filters: Tensor, *, fft: int, taper: int, hop: int, preemphasis: float, mean: float, spread: float
@@ -299,8 +306,10 @@ class MusicnnLogMel(Features):
     def forward(self, windows: Tensor) -> dict[str, Tensor]:
         """Return ``input_features`` [B, max_length, M]."""
         spectrum = torch.stft(windows, self.fft, self.hop, window=self.window, pad_mode="reflect", return_complex=True)
-        spectrum = spectrum[..., : max(1, min(spectrum.shape[2] - 1, self.max_length))]  # the last is half a mirror
+        # Without the last frame, half of which is padding.
+        spectrum = spectrum[..., : max(1, min(spectrum.shape[2] - 1, self.max_length))]
         power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
+        # The published models were trained on features that were rounded to float16 here.
         mel = (self.filters.T @ power.contiguous()).clamp_max(LARGEST_HALF).half().float()
         frames = (LOG_SCALE * mel + 1).log10().transpose(1, 2)  # [B, T, M]
         if frames.shape[1] < self.max_length:
@@ -309,7 +318,7 @@ class MusicnnLogMel(Features):
 
 
 class OwnExtractor(nn.Module):
-    """Any other family: the checkpoint's own extractor, on the CPU."""
+    """The checkpoint's own extractor, on the CPU, for families without an equal here."""
 
     def __init__(self, extractor: Any) -> None:
         super().__init__()
@@ -322,7 +331,7 @@ class OwnExtractor(nn.Module):
         return {name: value.to(windows.device) for name, value in batch.items()}
 
 
-# By the class of the extractor; only these are kept in files and run by OpenVINO, since a file names no code.
+# By the extractor's class. Only these can be saved and used with OpenVINO: a file must not name code to be loaded.
 EQUALS: dict[str, type[Features]] = {
     "ASTFeatureExtractor": AstFilterbank,
     "MobileNetAudioFeatureExtractor": EmphasizedLogMel,

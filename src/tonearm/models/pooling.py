@@ -1,4 +1,4 @@
-"""Window scores to a track: what each head says of it, its embeddings and timelines.
+"""From the scores of windows to the result of a track: labels, embeddings and timelines of each head.
 
 Letters in shapes: W windows, L labels, D embedding dimensions.
 """
@@ -22,7 +22,7 @@ Scored = tuple[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingResult:
-    """What a head without labels says of a track: float32 [D], the mean over its windows."""
+    """The result of a head without labels: the mean embedding over the windows, float32 [D]."""
 
     embedding: Floats
 
@@ -64,7 +64,7 @@ class MultiResult(EmbeddingResult):
 
 @dataclasses.dataclass(frozen=True)
 class HeadWindow:
-    """One window of a head's own timeline, with its strongest labels; of a single-label head there is one."""
+    """One window of a head's timeline with its strongest labels, or the only one of a single-label head."""
 
     start_s: float
     end_s: float
@@ -73,7 +73,7 @@ class HeadWindow:
 
 @dataclasses.dataclass(frozen=True)
 class TimelineRow:
-    """One stretch of a track and what ``genre`` and ``tags`` say of it."""
+    """One stretch of a track with its results of ``genre`` and ``tags``."""
 
     start_s: float
     end_s: float
@@ -84,6 +84,7 @@ class TimelineRow:
 
 def softmax(logits: Floats) -> Floats:
     """Return [..., L] probabilities that sum to one."""
+    # The largest logit becomes 0, so that no exponential overflows; in float64, so that many labels still sum to one.
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
 
@@ -97,7 +98,7 @@ def sigmoid(logits: Floats) -> Floats:
 def rank(logits: Floats, labels: tuple[str, ...], function: str) -> tuple[Scored, ...]:
     """Return every label with the mean over windows of its score, descending.
 
-    On one window this is what ``transformers.pipeline("audio-classification")`` answers.
+    For one window this equals the answer of ``transformers.pipeline("audio-classification")``.
 
     Args:
         logits: [W, L].
@@ -108,6 +109,7 @@ def rank(logits: Floats, labels: tuple[str, ...], function: str) -> tuple[Scored
 
 
 def _ranked(mean: NDArray[np.float64], labels: tuple[str, ...]) -> tuple[Scored, ...]:
+    # Stable: labels with equal scores keep the model's order on every machine.
     return tuple((labels[index], float(mean[index])) for index in np.argsort(-mean, kind="stable"))
 
 
@@ -120,7 +122,7 @@ def pool(
     top_k: int,
     calibration: Calibration | None = None,
 ) -> EmbeddingResult:
-    """Return what a head says of a track; see ``pool_single`` and ``pool_multi``."""
+    """Return a head's result for a track; see ``pool_single`` and ``pool_multi``."""
     if activation == "single":
         temperature = calibration.temperature if calibration is not None else 1.0
         return pool_single(scores, start_s, labels, temperature=temperature)
@@ -139,6 +141,7 @@ def pool_single(
         start_s: [W].
         temperature: what the logits are divided by.
     """
+    # The mean of softmax, not the softmax of mean logits: there one very sure window would outvote all others.
     windows = softmax(scores.logits / np.float32(temperature))
     ranked = _ranked(windows.mean(axis=0, dtype=np.float64), labels)
     return SingleResult(_mean(scores.embedding), *ranked[0], ranked, labels, start_s, windows)
@@ -170,6 +173,7 @@ def pool_multi(
 
 
 def _reaches(threshold: float | None, score: float) -> bool:
+    # In float32, as scores are stored: a threshold is the rounded score of some track, which must reach it itself.
     return threshold is not None and bool(np.float32(score) >= np.float32(threshold))
 
 
@@ -182,7 +186,7 @@ def timeline(
     tag_window_s: float | None,
     top_k: int,
 ) -> tuple[TimelineRow, ...]:
-    """Return one list on the finest grid there is: the tags' windows, or without that head the genre's.
+    """Return one list on the grid of the tags' windows, or of the genre's if the head ``tags`` is off.
 
     Each row has the genre of the genre window whose centre is nearest to its own.
     """
@@ -205,7 +209,7 @@ def timeline(
 
 
 def own_timeline(result: EmbeddingResult, *, duration_s: float, window_s: float, top_k: int) -> tuple[HeadWindow, ...]:
-    """Return a head's windows with the labels of each: the best one, or the ``top_k`` best of several."""
+    """Return a head's windows with their labels: the best one, or the ``top_k`` best of independent labels."""
     if not isinstance(result, SingleResult | MultiResult):
         return ()
     count = top_k if isinstance(result, MultiResult) else 1
@@ -218,9 +222,11 @@ def own_timeline(result: EmbeddingResult, *, duration_s: float, window_s: float,
 def nearest_windows(spans: ArrayLike, others: ArrayLike) -> NDArray[np.int64]:
     """Return int64 [W]: for each of ``spans`` [W, 2], start and end in seconds, which of ``others`` is nearest.
 
-    That is the one of ``others`` [V, 2] whose centre is nearest to its own, of two as near the earlier one.
+    The distance is between the centres; of two at the same distance in ``others`` [V, 2] the earlier one counts.
     """
-    centres, other_centres = (np.asarray(each, np.float64).reshape(-1, 2).sum(axis=1) / 2 for each in (spans, others))
+    centres, other_centres = (
+        np.asarray(edges_s, np.float64).reshape(-1, 2).sum(axis=1) / 2 for edges_s in (spans, others)
+    )
     if len(other_centres) < 2:
         return np.zeros(len(centres), np.int64)
     right = np.clip(np.searchsorted(other_centres, centres), 1, len(other_centres) - 1)

@@ -1,7 +1,7 @@
 """What runs a model's forward pass: OpenVINO on processors, torch on GPUs and for what OpenVINO cannot run.
 
-A runtime takes windows and gives logits and embeddings. torch in fp32 is the reference that the others must equal.
-Choosing one loads neither torch nor OpenVINO where it can be helped: both take seconds.
+A runtime turns windows into logits and embeddings. torch in fp32 is the reference that the others must equal. Choosing
+one avoids loading torch and OpenVINO if possible, since both take seconds.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tonearm.errors import SettingsError
 
 Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-# What the kernel drivers of NVIDIA's cards, here and under Windows' Linux, leave to be seen.
+# Files that NVIDIA's kernel drivers create, on Linux and under WSL. Without any of them torch need not be asked.
 GPU_TRACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/version")
 
 
 class Runtime(Protocol):
     """Runs one model.
 
-    ``run`` takes float32 [B, S] and gives logits [B, labels] and embeddings [B, dim]; ``run_all`` does so for one batch
-    after the other. ``features_s`` is the time spent so far on what comes before the forward pass, where it is apart.
+    ``run`` takes float32 [B, S] and gives logits [B, labels] and embeddings [B, dim]; ``run_all`` does so for several
+    batches in order. ``features_s`` is the time spent so far on features, if they are apart from the forward pass.
     """
 
     name: str
@@ -43,9 +43,8 @@ class Runtime(Protocol):
 def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, str]:
     """Return ``(runtime, precision, device)`` with every ``auto`` settled.
 
-    On CUDA: torch in fp16. On processors: OpenVINO, in fp32, whose scores are the reference's; bf16 and int8 are two to
-    four times as fast and a little off, so a person has to ask for them. ``Classifier.load`` has the last word on a
-    model that OpenVINO cannot run.
+    On CUDA ``auto`` is torch in fp16; on processors it is OpenVINO in fp32. ``Classifier.load`` still falls back to
+    torch for a model that OpenVINO cannot run.
 
     Raises:
         SettingsError: a combination that does not exist.
@@ -56,6 +55,8 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
     if runtime == "auto":
         runtime = "openvino" if on_cpu and has_openvino and precision != "fp16" else "torch"
     if precision == "auto":
+        # On processors the reference's own scores: bf16 and int8 are two to four times as fast but a little off, so a
+        # person has to ask for them.
         precision = "fp32" if on_cpu else "fp16"
     if runtime == "openvino" and not has_openvino:
         raise SettingsError("got runtime openvino, but it is not installed; run pip install openvino")
@@ -72,12 +73,13 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
 
 
 def no_fast_fp16(setting: str) -> SettingsError:
-    """Return the refusal of fp16 on processors, for whoever gave ``setting``."""
+    """Return the error for fp16 on a processor, given by the setting ``setting``."""
     return SettingsError(f"got {setting} fp16 on a CPU, which has no fast fp16; give bf16 or fp32")
 
 
 def count_gpus() -> int:
-    """Return how many CUDA devices torch can use; does not load torch where there is no trace of one."""
+    """Return how many CUDA devices torch can use."""
+    # Loading torch takes seconds, which a machine without a driver can save.
     if not any(Path(trace).exists() for trace in GPU_TRACES):
         return 0
     import torch
@@ -96,12 +98,13 @@ def gpu_names() -> list[str]:
 
 def usable_cores() -> int:
     """Return the cores this process may use."""
+    # Fewer than the machine has in a container or under taskset; macOS and Windows cannot tell.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def quiet() -> None:
-    """Keep the libraries' own remarks off the terminal."""
+    """Keep the libraries' own messages off the terminal."""
     os.environ.setdefault("OPENVINO_LOG_LEVEL", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

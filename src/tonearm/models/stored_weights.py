@@ -1,4 +1,4 @@
-"""The weights that a checkpoint has stored, beside what its config says; none of them is loaded."""
+"""Comparing a checkpoint's stored weights with its config, without loading any of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig
 
-# What the names of the last layers begin with, which a training makes anew.
+# Prefixes of the last layers' names; training replaces these layers.
 HEAD = ("classifier", "projector")
 
 
 def read_shapes(folder: Path) -> dict[str, list[int]]:
-    """Return the shape of each weight that is there as safetensors; only the files' headers are read."""
+    """Return the shape of each weight that is stored as safetensors; only the files' headers are read."""
     shapes: dict[str, list[int]] = {}
     for path in folder.glob("*.safetensors"):
         try:
@@ -32,21 +32,24 @@ def read_shapes(folder: Path) -> dict[str, list[int]]:
 
 
 def weightless(folder: Path) -> dict[str, Tensor]:
-    """Return the stored weights as tensors of their names and shapes without memory; their values mean nothing.
-
-    Not on torch's device ``meta``: transformers puts weights on it with the package accelerate alone.
-    """
+    """Return tensors with the names and shapes of the stored weights; they take no memory, and hold zeros."""
     import torch
 
     shapes: dict[str, Sequence[int]] = dict(read_shapes(folder))
     for path in () if shapes else sorted(folder.glob("*.bin")):
         pickled = torch.load(path, map_location="meta", weights_only=True)
         shapes |= {name: weight.shape for name, weight in pickled.items()}
+    # Not on torch's device ``meta``: transformers puts weights there only if the package accelerate is installed.
     return {name: torch.zeros(()).expand(tuple(shape)) for name, shape in shapes.items()}
 
 
 def check_classifier(shapes: dict[str, list[int]], labels: tuple[str, ...], source: str) -> None:
-    """Find what is wrong with the last layer before any weights are loaded, where they are at hand."""
+    """Refuse a last layer that does not fit the labels, before any weight is loaded.
+
+    Raises:
+        CheckpointError: there is no classifier, or one for another number of labels.
+    """
+    # Pickled weights have no header to read.
     if not shapes:
         return
     name = next((name for name in ("classifier.dense.weight", "classifier.weight") if name in shapes), None)
@@ -75,7 +78,7 @@ def check_shapes(
 
 
 def check_report(report: Mapping[str, Any], config: PreTrainedConfig, source: str, *, is_new_head: bool) -> None:
-    """Judge what transformers says of a loading.
+    """Check the report that transformers gives when it loads weights.
 
     Args:
         is_new_head: whether the last layers may be missing or of other shapes.

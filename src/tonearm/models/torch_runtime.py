@@ -19,15 +19,17 @@ from tonearm.models.runtimes import Scores
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Shapes whose CUDA graph is kept: the full batch, and the last ones of a block. Each holds its own activations.
+# How many CUDA graphs are kept, by shape: the full batch, and the last ones of blocks. Each holds its own activations,
+# so more of them would take memory from batches.
 NUM_GRAPHS = 3
-# Of what is free after loading, the share that a batch may take: the rest is for the other head and the allocator.
+# The share of the memory that is free after loading that a batch may take. The rest is for the other head and for what
+# the allocator loses.
 MEMORY_SHARE = 0.4
 MAX_BATCH = 256
 
 
 class WithEmbedding(nn.Module):
-    """A classifier that gives its embedding too, where its family says that it is."""
+    """A classifier that also returns its embedding, taken from the layer that its family names."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -37,6 +39,7 @@ class WithEmbedding(nn.Module):
 
     def forward(self, **features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [B, labels] and embedding [B, dim]."""
+        # A pass that failed may have left its embedding behind.
         self._seen.clear()
         logits = self.model(**features).logits
         return logits, self._seen.pop()
@@ -82,16 +85,17 @@ class TorchRuntime:
 
 
 class CudaRuntime(TorchRuntime):
-    """torch on a CUDA device: weights in half precision, features there too, a CUDA graph for each shape that repeats.
+    """torch on a CUDA device: features there too, weights in half precision, a CUDA graph for each repeated shape.
 
-    Windows cross in pinned memory on a stream of their own while the batch before them is scored. Where a model cannot
-    be captured (its extractor runs on the CPU, or it asks the device for a number on the way) it runs eagerly.
+    Windows are copied through pinned memory on a second stream while the batch before them is scored. A model that
+    cannot be captured (its extractor runs on the CPU, or it reads a number back from the device) runs eagerly.
     """
 
     def __init__(self, model: PreTrainedModel, features: nn.Module, precision: str, device: str) -> None:
         super().__init__(model, features, precision, device)
         if self.dtype is not None:
-            self.model.to(self.dtype)  # autocast would cast every weight again at every pass
+            # Once, where autocast would cast every weight again in each pass.
+            self.model.to(self.dtype)
         self.copies = torch.cuda.Stream(device)
         self.graphs: collections.OrderedDict[tuple[int, ...], _Graph | None] = collections.OrderedDict()
         self.seen: collections.Counter[tuple[int, ...]] = collections.Counter()
@@ -129,6 +133,7 @@ class CudaRuntime(TorchRuntime):
                 with torch.cuda.stream(self.copies):
                     there = pinned.to(self.device, non_blocking=True)
                 current.wait_stream(self.copies)
+                # Or the allocator would give its memory to the next copy while this batch is being scored.
                 there.record_stream(current)
                 logits, embedding = self._score(there)
                 answers.append((_to_host(logits), _to_host(embedding)))
@@ -139,7 +144,8 @@ class CudaRuntime(TorchRuntime):
         shape = tuple(windows.shape)
         self.seen[shape] += 1
         if shape not in self.graphs:
-            if self.seen[shape] < 2:  # most odd shapes come once, and capturing takes several passes
+            # Most odd shapes come only once, and capturing takes several passes.
+            if self.seen[shape] < 2:
                 return self._eager(windows)
             while len(self.graphs) >= NUM_GRAPHS:
                 self.graphs.popitem(last=False)
@@ -161,7 +167,8 @@ class CudaRuntime(TorchRuntime):
 
 @contextlib.contextmanager
 def _ieee_convolutions() -> Iterator[None]:
-    """Convolve fp32 in fp32: cuDNN would do it in TF32, which is 0.4% off where fp32 was asked for."""
+    """Compute convolutions of fp32 in fp32."""
+    # By default cuDNN computes them in TF32, whose scores are off by up to 0.4%.
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
     try:
@@ -171,7 +178,7 @@ def _ieee_convolutions() -> Iterator[None]:
 
 
 class _Graph:
-    """One captured forward pass: fixed places for what goes in and comes out."""
+    """One captured forward pass, with a fixed input tensor and fixed output tensors."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, place: Tensor, outputs: tuple[Tensor, Tensor]) -> None:
         self.graph, self.place, self.outputs = graph, place, outputs
@@ -183,7 +190,8 @@ class _Graph:
         side.wait_stream(torch.cuda.current_stream(windows.device))
         try:
             with torch.cuda.stream(side):
-                for _ in range(2):  # cuBLAS and cuDNN choose and allocate before the capture
+                # cuBLAS and cuDNN choose algorithms and allocate in their first passes, which a capture does not allow.
+                for _ in range(2):
                     forward(place)
             torch.cuda.current_stream(windows.device).wait_stream(side)
             graph = torch.cuda.CUDAGraph()
@@ -198,7 +206,8 @@ class _Graph:
         self.place.copy_(windows)
         self.graph.replay()
         logits, embedding = self.outputs
-        return logits.clone(), embedding.clone()  # the next replay writes over them
+        # Copied: the next replay writes over them.
+        return logits.clone(), embedding.clone()
 
 
 def _to_host(values: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Transformers' audio classifiers from a folder: whether it holds one, and its weights, judged while they are loaded.
+"""Loading transformers' audio classifiers from a folder, with checks of their configs and weights.
 
-Tagging loads finished classifiers; training also begins with bare encoders and with architectures alone.
+Tagging loads finished classifiers; training also begins with bare encoders and with architectures without weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def open_config(folder: Path, source: str) -> PreTrainedConfig:
-    """Return the transformers config of a folder, whatever kind of model it is.
+    """Return the transformers config of a folder with any kind of model.
 
     Raises:
         CheckpointError: there is none, or it cannot be understood.
@@ -38,7 +38,8 @@ def open_config(folder: Path, source: str) -> PreTrainedConfig:
     config_files.check_is_model(folder, source)
     values = config_files.read_object(folder / CONFIG)
     config_files.check_config(values, f"{source}/{CONFIG}")
-    # Read when transformers is imported: it shall fetch no kernels from the hub, whatever a config says.
+    # Keeps transformers from fetching kernels from the hub for a config that names some. It reads the variable when it
+    # is imported, so this comes first.
     os.environ["USE_HUB_KERNELS"] = "0"
     from transformers import AutoConfig
 
@@ -53,7 +54,8 @@ def read_config(folder: Path, source: str, *, may_be_encoder: bool = False) -> P
     """Return the transformers config of an audio classifier.
 
     Args:
-        may_be_encoder: whether any model will do whose family has an audio classifier, as a training may put one on it.
+        may_be_encoder: whether any model of a family with an audio classifier will do, since training adds the last
+            layers.
 
     Raises:
         CheckpointError: there is none, or it is another kind of model.
@@ -78,7 +80,7 @@ def read_config(folder: Path, source: str, *, may_be_encoder: bool = False) -> P
 
 
 def register_family(model_type: object) -> None:
-    """Have transformers' auto classes know a family that transformers does not have.
+    """Register a family that transformers lacks with transformers' auto classes.
 
     Raises:
         PluginError: a package adds it and cannot be used.
@@ -96,7 +98,7 @@ def register_family(model_type: object) -> None:
 
 
 def added_classifier(model_type: object) -> type[PreTrainedModel] | None:
-    """Return the class of a family that transformers does not have: tonearm's own or another package's."""
+    """Return the classifier of a family that transformers lacks, tonearm's or another package's; None for others."""
     if not isinstance(model_type, str):
         return None
     family = family_of(model_type)
@@ -105,7 +107,7 @@ def added_classifier(model_type: object) -> type[PreTrainedModel] | None:
 
 
 def known_classifiers(model_type: str) -> dict[str, str]:
-    """Return the names of the classes of audio classifiers by ``model_type``, with that of this one if it is added."""
+    """Return the class names of audio classifiers by ``model_type``, those of transformers and this added one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
     added = added_classifier(model_type)
@@ -113,7 +115,7 @@ def known_classifiers(model_type: str) -> dict[str, str]:
 
 
 def load_extractor(folder: Path) -> FeatureExtractionMixin:
-    """Return the extractor of the two files that were looked at; transformers would prefer what further ones say.
+    """Return the extractor that the two checked files describe.
 
     Raises:
         CheckpointError: transformers cannot make one of them.
@@ -122,6 +124,7 @@ def load_extractor(folder: Path) -> FeatureExtractionMixin:
 
     with tempfile.TemporaryDirectory(prefix="tonearm-") as alone, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Alone in a folder: transformers would prefer a ``processor_config.json``, which nobody has checked.
         for name in (CONFIG, PREPROCESSOR):
             shutil.copyfile(folder / name, Path(alone) / name)
         try:
@@ -134,8 +137,7 @@ def new_model(config: PreTrainedConfig, source: str, *, is_empty: bool = False) 
     """Return a classifier with random weights.
 
     Args:
-        is_empty: on torch's device ``meta``, where weights have shapes and no memory: the model of a wrong config may
-            be larger than the machine.
+        is_empty: make it on torch's device ``meta``, where weights have shapes and no memory.
 
     Raises:
         CheckpointError: no model can be made of the config.
@@ -144,6 +146,7 @@ def new_model(config: PreTrainedConfig, source: str, *, is_empty: bool = False) 
     import torch
     from transformers import AutoModelForAudioClassification
 
+    # The model of a wrong config may be larger than the machine, so checks make it without memory.
     try:
         with FAMILIES.using(config.model_type), torch.device("meta" if is_empty else "cpu"), _quiet():
             return AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
@@ -170,15 +173,16 @@ def load_weights(
     """Return the classifier of ``config`` with the weights in ``folder``.
 
     Args:
-        use_safetensors: None for those or, without any, pickled ones, which are read as plain tensors.
-        is_new_head: whether the last layers may be missing or of other shapes; they are then made again.
+        use_safetensors: None to fall back to pickled weights, which are read as plain tensors, if there are no others.
+        is_new_head: whether the last layers may be missing or of other shapes; they then get random weights.
 
     Raises:
         CheckpointError: weights that cannot be read, are missing, or have other shapes.
     """
     from transformers import AutoModelForAudioClassification
 
-    try:  # what a damaged file makes transformers raise is no family's fault
+    # Not within ``FAMILIES.using``: what a damaged file makes transformers raise is not the family's fault.
+    try:
         with _quiet():
             model, report = AutoModelForAudioClassification.from_pretrained(
                 folder,
@@ -198,7 +202,7 @@ def load_weights(
 
 
 def check_stored(folder: Path, config: PreTrainedConfig, source: str, *, is_new_head: bool) -> None:
-    """Judge as ``load_weights`` does, by the headers of the files: no weight is read.
+    """Check weights as ``load_weights`` does, by the headers of the files alone.
 
     Raises:
         CheckpointError: as ``load_weights``.
@@ -221,6 +225,7 @@ def check_stored(folder: Path, config: PreTrainedConfig, source: str, *, is_new_
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' reports and Python's warnings off the terminal while a model is made."""
+    # ``check_report`` says in one line what matters of them.
     from transformers.utils import logging as chatter
 
     chatter.set_verbosity_error()

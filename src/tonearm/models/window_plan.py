@@ -1,4 +1,4 @@
-"""How long a window a model takes, and how a head with it cuts a track: the one rule, for tagging and for training."""
+"""How long a model's windows are, and how a head cuts a track into them; tagging and training share these rules."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tonearm.models import config_files, families
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# Where neither a person nor the model says how long a window is.
+# If neither the settings nor the model say how long a window is.
 DEFAULT_WINDOW_S = 30.0
 
 
 class TakesWindows(Protocol):
-    """A model as far as its windows go: ``CheckpointInfo``, or what a training begins with."""
+    """What decides a model's windows: a ``CheckpointInfo``, or the model that a training begins with."""
 
     @property
     def name(self) -> str: ...
@@ -33,7 +33,7 @@ class TakesWindows(Protocol):
 
 
 class WindowLimits(NamedTuple):
-    """How long a window a model takes; see ``CheckpointInfo``."""
+    """Which windows a model takes; see ``CheckpointInfo``."""
 
     sample_rate: int
     native_s: float | None
@@ -41,7 +41,7 @@ class WindowLimits(NamedTuple):
 
 
 def read_limits(config: PreTrainedConfig, preprocessor: dict[str, Any], source: str) -> WindowLimits:
-    """Return how long a window a model takes, as its family says.
+    """Return which windows a model takes, by its family's rules.
 
     Raises:
         CheckpointError: the two files belong to different models.
@@ -59,9 +59,9 @@ def plan_windows(
     """Return how a head with this model cuts a track.
 
     Args:
-        window_s: the asked length; by default the one the model was trained on, its own, or 30 s.
-        is_resizable: whether the model is still to be made, for windows of any length; else one with a length of its
-            own takes no longer one.
+        window_s: the requested length; by default the one the model was trained on, else its own, else 30 s.
+        is_resizable: whether the model is yet to be made, for windows of any length. Otherwise its own length, if it
+            has one, is the longest.
 
     Raises:
         CheckpointError: ``window_s`` is shorter than one frame.
@@ -70,6 +70,7 @@ def plan_windows(
     lengths = (window_s, model.trained_window_s, native, DEFAULT_WINDOW_S)
     length = next(value for value in lengths if value is not None)
     if native is not None and not is_resizable:
+        # Most extractors would cut off what is longer, so that part of the track would never be scored.
         length = min(length, native)
     samples = round(length * model.sample_rate)
     if samples < model.min_samples:
@@ -77,6 +78,6 @@ def plan_windows(
             f"got a window of {length:g} s for {model.name}, expected at least "
             f"{model.min_samples / model.sample_rate:g} s"
         )
-    # A model's own hop goes with its own window; a shorter one that somebody asks for would leave gaps.
+    # The model's hop is for its own window. With a shorter requested window it would leave gaps, so it is at most one.
     hop = samples if model.hop_s is None else max(1, min(samples, round(model.hop_s * model.sample_rate)))
     return WindowPlan(model.sample_rate, samples, hop, max_windows, model.min_samples)

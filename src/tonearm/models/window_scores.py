@@ -1,4 +1,4 @@
-"""What a model says of windows, and what becomes of a batch that it cannot score; needs no model to be imported."""
+"""The scores of windows, and what happens to a batch that cannot be scored; importing it loads no model."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(frozen=True)
 class WindowScores:
-    """What a head says of each window: logits float32 [windows, labels], embedding float32 [windows, dim]."""
+    """A model's outputs for windows: logits float32 [windows, labels], embedding float32 [windows, dim]."""
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
 
 
 def checked(head: str, scores: WindowScores) -> WindowScores | ScoreError:
-    """Return the scores, or the error where one is not a number; ``head`` is what that calls the model."""
+    """Return the scores, or an error if one is not a finite number; ``head`` is the model's name in the error."""
     if np.isfinite(scores.logits).all():
         return scores
     return ScoreError(f"{head}: the model gave a score that is not a number", code="score_failed")
 
 
 def score_apart(head: str, items: Sequence[T], score: Callable[[Sequence[T]], Sequence[R]]) -> list[R | ScoreError]:
-    """Return what ``score`` gives for each of ``items``, scored together; what breaks that fails alone.
+    """Return what ``score`` gives for ``items``, scored together if possible; an item that breaks it fails alone.
 
     Args:
         head: what errors call the model.
@@ -40,7 +40,7 @@ def score_apart(head: str, items: Sequence[T], score: Callable[[Sequence[T]], Se
     try:
         return [*score(items)]
     except (RuntimeError, ValueError, MemoryError) as error:
-        # One item's windows may be what broke the batch: alone, only that one fails.
+        # The windows of a single item may have broken the batch. Scored one by one, only that item fails.
         if len(items) <= 1:
             return [ScoreError(f"{head}: {first_line(error)}", code="score_failed") for _ in items]
         return [result for item in items for result in score_apart(head, [item], score)]

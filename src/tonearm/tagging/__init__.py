@@ -1,6 +1,6 @@
-"""The one composition: a track's bytes become its result, and that a row. Batch, serving and evaluation call it.
+"""Tagging a track: from its bytes to its result, and from that to its row. Batch, serving and evaluation share it.
 
-``plan`` says which heads score a track and how, ``tagger`` scores it, ``rows`` makes its row.
+``plan`` decides which heads score a track and how, ``tagger`` scores it, and ``rows`` makes its row.
 """
 
 from tonearm.tagging.plan import (

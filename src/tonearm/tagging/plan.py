@@ -1,7 +1,7 @@
-"""The plan of a run: which heads score a track and how, as one value that is handed on to whoever takes part.
+"""The plan of a run: which heads score a track and how, as one value that all processes of the run get.
 
-It is made once, where the run begins. Workers, the server and evaluation get it as it is and plan nothing again: what
-a hub id or a folder holds may have changed in between, and a machine may settle ``auto`` otherwise.
+It is made once, where the run begins. Workers, the server and evaluation use it as it is and plan nothing again: a hub
+id or a folder may hold something else by then, and another machine may settle ``auto`` differently.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ READ_SETTINGS = "read_settings"
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What every row of one run says about its making.
+    """What every row of a run says about how it was made.
 
     Attributes:
         models: by head of the run, the checkpoint's name and revision.
-        settings: the hash of each group's facts, of all groups that the run's destination has.
-        adopts: those of the groups that rows have which do not say by which settings; see ``groups.Group``.
-        term: of the run's lock.
+        settings: the settings hash of each group that the destination has.
+        adopts: the groups whose columns count as made with these settings if a row does not say; see ``groups.Group``.
+        term: the term of the run's lock.
     """
 
     run_id: str
@@ -47,15 +47,14 @@ class RunFacts:
 
 @dataclasses.dataclass(frozen=True)
 class HeadPlan:
-    """One head before its weights are loaded: which checkpoint, how it cuts a track, and what it runs on.
+    """One head without its weights: its checkpoint, how it cuts a track, and what it runs on.
 
     Attributes:
         head: its name, what its logits mean, and its columns.
         source: a folder, here or in an object store, or a hub id.
-        runtime, precision: as asked for, or settled.
-        is_settled: whether ``precision`` decides what the rows hold, so that a machine that cannot do it must not
-            score.
-        note: why they are not what was asked for.
+        runtime, precision: as requested, or settled.
+        is_settled: whether the rows are to have exactly this ``precision``; a machine that cannot do it must not score.
+        note: why they are not what was requested.
     """
 
     head: Head
@@ -69,7 +68,7 @@ class HeadPlan:
 
     @property
     def revision(self) -> str | None:
-        """The commit of a hub id, so that everybody loads the same one; None for a folder."""
+        """The commit of a hub id, so that all machines load the same one; None for a folder."""
         return self.checkpoint.revision if is_hub_id(self.source) else None
 
     @property
@@ -84,8 +83,8 @@ class TagPlan:
 
     Attributes:
         heads: ``genre``, ``tags``, then the others; only those that are on.
-        models: how scores become columns, and how weights are loaded; which ones ``heads`` says.
-        max_scored_s: of a track.
+        models: how scores become columns and how weights are loaded; the models themselves are those of ``heads``.
+        max_scored_s: seconds of a track that are scored at most.
     """
 
     heads: Mapping[str, HeadPlan]
@@ -93,7 +92,7 @@ class TagPlan:
     max_scored_s: float
 
     def decode_request(self) -> DecodeRequest:
-        """Return what decoding must keep for the heads."""
+        """Return what decoding must provide for the heads."""
         return decode_request(self.heads, self.max_scored_s)
 
     def only(self, heads: Sequence[str]) -> TagPlan:
@@ -101,21 +100,20 @@ class TagPlan:
         return dataclasses.replace(self, heads={head: plan for head, plan in self.heads.items() if head in heads})
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return for each group what decides the content of its columns, apart from the track itself.
-
-        A precision that is not settled is left out.
-        """
+        """Return by group what decides its columns besides the track; its hash is the settings hash."""
         return {READ: {}} | {head: self._head_facts(head) for head in self.heads}
 
     def _head_facts(self, name: str) -> dict[str, Any]:
         plan = self.heads[name]
         facts: dict[str, Any] = {"model": plan.checkpoint.revision, "windows": dataclasses.asdict(plan.windows)}
+        # ``auto`` decides nothing until it is settled.
         if plan.is_settled:
             facts["precision"] = plan.precision
         calibration = plan.checkpoint.sidecar.calibration if self.models.calibrated else None
         facts["calibration"] = None if calibration is None else calibration.facts()
         if plan.head.is_multi:
             facts |= {"top_tags": self.models.top_tags, "top_window_tags": self.models.top_window_tags}
+        # Those of ``genre`` and ``tags`` never change, and a new key would change the hashes of existing destinations.
         if not plan.head.is_published:
             facts["activation"] = plan.head.activation
         return facts
@@ -128,10 +126,10 @@ def plan_heads(
     max_scored_s: float,
     revisions: Mapping[str, str] | None = None,
 ) -> dict[str, HeadPlan]:
-    """Return the heads that are on, ``genre`` and ``tags`` before the others, without loading any weights.
+    """Return the plans of the heads that are on, ``genre`` and ``tags`` first; no weights are loaded.
 
     Args:
-        revisions: commits of hub ids by head, where the settings name none.
+        revisions: commits of hub ids by head, for those without one in the settings.
 
     Raises:
         UsageError: all heads are off.
@@ -157,19 +155,20 @@ def plan_heads(
 
 
 def model_names(plans: Mapping[str, HeadPlan]) -> dict[str, str]:
-    """Return by head what its ``model`` column says: the checkpoint's name and revision."""
+    """Return by head the value of its ``model`` column: the checkpoint's name and revision."""
+    # 19 characters are ``sha256:`` and 12 digits, or enough of a commit.
     return {name: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for name, plan in plans.items()}
 
 
 def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
-    """Return the columns that name the checkpoints, those of the published heads even where they are off."""
+    """Return the columns that name the checkpoints; those of ``genre`` and ``tags`` are there even if they are off."""
     names = model_names(plans)
     heads = by_name(PUBLISHED.values(), (plan.head for plan in plans.values()))
     return {head.model: names.get(name) for name, head in heads.items()}
 
 
 def decode_request(plans: Mapping[str, HeadPlan], max_scored_s: float) -> DecodeRequest:
-    """Return what decoding must keep for these heads."""
+    """Return what decoding must provide for these heads."""
     return DecodeRequest(plans=tuple(plan.windows for plan in plans.values()), max_scored_s=max_scored_s)
 
 
@@ -182,16 +181,17 @@ def load_head(
     is_bulk: bool = False,
     is_server: bool = False,
 ) -> Classifier:
-    """Load the weights of one head as its plan says.
+    """Load the weights of one head as planned.
 
     Args:
-        head: what messages call it.
+        head: its name in messages.
         num_threads, is_bulk, is_server: see ``Classifier.load``.
 
     Raises:
-        CheckpointError: its checkpoint cannot be used, is another one here, or does not run here as planned.
+        CheckpointError: its checkpoint cannot be used, differs from the planned one, or does not run here as planned.
         SettingsError: a runtime, precision and device that do not go together.
     """
+    # It loads torch, which planning does without.
     from tonearm.models.classifier import Classifier
 
     classifier = Classifier.load(
@@ -207,6 +207,7 @@ def load_head(
         is_server=is_server,
         is_multi=plan.head.is_multi,
     )
+    # A folder on another machine may hold another model, whose scores must not be mixed into the same columns.
     if classifier.info.revision != plan.checkpoint.revision:
         raise CheckpointError(
             f"{head}: {plan.source} holds revision {classifier.info.revision[:19]} on this machine, but the run was "

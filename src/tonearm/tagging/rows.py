@@ -1,4 +1,4 @@
-"""A track's result as a row of ``schema.TRACKS``, and a row that gets further groups of columns."""
+"""A track's result as a row of ``schema.TRACKS``, or added to an existing row as further groups of columns."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def to_row(
     """Return one row of ``schema.tracks_of(heads)`` as a mapping.
 
     Args:
-        heads: those that the outcome is of.
-        old: the row that the new one replaces, whose other columns it keeps, unknown ones included.
+        heads: the heads that the outcome is of.
+        old: the row that is replaced. Its other columns stay, also those that tonearm does not know.
     """
     row: dict[str, Any] = {name: getattr(ref, name) for name in schema.MANIFEST.names}
     row |= {"tonearm_version": facts.version, "run_id": facts.run_id, "term": facts.term}
@@ -40,7 +40,7 @@ def to_row(
     if isinstance(outcome, TrackError):
         failure = {"error_code": outcome.code, "error_message": outcome.message}
         if old is not None and old["status"] == "ok":
-            # What the row says is as true as before; the next run tries again to add to it.
+            # The row's results are still valid, so its status stays; the next run tries to add the heads again.
             return {**old, **row, **_named(old, facts, known.values()), **failure}
         return {**_unknown(old, known), **row, **models, **done, "status": "error", **failure}
     row |= {"status": "ok"} | result_columns(outcome, heads)
@@ -53,16 +53,15 @@ def to_row(
 
 
 def _unknown(old: Mapping[str, Any] | None, known: Mapping[str, Head]) -> dict[str, Any]:
-    """Return the columns of a row that tonearm knows nothing of; they are somebody's."""
+    """Return the columns of a row that tonearm does not know; a person or another program has added them."""
     ours = schema.tracks_of(known.values()).names
     return {name: value for name, value in (old or {}).items() if name not in ours}
 
 
 def _named(old: Mapping[str, Any], facts: RunFacts, known: Iterable[Head]) -> dict[str, Any]:
-    """Return by which settings a row has its groups.
-
-    Rows of 0.1.0 do not say, and have what their destination had then: not what has been made again since.
-    """
+    """Return the columns that say with which settings each group of a row was made."""
+    # Rows of 0.1.0 do not say. Theirs are the settings that the destination had then, except for groups that were made
+    # again since (``adopts`` leaves those out).
     has = {READ: (READ_SETTINGS, True)} | {head.name: (head.settings, old[head.model] is not None) for head in known}
     return {
         column: old[column] or (facts.settings.get(group) if is_there and group in facts.adopts else None)
@@ -73,11 +72,11 @@ def _named(old: Mapping[str, Any], facts: RunFacts, known: Iterable[Head]) -> di
 def _extended(
     old: Mapping[str, Any], row: Mapping[str, Any], heads: Sequence[Head], models: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what a row that has some groups gets with the heads' new ones."""
+    """Return the columns that change in a row when the heads' groups are added."""
     names = [name for head in heads for name in head.columns]
     new = {name: models[name] if name in models else row.get(name) for name in names}
     new |= {name: row[name] for name in ("tonearm_version", "run_id", "term")}
-    # Every head has scored what the one that scored least has, and hears what any of them does.
+    # ``coverage`` is what every head has scored, so the smaller counts. A track is silent if no head hears a sound.
     new["coverage"] = row["coverage"] if old["coverage"] is None else min(old["coverage"], row["coverage"])
     new["silent"] = row["silent"] and old["silent"] in (None, True)
     named = [head.name for head in heads]
@@ -110,22 +109,22 @@ def result_columns(outcome: TrackResult, heads: Iterable[Head]) -> dict[str, Any
     """Return the columns of ``schema.tracks_of(heads)`` that a track's result fills.
 
     Args:
-        heads: those that the outcome is of.
+        heads: the heads that the outcome is of.
     """
     row: dict[str, Any] = dataclasses.asdict(outcome.info) | {"coverage": outcome.coverage, "silent": outcome.silent}
     for head in heads:
-        found = outcome.heads.get(head.name)
-        if found is None:
+        result = outcome.heads.get(head.name)
+        if result is None:
             continue
-        row[head.embedding] = found.embedding
-        if isinstance(found, pooling.SingleResult) and head.label and head.score and head.scores:
-            scores = [{"label": label, "score": score} for label, score in found.scores]
-            row |= {head.label: found.label, head.score: found.score, head.scores: scores}
-        if isinstance(found, pooling.MultiResult) and head.tags:
-            # Not dataclasses.asdict, which copies deeply: it took half of the time that a row of a short track takes.
+        row[head.embedding] = result.embedding
+        if isinstance(result, pooling.SingleResult) and head.label and head.score and head.scores:
+            scores = [{"label": label, "score": score} for label, score in result.scores]
+            row |= {head.label: result.label, head.score: result.score, head.scores: scores}
+        if isinstance(result, pooling.MultiResult) and head.tags:
+            # Not dataclasses.asdict, whose deep copies took half of a short track's time for its row (bench/NOTES.md).
             row[head.tags] = [
                 {"label": tag.label, "score": tag.score, "max_score": tag.max_score, "max_start_s": tag.max_start_s}
-                for tag in found.tags
+                for tag in result.tags
             ]
         if head.windows:
             row[head.windows] = [head_window_row(entry, head) for entry in outcome.windows.get(head.name, ())]
@@ -159,11 +158,11 @@ def to_table(
     heads: Sequence[Head] = tuple(PUBLISHED.values()),
     old: pa.ChunkedArray | None = None,
 ) -> pa.Table:
-    """Return the tracks as a table of ``schema.TRACKS`` and the columns of further heads, in order.
+    """Return the tracks, in order, as a table of ``schema.TRACKS`` and the columns of further heads.
 
     Args:
-        heads: those that the outcomes are of.
-        old: the rows that the new ones replace, structs of ``schema.TRACKS`` and unknown columns, which come after.
+        heads: the heads that the outcomes are of.
+        old: the rows that are replaced, structs of ``schema.TRACKS`` and unknown columns, which come last.
     """
     before = old.to_pylist() if old is not None else [None] * len(refs)
     rows = [

@@ -1,7 +1,7 @@
-"""The one composition: a track's bytes become its ``TrackResult``. Batch, serving and evaluation call it or its halves.
+"""From a track's bytes to its ``TrackResult``. Batch, serving and evaluation call all of it, or one of its halves.
 
-The first half (``DecodeSandbox.decode`` with ``decode_request``) needs no torch and runs on CPU workers; the second
-(``Tagger.score``) holds the models and batches the windows of many tracks together.
+The first half (``DecodeSandbox.decode`` with ``decode_request``) needs no torch and runs on CPU workers. The second
+half (``Tagger.score``) holds the models and scores the windows of many tracks in common batches.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.models.classifier import Classifier
 
-# Windows handed to a classifier at once, in batches: bounds the float32 copies whatever a block holds.
+# How many batches of windows a classifier gets at once. It bounds the float32 copies, however large a block is.
 BATCHES_AT_ONCE = 8
 
-
-# 60 dB below full scale.
+# 60 dB below full scale; samples are in [-1, 1].
 SILENT_PEAK = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackResult:
-    """What tonearm says about one track.
+    """The result of one track.
 
     Attributes:
         coverage: the share of the track's duration that every head has scored.
-        heads: what each head says, by name; ``single`` heads a ``SingleResult``, ``multi`` heads a ``MultiResult``.
+        heads: the results by head: a ``SingleResult`` of ``single`` heads, a ``MultiResult`` of ``multi`` heads.
         timeline: of ``genre`` and ``tags`` together.
-        silent: nothing that was decoded for it is louder than ``SILENT_PEAK``.
+        silent: whether nothing that was decoded is louder than ``SILENT_PEAK``.
         windows: the timelines of the other heads that have labels.
     """
 
@@ -56,26 +55,26 @@ class TrackResult:
 
     @property
     def genre(self) -> pooling.SingleResult | None:
-        """What the head ``genre`` says; None where it is off."""
-        found = self.heads.get(GENRE.name)
-        return found if isinstance(found, pooling.SingleResult) else None
+        """The result of the head ``genre``; None if it is off."""
+        result = self.heads.get(GENRE.name)
+        return result if isinstance(result, pooling.SingleResult) else None
 
     @property
     def tags(self) -> pooling.MultiResult | None:
-        """What the head ``tags`` says; None where it is off."""
-        found = self.heads.get(TAGS.name)
-        return found if isinstance(found, pooling.MultiResult) else None
+        """The result of the head ``tags``; None if it is off."""
+        result = self.heads.get(TAGS.name)
+        return result if isinstance(result, pooling.MultiResult) else None
 
 
 class Heads:
-    """Heads without their weights: how they cut a track, and what their scores of its windows make of it."""
+    """The configured heads, without weights: which windows each scores, and how window scores become a result."""
 
     def __init__(self, plans: Mapping[str, HeadPlan], models: ModelSettings) -> None:
         self.plans = plans
         self.models = models
 
     def limited(self, max_windows: int | None, heads: Sequence[str] | None = None) -> Heads:
-        """Return only ``heads`` (by default all), with at most ``max_windows`` windows a track where that is fewer."""
+        """Return ``heads`` alone (by default all), with at most ``max_windows`` windows per track."""
         plans = {
             head: dataclasses.replace(self.plans[head], windows=self.plans[head].windows.limited(max_windows))
             for head in heads or self.plans
@@ -90,7 +89,7 @@ class Heads:
             yield stream.window(int(start), plan.window_samples)
 
     def pool(self, track: DecodedTrack, scores: dict[str, WindowScores]) -> TrackResult:
-        """Return a track's result from what each head says of its windows."""
+        """Return a track's result from each head's scores of its windows."""
         starts_s, covered = {}, 1.0
         for name in scores:
             plan = self.plans[name].windows
@@ -98,10 +97,10 @@ class Heads:
             starts = plan.starts(num_samples)
             starts_s[name] = starts / plan.sample_rate
             covered = min(covered, _covered_samples(starts, plan.window_samples, num_samples) / num_samples)
-        found = {name: self._pool_head(name, scores[name], starts_s[name]) for name in scores}
+        results = {name: self._pool_head(name, scores[name], starts_s[name]) for name in scores}
         num_windows = sum(len(values) for values in starts_s.values())
         silent = all(stream.peak < SILENT_PEAK for stream in track.streams)
-        result = TrackResult(track.info, covered * track.decoded_share, found, (), num_windows, silent)
+        result = TrackResult(track.info, covered * track.decoded_share, results, (), num_windows, silent)
         return dataclasses.replace(result, timeline=self._timeline(result), windows=self._own_timelines(result))
 
     def _pool_head(self, name: str, scores: WindowScores, start_s: NDArray[np.float64]) -> pooling.EmbeddingResult:
@@ -129,14 +128,16 @@ class Heads:
     def _own_timelines(self, result: TrackResult) -> dict[str, tuple[pooling.HeadWindow, ...]]:
         duration_s, top_k = result.info.duration_s, self.models.top_window_tags
         return {
-            name: pooling.own_timeline(found, duration_s=duration_s, window_s=self.plans[name].window_s, top_k=top_k)
-            for name, found in result.heads.items()
+            name: pooling.own_timeline(
+                head_result, duration_s=duration_s, window_s=self.plans[name].window_s, top_k=top_k
+            )
+            for name, head_result in result.heads.items()
             if self.plans[name].head.windows is not None
         }
 
 
 class Tagger(Heads):
-    """Heads, loaded, with the windows they want."""
+    """Heads with their weights."""
 
     def __init__(
         self, plans: Mapping[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings
@@ -166,21 +167,23 @@ class Tagger(Heads):
         """Load the weights of a plan's heads.
 
         Raises:
-            CheckpointError: a checkpoint cannot be used, or is not here what was planned.
+            CheckpointError: a checkpoint cannot be used, or differs from the planned one.
         """
         classifiers = {
-            head: load_head(head, each, plan.models, num_threads=num_threads, is_bulk=True)
-            for head, each in plan.heads.items()
+            head: load_head(head, head_plan, plan.models, num_threads=num_threads, is_bulk=True)
+            for head, head_plan in plan.heads.items()
         }
         return cls(plan.heads, classifiers, plan.models)
 
     def describe(self) -> dict[str, dict[str, str]]:
-        """Return what each head runs on: runtime, precision, device."""
+        """Return the runtime, precision and device of each head, and a note if they are not as requested."""
         described = {head: classifier.describe() for head, classifier in self.classifiers.items()}
-        return {head: each | {"note": self.plans[head].note or each["note"]} for head, each in described.items()}
+        return {
+            head: runs_on | {"note": self.plans[head].note or runs_on["note"]} for head, runs_on in described.items()
+        }
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
-        """Return each track's result in order; a track that failed before, or fails here, is its error."""
+        """Return the result of each track, in order; for one that failed before, or fails here, its error."""
         return self.pooled(tracks, self.score_windows(tracks))
 
     def pooled(
@@ -188,7 +191,7 @@ class Tagger(Heads):
         tracks: Sequence[DecodedTrack | TrackError],
         scored: Sequence[dict[str, WindowScores] | TrackError],
     ) -> list[TrackResult | TrackError]:
-        """Return what ``score_windows`` gave, as ``score`` does."""
+        """Return the results of the window scores that ``score_windows`` gave, as ``score`` does."""
         return [
             scores if isinstance(scores, TrackError) else self.pool(track, scores)  # type: ignore[arg-type]
             for track, scores in zip(tracks, scored, strict=True)
@@ -196,11 +199,11 @@ class Tagger(Heads):
 
     @property
     def features_s(self) -> float:
-        """Seconds spent so far on features, where they are made apart from the forward pass."""
+        """Seconds spent so far on features, if they are computed apart from the forward pass."""
         return sum(classifier.features_s for classifier in self.classifiers.values())
 
     def score_windows(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[dict[str, WindowScores] | TrackError]:
-        """Return what each head says of each track's windows, before they are pooled, in order."""
+        """Return each head's scores of each track's windows, in order of the tracks; nothing is pooled yet."""
         outcomes: list[dict[str, WindowScores] | TrackError] = []
         decoded = [track for track in tracks if isinstance(track, DecodedTrack)]
         scored = {head: iter(self._score_head(head, decoded)) for head in self.plans}
@@ -219,6 +222,7 @@ class Tagger(Heads):
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
         plan, classifier = self.plans[head].windows, self.classifiers[head]
         counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
+        # One stream over all tracks: short tracks fill batches together, and windows are made only as they are scored.
         windows = itertools.chain.from_iterable(self.windows(head, track) for track in tracks)
         parts = []
         while chunk := [
@@ -242,7 +246,7 @@ def tag_bytes(
     """Decode and score one track.
 
     Args:
-        name: of the file, for the few formats that nothing else tells.
+        name: the file's, for the few formats that can only be recognized by it.
 
     Raises:
         TrackError: the track cannot be decoded or scored.
@@ -255,5 +259,6 @@ def tag_bytes(
 
 
 def _covered_samples(starts: NDArray[np.int64], window_samples: int, num_samples: int) -> int:
+    # Windows may overlap or leave gaps: each counts until the next begins, and never for more than its own length.
     gaps = np.diff(np.append(starts, num_samples))
     return int(np.minimum(gaps, window_samples).sum())

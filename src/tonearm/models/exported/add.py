@@ -1,4 +1,4 @@
-"""``tonearm models add FILE``: an exported graph is described, tried on a clip, and put where heads find it."""
+"""``tonearm models add FILE``: describe an exported graph, try it on a clip, and put it where heads find it."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from tonearm.storage import filesystems
 
 Floats = NDArray[np.float32]
 NUM_SHOWN = 5
-# Of a clip that the model is tried on.
+# Seconds of a clip that the model is tried on at most.
 TRIED_S = 600.0
 CLIP_S = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-    """A graph that heads can use.
+    """A graph that was described and works.
 
     Attributes:
         folder: what to give a head as its model.
-        embedding_dim, num_parameters, multi_label: as found in the graph.
-        notes: what was taken otherwise than it was given.
-        clip: what it was tried on.
+        embedding_dim, num_parameters, multi_label: read from the graph.
+        notes: what was changed of the given values, and why.
+        clip: the name of the clip that it was tried on.
         top: the strongest labels of the clip, each with its highest score over the windows.
     """
 
@@ -76,9 +76,9 @@ def add(
     clip: Path | None = None,
     **fields: Any,
 ) -> Added:
-    """Describe a graph in ``tonearm.json`` and try it on a clip; nothing is written where it does not work.
+    """Describe a graph in ``tonearm.json`` and try it on a clip; nothing is written if it does not work.
 
-    What is not given is as a description that is there already says, or as the graph leaves no doubt of.
+    Values that are not given come from an existing description, or from the graph if it leaves no doubt.
 
     Args:
         file: ``.onnx``, ``.tflite`` or OpenVINO's ``.xml``.
@@ -91,8 +91,8 @@ def add(
         fields: of ``description.Description``: ``window_s``, ``hop_s``, ``activation``, ... None for not given.
 
     Raises:
-        CheckpointError: the graph cannot be read, or what is said of it does not fit.
-        UsageError: too little is said.
+        CheckpointError: the graph cannot be read, or does not fit its description.
+        UsageError: a value is missing.
     """
     if not file.is_file() or not file.name.endswith(SUFFIXES):
         what = "is no file" if not file.is_file() else "is no exported graph"
@@ -118,15 +118,16 @@ def add(
     digest = reading.digest_of(file, description)
     facts = reading.read(file, description, digest)
     top = _try(digest, description, clip, is_multi=facts.multi_label)
-    kept = there.calibration if there.model is not None and _says_the_same(there.model, description) else None
-    _put(file, folder, TonearmSidecar(there.window_s, kept, description))
+    # A calibration is valid for the scores that it was fitted to.
+    calibration = there.calibration if there.model is not None and _says_the_same(there.model, description) else None
+    _put(file, folder, TonearmSidecar(there.window_s, calibration, description))
     name = "a synthesized sound" if clip is None else clip.name
-    found = (facts.embedding_dim, facts.num_parameters, facts.multi_label)
-    return Added(folder, description, *found, tuple(notes), name, top)
+    graph_facts = (facts.embedding_dim, facts.num_parameters, facts.multi_label)
+    return Added(folder, description, *graph_facts, tuple(notes), name, top)
 
 
 def _described(folder: Path, file: Path) -> TonearmSidecar:
-    """Return what a folder says of this file; of another one nothing."""
+    """Return a folder's sidecar, which may describe this file but no other one."""
     sidecar = read_sidecar(folder)
     if sidecar.model is not None and sidecar.model.file != file.name:
         raise UsageError(f"{folder} describes {sidecar.model.file} already; give another folder with --out")
@@ -157,13 +158,14 @@ def _front_end(
 
 
 def _complete(values: dict[str, Any], graph: Mapping[str, Any], notes: list[str]) -> None:
-    """Put in what the graph itself says."""
+    """Fill in the values that the graph itself determines."""
     if "labels" not in values:
         scores = " or ".join(str(output["num_scores"]) for output in graph["outputs"][:3])
         raise UsageError(f"got no labels; give --labels FILE, in the order of its {scores} scores")
     endings = {output["ending"] for output in _scores(values, graph)}
     ending = endings.pop() if len(endings) == 1 else None
     applied = {"independent": "sigmoid", "exclusive": "softmax"}.get(str(ending))
+    # A person names the activation of the model, often without knowing that the export includes it.
     if values.get("activation") in (None, applied) and applied is not None:
         if values.get("activation") == applied:
             notes.append(f"the graph ends in a {applied} already: nothing more is applied to its scores")
@@ -189,7 +191,12 @@ def _scores(values: Mapping[str, Any], graph: Mapping[str, Any]) -> list[Mapping
 
 
 def _window_s(front_end: Mapping[str, Any], shape: list[int | None]) -> float:
-    """Return the seconds that the graph's input takes, where that is fixed."""
+    """Return the seconds of a window that the graph's input takes, if its shape tells.
+
+    Raises:
+        UsageError: the shape leaves it open, or the front end is impossible.
+    """
+    # Only its front end is of interest; the other values stand in for those that are not known yet.
     try:
         described = parse(
             {"file": f"x{SUFFIXES[0]}", "front_end": front_end, "window_s": 60.0, "labels": ["x"], "activation": "none"}
@@ -201,7 +208,7 @@ def _window_s(front_end: Mapping[str, Any], shape: list[int | None]) -> float:
     sizes = [size for size in shape if size != 1]
     if bins in sizes:
         sizes.remove(bins)
-    # The batch, in the first place, may be of any size; what is left is the length.
+    # The batch, which comes first, may be of any size; the remaining axis is the length.
     known = [size for size in sizes if size is not None]
     if len(known) != 1 or None in shape[1:]:
         raise UsageError(
@@ -217,6 +224,7 @@ def _shown(shape: list[int | None]) -> str:
 
 def _says_the_same(before: Description, after: Description) -> bool:
     """Return whether a calibration fitted with one description holds with the other."""
+    # The licence changes no score.
     return essence(dataclasses.replace(before, licence=None)) == essence(dataclasses.replace(after, licence=None))
 
 
@@ -259,7 +267,7 @@ def _sound(rate: int) -> Floats:
 
 
 def _put(file: Path, folder: Path, sidecar: TonearmSidecar) -> None:
-    """Copy the graph where it is not there, then write its description."""
+    """Copy the graph unless it is there, then write its description."""
     with filesystems.writing(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         for part in reading.parts(file):

@@ -1,4 +1,4 @@
-"""What has to be said of an exported graph before it can score: the part ``model`` of ``tonearm.json``.
+"""The description that an exported graph needs before it can score: the part ``model`` of ``tonearm.json``.
 
 ::
 
@@ -27,7 +27,7 @@ Activation = Literal["none", "sigmoid", "softmax"]
 Padding = Literal["zeros", "repeat"]
 Log = Literal["ln", "log10", "db", "none"]
 WAVEFORM, LOG_MEL = "waveform", "log-mel"
-# Axes of a graph's input; each may come once, and ``channel`` has the size 1.
+# The axes that a graph's input may have, each once; ``channel`` has the size 1.
 WAVEFORM_AXES, MEL_AXES = ("batch", "channel", "samples"), ("batch", "channel", "mel", "frames")
 SUFFIXES = (".onnx", ".tflite", ".xml")
 RATES_HZ = (1000, 384_000)
@@ -38,7 +38,7 @@ MIN_WINDOW_S = 0.025
 
 @dataclasses.dataclass(frozen=True)
 class WaveformFrontEnd:
-    """The graph takes samples.
+    """For a graph that takes samples.
 
     Attributes:
         sample_rate: Hz.
@@ -53,7 +53,7 @@ class WaveformFrontEnd:
 
 @dataclasses.dataclass(frozen=True)
 class LogMelFrontEnd:
-    """The graph takes a log-mel spectrogram, as ``librosa.feature.melspectrogram`` makes it of the same parameters.
+    """For a graph that takes a log-mel spectrogram, as ``librosa.feature.melspectrogram`` computes it.
 
     A value is ``(log(max(log_multiplier * mel + log_offset, log_floor)) - mean) / std``.
 
@@ -91,11 +91,12 @@ class LogMelFrontEnd:
     std: float = 1.0
 
     def num_frames(self, num_samples: int) -> int:
-        """Return how many frames a window of so many samples gives."""
+        """Return the number of frames of a window of ``num_samples``."""
         return max(0, 1 + (num_samples - self.samples_of(1)) // self.hop_length)
 
     def samples_of(self, num_frames: int) -> int:
-        """Return the fewest samples that give so many frames."""
+        """Return the smallest number of samples that gives ``num_frames``."""
+        # Centred frames reach half of n_fft beyond both ends, which is padded and need not be there.
         beside = 2 * (self.n_fft // 2) if self.center else 0
         return (num_frames - 1) * self.hop_length + self.n_fft - beside
 
@@ -109,20 +110,20 @@ FRONT_ENDS: Mapping[str, type[WaveformFrontEnd] | type[LogMelFrontEnd]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """How an exported graph is fed, and what it says.
+    """What an exported graph takes, and what its outputs mean.
 
     Attributes:
         file: the graph's name, in the same folder.
         window_s: seconds that one pass scores; the graph's input must have that size.
         hop_s: seconds between two windows' starts; None for no overlap.
-        padding: what comes after a window that is shorter: ``zeros``, or the window itself over again.
-        layout: the axes of the graph's input, in their order; None for what its shape leaves no doubt of.
+        padding: what follows a window that is shorter: ``zeros``, or ``repeat`` for the window itself again.
+        layout: the axes of the graph's input, in order; None if its shape leaves no doubt.
         labels: in the order of the scores.
-        activation: what is still to be applied to the scores; ``none`` where the graph ends in it.
-        multi_label: whether labels are independent of each other; None for what the activation says.
-        scores_output, embedding_output: an output's place or name, or the name of a tensor inside the graph. None: the
-            output that has as many numbers as there are labels, and what the last matrix product takes.
-        licence: of the file, in SPDX's words where it has some.
+        activation: what is still to be applied to the scores; ``none`` if the graph ends in one.
+        multi_label: whether labels are independent of each other; None to go by the activation.
+        scores_output, embedding_output: an output's place or name, or the name of a tensor inside the graph. By default
+            the output with as many numbers as there are labels, and the input of the last matrix product.
+        licence: of the file, an SPDX identifier if there is one.
     """
 
     file: str
@@ -162,7 +163,8 @@ def to_json(description: Description) -> dict[str, Any]:
 
 
 def essence(description: Description) -> dict[str, Any]:
-    """Return what is not as it is by default: the same for a description that a later tonearm adds a field to."""
+    """Return the values that differ from the defaults, which identify a description."""
+    # Without the defaults it stays the same when a later version adds a field, and so do revisions of models.
     values = _not_default(description)
     return {**values, "front_end": [type(description.front_end).__name__, _not_default(description.front_end)]}
 
@@ -173,10 +175,10 @@ def _not_default(value: Description | FrontEnd) -> dict[str, Any]:
 
 
 def parse(values: object) -> Description:
-    """Return what a part ``model`` says.
+    """Return the description in a part ``model``.
 
     Raises:
-        ValueError: it says too little, or what cannot be.
+        ValueError: a value is missing or impossible.
     """
     values = _mapping(values, "model")
     file = values.get("file")
@@ -211,7 +213,7 @@ def _front_end(values: object) -> FrontEnd:
 
 
 def check_front_end(front_end: FrontEnd) -> None:
-    """Refuse parameters that no spectrogram has.
+    """Refuse parameters that no front end can have.
 
     Raises:
         ValueError: with what was got and expected.
@@ -264,7 +266,7 @@ def check_layout(layout: tuple[str, ...], axes: tuple[str, ...]) -> None:
 
 def _fields(kind: type, values: Mapping[str, Any], where: str, elsewhere: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return those of ``values`` that ``kind`` has, each of its type."""
-    hints, found = get_type_hints(kind), {}
+    hints, typed = get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name in elsewhere:
             continue
@@ -273,8 +275,8 @@ def _fields(kind: type, values: Mapping[str, Any], where: str, elsewhere: tuple[
             if field.default is dataclasses.MISSING:
                 raise ValueError(f"has no {where}{field.name}")
             continue
-        found[field.name] = _typed(value, hints[field.name], f"{where}{field.name}")
-    return found
+        typed[field.name] = _typed(value, hints[field.name], f"{where}{field.name}")
+    return typed
 
 
 def _typed(value: object, hint: object, name: str) -> object:
@@ -282,12 +284,13 @@ def _typed(value: object, hint: object, name: str) -> object:
     if isinstance(hint, type):
         choices = (hint,)
     elif any(get_args(choice) for choice in choices):  # Literal[...] | None
-        choices = tuple(each for choice in choices for each in (get_args(choice) or (choice,)))
+        choices = tuple(option for choice in choices for option in (get_args(choice) or (choice,)))
     for choice in choices:
         if choice is type(None) and value is None:
             return None
         if choice is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
+        # By ``type``, not isinstance: True is an int, and must not pass for a number.
         if isinstance(choice, type):
             if choice in (int, str, bool) and type(value) is choice:
                 return value
@@ -305,7 +308,7 @@ def _labels(value: object) -> tuple[str, ...]:
 
 
 def check_labels(labels: tuple[str, ...]) -> None:
-    """Refuse no labels, and two that are the same.
+    """Refuse an empty list of labels, and a label that is there twice.
 
     Raises:
         ValueError: with the label.

@@ -32,7 +32,7 @@ def local_folder(source: str) -> Path | None:
 
 
 def has_graph(folder: Path) -> bool:
-    """Return whether a folder holds an exported graph, described or not, and no checkpoint of transformers.
+    """Return whether a folder holds an exported graph, described or not, and no transformers checkpoint.
 
     Raises:
         CheckpointError: its ``tonearm.json`` cannot be understood.
@@ -41,7 +41,7 @@ def has_graph(folder: Path) -> bool:
 
 
 def describe_graph(source: str, folder: Path, fetch: Fetch | None) -> dict[str, Any]:
-    """Return the fields of ``CheckpointInfo``; a graph that is new here is read, in a process of its own.
+    """Return the fields of ``CheckpointInfo``; a graph that is not in the cache is read in a child process.
 
     Args:
         source: what a person gave: the folder, the file or a hub id.
@@ -51,15 +51,16 @@ def describe_graph(source: str, folder: Path, fetch: Fetch | None) -> dict[str, 
     Raises:
         CheckpointError: it is not described, or not what its description says.
     """
-    sidecar, wanted = read_sidecar(folder), source.rpartition("/")[2] if is_graph_file(source) else None
+    sidecar, file_name = read_sidecar(folder), source.rpartition("/")[2] if is_graph_file(source) else None
     described = sidecar.model
-    if described is None or wanted not in (None, described.file):
-        file = wanted or _graphs(folder)[0]
+    if described is None or file_name not in (None, described.file):
+        file = file_name or _graphs(folder)[0]
         what = "is not described" if described is None else f"is not what its {FILE} describes ({described.file})"
         raise CheckpointError(
             f"{source}: {file} {what}, so nothing says what it takes and what its scores are; run `tonearm models add "
             f"{file} --labels LABELS.csv --front-end ...`, which writes {FILE} beside it"
         )
+    # Only now are the files known; a hub repository may hold gigabytes of others.
     if fetch is not None:
         folder = fetch(patterns=[described.file, f"{described.file}*", f"{Path(described.file).stem}.bin"])
     path = folder / described.file
@@ -68,11 +69,12 @@ def describe_graph(source: str, folder: Path, fetch: Fetch | None) -> dict[str, 
     digest = reading.digest_of(path, described)
     facts = reading.read(path, described, digest)
     return {
-        "name": source if fetch is not None else path.stem if wanted else folder.resolve().name,
+        "name": source if fetch is not None else path.stem if file_name else folder.resolve().name,
         "revision": digest if fetch is None else folder.name,
         "family": f"exported-{path.suffix[1:]}",
         "labels": described.labels,
         "sample_rate": described.sample_rate,
+        # Of whole samples, as the graph's input has them, not the seconds that a person wrote down.
         "native_window_s": described.window_samples / described.sample_rate,
         "min_samples": max(1, round(MIN_WINDOW_S * described.sample_rate)),
         "embedding_dim": facts.embedding_dim,

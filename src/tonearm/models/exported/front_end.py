@@ -1,7 +1,7 @@
-"""Windows to what an exported graph takes: the waveform itself, or a log-mel spectrogram; numpy alone.
+"""From windows to the input of an exported graph: the waveform or a log-mel spectrogram, in numpy alone.
 
-The spectrogram equals librosa's of the same parameters (tests/unit/test_exported_front_end.py). Letters in shapes: B
-windows, S samples, T frames, F frequency bins, M mel bins.
+The spectrogram equals librosa's of the same parameters (tests/unit/models/exported/test_front_end.py). Letters in
+shapes: B windows, S samples, T frames, F frequency bins, M mel bins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tonearm.models.exported.description import Description, LogMelFrontEnd, Padding, WaveformFrontEnd
 
 Floats = NDArray[np.float32]
-# Of Slaney's scale: a mel is 200 / 3 Hz up to 1 kHz, and above it a factor of 6.4 is 27 mel.
+# Slaney's scale: a mel is 200 / 3 Hz up to 1 kHz; above it 27 mel are a factor of 6.4.
 SLANEY_HZ, SLANEY_EDGE_HZ, SLANEY_STEP = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
 
 
@@ -25,7 +25,7 @@ def network_inputs(windows: Floats, description: Description, layout: Sequence[s
 
     Args:
         layout: of the graph's input; a batch axis that is not the first is put where it belongs by ``placed``.
-        num_frames: of a spectrogram; what is beyond is cut off.
+        num_frames: of a spectrogram; further frames are cut off.
     """
     windows = padded(windows, description.window_samples, description.padding)
     front_end = description.front_end
@@ -52,7 +52,8 @@ def placed(inputs: Floats, layout: Sequence[str]) -> Floats:
 
 
 def noise(description: Description) -> Floats:
-    """Return three windows of noise, each of another level."""
+    """Return three windows of noise of different levels, float32 [3, S]."""
+    # Always the same ones: the graph's scores of them are stored, and networks that are compiled later must agree.
     noise = np.random.default_rng(0).standard_normal((3, description.window_samples))
     return (noise * np.array([[0.3], [0.1], [0.01]])).astype(np.float32)
 
@@ -68,7 +69,7 @@ def padded(windows: Floats, num_samples: int, padding: Padding) -> Floats:
 
 
 def waveform(windows: Floats, front_end: WaveformFrontEnd) -> Floats:
-    """Return windows [B, S] at the level that the graph was made for."""
+    """Return windows [B, S] scaled as the graph takes them."""
     if front_end.normalize:
         windows = windows - windows.mean(axis=1, keepdims=True)
         windows = windows / np.sqrt(np.square(windows).mean(axis=1, keepdims=True) + np.float32(1e-7))

@@ -1,7 +1,7 @@
-"""An exported graph, read by OpenVINO and brought into one form: scores and an embedding of each window.
+"""An exported graph, read by OpenVINO and converted to a common form: scores and an embedding for each window.
 
-This runs in a child process (``graph_child``), since what a stranger's file does to its reader nobody knows. It loads
-neither torch nor transformers.
+This runs in a child process (``graph_child``), because a stranger's file may crash its reader. It loads neither torch
+nor transformers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from tonearm.models.openvino.processor import compile_network, core
 from tonearm.wording import counted
 
 Floats = NDArray[np.float32]
+# Largest difference of scores of several windows from those of each alone, and of a probability beyond 0 and 1.
 TOLERANCE = 1e-3
-# A spectrogram may have so many frames more than the graph takes: one of half a mirror, and one that is not whole.
+# A spectrogram may have so many frames more than the graph takes: one half padding, one not whole.
 MOST_CUT_FRAMES = 2
 
 
@@ -80,33 +81,35 @@ def convert(path: Path, description: Description, out: Path, num_threads: int) -
 
 
 def batch(path: Path, description: Description, out: Path, num_threads: int) -> Facts:
-    """Put beside what ``convert`` has made a network for any number of windows, if it says the same of each.
+    """Add a network for any number of windows to what ``convert`` has made, if it gives the same scores.
 
-    A pass that fails may leave OpenVINO in a state in which the next one, of any graph, ends the process; so this is
-    not done in the process that converts.
+    Call it in another process than ``convert``: a pass that fails may leave OpenVINO in a state in which the next pass,
+    of any graph, ends the process (bench/NOTES.md).
 
     Raises:
         GraphError: the graph takes one window at a time.
     """
     facts = Facts.read(out)
     assert facts is not None
+    # The reference, before anything can fail.
     alone = _run(out / facts.network, description, facts, num_threads)
     batched = dataclasses.replace(facts, is_batched=True)
     graph, sizes = _read(path), _sizes(description, facts.num_frames)
     taken = graph.inputs[0]
     try:
+        # First for one window: with an open batch the shapes by which scores are recognized would be unknown.
         graph.reshape({taken: openvino.PartialShape([sizes[axis] for axis in facts.layout])})
-        found = [tensor for tensor in outputs_of(graph, description) if tensor is not None]
+        outputs = [tensor for tensor in outputs_of(graph, description) if tensor is not None]
         shape = [-1 if axis == "batch" else sizes[axis] for axis in facts.layout]
         graph.reshape({taken: openvino.PartialShape(shape)})
-        tensors = [_flat(tensor, is_batched=True) for tensor in found]
+        tensors = [_flat(tensor, is_batched=True) for tensor in outputs]
         network = openvino.Model(tensors, graph.get_parameters())
         openvino.save_model(network, out / batched.network, compress_to_fp16=False)
         together = _run(out / batched.network, description, batched, num_threads)
     except (RuntimeError, ValueError) as error:
         raise GraphError(f"it takes one window at a time ({error!r:.100})") from None
-    for values, wanted in zip(together, alone, strict=True):
-        if values.shape != wanted.shape or not np.allclose(values, wanted, TOLERANCE, TOLERANCE):
+    for values, expected in zip(together, alone, strict=True):
+        if values.shape != expected.shape or not np.allclose(values, expected, TOLERANCE, TOLERANCE):
             raise GraphError("it takes one window at a time: of several it says something else")
     batched.write(out)
     return batched
@@ -141,7 +144,7 @@ def _read(path: Path) -> openvino.Model:
             f"OpenVINO cannot read it ({reason(error)}); the file is damaged, or not what its name says"
         ) from None
     if len(graph.inputs) != 1:
-        names = ", ".join(name_of(each) for each in graph.inputs[:NAMED]) or "none"
+        names = ", ".join(name_of(source) for source in graph.inputs[:NAMED]) or "none"
         raise GraphError(f"it has {counted(len(graph.inputs), 'input')} ({names}), expected one: the window")
     if graph.get_variables():
         raise GraphError("it keeps a state from one pass to the next, expected a graph without one")
@@ -171,7 +174,7 @@ def _input(graph: openvino.Model, description: Description) -> tuple[tuple[str, 
 
 def _layouts(axes: Sequence[str], rank: int) -> list[tuple[str, ...]]:
     """Return the layouts of so many axes, a batch first where there is one."""
-    found = []
+    layouts = []
     for layout in itertools.permutations(axes, rank):
         try:
             check_layout(layout, tuple(axes))
@@ -179,8 +182,8 @@ def _layouts(axes: Sequence[str], rank: int) -> list[tuple[str, ...]]:
             continue
         # An axis of one in the first place is the batch; only a layout that is given says otherwise.
         if layout[0] == "batch" or not {"batch", "channel"} & set(layout):
-            found.append(layout)
-    return found
+            layouts.append(layout)
+    return layouts
 
 
 def _fits(layout: Sequence[str], shape: Sequence[int | None], description: Description) -> bool:
@@ -190,14 +193,14 @@ def _fits(layout: Sequence[str], shape: Sequence[int | None], description: Descr
     for axis, size in zip(layout, shape, strict=True):
         most_cut = MOST_CUT_FRAMES if axis == "frames" else 0
         if size is None and axis == "channel" and description.layout is None:
-            return False  # any axis of unknown size might be one
+            return False  # an axis of unknown size might be anything, so only a given layout calls it a channel
         if size is not None and not sizes[axis] - most_cut <= size <= sizes[axis]:
             return False
     return True
 
 
 def _sizes(description: Description, num_frames: int | None) -> dict[str, int]:
-    """Return how many of each axis one window gives."""
+    """Return the size of each axis for one window."""
     front_end = description.front_end
     if isinstance(front_end, LogMelFrontEnd):
         given = front_end.num_frames(description.window_samples)
@@ -232,6 +235,7 @@ def _with_activation(facts: Facts, description: Description, scores: Floats, end
             f"activation is none, but its scores of noise go from {scores.min():.3g} to {scores.max():.3g}, expected 0 "
             "to 1; give activation sigmoid (independent labels) or softmax (one label)"
         )
+    # No activation is recognized in the graph, so the numbers must tell: exclusive scores of a window sum to one.
     sums_to_one = bool(np.abs(scores.sum(axis=1) - 1).max() < TOLERANCE)
     ending = ending or ("exclusive" if sums_to_one else "independent")
     is_multi = ending == "independent" if description.multi_label is None else description.multi_label
@@ -250,9 +254,10 @@ def _run(network: Path, description: Description, facts: Facts, num_threads: int
     request = compile_network(network, "fp32", num_threads=num_threads).create_infer_request()
     inputs = network_inputs(noise(description), description, facts.layout, facts.num_frames)
     batches = [inputs] if facts.is_batched else np.split(inputs, len(inputs))
-    found = []
+    outputs = []
     for batch in batches:
         request.infer([placed(batch, facts.layout)])
-        found.append([tensor.data.copy() for tensor in request.output_tensors])
-    scores, *rest = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        # Copied: the next pass writes over the request's tensors.
+        outputs.append([tensor.data.copy() for tensor in request.output_tensors])
+    scores, *rest = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     return scores, (rest or [scores])[0]

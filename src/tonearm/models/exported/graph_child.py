@@ -1,8 +1,8 @@
-"""The process that reads an exported graph first: python -m tonearm.models.exported.graph_child < MESSAGE
+"""The process that first reads an exported graph: python -m tonearm.models.exported.graph_child < MESSAGE
 
 MESSAGE is JSON: ``task`` (``inspect``, ``convert`` or ``batch``: a function of ``graph``), ``path``, ``model`` (the
-description), ``out`` (a folder) and ``num_threads``. What ``inspect`` finds is a line on the standard output, what is
-wrong with the graph a line on the standard error; both begin with ``PREFIX``.
+description), ``out`` (a folder) and ``num_threads``. The result of ``inspect`` is a line on the standard output, and
+what is wrong with the graph is a line on the standard error; both begin with ``PREFIX``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import resource
 import sys
 from pathlib import Path
 
-# Before a line that is meant for a person; other lines are the libraries' own.
+# Begins the lines that are meant for the parent; other lines are the libraries' own.
 PREFIX = "graph: "
 
 
 def main() -> None:
-    """Convert the graph that the message on the standard input names."""
+    """Do the task of the message on the standard input."""
+    # A crash is expected of damaged files; it should not leave a core dump each time.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # where memory runs out, this process goes and not who started it
+    # If memory runs out, Linux should kill this process and not its parent.
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     message = json.loads(sys.stdin.read())
     from tonearm.models.exported import description, graph, tensors
@@ -38,7 +40,8 @@ def main() -> None:
         print(f"{PREFIX}{said}".replace("\n", " "), file=sys.stderr, flush=True)
         os._exit(1)
     sys.stdout.flush()
-    os._exit(0)  # what was read and run may not be taken apart in peace
+    # Without cleaning up: freeing a stranger's graph may crash after its work is done.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is kept of an exported graph that was read: a network in OpenVINO's form, and the facts about it."""
+"""What is cached of an exported graph: a network in OpenVINO's format, and the facts about it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 from pathlib import Path
 
 FACTS = "facts.json"
-# What it says of the windows of ``front_end.noise``, before any activation: float32 [windows, labels].
+# Its scores of the windows of ``front_end.noise``, before any activation: float32 [windows, labels]. A network that is
+# compiled later must give the same ones.
 ANSWERS = "answers.npy"
-# Raised when what a folder of these holds, or what it means, changes.
+# Increased when the files of a folder, or their meaning, change; folders of another format are made again.
 FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was found out about a graph, beside the network that was made of it.
+    """What is known about a graph, stored beside the network that was made of it.
 
     Attributes:
         layout: the axes of its input.
@@ -53,11 +54,13 @@ class Facts:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         network = folder / facts.network
+        # A person may have cleared part of the cache.
         whole = (network, network.with_suffix(".bin"), folder / ANSWERS)
         return facts if all(path.is_file() for path in whole) else None
 
     def write(self, folder: Path) -> None:
         """Write the facts."""
+        # Renamed when it is complete: a folder without facts counts as not made.
         partial = folder / f"{FACTS}.partial"
         partial.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1))
         partial.rename(folder / FACTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tonearm.errors import CheckpointError
 from tonearm.models.exported.description import check_labels
 
-# Columns of a table that have the labels, and their places; the first that is there.
+# Names of the columns with labels and with their places, in order of preference.
 LABEL_COLUMNS = ("display_name", "label", "name", "class", "class_name")
 PLACE_COLUMNS = ("index", "id")
 
@@ -21,12 +21,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
     Args:
         path: a table (``.csv``, ``.tsv``) with a column ``display_name``, ``label``, ``name`` or ``class`` and perhaps
-            an ``index``; a ``.json`` list, or object of places and labels; any other file has one label a line.
+            an ``index``; a ``.json`` list, or object of places and labels; any other file has one label per line.
 
     Raises:
         CheckpointError: it cannot be read, or has no labels.
     """
     try:
+        # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first label.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -51,6 +52,7 @@ def _parsed(text: str, suffix: str) -> tuple[str, ...]:
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
     if column is None:
+        # One column without a known header is a plain list of labels, the first line included.
         if any(len(row) != 1 for row in rows):
             raise ValueError(f"has the columns {', '.join(header[:6])}, expected one of {', '.join(LABEL_COLUMNS)}")
         return tuple(row[0].strip() for row in rows)

@@ -1,4 +1,4 @@
-"""Models that ``tonearm models add NAME`` knows by their name and can fetch; any other argument is a file.
+"""Models that ``tonearm models add NAME`` can fetch by name; any other argument is a file.
 
 A model is added by one entry of ``NAMED``.
 """
@@ -29,7 +29,8 @@ class AddNamed(Protocol):
 
 
 def _add_musicnn(name: str, wheel: Path | None) -> Path:
-    from tonearm.models.musicnn.wheel import add  # with numpy, which no help text needs
+    # Here, because it loads numpy, which would slow down every ``--help``.
+    from tonearm.models.musicnn.wheel import add
 
     return add(name, wheel)
 

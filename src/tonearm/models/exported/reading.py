@@ -1,11 +1,11 @@
-"""An exported graph's first reading, in a process of its own, and what is kept of it by the hash of the file.
+"""The first reading of an exported graph, in a child process, and the cache of its results by the hash of the file.
 
 ::
 
     ~/.cache/tonearm/models/<hash>.graph/facts.json  answers.npy
         network.xml/.bin    or batched.xml/.bin, for any number of windows
 
-The hash is over the file and its description. Later loads read the network that was made, not the file itself.
+The hash covers the file and its description. Later loads read the cached network, not the file itself.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from tonearm.models.exported.graph_child import PREFIX
 from tonearm.models.exported.kept_graph import Facts
 from tonearm.surroundings import cache_folder, user_cache
 
-# A graph of a gigabyte is read, written, compiled and run in less.
+# After this long the child is stopped. A graph of a gigabyte is read, written, compiled and run in less.
 TIMEOUT_S = 300.0
 
 
-def kept(digest: str) -> tuple[Facts, Path]:
-    """Return what ``read`` has kept of a graph: the facts, and the folder with its network.
+def stored_graph(digest: str) -> tuple[Facts, Path]:
+    """Return what ``read`` has cached of a graph: its facts, and the folder with its network.
 
     Raises:
-        CheckpointError: somebody has deleted it since.
+        CheckpointError: it was deleted since.
     """
     place, facts = _found(digest)
     if facts is None:
@@ -55,10 +55,11 @@ def digest_of(path: Path, description: Description) -> str:
         CheckpointError: it cannot be read.
     """
     try:
-        stats = tuple((str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in parts(path))
+        stats = tuple((str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in parts(path))
         files = _hash_files(stats)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
+    # The essence, so that a later tonearm, whose descriptions have more fields, still finds the same revision.
     said = json.dumps(descriptions.essence(description), sort_keys=True)
     return f"sha256:{hashlib.sha256(f'{files} {said}'.encode()).hexdigest()[:16]}"
 
@@ -66,12 +67,13 @@ def digest_of(path: Path, description: Description) -> str:
 def parts(path: Path) -> list[Path]:
     """Return the files of a graph: itself, and its weights where they are apart."""
     beside = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+    # ONNX may keep its weights in a second file; exporters call it by either name.
     beside += [path.with_name(f"{path.name}{end}") for end in (".data", "_data")] if path.suffix == ".onnx" else []
-    return [path, *(each for each in beside if each.is_file())]
+    return [path, *(path_beside for path_beside in beside if path_beside.is_file())]
 
 
 def read(path: Path, description: Description, digest: str, *, num_threads: int = 2) -> Facts:
-    """Return what was found out about a graph: kept from before, or now in a process of its own.
+    """Return the facts about a graph: from the cache, or read now in a child process.
 
     Args:
         digest: see ``digest_of``.
@@ -85,19 +87,21 @@ def read(path: Path, description: Description, digest: str, *, num_threads: int 
     place = _below(cache_folder(), digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
+        # Another process may have read it while this one waited for the lock.
         facts = _facts(place)
         if facts is None:
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making:
                 made = Path(making) / "graph"
                 facts = _convert(path, description, made, num_threads)
-                shutil.rmtree(place, ignore_errors=True)  # of another format, or another OpenVINO's
+                shutil.rmtree(place, ignore_errors=True)  # of another format, or of another version of OpenVINO
                 made.rename(place)
     return facts
 
 
 def _found(digest: str) -> tuple[Path, Facts | None]:
     places = [_below(cache_folder(), digest)]
-    if (usual := user_cache()) is not None:  # one that may only be read may hold it all the same
+    # The user's own cache may be read-only, so that another folder is written to, and still hold the graph.
+    if (usual := user_cache()) is not None:
         places.append(_below(usual, digest))
     for place in places:
         if (facts := _facts(place)) is not None:
@@ -107,6 +111,7 @@ def _found(digest: str) -> tuple[Path, Facts | None]:
 
 def _facts(place: Path) -> Facts | None:
     facts = Facts.read(place)
+    # Another version of OpenVINO may make another network of the same file, or say something else of it.
     return facts if facts is not None and facts.openvino == importlib.metadata.version("openvino") else None
 
 
@@ -115,14 +120,16 @@ def _below(cache: Path, digest: str) -> Path:
 
 
 def _convert(path: Path, description: Description, made: Path, num_threads: int) -> Facts:
-    """Have a child make the network, and another one that for many windows; return the facts."""
+    """Have a child make the network, and a second child the one for many windows; return the facts."""
     message = {"model": descriptions.to_json(description), "out": str(made)}
     _child("convert", path, num_threads, **message)
     facts = _facts(made)
     if facts is None:
         raise CheckpointError(f"{path}: the process that reads it has left nothing; try it again")
     if "batch" in facts.layout:
-        with contextlib.suppress(CheckpointError):  # it takes one window at a time
+        # Its own process: a failed trial leaves OpenVINO in a state in which the next pass ends the process. A failure
+        # means that the graph takes one window at a time, which is no error.
+        with contextlib.suppress(CheckpointError):
             _child("batch", path, num_threads, **message)
         facts = _facts(made) or facts
     for leftover in made.iterdir():
@@ -132,13 +139,13 @@ def _convert(path: Path, description: Description, made: Path, num_threads: int)
 
 
 def inspect(path: Path, *, num_threads: int = 2) -> dict[str, Any]:
-    """Return what a graph takes and gives, as ``graph.inspect`` does, in a process of its own.
+    """Return what a graph takes and gives, as ``graph.inspect`` does, from a child process.
 
     Raises:
         CheckpointError: it cannot be read.
     """
-    found: dict[str, Any] = json.loads(_child("inspect", path, num_threads))
-    return found
+    described: dict[str, Any] = json.loads(_child("inspect", path, num_threads))
+    return described
 
 
 def _child(task: str, path: Path, num_threads: int, **message: object) -> str:
@@ -160,6 +167,7 @@ def _child(task: str, path: Path, num_threads: int, **message: object) -> str:
         return ended.stdout.rpartition(PREFIX)[2]
     lines = ended.stderr.strip().splitlines()
     said = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
+    # A negative status is the signal that ended it: a stranger's file may well crash its reader.
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
         raise CheckpointError(f"{path}: the process that reads it died of it ({name}); the file is damaged")

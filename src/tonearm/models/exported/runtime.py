@@ -1,4 +1,4 @@
-"""Forward passes of exported graphs, in OpenVINO on processors, from what ``reading`` has kept of them."""
+"""Forward passes of exported graphs, in OpenVINO on processors, with the networks that ``reading`` has cached."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     import openvino
 
 Floats = NDArray[np.float32]
-# Scores are taken back to logits, which heads have all models give; 0 and 1 have none.
+# Heads take logits from every model, so scores are turned back into logits; 0 and 1 have none that is finite.
 LEAST_SCORE = 1e-7
-# Of scores of the same window by the same network.
+# Largest difference between a network's scores of the same window now and when it was read.
 TOLERANCE = 1e-2
+# A wrong network is compiled again this often; about one in five is wrong.
 COMPILED_AGAIN = 3
-# Each network has weights of its own: of larger graphs there is one, with all threads, and of small ones so many.
+# Each network holds its own copy of the weights. So a graph below this size gets one network per thread, at most
+# ``MOST_APART``, and a larger one gets a single network with all threads.
 SMALL_PARAMETERS, MOST_APART = 10_000_000, 8
 
 
 def settle(runtime: str, precision: str, name: str) -> tuple[str, str]:
-    """Return the precision that an exported graph runs in, and why it is not what was asked for, if so.
+    """Return the precision that an exported graph runs in and, if it is not the requested one, why.
 
     Args:
         name: what messages call the model.
@@ -55,10 +57,10 @@ class ExportedRuntime:
     """One exported graph.
 
     Args:
-        digest: of ``reading.digest_of``; the graph has been read.
+        digest: see ``reading.digest_of``; the graph must have been read.
         precision: fp32 or bf16.
-        is_multi: how its scores are read: as independent of each other, or as shares of one.
-        is_server: one window comes at a time as well as many.
+        is_multi: whether the head reads the labels independently, or as shares of one.
+        is_server: whether single windows come as well as many at a time.
     """
 
     name, device = "openvino", "cpu"
@@ -74,29 +76,28 @@ class ExportedRuntime:
         is_server: bool = False,
     ) -> None:
         self.precision, self.description, self.is_multi = precision, description, is_multi
-        self.facts, folder = reading.kept(digest)
+        self.facts, folder = reading.stored_graph(digest)
         self.features_s = 0.0
         self.folder, self.network = folder, folder / self.facts.network
-        # A pass a thread: a small graph's layers are too little work for several threads each.
+        # One pass per thread: the layers of a small graph are too little work to share among threads.
         count = min(num_threads, MOST_APART) if self.facts.num_parameters < SMALL_PARAMETERS else 1
         self.requests = [self._request(num_threads // count) for _ in range(count)]
         self.alone = self._request(num_threads) if is_server and count > 1 else self.requests[0]
         drop_pages(self.network.with_suffix(".bin"))
 
     def _request(self, num_threads: int) -> openvino.InferRequest:
-        """Return a network of its own that says what the graph said when it was read.
-
-        Not several streams of one network: of a graph with weights in eight bits, OpenVINO 2026.4 compiles one in five
-        such networks so that it says something else, without an error (bench/NOTES.md).
-        """
+        """Return a request on a newly compiled network that gives the scores that the graph gave when it was read."""
+        # Not several streams of one network: if weights are stored in eight bits, OpenVINO 2026.4 compiles about one in
+        # five such networks so that its scores are wrong, without an error (bench/NOTES.md, "several streams").
         first = noise(self.description)[:1]
         inputs = network_inputs(first, self.description, self.facts.layout, self.facts.num_frames)
-        wanted = np.load(self.folder / ANSWERS)[:1]
+        expected = np.load(self.folder / ANSWERS)[:1]
         for _ in range(COMPILED_AGAIN):
+            # Not pinned: all networks of the process would choose the same cores.
             compiled = compile_network(self.network, self.precision, num_threads=num_threads, is_pinned=False)
             request = compiled.create_infer_request()
             scores, _ = self._infer([request], [inputs])
-            if self.precision != "fp32" or np.allclose(scores, wanted, TOLERANCE, TOLERANCE):
+            if self.precision != "fp32" or np.allclose(scores, expected, TOLERANCE, TOLERANCE):
                 return request
         raise CheckpointError(
             f"OpenVINO runs {self.description.file} otherwise here than when it was read; delete {self.folder}"
@@ -120,31 +121,31 @@ class ExportedRuntime:
             ones, count = np.split(inputs, len(inputs)), len(self.requests)
             outputs = [self._infer(self.requests, ones[first : first + count]) for first in range(0, len(ones), count)]
         scores = np.concatenate([scores for scores, _ in outputs])
-        return to_logits(scores, self.facts, is_multi=self.is_multi), np.concatenate([each for _, each in outputs])
+        return to_logits(scores, self.facts, is_multi=self.is_multi), np.concatenate(
+            [embedding for _, embedding in outputs]
+        )
 
     def _infer(self, requests: list[openvino.InferRequest], parts: list[Floats]) -> tuple[Floats, Floats]:
         """Run at most as many parts as there are requests, side by side."""
         busy = requests[: len(parts)]
         for request, part in zip(busy, parts, strict=True):
             request.start_async([placed(part, self.facts.layout)])
-        found = []
+        tensors_by_request = []
         for request in busy:
             request.wait()
             # Copied: the request's next pass writes over its tensors.
-            found.append([tensor.data.copy() for tensor in request.output_tensors])
-        outputs = [np.concatenate(tensors) for tensors in zip(*found, strict=True)]
+            tensors_by_request.append([tensor.data.copy() for tensor in request.output_tensors])
+        outputs = [np.concatenate(tensors) for tensors in zip(*tensors_by_request, strict=True)]
         return outputs[0], outputs[-1]
 
 
 def to_logits(scores: Floats, facts: Facts, *, is_multi: bool) -> Floats:
-    """Return what the head's activation makes a graph's scores of, [B, labels].
-
-    Scores of one label among several are taken back by the logarithm where the head wants one label, which softmax
-    undoes; where it reads each label alone, the sigmoid's inverse gives the same scores.
-    """
+    """Return logits [B, labels] of which the head's activation gives the graph's scores again."""
     if facts.scores == "logits":
         return scores
-    kept = np.clip(scores.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
+    clipped = np.clip(scores.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
     if facts.scores == "exclusive" and not is_multi:
-        return np.log(kept).astype(np.float32)
-    return (np.log(kept) - np.log1p(-kept)).astype(np.float32)
+        # softmax(log(p)) is p, since the scores of a window sum to one.
+        return np.log(clipped).astype(np.float32)
+    # The inverse of the sigmoid.
+    return (np.log(clipped) - np.log1p(-clipped)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The tensors of a graph: which are the scores and the embedding, by name, place, or the way they are made."""
+"""Which tensors of a graph are its scores and its embedding: by name, by place, or by the operations before them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from tonearm.errors import first_line
 from tonearm.models.exported.description import Description
 from tonearm.wording import counted
 
-# What comes between a graph's scores and the activation or the matrix product that they are of.
+# Operations that do not change what the numbers mean: they are skipped on the way back from a graph's scores to the
+# activation or the matrix product that made them.
 PASSING = {"Convert", "Reshape", "Squeeze", "Unsqueeze", "FakeQuantize", "Transpose"}
 ENDINGS = {"Sigmoid": "independent", "SoftMax": "exclusive", "Softmax": "exclusive"}
+# What follows a matrix product and belongs to it.
 BIASES = {"Add", "Subtract", "Multiply"}
+# Constants of these types are shapes and indices, not weights.
 NO_WEIGHTS = {"i32", "i64", "boolean"}
-# Names in a message.
+# How many outputs or inputs a message lists.
 NAMED = 6
 
 
@@ -75,15 +78,20 @@ def _tensor(graph: openvino.Model, which: int | str, what: str, listed: str) -> 
 
 
 def _before_last_product(scores: openvino.Output) -> openvino.Output | None:
-    """Return what the last matrix product takes, the embedding of most classifiers; None where it is no vector."""
+    """Return the input of the last matrix product, the embedding in most classifiers; None if it is no vector."""
     tensor = _back(scores, PASSING | BIASES | set(ENDINGS))
     operation = tensor.get_node()
     if operation.get_type_name() not in ("MatMul", "Convolution"):
         return None
-    found = operation.input_value(0)
-    if operation.get_type_name() == "MatMul" and found.get_node().get_type_name() == "Constant":
+    embedding = operation.input_value(0)
+    # A product may take its weights first; then this input is not the embedding.
+    if operation.get_type_name() == "MatMul" and embedding.get_node().get_type_name() == "Constant":
         return None
-    return found if is_vector(found) and numbers_of(found) > 1 and found.get_element_type().is_real() else None
+    return (
+        embedding
+        if is_vector(embedding) and numbers_of(embedding) > 1 and embedding.get_element_type().is_real()
+        else None
+    )
 
 
 def ending_of(scores: openvino.Output) -> str | None:
@@ -102,12 +110,13 @@ def _back(tensor: openvino.Output, through: set[str]) -> openvino.Output:
 
 
 def _is_constant(tensor: openvino.Output) -> bool:
-    """Return whether nothing but constants goes into a tensor, such as weights that are stored in eight bits."""
+    """Return whether a tensor is made of constants alone, such as weights that are stored in eight bits."""
     waiting, seen = [tensor.get_node()], set()
     while waiting:
         node = waiting.pop()
         if node.get_type_name() == "Parameter":
             return False
+        # A node may be reached in many ways; without this a deep graph would take exponential time.
         if node.get_friendly_name() not in seen:
             seen.add(node.get_friendly_name())
             waiting += [source.get_source_output().get_node() for source in node.inputs()]
@@ -162,7 +171,7 @@ def name_of(tensor: openvino.Output) -> str:
 
 
 def reason(error: RuntimeError) -> str:
-    """Return the line of OpenVINO's message that says what is wrong; the others say where in its source that is."""
+    """Return the line of OpenVINO's message that says what is wrong; the others name places in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any("Please check that model format" in line for line in lines):
         return "no frontend knows what is in it"

@@ -1,7 +1,7 @@
-"""Model families by ``model_type``: how long a window is, what a model is fed, where its embedding is.
+"""Model families by ``model_type``: how long a window is, which features a model takes, where its embedding is.
 
-``family`` is the contract. Other packages add families by entry points of the group ``tonearm.families``; what nobody
-has added is a ``DefaultFamily``. None of this loads torch or transformers before a model is loaded.
+``family`` has the contract. Other packages add families by entry points of the group ``tonearm.families``; any other
+``model_type`` is a ``DefaultFamily``. Nothing here loads torch or transformers before a model is loaded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ OWN: dict[str, Family] = {
     "mobilenet_audio": MobileNetAudio(),
     "musicnn": Musicnn(),
 }
-FAMILIES: Registry[Family] = Registry("tonearm.families", "model family", OWN, Family, make=lambda found: found())
+FAMILIES: Registry[Family] = Registry(
+    "tonearm.families", "model family", OWN, Family, make=lambda family_class: family_class()
+)
 _DEFAULT = DefaultFamily()
 
 

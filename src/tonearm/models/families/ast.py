@@ -44,10 +44,11 @@ SCRATCH = ScratchConfig(
 
 
 class Ast(DefaultFamily):
-    """Frames of 10 ms, as many as ``max_length`` says; the embedding is [CLS]."""
+    """Windows of ``max_length`` frames of 10 ms; the embedding is [CLS]."""
 
     def native_window_s(self, config: Values, preprocessor: Values, sample_rate: int) -> float | None:
-        """Return the length of the spectrogram; the last two frames are padding, in the reference too."""
+        """Return the length of the spectrogram."""
+        # The last two frames are padding, in the reference too: a frame is 25 ms long.
         return float(preprocessor.get("max_length", config["max_length"])) * 160 / sample_rate
 
     def min_samples(self, config: Values) -> int:

@@ -1,4 +1,4 @@
-"""Any family of transformers' ``AutoModelForAudioClassification`` that has no file of its own here."""
+"""The rules for families of transformers' ``AutoModelForAudioClassification`` without a module here."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class DefaultFamily:
         return None
 
     def min_samples(self, config: Values) -> int:
-        """Return the samples that one output of the convolutions sees, where there are some."""
+        """Return the receptive field of the convolutions, and at least a frame."""
         field, jump = 1, 1
         for kernel, stride in zip(config.get("conv_kernel") or (), config.get("conv_stride") or (), strict=True):
             field, jump = field + (kernel - 1) * jump, jump * stride
         return max(FRAME_SAMPLES, field)
 
     def preprocessor_shape(self, config: Values) -> Mapping[str, int]:
-        """Return nothing: a waveform has no shape but its length."""
+        """Return nothing: a waveform has no shape except its length."""
         return {}
 
     def scratch_config(self) -> ScratchConfig | None:
-        """Return None: nothing is known of it."""
+        """Return None: no small configuration is known."""
         return None
 
     def sized_for(self, window_s: float, config: Values) -> Mapping[str, int]:
@@ -50,7 +50,8 @@ class DefaultFamily:
         return {}
 
     def features(self, extractor: SequenceFeatureExtractor) -> nn.Module:
-        """Return the batched equal of the extractor where there is one, else the extractor itself."""
+        """Return the batched equal of the extractor if there is one, else the extractor itself."""
+        # Not at the top: describing a model must not load torch.
         from tonearm.models.features import build_features
 
         return build_features(extractor)

@@ -1,4 +1,4 @@
-"""What a model family is: the contract of ``families.FAMILIES`` and of what other packages add to it."""
+"""The contract of a model family, for those in ``families.FAMILIES`` and those that other packages add."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScratchConfig:
 
 
 class Family(Protocol):
-    """What tonearm has to know of the models of one ``model_type``.
+    """What tonearm has to know about the models of one ``model_type``.
 
     Loading: tonearm finds the files, refuses code and values that no model can have, reads the labels, makes the model
     from safetensors through transformers' auto classes, and checks that every weight is there, has its shape and is
@@ -43,8 +43,8 @@ class Family(Protocol):
 
     Order: row n of logits and embedding belongs to window n.
 
-    Errors: values come from a stranger's files, which have been looked at: they are there with the right types. Raise
-    ``CheckpointError`` for values that do not go together; anything else is reported as the family's own fault.
+    Errors: values come from a stranger's files, which were checked before: they are present and have the right types.
+    Raise ``CheckpointError`` for values that do not go together; any other error is reported as the family's fault.
 
     ``config`` is what transformers has made of ``config.json``, as a mapping; ``preprocessor`` is
     ``preprocessor_config.json``. Only ``classifier``, ``extractor``, ``features`` and ``watch_embedding`` may
@@ -65,7 +65,7 @@ class Family(Protocol):
         ...
 
     def native_window_s(self, config: Values, preprocessor: Values, sample_rate: int) -> float | None:
-        """Return the only length that a model takes, in seconds; None where it takes any."""
+        """Return the only or longest length that a model takes, in seconds; None if it takes any."""
         ...
 
     def min_samples(self, config: Values) -> int:
@@ -73,7 +73,7 @@ class Family(Protocol):
         ...
 
     def preprocessor_shape(self, config: Values) -> Mapping[str, int]:
-        """Return what ``preprocessor_config.json`` must say where it says it, so that both are of one model."""
+        """Return the values that ``preprocessor_config.json`` must have, if it has these keys, to fit the config."""
         ...
 
     def scratch_config(self) -> ScratchConfig | None:
@@ -85,9 +85,9 @@ class Family(Protocol):
         ...
 
     def features(self, extractor: SequenceFeatureExtractor) -> nn.Module:
-        """Return what makes float32 windows [B, S] on any device the model's inputs, ``{name: tensor}``.
+        """Return a module from float32 windows [B, S], on any device, to the model's inputs, ``{name: tensor}``.
 
-        Of ``tonearm.models.features``, or a module of the family's own, which keeps the model on the torch runtime.
+        One of ``tonearm.models.features``, or the family's own, with which a model runs on torch alone.
         """
         ...
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-# Of a frame at 32 kHz; nothing shorter can be mirrored at its ends.
+# Samples of a frame at 32 kHz. Nothing shorter can be padded by mirroring its ends.
 FFT = 1024
 FRAMES_A_SECOND = 100
 
 SCRATCH = ScratchConfig(
-    # The published networks have a momentum of 0.01: after the few hundred steps of a small collection a third of the
-    # norms' means would still be what they began with.
+    # The published networks have a momentum of 0.01. After the few hundred steps of a small collection a third of the
+    # norms' means would still be their initial values.
     config={"width": 0.4, "num_mel_bins": 128, "max_length": 1000, "norm_momentum": 0.1},
     preprocessor={
         "feature_extractor_type": "MobileNetAudioFeatureExtractor",
@@ -45,7 +45,7 @@ SCRATCH = ScratchConfig(
 
 
 class MobileNetAudio(DefaultFamily):
-    """Windows of up to ``max_length`` frames, shorter ones as they are; the embedding is the mean over all of it."""
+    """Windows of up to ``max_length`` frames, not padded; the embedding is the mean over time and frequency."""
 
     is_convolutional = True
 
@@ -79,6 +79,7 @@ class MobileNetAudio(DefaultFamily):
 
     def sized_for(self, window_s: float, config: Values) -> Mapping[str, int]:
         """Return the frames of 10 ms that hold ``window_s``."""
+        # Rounded first: 1.1 * 100 is 110.00000000000001, which would become 111 frames.
         return {"max_length": max(1, math.ceil(round(window_s * FRAMES_A_SECOND, 3)))}
 
     def watch_embedding(self, model: PreTrainedModel, keep: Callable[[Tensor], None]) -> None:

@@ -30,7 +30,7 @@ EXTRACTOR: Values = {
 
 
 class Musicnn(DefaultFamily):
-    """Windows of 187 frames of 16 ms, shorter ones repeated; the embedding is the penultimate layer, 200 numbers."""
+    """Windows of 187 frames of 16 ms, shorter ones repeated; the embedding is the penultimate layer, [200]."""
 
     is_convolutional = True
 
@@ -55,11 +55,12 @@ class Musicnn(DefaultFamily):
         return {"num_mel_bins": config["num_mel_bins"], "max_length": config["max_length"], "n_fft": FFT}
 
     def scratch_config(self) -> ScratchConfig:
-        """Return the network at its own size, without weights."""
+        """Return the published network's configuration, without weights."""
         return ScratchConfig({"hidden_size": 200}, EXTRACTOR)
 
     def sized_for(self, window_s: float, config: Values) -> Mapping[str, int]:
-        """Return the frames that are whole within ``window_s``."""
+        """Return the number of whole frames within ``window_s``."""
+        # Rounded first: a product just below a whole number of samples would lose a frame.
         return {"max_length": max(1, int(round(window_s * SAMPLE_RATE, 3)) // HOP)}
 
     def watch_embedding(self, model: PreTrainedModel, keep: Callable[[Tensor], None]) -> None:

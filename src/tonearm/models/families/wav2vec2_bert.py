@@ -29,7 +29,7 @@ SCRATCH = ScratchConfig(
 
 
 class Wav2Vec2Bert(DefaultFamily):
-    """Windows of any length; features are made by the checkpoint's own extractor, on the processor."""
+    """Windows of any length; the checkpoint's own extractor computes the features, on the processor."""
 
     def min_samples(self, config: Values) -> int:
         """Return one frame."""

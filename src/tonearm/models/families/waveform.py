@@ -17,7 +17,7 @@ SMALL: Values = {
     "num_feat_extract_layers": 5,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
-    # Regularization for thousands of hours; a small model and a small collection learn less with it.
+    # Off: this regularization is made for thousands of hours. With it a small model learns less from few clips.
     "apply_spec_augment": False,
     "layerdrop": 0.0,
 }
@@ -33,10 +33,10 @@ EXTRACTOR: Values = {
 
 
 class Waveform(DefaultFamily):
-    """Windows of any length that gives the convolutions one output.
+    """Windows of any length from which the convolutions give an output.
 
     Args:
-        more: of the small configuration, beyond what all of these families share.
+        more: values of the small configuration beyond those that all of these families share.
     """
 
     def __init__(self, **more: object) -> None:

@@ -14,7 +14,7 @@ SCRATCH = ScratchConfig(
         "encoder_attention_heads": 4,
         "encoder_ffn_dim": 256,
         "num_mel_bins": 80,
-        # A classifier has no decoder, but the config wants one, whose tokens are in the vocabulary.
+        # A classifier has no decoder, but transformers' config expects one, with its tokens within the vocabulary.
         "decoder_layers": 1,
         "decoder_attention_heads": 4,
         "decoder_ffn_dim": 256,

@@ -1,4 +1,4 @@
-"""Models that are known by a name of their own once ``tonearm models add NAME`` has put them into the cache.
+"""Models that are known by name once ``tonearm models add NAME`` has put them into the cache.
 
 ::
 
@@ -16,7 +16,7 @@ NAMES = ("musicnn", "musicnn-msd")
 
 
 def is_named(source: str) -> bool:
-    """Return whether a model is meant by its name here; a folder of that name comes first."""
+    """Return whether ``source`` is the name of such a model; a folder of that name takes precedence."""
     return source in NAMES and not Path(source).is_dir()
 
 
@@ -26,9 +26,9 @@ def place_of(name: str) -> Path:
 
 
 def find_added(name: str) -> Path | None:
-    """Return the folder of a model that was added, where it was."""
+    """Return the folder of a model if it was added."""
     usual = user_cache()
-    # A cache that may only be read may hold it all the same.
+    # The user's own cache may be read-only, so that another folder is written to, and still hold the model.
     places = [place_of(name), *([_below(usual, name)] if usual is not None else [])]
     return next((place for place in places if (place / "config.json").is_file()), None)
 
@@ -37,15 +37,15 @@ def folder_of(name: str) -> Path:
     """Return the folder of a model that was added.
 
     Raises:
-        CheckpointError: it was not, with the command that does it.
+        CheckpointError: it was not added; the message has the command for it.
     """
-    found = find_added(name)
-    if found is None:
+    folder = find_added(name)
+    if folder is None:
         raise CheckpointError(
             f"{name} is not added here: `tonearm models add {name}` "
             f"(`tonearm models add {name} --wheel FILE` where there is no network)"
         )
-    return found
+    return folder
 
 
 def _below(cache: Path, name: str) -> Path:

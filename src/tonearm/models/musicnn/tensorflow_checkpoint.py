@@ -1,4 +1,4 @@
-"""Reading the checkpoints of TensorFlow 1 without TensorFlow.
+"""Reading checkpoints of TensorFlow 1 without TensorFlow.
 
 ``PREFIX.index`` is a table in LevelDB's format (github.com/google/leveldb/blob/main/doc/table_format.md) of names and
 protocol buffers that say where in ``PREFIX.data-00000-of-00001`` each variable is (``tensor_bundle.proto`` and
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tonearm.errors import CheckpointError
 
 MAGIC, FOOTER_BYTES, TRAILER_BYTES = 0xDB4775248B80FB57, 48, 5
-# Of ``types.proto``, those that weights have.
+# The types of ``types.proto`` that weights may have, by their numbers there.
 TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
 Field = int | bytes
 
@@ -41,7 +41,7 @@ def read_variables(index: bytes, data: bytes, names: Iterable[str]) -> dict[str,
         CheckpointError: a file that is damaged or of another format, or a variable that is not there.
     """
     entries = read_index(index)
-    found = {}
+    variables = {}
     for name in names:
         if name not in entries:
             raise CheckpointError(f"the checkpoint has no variable {name}; expected that of the published musicnn")
@@ -49,8 +49,8 @@ def read_variables(index: bytes, data: bytes, names: Iterable[str]) -> dict[str,
         stored = data[entry.offset : entry.offset + entry.num_bytes]
         if len(stored) != entry.num_bytes or masked_crc(stored) != entry.crc:
             raise CheckpointError(f"the variable {name} is damaged: its bytes are not those that were written")
-        found[name] = np.frombuffer(stored, entry.dtype).reshape(entry.shape).astype(np.float32)
-    return found
+        variables[name] = np.frombuffer(stored, entry.dtype).reshape(entry.shape).astype(np.float32)
+    return variables
 
 
 def read_index(index: bytes) -> dict[str, Entry]:
@@ -63,7 +63,7 @@ def read_index(index: bytes) -> dict[str, Entry]:
         raise CheckpointError("the checkpoint's index does not end as LevelDB's tables do; expected TensorFlow's V2")
     try:
         footer = _Reader(index[-FOOTER_BYTES:])
-        footer.varint(), footer.varint()  # of a block about the blocks
+        footer.varint(), footer.varint()  # the place of the metaindex block, which is not needed
         entries = {}
         for _, handle in _entries(_block(index, footer.varint(), footer.varint())):
             reader = _Reader(handle)
@@ -78,7 +78,8 @@ def read_index(index: bytes) -> dict[str, Entry]:
 
 
 def masked_crc(data: bytes) -> int:
-    """Return the CRC-32C of ``data`` as LevelDB stores it, masked so that it can be among what is checked again."""
+    """Return the CRC-32C of ``data``, masked as LevelDB stores it."""
+    # LevelDB masks it because a CRC over bytes that contain CRCs is problematic (leveldb/util/crc32c.h).
     crc, table = 0xFFFFFFFF, _crc_table()
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -135,8 +136,8 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     (num_restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     reader, key = _Reader(block[: len(block) - 4 * (num_restarts + 1)]), b""
     while reader.place < len(reader.data):
-        shared, own, value = reader.varint(), reader.varint(), reader.varint()
-        key = key[:shared] + reader.take(own)
+        shared, num_new, value = reader.varint(), reader.varint(), reader.varint()
+        key = key[:shared] + reader.take(num_new)
         yield key, reader.take(value)
 
 

@@ -1,4 +1,4 @@
-"""The published checkpoints' variables as weights of ``tonearm.models.networks.musicnn``, and what describes them."""
+"""The published checkpoints' variables as weights of ``tonearm.models.networks.musicnn``, with their configs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tonearm.models.families.musicnn import EXTRACTOR
 from tonearm.models.musicnn.tensorflow_checkpoint import read_variables
 
 Weights = dict[str, NDArray[np.float32]]
-# In the order in which the graph makes them, which is how TensorFlow numbers them.
+# In the order in which the published code creates them: TensorFlow numbers variables in that order.
 CONVOLUTIONS = (
     *("timbral.0", "timbral.1", "temporal.0", "temporal.1", "temporal.2"),
     *("midend.0", "midend.1", "midend.2"),
@@ -29,7 +29,7 @@ class Published(NamedTuple):
     Attributes:
         name: what ``tonearm models add`` calls it.
         folder: in the wheel.
-        trained_on: what its labels and its published measures are of.
+        trained_on: the data set of its labels and of its published measures.
     """
 
     name: str
@@ -69,10 +69,10 @@ def read_weights(index: bytes, data: bytes) -> Weights:
         CheckpointError: a checkpoint that is damaged, or of another network.
     """
     names = dict(_names())
-    found = read_variables(index, data, names)
-    if found["conv2d/kernel"].ndim != 4 or found["dense/kernel"].ndim != 2:
+    variables = read_variables(index, data, names)
+    if variables["conv2d/kernel"].ndim != 4 or variables["dense/kernel"].ndim != 2:
         raise CheckpointError("the checkpoint's variables have other shapes than those of the published musicnn")
-    return {names[name]: _arranged(name, values) for name, values in found.items()}
+    return {names[name]: _arranged(name, values) for name, values in variables.items()}
 
 
 def describe(model: Published, weights: Mapping[str, NDArray[np.float32]]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,6 +117,7 @@ def _arranged(name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
     if values.ndim == 2:
         return np.ascontiguousarray(values.T)
     channels_first = values.transpose(3, 2, 0, 1)
-    # The mid-end's filters are as wide as all channels: [frames, channels, 1, filters] convolves over time alone.
+    # The mid-end's filters span all channels, [frames, channels, 1, filters]: they convolve over time alone, as torch's
+    # Conv1d does.
     is_midend = name.removesuffix("/kernel") in {f"conv2d_{place}" for place in (5, 6, 7)}
     return np.ascontiguousarray(channels_first[:, 0].transpose(0, 2, 1) if is_midend else channels_first)

@@ -1,7 +1,7 @@
-"""``tonearm models add musicnn``: the published wheel from the package index, its weights into the cache.
+"""``tonearm models add musicnn``: get the published wheel from the package index and put its weights into the cache.
 
-Nothing of the wheel is installed or run: its hash is known, its license and two files of each model are read. The
-weights stay out of this project; who adds them gets them from where their authors published them.
+Nothing of the wheel is installed or run: its hash is checked, and its license and two files per model are read. This
+project does not distribute the weights; users get them from where the authors published them.
 """
 
 from __future__ import annotations
@@ -52,27 +52,28 @@ late-breaking demo of the 20th International Society for Music Information Retri
 
 
 def add(name: str, wheel: Path | None = None) -> Path:
-    """Return the folder of a published model in the cache, put there now unless it is there.
+    """Return the folder of a published model in the cache, adding it unless it is there.
 
-    Several processes may do so at once: one does, and the others wait. What is there is whole.
+    Several processes may do so at once: one adds it and the others wait. A folder that exists is complete.
 
     Args:
         name: ``musicnn`` or ``musicnn-msd``.
-        wheel: the package's file, where it was brought here; fetched by pip otherwise.
+        wheel: the package's file, for machines without a network; otherwise pip fetches it.
 
     Raises:
         CheckpointError: no such model, or the wheel cannot be had or is not the published one; nothing is left behind.
     """
-    model = next((each for each in PUBLISHED if each.name == name), None)
+    model = next((published for published in PUBLISHED if published.name == name), None)
     if model is None:
-        raise CheckpointError(f"got {name}, expected one of {', '.join(each.name for each in PUBLISHED)}")
+        raise CheckpointError(f"got {name}, expected one of {', '.join(published.name for published in PUBLISHED)}")
     if wheel is not None:
         check(wheel)
     was_given = CACHE in os.environ
-    if (found := find_added(name)) is not None:
-        return found
+    if (added := find_added(name)) is not None:
+        return added
     place = place_of(name)
-    if not was_given and CACHE in os.environ:  # a folder for this process alone
+    # Asking for the place has chosen a temporary folder for this process, because the user's cache cannot be written.
+    if not was_given and CACHE in os.environ:
         raise CheckpointError(
             f"got no folder that {name} could be kept in: {user_cache() or '~/.cache'} cannot be written; set {CACHE} "
             "to one that can"
@@ -80,13 +81,13 @@ def add(name: str, wheel: Path | None = None) -> Path:
     with writing(str(place.parent)):
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place}.lock"):
-            if (found := find_added(name)) is not None:
-                return found
+            if (added := find_added(name)) is not None:
+                return added
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as making, _at_hand(wheel) as file:
                 made = Path(making) / "model"
                 made.mkdir()
                 unpack(model, file, made)
-                shutil.rmtree(place, ignore_errors=True)  # what has no config is no model
+                shutil.rmtree(place, ignore_errors=True)  # a folder without a config is not a model
                 made.rename(place)
     return place
 
@@ -99,12 +100,12 @@ def check(wheel: Path) -> None:
     """
     try:
         with wheel.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{wheel} cannot be read ({error.strerror or error}); give {FILE}") from None
-    if found != SHA256:
+    if digest != SHA256:
         raise CheckpointError(
-            f"{wheel} has the SHA-256 {found[:16]}..., expected {SHA256[:16]}... of {FILE}: it is damaged or another "
+            f"{wheel} has the SHA-256 {digest[:16]}..., expected {SHA256[:16]}... of {FILE}: it is damaged or another "
             f"file; download it again from {PAGE}"
         )
 
@@ -124,7 +125,7 @@ def unpack(model: Published, wheel: Path, folder: Path) -> None:
         raise CheckpointError(f"{wheel} does not hold {model.folder} ({error}); give {FILE}") from None
     weights = read_weights(index, data)
     config, preprocessor = describe(model, weights)
-    # torch's norms count their batches, which their moving means need not.
+    # torch's norms expect a count of batches, which TensorFlow does not store; it does not matter for scoring.
     counts = {f"{norm}.num_batches_tracked": np.zeros((), np.int64) for norm in NORMS}
     save_file({**weights, **counts}, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "LICENSE").write_bytes(license_text.strip() + b"\n")
@@ -136,7 +137,7 @@ def unpack(model: Published, wheel: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _at_hand(wheel: Path | None) -> Iterator[Path]:
-    """Give the wheel: the file that was brought, or one that is fetched for as long as it is needed."""
+    """Yield the given wheel, or one that is fetched and deleted again."""
     if wheel is not None:
         yield wheel
         return
@@ -164,8 +165,8 @@ def _pip() -> Sequence[str] | None:
     """Return the command of this Python's own pip, or of the user's; None where there is none."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    found = shutil.which("pip") or shutil.which("pip3")
-    return None if found is None else [found]
+    pip = shutil.which("pip") or shutil.which("pip3")
+    return None if pip is None else [pip]
 
 
 def _by_hand() -> str:

@@ -1,7 +1,7 @@
 """Published checkpoints of EfficientAT (github.com/fschmid56/EfficientAT) as model folders: ``tonearm models convert``.
 
-Their ``mnNN_as.pt`` hold the tensors of one network by name and nothing else: no labels, and nothing of the sound that
-they were trained on. Dynamic networks (``dymn``) and other heads than their ``mlp`` are other networks.
+A file ``mnNN_as.pt`` holds the tensors of a network by name and nothing else: no labels, and nothing about the
+spectrograms that it was trained on. Dynamic networks (``dymn``) and heads other than ``mlp`` are not supported.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tonearm.storage.uris import shown
 from tonearm.wording import counted
 
 HIDDEN, LAST = "classifier.2.weight", "classifier.5.weight"
-# A module here, and its place in a published block.
+# By the name of a module here, its place in a published block.
 PLACES = {"conv": "0", "norm": "1", "down": "conc_se_layers.0.fc1", "up": "conc_se_layers.0.fc2"}
 PARTS = ("expand", "depthwise", "squeeze", "project")
-# Not every version of torch has saved it.
+# Old versions of torch did not save it, and a trained network does not need it.
 COUNTER = ".num_batches_tracked"
 
 
@@ -64,7 +64,8 @@ def convert(
         folder = Path(name)
         model.save_pretrained(folder)
         _extractor(model, hop_length=hop_length).save_pretrained(folder)
-        load_model(name, revision=None, allow_pickle=False)  # finds what is wrong with it before anybody has it
+        # Refuses what no head could load, before anything is written to ``out``.
+        load_model(name, revision=None, allow_pickle=False)
         filesystems.copy_files(folder, out, last=CONFIG)
     return sum(weight.numel() for weight in model.parameters())
 
@@ -76,17 +77,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: it holds something else.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
     except (*LIBRARY_ERRORS, EOFError, pickle.UnpicklingError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not tensors alone"
         raise CheckpointError(
             f"{path} cannot be read ({reason}); expected a .pt file of tensors by name, as EfficientAT publishes"
         ) from None
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise CheckpointError(
-            f"{path} holds a {type(found).__name__} of other things, expected tensors by name, as EfficientAT publishes"
+            f"{path} holds a {type(stored).__name__} of other things, expected tensors by name, as EfficientAT "
+            "publishes"
         )
-    return {str(name): value for name, value in found.items()}
+    return {str(name): value for name, value in stored.items()}
 
 
 def published_names(model: MobileNetAudioForAudioClassification) -> dict[str, str]:
@@ -118,6 +120,7 @@ def _model_of(
             f"{path} has no {absent[0]}; expected a checkpoint of EfficientAT's mn networks whose head is two linear "
             "layers, such as mn04_as or mn10_as"
         )
+    # The file does not tell the width; the layer before the last has 1280 channels at width 1.
     width = round(stored[HIDDEN].shape[0] / network.LAST_CHANNELS, 2)
     if not 0 < width <= network.WIDEST:
         raise CheckpointError(f"{path}: {HIDDEN} has the shape {list(stored[HIDDEN].shape)}, which is of no width")
@@ -131,7 +134,7 @@ def _model_of(
     config = network.MobileNetAudioConfig(
         width=width,
         num_mel_bins=num_mel_bins,
-        # Ten seconds, whatever the hop.
+        # The frames of ten seconds, whatever the hop.
         max_length=round(SCRATCH.config["max_length"] * SCRATCH.preprocessor["hop_length"] / hop_length),
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 MODEL_TYPE = "mobilenet_audio"
 WIDEST = 10.0
-# Channels are whole eights, as in MobileNet, and never more than a tenth fewer than asked for.
+# Channels are multiples of 8, as in MobileNet, and at least nine tenths of the requested number.
 MULTIPLE, LEAST_SHARE = 8, 0.9
 STEM_CHANNELS, LAST_CHANNELS = 16, 1280
 LAST_EXPANSION, SQUEEZED_SHARE = 6, 4
@@ -181,7 +181,7 @@ class MobileNetAudioForAudioClassification(PreTrainedModel):
 
     def forward(self, input_features: Tensor) -> SequenceClassifierOutput:
         """Return logits [B, labels] of log-mel spectrograms [B, M, T] of any length."""
-        # Channels last: on processors a training step takes 0.56 of the time, a pass 0.7 to 0.9.
+        # Channels last: on processors a training step takes 0.56 of the time, and a pass 0.7 to 0.9 (bench/NOTES.md).
         values = self.stem(input_features[:, None]).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             values = block(values)
@@ -192,8 +192,8 @@ class MobileNetAudioForAudioClassification(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
-            # By what one output channel sees: torch's own fan of a depthwise convolution counts all of its channels,
-            # and after fifteen such blocks 1e-7 is left of what came in.
+            # The fan of one output channel. torch's own counts all channels of a depthwise convolution, and after
+            # fifteen such blocks only 1e-7 of the input is left (bench/NOTES.md).
             fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
             init.normal_(module.weight, mean=0.0, std=math.sqrt(2 / fan_out))
         elif isinstance(module, nn.Linear):

@@ -1,8 +1,8 @@
 """musicnn: a CNN whose first filters are as tall as timbres and as long as rhythms, on log-mel spectrograms.
 
 Source: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging" (arXiv:1909.06654);
-equal to the graph of the package musicnn 0.1.0 within 1e-4 (tests/unit/test_musicnn.py). Letters in shapes: B windows,
-T frames, M mel bands, C channels.
+equal to the graph of the package musicnn 0.1.0 within 1e-4 (tests/unit/models/networks/test_musicnn.py). Letters in
+shapes: B windows, T frames, M mel bands, C channels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODEL_TYPE = "musicnn"
 TIMBRAL_SHARES, TIMBRAL_FRAMES = (0.4, 0.7), 7
 TEMPORAL_FRAMES = (128, 64, 32)
 NUM_MIDEND, MIDEND_FRAMES = 3, 7
-# TensorFlow's, where the published models were trained.
+# TensorFlow's values, with which the published models were trained; torch's differ.
 NORM_EPS, NORM_MOMENTUM = 1e-3, 0.01
 DROPOUT = 0.5
 
@@ -54,12 +54,13 @@ class Front(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return [B, C, T] of [B, 1, T, M]."""
         padded = nn.functional.pad(values, (0, 0, self.before, self.after))
-        padded = padded.contiguous(memory_format=torch.channels_last)  # a pass of torch takes 0.75 of the time
+        # Channels last: a pass in torch takes 0.75 of the time.
+        padded = padded.contiguous(memory_format=torch.channels_last)
         if self.training:
             pooled: Tensor = self.norm(torch.relu(self.conv(padded))).amax(dim=3)
             return pooled
-        # The same, but the maximum first: what comes after it rises with the convolution, or falls where the norm's
-        # weight is below zero. So a sixtieth of the numbers, or fewer, have to be looked at again.
+        # The same result with the maximum taken first: ReLU and norm are monotonic in the convolution, falling if the
+        # norm's weight is negative. So they are applied to a sixtieth of the numbers or fewer.
         sign = torch.where(self.norm.weight < 0, -1.0, 1.0)[:, None, None, None]
         highest = nn.functional.conv2d(padded, self.conv.weight * sign).amax(dim=3, keepdim=True) * sign[:, 0]
         convolved = highest if self.conv.bias is None else highest + self.conv.bias[:, None, None]
@@ -111,8 +112,8 @@ class MusicnnForAudioClassification(PreTrainedModel):
         for place, layer in enumerate(self.midend):
             inner = layer(layers[-1])
             layers.append(inner + layers[-1] if place else inner)
-        found = torch.cat(layers, dim=1)
-        # Maximum and mean of each channel in turn, as the published weights have them.
-        pooled = torch.stack([found.amax(dim=2), found.mean(dim=2)], dim=2).flatten(1)
+        features = torch.cat(layers, dim=1)
+        # Maximum and mean alternate by channel, in the order of the published weights.
+        pooled = torch.stack([features.amax(dim=2), features.mean(dim=2)], dim=2).flatten(1)
         hidden = torch.relu(self.projector(self.dropout(self.pool_norm(pooled))))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(self.embedding_norm(hidden))))

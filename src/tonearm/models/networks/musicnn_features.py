@@ -66,7 +66,8 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
             pad_mode="reflect",
             mel_filters=slaney_filters(self.n_fft, self.num_mel_bins, self.sampling_rate),
             mel_floor=0.0,
-        ).T[:-1]  # half of the last frame is a mirror image
+        ).T[:-1]  # without the last frame, half of which is padding
+        # The published models were trained on features that were rounded to float16 here.
         rounded = mel[np.arange(self.max_length) % len(mel)].astype(np.float16).astype(np.float32)
         logarithms: Floats = np.log10(1 + LOG_SCALE * rounded)
         return logarithms

@@ -34,16 +34,19 @@ from tonearm.models.torch_runtime import WithEmbedding
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Seconds of the noise that is traced; raw waveforms come in any length, so the network is checked on another one too.
+# Seconds of the noise that is traced, and of a second check: waveforms come in any length, and a trace could have fixed
+# the first one.
 TRACED_S, CHECKED_S = 1.0, 1.7
+# Largest difference of the converted network's outputs from torch's, relative to their size.
 TOLERANCE = 1e-3
 
-# Of SmoothQuant (arXiv:2211.10438), between activations and weights; NNCF's own 0.95 moved scores three times as far.
+# SmoothQuant's balance between activations and weights (arXiv:2211.10438). With NNCF's default of 0.95 scores moved
+# three times as far: 0.057 instead of 0.018 (bench/NOTES.md, "int8").
 SMOOTHING = 0.5
 
 
 class _OneInput(nn.Module):
-    """``WithEmbedding`` with its one input given by position, as tracing wants it."""
+    """``WithEmbedding`` with its only input by position, because tracing passes no keywords."""
 
     def __init__(self, model: PreTrainedModel, input_name: str) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class _OneInput(nn.Module):
 
 
 def main() -> None:
-    """Do what the arguments, or the message on the standard input, say."""
+    """Convert the folders in the arguments, or do the task in the message on the standard input."""
     if sys.argv[1:]:
         for folder in sys.argv[1:]:
             bundle_with_model(Path(folder), describe_checkpoint(folder).revision)
@@ -85,17 +88,20 @@ def _convert(message: dict[str, Any]) -> None:
         expected = [WithEmbedding(model)(**features(windows)) for windows in checked]
         ((name, example),) = features(checked[0]).items()
         network = openvino.convert_model(_OneInput(model, name), example_input=(example,))
-        free = (0, features.length_axis)  # any number of windows, and any length where they are not padded to one
+        # Any number of windows, and any length unless the features pad windows to one length.
+        free = (0, features.length_axis)
         network.reshape(openvino.PartialShape([-1 if axis in free else n for axis, n in enumerate(example.shape)]))
+        # By default OpenVINO stores weights in fp16; the fp32 network is to give torch's scores.
         openvino.save_model(network, folder / "network.xml", compress_to_fp16=False)
     save_features(features, folder / "features.safetensors")
-    # Beside the copies that tracing made the runtime's own would be one too many for a small machine.
+    # Tracing's copies of the weights beside the runtime's took 2.2 GB for AST, too much for a small machine.
     del model, network
     trim()
     runtime = OpenVinoRuntime(Converted(folder), "fp32", num_threads=message["num_threads"])
     for windows, scores in zip(checked, expected, strict=True):
         _check(runtime.run(windows.numpy()), scores)
     described = dataclasses.asdict(info)
+    # These depend on where the model lies and on ``tonearm.json``, not on the weights that the cache goes by.
     for decided_elsewhere in ("name", "revision", "sidecar"):
         del described[decided_elsewhere]
     facts = {"format": FORMAT, "checkpoint": message["checkpoint"], "info": described}
@@ -107,10 +113,10 @@ def _noise(num_samples: int) -> Tensor:
     return torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)) * 0.1
 
 
-def _check(found: Scores, expected: tuple[Tensor, Tensor]) -> None:
-    for values, wanted in zip(found, expected, strict=True):
-        difference = float(np.abs(values - wanted.numpy()).max())
-        if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
+def _check(scores: Scores, expected: tuple[Tensor, Tensor]) -> None:
+    for values, reference in zip(scores, expected, strict=True):
+        difference = float(np.abs(values - reference.numpy()).max())
+        if not difference <= TOLERANCE * max(1.0, float(reference.abs().max())):
             raise SystemExit(f"its scores differ from torch's by {difference:.2g}")
 
 
@@ -123,6 +129,7 @@ def _quantize(message: dict[str, Any]) -> None:
     making, converted = Path(message["making"]), Converted(Path(message["folder"]))
     windows: NDArray[np.float32] = np.load(making / "windows.npy", mmap_mode="r")
     features = load_features(converted.features_path)
+    # Calibrate on at most a third, spread evenly, so that most windows are left for the check.
     chosen = np.zeros(len(windows), bool)
     chosen[np.linspace(0, len(windows) - 1, min(len(windows) // 3, message["num_calibrated"]), dtype=int)] = True
     calibration, checked = windows[chosen], windows[~chosen] if message["is_guarded"] else windows[:0]
@@ -139,8 +146,10 @@ def _quantize(message: dict[str, Any]) -> None:
         ),
     )
     openvino.save_model(quantized, making / "int8.xml", compress_to_fp16=False)
+    # Freed before the check, which loads both networks again.
     del network, quantized
     trim()
+    # First the weights, then the network that refers to them, and int8.json last: without it int8 counts as not made.
     for suffix in (".bin", ".xml"):
         (making / f"int8{suffix}").rename(converted.int8_path.with_suffix(suffix))
     verdict = Int8Check(len(calibration), len(checked), 1.0, 0.0)
@@ -153,7 +162,8 @@ def _quantize(message: dict[str, Any]) -> None:
 
 
 def _outermost(network: openvino.Model) -> list[str]:
-    """Return the first convolution and the last product: little of the work, most of what int8 loses."""
+    """Return the names of the first convolution and the last matrix product, which stay in floating point."""
+    # They are little of the work and most of the loss: without them a score moved by 0.057 instead of 0.110.
     names: dict[str, list[str]] = {"Convolution": [], "MatMul": []}
     for operation in network.get_ordered_ops():
         if operation.get_type_name() in names:
@@ -176,9 +186,9 @@ def _verdict(
     is_multi: bool,
     num_threads: int,
 ) -> Int8Check:
-    wanted, found = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
-    agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
-    move = float(np.abs(sigmoid(wanted) - sigmoid(found)).max())
+    exact, quantized = (_logits(converted, precision, windows, num_threads) for precision in ("fp32", "int8"))
+    agreement = float((exact.argmax(axis=1) == quantized.argmax(axis=1)).mean())
+    move = float(np.abs(sigmoid(exact) - sigmoid(quantized)).max())
     measured = dataclasses.replace(verdict, top1_agreement=agreement, largest_move=move)
     return dataclasses.replace(measured, refused=measured.refusal(is_multi=is_multi))
 

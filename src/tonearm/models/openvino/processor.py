@@ -1,4 +1,4 @@
-"""OpenVINO in this process, and what this processor can do; without torch, and OpenVINO only once it is asked."""
+"""OpenVINO in this process, and what this processor can do; loads no torch, and OpenVINO only when first used."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import openvino
 
-# Of what is made for one shape of input. Unbounded, as by default, each length of a short track would take megabytes
-# for ever: 2.5 GB after 400 lengths on a small HuBERT. So many hold the few shapes that come again and again.
+# How many kernels OpenVINO, and how many primitives oneDNN below it, keep for the shapes of input that they have seen.
+# By default they keep thousands, so short tracks of 400 lengths took 2.5 GB on a small HuBERT. These numbers hold the
+# few shapes that come again and again (bench/NOTES.md, "Lengths").
 KEPT_KERNELS, KEPT_PRIMITIVES = 64, 128
 
 
 @functools.cache
 def core() -> openvino.Core:
-    """Return this process's one ``openvino.Core``.
-
-    Each has a stack of its own put under the thread's signal handlers, and takes it away when it goes, even from under
-    another one's: after the first of two has gone, any signal that Python handles, Ctrl-C too, ends the process.
-    """
+    """Return this process's only ``openvino.Core``, which is never released."""
     import openvino
 
+    # Each core installs an alternate stack for signal handlers and unmaps it when it goes, even if another core has put
+    # it back. After that any signal that Python handles, Ctrl-C too, is a segmentation fault (OpenVINO 2026.4).
     return openvino.Core()
 
 
 @functools.cache
 def has_bf16() -> bool:
-    """Return whether this processor multiplies in bf16; elsewhere asking for it would silently change nothing."""
+    """Return whether this processor multiplies in bf16."""
+    # Elsewhere OpenVINO would accept the hint and compute in fp32 without a word.
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -45,10 +45,11 @@ def compile_network(
     """Return a network compiled for this processor; the weights stay in the file's pages until they are repacked.
 
     Args:
-        is_pinned: whether its threads keep to cores, which all networks of a process would choose alike.
+        is_pinned: whether each thread stays on one core. Several networks in a process would choose the same cores.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))  # the library below has no other way
-    # f32 must be asked for on processors with bf16, or bf16 is taken.
+    # oneDNN, the library below OpenVINO, can be told in no other way.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
+    # On processors with bf16 OpenVINO computes in bf16 unless it is asked for f32.
     hint = "f32" if precision == "fp32" or not has_bf16() else "bf16"
     settings = {
         "INFERENCE_PRECISION_HINT": hint,

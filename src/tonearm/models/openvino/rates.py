@@ -1,12 +1,12 @@
-"""How many windows a second a converted checkpoint scores on this processor, measured once and kept.
+"""How many windows per second a converted checkpoint scores on this processor, measured once and cached.
 
-Only trying tells: bf16 is 2.7 times as fast as fp32 on one processor and slower on another that has the same
+It has to be measured: bf16 is 2.7 times as fast as fp32 on one processor, and slower on another one with the same
 instructions. ::
 
     ~/.cache/tonearm/models/<checkpoint>.rates.json    {PROCESSOR: {"bf16 163840 2": {"1x2": 3.1, "2x1": 3.4}}}
 
-A key is the precision, the samples of a window and the threads; its rates are by layout, passes at a time × threads of
-each.
+A key is the precision, the samples of a window and the threads. Its rates are by layout: passes at a time × threads per
+pass.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from tonearm.models.openvino.processor import has_bf16, processor_name
 from tonearm.wording import counted
 
 Rates = dict[str, float]
-# A precision is used for its speed alone. Less than this is no gain that a second measurement would find again.
+# A lower precision is used only for its speed. A smaller gain than this would not be found again by a second
+# measurement.
 LEAST_GAIN = 1.05
 
 
 class KnownRate(NamedTuple):
-    """Windows a second of so many samples, in the fastest layout of so many threads."""
+    """Windows per second, of ``window_samples`` each, in the fastest layout of ``num_threads``."""
 
     precision: str
     window_samples: int
@@ -41,7 +42,7 @@ class KnownRate(NamedTuple):
 
 
 def fastest_streams(converted: Converted, precision: str, window_samples: int, num_threads: int) -> int:
-    """Return how many passes at a time are fastest with so many threads."""
+    """Return how many passes at a time are fastest with ``num_threads``."""
     if num_threads < 2:
         return 1
     rates = _rates(converted, precision, window_samples, num_threads, _measure_here)
@@ -49,16 +50,14 @@ def fastest_streams(converted: Converted, precision: str, window_samples: int, n
 
 
 def rate(converted: Converted, precision: str, window_samples: int, num_threads: int) -> float | None:
-    """Return the windows a second in the fastest layout; None where they cannot be measured or kept.
-
-    What is not known yet is measured in a process of its own: this one shall not keep a second network's memory.
-    """
+    """Return the windows per second in the fastest layout; None if they cannot be measured or cached."""
+    # Measured in a child process, so that the memory of a second network does not stay in this one.
     rates = _rates(converted, precision, window_samples, num_threads, _measure_in_child)
     return max(rates.values()) if rates else None
 
 
 def next_best(converted: Converted, window_samples: int, num_threads: int) -> str:
-    """Return the faster of fp32 and bf16, for where int8 is not to be used."""
+    """Return the faster of fp32 and bf16, for a checkpoint that int8 is not to be used for."""
     if not has_bf16():
         return "fp32"
     exact, half = (rate(converted, precision, window_samples, num_threads) for precision in ("fp32", "bf16"))
@@ -66,29 +65,30 @@ def next_best(converted: Converted, window_samples: int, num_threads: int) -> st
 
 
 def no_gain(converted: Converted, precision: str, window_samples: int, num_threads: int) -> str | None:
-    """Return why a precision is not worth its inexactness here, with both rates, or None where it is.
+    """Return why a precision is not worth its loss of accuracy here, with both rates; None if it is.
 
-    It is compared with what is closer to the reference: bf16 with fp32, int8 with the faster of those two.
+    It is compared with a more accurate one: bf16 with fp32, int8 with the faster of those two.
     """
     if precision not in ("bf16", "int8"):
         return None
     closer = "fp32" if precision == "bf16" else next_best(converted, window_samples, num_threads)
-    asked, other = (rate(converted, each, window_samples, num_threads) for each in (precision, closer))
+    asked, other = (rate(converted, name, window_samples, num_threads) for name in (precision, closer))
     if asked is None or other is None or asked >= LEAST_GAIN * other:
         return None
     return (
-        f"it gains nothing here: {asked:.2f} windows a second, {other:.2f} in {closer}, on {processor_name()} with "
+        f"it gains nothing here: {asked:.2f} windows/s, {other:.2f} in {closer}, on {processor_name()} with "
         f"{counted(num_threads, 'thread')}"
     )
 
 
 def known_rates(digest: str) -> list[KnownRate]:
-    """Return what was measured on this processor, in the order in which it was."""
+    """Return the rates that were measured on this processor, in the order of measuring."""
     path = _path(digest)
-    if not path.is_file():  # then nobody has to load OpenVINO for the processor's name
+    # Asking for the processor's name loads OpenVINO, which a checkpoint without any rates can do without.
+    if not path.is_file():
         return []
     known = []
-    for key, rates in _kept(path).get(processor_name(), {}).items():
+    for key, rates in _by_processor(path).get(processor_name(), {}).items():
         precision, window_samples, num_threads = key.split()
         known.append(KnownRate(precision, int(window_samples), int(num_threads), max(rates.values())))
     return known
@@ -101,28 +101,30 @@ def _rates(
     num_threads: int,
     measure: Callable[[Converted, str, int, int], Rates],
 ) -> Rates:
-    """Return the rates by layout, measured now unless they are known; none where the cache cannot be written."""
+    """Return the rates by layout, measured now unless they are known; empty if the cache cannot be written."""
     key, path = f"{precision} {window_samples} {num_threads}", _path(converted.digest)
-    measured = _kept(path).get(processor_name(), {})
+    measured = _by_processor(path).get(processor_name(), {})
     if key in measured:
         return measured[key]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place_of(converted.digest)}.lock"):
-            kept = _kept(path)
-            measured = kept.setdefault(processor_name(), {})
+            # Another process may have measured while this one waited for the lock.
+            by_processor = _by_processor(path)
+            measured = by_processor.setdefault(processor_name(), {})
             if key not in measured:
                 measured[key] = measure(converted, precision, window_samples, num_threads)
-                path.write_text(json.dumps(kept, indent=1))
+                path.write_text(json.dumps(by_processor, indent=1))
     except OSError:
         return measured.get(key, {})
     return measured[key]
 
 
 def _measure_here(converted: Converted, precision: str, window_samples: int, num_threads: int) -> Rates:
-    # It loads torch, which a driver that only asks what is known does without.
+    # Imported here because it loads torch, which a driver that only reads known rates can do without.
     from tonearm.models.openvino.runtime import measure_streams
 
+    # How long a pass takes does not depend on the sound.
     noise = np.random.default_rng(0).standard_normal(window_samples).astype(np.float32) * 0.1
     return measure_streams(converted, precision, noise, num_threads)
 
@@ -137,6 +139,7 @@ def _measure_in_child(converted: Converted, precision: str, window_samples: int,
             "num_threads": num_threads,
         }
     )
+    # The libraries may print lines of their own before the result.
     rates: Rates = json.loads(printed.splitlines()[-1])
     return rates
 
@@ -145,5 +148,5 @@ def _path(digest: str) -> Path:
     return Path(f"{place_of(digest)}.rates.json")
 
 
-def _kept(path: Path) -> dict[str, dict[str, Rates]]:
+def _by_processor(path: Path) -> dict[str, dict[str, Rates]]:
     return read_json(path)

@@ -1,4 +1,4 @@
-"""Memory that nothing looks at any more, given back to the system; on other systems than Linux nothing is done."""
+"""Return freed memory to the operating system; does nothing except on Linux."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ MADV_DONTNEED = 4
 
 
 def trim() -> None:
-    """Give back what objects took that are gone, and what the allocator keeps of them."""
+    """Return the memory of objects that are gone, which the allocator would keep for later."""
+    # Objects in reference cycles hold their memory until the collector has run.
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # a C library without it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def drop_pages(path: Path) -> None:
-    """Drop the pages of a file that this process maps for reading; one that is read again comes back from the file.
-
-    OpenVINO maps a network's weights and works on copies in an order of its own, but the file's pages stay resident: a
-    third of what a scoring worker of full-size models takes.
-    """
+    """Drop the pages of a file that this process maps for reading; reading one again loads it from the file."""
+    # OpenVINO maps a network's weights and computes with reordered copies, but the file's pages stay resident: a third
+    # of the memory of a scoring worker with full-size models (bench/NOTES.md, "Memory").
     if sys.platform != "linux":
         return
     advise = ctypes.CDLL(None).madvise

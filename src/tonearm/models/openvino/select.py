@@ -1,4 +1,4 @@
-"""Whether and how OpenVINO runs a checkpoint: what of it is at hand, what has to be made, what int8 is worth."""
+"""Whether and how OpenVINO runs a checkpoint: what is converted already, what must be, and whether int8 is usable."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Request:
 class ExecutionPlan:
     """How OpenVINO runs a checkpoint, or, without ``converted``, that torch does.
 
-    ``note`` says why it is not what was asked for. With ``is_for_one_too`` a window alone has all threads, however many
-    passes at a time there are.
+    ``note`` says why it is not what was asked for. With ``is_for_one_too`` a single window runs on all threads, however
+    many passes run at a time.
     """
 
     converted: Converted | None
@@ -71,24 +71,25 @@ class ExecutionPlan:
 
 
 def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> tuple[Converted | None, str]:
-    """Return the checkpoint's converted form, made now where need be, or None and why torch runs it.
+    """Return the converted checkpoint, converting it now if necessary; or None and why torch runs it.
 
     Args:
-        say: told before something that takes a while.
+        say: called before a step that takes long.
 
     Raises:
-        SettingsError: OpenVINO was asked for and cannot run it.
+        SettingsError: OpenVINO was asked for by name and cannot run the checkpoint.
     """
     folder = resolve(request.source, revision=request.revision, patterns=["config.json"])
-    found = store.find(folder, info.revision)
+    converted = store.find(folder, info.revision)
     may_be_torch = request.runtime == "auto" and request.precision != "int8"
-    if found is None:
+    if converted is None:
+        # Most runs end sooner with torch than with a conversion first; a server runs long enough to gain from it.
         if may_be_torch and request.precision == "fp32" and not is_large(info) and not request.is_server:
             return None, ""
         if say is not None:
             say(f"converting {info.name} for this kind of processor, once: up to half a minute")
         try:
-            found = store.convert(
+            converted = store.convert(
                 request.source,
                 folder,
                 info.revision,
@@ -96,33 +97,33 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
                 allow_pickle=request.allow_pickle,
                 num_threads=request.num_threads,
             )
-        except (CheckpointError, OSError) as error:  # or there is no room for it
+        except (CheckpointError, OSError) as error:  # OSError: the disk is full, for example
             reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
             if may_be_torch:
                 return None, reason
             raise SettingsError(
                 f"got {flag_for(request)} for a {info.family} model; {reason}; give runtime auto"
             ) from None
-    return found, ""
+    return converted, ""
 
 
 def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> ExecutionPlan:
     """Return how the checkpoint runs.
 
     Args:
-        bulk_samples: of a window, where many come at a time.
+        bulk_samples: samples of a window, if many windows come at a time.
 
     Raises:
         SettingsError: what was asked for cannot be had.
     """
-    found, note = convert(request, info)
-    if found is None:
+    converted, note = convert(request, info)
+    if converted is None:
         return ExecutionPlan(None, request.precision, note)
     precision = request.precision
     if precision == "bf16" and not has_bf16():
         precision, note = "fp32", "this processor has no bf16"
     if precision == "int8":
-        verdict = found.int8_verdict()
+        verdict = converted.int8_verdict()
         if verdict is None:
             raise SettingsError(
                 f"got precision int8 for {info.name}, which was not calibrated on this machine yet; run "
@@ -130,34 +131,35 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
             )
         refusal = verdict.refusal(is_multi=request.is_multi or info.multi_label)
         if refusal is not None:
-            precision = next_best(info, found, request.window_samples, request.num_threads)
+            precision = next_best(info, converted, request.window_samples, request.num_threads)
             note = f"not int8: {refusal}"
     num_streams = 1
+    # A small network's layers are too little work to share among threads, and two copies of it fit in memory.
     if request.is_server and not is_large(info):
-        return ExecutionPlan(found, precision, note, request.num_threads, is_for_one_too=True)
+        return ExecutionPlan(converted, precision, note, request.num_threads, is_for_one_too=True)
+    # Only for large models: measuring takes ``runtime.TRY_S`` seconds per layout.
     if bulk_samples is not None and is_large(info):
-        num_streams = rates.fastest_streams(found, precision, bulk_samples, request.num_threads)
-    return ExecutionPlan(found, precision, note, num_streams)
+        num_streams = rates.fastest_streams(converted, precision, bulk_samples, request.num_threads)
+    return ExecutionPlan(converted, precision, note, num_streams)
 
 
 def is_large(info: CheckpointInfo) -> bool:
-    """Return whether a model's passes take long enough that converting it, and trying what is fastest, pays.
-
-    Parameters say it of transformers. A convolution uses each of its weights thousands of times for one window.
-    """
+    """Return whether a model's passes take long enough to be worth a conversion, and measuring what is fastest."""
     family = families.family_of(info.family)
+    # Parameters tell the cost of a transformer's pass, but a convolution uses each weight thousands of times.
     return family.is_convolutional or (info.num_parameters or MIN_PARAMETERS) >= MIN_PARAMETERS
 
 
 def next_best(info: CheckpointInfo, converted: Converted, window_samples: int, num_threads: int) -> str:
-    """Return the precision that takes int8's place: the faster of the other two, where that is worth trying."""
+    """Return the precision to use instead of int8: for a large model the faster of the other two, as measured."""
     if is_large(info):
         return rates.next_best(converted, window_samples, num_threads)
     return "bf16" if has_bf16() else "fp32"
 
 
 def no_gain(request: Request, info: CheckpointInfo, converted: Converted) -> str | None:
-    """Return why the precision that was asked for brings nothing here; None where it does, or nobody would notice."""
+    """Return why the requested precision is no faster here; None if it is, or if the model is small."""
+    # Nobody would notice the difference on a small model, and measuring takes seconds.
     if not is_large(info):
         return None
     return rates.no_gain(converted, request.precision, request.window_samples, request.num_threads)

@@ -7,10 +7,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.checkpoints import save_small
+from tests.converted import RATE
 from tonearm.errors import SettingsError
+from tonearm.models.checkpoint import CheckpointInfo
 from tonearm.models.openvino import cache, processor, rates, select
 from tonearm.models.openvino.cache import Converted, Int8Check
 from tonearm.planning import preparation
@@ -32,11 +36,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def converted_form(rates_s: Mapping[str, float], *, name: str = HERE, digest: str = "sha256:0123") -> Converted:
-    """Return a converted checkpoint of which these windows a second were measured."""
+def converted_form(
+    rates_s: Mapping[str, float], *, name: str = HERE, digest: str = "sha256:0123", info: CheckpointInfo | None = None
+) -> Converted:
+    """Return a converted checkpoint of which these windows a second were measured.
+
+    Args:
+        info: what it says of its model, if a model is described by it.
+    """
     place = cache.place_of(digest)
     place.mkdir(parents=True)
-    (place / "facts.json").write_text(json.dumps({"format": cache.FORMAT, "checkpoint": digest}))
+    facts = {"format": cache.FORMAT, "checkpoint": digest}
+    described = {} if info is None else dataclasses.asdict(info)
+    for decided_elsewhere in ("name", "revision", "sidecar"):
+        described.pop(decided_elsewhere, None)
+    (place / "facts.json").write_text(json.dumps({**facts, "info": described}))
     measured = {
         f"{precision} {SAMPLES} {THREADS}": {"1x2": rate / 2, "2x1": rate} for precision, rate in rates_s.items()
     }
@@ -58,9 +72,9 @@ def test_a_precision_that_gains_nothing_is_told_with_its_figures() -> None:
     form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 4.1})
     assert rates.no_gain(form, "fp32", SAMPLES, THREADS) is None
     assert rates.no_gain(form, "bf16", SAMPLES, THREADS) == (
-        f"it gains nothing here: 3.28 windows a second, 4.00 in fp32, on {HERE} with 2 threads"
+        f"it gains nothing here: 3.28 windows/s, 4.00 in fp32, on {HERE} with 2 threads"
     )
-    assert "4.10 windows a second, 4.00 in fp32" in str(rates.no_gain(form, "int8", SAMPLES, THREADS))
+    assert "4.10 windows/s, 4.00 in fp32" in str(rates.no_gain(form, "int8", SAMPLES, THREADS))
 
 
 @pytest.mark.usefixtures("home")
@@ -107,8 +121,8 @@ def slow_bf16(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model's folder whose passes in bf16 were measured as slower than those in fp32."""
     folder = save_small(home / "model", "hubert")
     plan = planned(folder)
-    digest = plan.heads["genre"].checkpoint.revision
-    form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 9.0}, digest=digest)
+    info = plan.heads["genre"].checkpoint
+    form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 9.0}, digest=info.revision, info=info)
     monkeypatch.setattr(select, "convert", lambda *given: (form, ""))
     monkeypatch.setattr(preparation.runtimes, "usable_cores", lambda: THREADS)
     return folder
@@ -144,8 +158,31 @@ def test_an_int8_that_gains_nothing_gives_way(slow_bf16: Path) -> None:
     path = Path(f"{cache.place_of(digest)}.rates.json")
     path.write_text(path.read_text().replace("9.0", "3.9").replace("4.5", "1.9"))
     head = preparation.prepare(plan, TagSettings(), [], print).heads["genre"]
-    assert head.precision == "fp32" and "3.90 windows a second, 4.00 in fp32" in head.note
+    assert head.precision == "fp32" and "3.90 windows/s, 4.00 in fp32" in head.note
 
 
 def test_the_processor_has_a_name() -> None:
     assert processor.processor_name().strip()
+
+
+@pytest.mark.processes
+def test_streams_are_measured_once_for_each_number_of_threads(
+    form: Converted, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tonearm.models.openvino import runtime as openvino_runtime
+
+    asked = []
+
+    def measured(_: Converted, precision: str, window: NDArray[np.float32], threads: int) -> dict[str, float]:
+        asked.append((precision, len(window), threads))
+        return {"1x2": 1.0, "2x1": 2.0}
+
+    monkeypatch.setattr(openvino_runtime, "measure_streams", measured)
+    assert [rates.fastest_streams(form, "fp32", RATE, 2) for _ in range(2)] == [2, 2]
+    assert asked == [("fp32", RATE, 2)]
+    assert rates.fastest_streams(form, "fp32", RATE, 1) == 1
+    (kept,) = model_cache.glob("*.rates.json")
+    kept.write_text(kept.read_text()[:10])  # as a full disk leaves it
+    assert rates.fastest_streams(form, "fp32", RATE, 2) == 2
+    assert len(asked) == 2
+    kept.unlink()

@@ -7,7 +7,6 @@ import torch
 
 from tonearm.errors import CheckpointError
 from tonearm.models.families import OWN, family_of
-from tonearm.models.families.default import DefaultFamily
 from tonearm.models.torch_runtime import WithEmbedding
 from tonearm.training.fit.architectures import SHORT
 from tonearm.training.fit.initial import read_initial_model
@@ -31,11 +30,3 @@ def test_every_family_has_a_small_model_to_train_from_scratch(family: str) -> No
         logits, embedding = WithEmbedding(model.eval())(**features(torch.randn(2, start.sample_rate) * 0.1))
     assert logits.shape == (2, 2) and embedding.shape == (2, model.config.hidden_size)
     assert not torch.equal(embedding[0], embedding[1])
-
-
-def test_a_family_that_nobody_has_added_is_the_default_one() -> None:
-    family = family_of("some-transformers-family")
-    assert type(family) is DefaultFamily
-    assert family.min_samples({"conv_kernel": [10, 8, 4], "conv_stride": [5, 8, 4]}) == 400
-    assert family.min_samples({"conv_kernel": [10, 300], "conv_stride": [5, 8]}) == 1505
-    assert family.min_samples({}) == 400 and family.native_window_s({}, {}, 16000) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,19 +120,3 @@ def test_a_failed_track_is_made_whole(plan: TagPlan) -> None:
 def test_the_least_scored_head_decides_the_coverage(plan: TagPlan) -> None:
     old = row(result(plan, "genre"), facts("genre"), "genre") | {"coverage": 0.25}
     assert row(result(plan, "tags"), facts("tags"), "tags", old=old)["coverage"] == 0.25
-
-
-def test_a_plan_of_some_heads_decodes_for_these(plan: TagPlan) -> None:
-    assert list(plan.only(["tags"]).heads) == ["tags"]
-    assert plan.only(["tags"]).decode_request().plans == (plan.heads["tags"].windows,)
-    assert set(plan.facts()) == {"read", "genre", "tags"}
-    assert "precision" not in plan.facts()["genre"], "which is not settled yet"
-    assert "calibration" in plan.facts()["genre"]
-    assert plan.facts()["tags"]["top_tags"] == MODELS.top_tags
-
-
-def test_hub_ids_are_pinned_and_folders_are_checked(plan: TagPlan, tmp_path: Path) -> None:
-    head = plan.heads["genre"]
-    assert head.revision is None, "a folder has none"
-    pinned = dataclasses.replace(head, source="owner/model")
-    assert pinned.revision == head.checkpoint.revision
