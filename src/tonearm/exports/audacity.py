@@ -116,7 +116,7 @@ def head_labels(head: Head, windows: Sequence[dict[str, Any]], threshold: float)
         {**span, "genre": window.get("label"), "tags": window.get("tags")}
         for span, window in zip(spans, windows, strict=True)
     ]
-    return [found._replace(text=f"{head.name}: {found.text}") for found in track_labels(entries, threshold)]
+    return [label._replace(text=f"{head.name}: {label.text}") for label in track_labels(entries, threshold)]
 
 
 def _merged(named: Iterable[tuple[dict[str, Any], str]]) -> Iterator[Label]:

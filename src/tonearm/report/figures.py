@@ -252,10 +252,10 @@ def _add_winners(groups: dict[str, GroupFigures], rows: pa.Table, label: str, sc
     scored = rows.filter(pc.is_valid(rows[label]))
     sums = [(label, "count"), ("duration_s", "sum"), (score, "sum")]
     for group in scored.group_by(label).aggregate(sums).to_pylist():
-        found = groups.setdefault(group[label], GroupFigures())
-        found.num_tracks += group[f"{label}_count"]
-        found.audio_s += group["duration_s_sum"] or 0.0
-        found.sum_score += group[f"{score}_sum"] or 0.0
+        figures = groups.setdefault(group[label], GroupFigures())
+        figures.num_tracks += group[f"{label}_count"]
+        figures.audio_s += group["duration_s_sum"] or 0.0
+        figures.sum_score += group[f"{score}_sum"] or 0.0
 
 
 def _add_tags(tags: dict[str, GroupFigures], column: pa.ChunkedArray) -> None:

@@ -82,10 +82,10 @@ def duration_histogram(durations_s: NDArray[np.float32]) -> Histogram:
         durations_s: float32 [tracks].
     """
     longest = float(durations_s.max()) if len(durations_s) else 1.0
-    wanted = max(float(np.quantile(durations_s, 0.99)), 0.5) if len(durations_s) else 1.0
-    wanted = longest if longest < 1.5 * wanted else wanted
-    width_s = next((step for step in BIN_WIDTHS_S if wanted / step <= MAX_DURATION_BINS), BIN_WIDTHS_S[-1])
-    num_bins = min(MAX_DURATION_BINS, int(wanted // width_s) + 1)
+    shown_s = max(float(np.quantile(durations_s, 0.99)), 0.5) if len(durations_s) else 1.0
+    shown_s = longest if longest < 1.5 * shown_s else shown_s
+    width_s = next((step for step in BIN_WIDTHS_S if shown_s / step <= MAX_DURATION_BINS), BIN_WIDTHS_S[-1])
+    num_bins = min(MAX_DURATION_BINS, int(shown_s // width_s) + 1)
     end_s = num_bins * width_s
     counts, edges = np.histogram(np.minimum(durations_s, end_s), bins=num_bins, range=(0.0, end_s))
     texts = [f"{_axis(low)} to {_axis(high)}" for low, high in itertools.pairwise(edges)]

@@ -77,8 +77,8 @@ def telling_only(column: pa.ChunkedArray) -> pa.Array:
     order = np.lexsort((-scores * weights[places] if len(places) else scores, row))
     starts = np.cumsum(lengths) - lengths
     is_kept = np.arange(len(order)) - np.repeat(starts, lengths) < NUM_TAGS
-    kept = np.minimum(lengths, NUM_TAGS)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
+    num_kept = np.minimum(lengths, NUM_TAGS)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(num_kept)]), pa.int32())
     entries = pa.StructArray.from_arrays([flat.field("label"), flat.field("score")], ["label", "score"])
     return pa.ListArray.from_arrays(offsets, entries.take(pa.array(order[is_kept])))
 

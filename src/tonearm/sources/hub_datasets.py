@@ -152,10 +152,10 @@ def read_row(ref: TrackRef) -> bytes:
     place, _, row = ref.uri.rpartition("#")
     split, _, number = row.rpartition("/")
     try:
-        found = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
-        if found is None:
+        loaded = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
+        if loaded is None:
             raise FetchError(f"{shown(ref.uri)}: no split {split} there", code="not_found")
-        dataset, column = found
+        dataset, column = loaded
         if ref.etag is not None and ref.etag != dataset._fingerprint:
             raise FetchError(f"{shown(ref.uri)} was written anew since it was listed; run again", code="changed")
         audio = dataset[int(number)][column]
@@ -199,15 +199,15 @@ def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], .
         )
         raise SourceError(f"the data set {shown(place)} cannot be loaded ({scrubbed(str(error))}); {advice}") from None
     splits = loaded.items() if isinstance(loaded, dict) else [(WHOLE, loaded)]
-    found = []
+    ready = []
     for split, dataset in splits:
         names = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
         if not names:
             columns = ", ".join(dataset.features)
             raise SourceError(f"the data set {shown(place)} has the columns {columns}; expected one of type Audio")
         column = "audio" if "audio" in names else names[0]
-        found.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
-    return tuple(found)
+        ready.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
+    return tuple(ready)
 
 
 def _library(place: str) -> ModuleType:

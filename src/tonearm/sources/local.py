@@ -28,10 +28,10 @@ def local_ref(path: str) -> TrackRef:
         OSError: it cannot be looked at.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return make_ref(local_uri(path))
-    return make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+    return make_ref(local_uri(path), status.st_size, None, from_nanoseconds(status.st_mtime_ns))
 
 
 def any_ref(path: str) -> TrackRef:
@@ -84,12 +84,12 @@ def _tracks(paths: Iterator[str], skipped: Counter[str]) -> Iterator[TrackRef]:
             skipped[extension] += 1
             continue
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError:  # a dangling link, or one that turns in a circle: reading it says what is wrong
             yield make_ref(local_uri(path))
             continue
-        if stat.S_ISREG(found.st_mode):
-            yield make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+        if stat.S_ISREG(status.st_mode):
+            yield make_ref(local_uri(path), status.st_size, None, from_nanoseconds(status.st_mtime_ns))
         else:
             skipped[NOT_A_FILE] += 1
 
@@ -101,10 +101,10 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:
-            found = os.stat(folder)
-            if (found.st_dev, found.st_ino) in seen:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((found.st_dev, found.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             names, below, linked = _scan(folder, skipped)
         except OSError:
             skipped[UNREADABLE] += 1
@@ -194,11 +194,11 @@ def _read_file(ref: TrackRef, limit: int, deadline: float) -> bytes:
             raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found") from None
         raise
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found")
-        check_size(ref, found.st_size, limit)
-        if ref.modified is not None and from_nanoseconds(found.st_mtime_ns) != ref.modified:
+        check_size(ref, status.st_size, limit)
+        if ref.modified is not None and from_nanoseconds(status.st_mtime_ns) != ref.modified:
             raise changed(ref)
         buffer = io.BytesIO()
         while chunk := os.read(descriptor, 16 * CHUNK_BYTES):

@@ -83,8 +83,8 @@ class ObjectReader:
         with _boundary(ref):
             if not _reader(ref).has_ranges:
                 return None
-            found, path = filesystems.filesystem(ref.uri)
-            return found.cat_file(path, start=0, end=head_bytes), found.cat_file(path, start=size - tail_bytes)
+            store, path = filesystems.filesystem(ref.uri)
+            return store.cat_file(path, start=0, end=head_bytes), store.cat_file(path, start=size - tail_bytes)
 
     def _attempt(self, ref: TrackRef, deadline: float) -> bytes:
         limits = ReadLimits(self.settings.max_bytes, deadline, self.settings.stall_timeout_s, self.allowed)
@@ -127,12 +127,12 @@ def _reader(ref: TrackRef) -> Source:
     Raises:
         FetchError: not_found.
     """
-    found = reader_of(ref.uri)
-    if found is None:
+    kind = reader_of(ref.uri)
+    if kind is None:
         raise FetchError(f"{shown(ref.uri)} is no object; expected {filesystems.KNOWN}", code="not_found")
     if scheme(ref.uri) != "file" and to_unicode(ref.uri) != ref.uri:
         raise FetchError(f"{shown(ref.uri)} is not Unicode, as every URL is", code="not_found")
-    return found
+    return kind
 
 
 def _late(ref: TrackRef, timeout_s: float, state: str) -> FetchError:

@@ -191,11 +191,11 @@ def _parquet(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Ro
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _check(source, names, columns)
-    wanted = [name for name in dict.fromkeys([*URI, *SIZE, *ETAG, *MODIFIED, *columns]) if name in names]
-    wanted = names if "*" in columns else wanted
-    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-        for name in set(MODIFIED) & set(wanted):
-            batch = batch.set_column(wanted.index(name), name, _readable(batch[name]))
+    read = [name for name in dict.fromkeys([*URI, *SIZE, *ETAG, *MODIFIED, *columns]) if name in names]
+    read = names if "*" in columns else read
+    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=read):
+        for name in set(MODIFIED) & set(read):
+            batch = batch.set_column(read.index(name), name, _readable(batch[name]))
         yield from batch.to_pylist()
 
 

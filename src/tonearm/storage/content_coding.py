@@ -73,13 +73,13 @@ def unpacked(data: bytes, header: str, limit: int) -> bytes:
 
 
 def _whole(unpacking: Unpacker, data: bytes, limit: int) -> bytes:
-    found = bytearray()
+    body = bytearray()
     for piece in unpacking.feed(data):
-        found += piece
-        if len(found) >= limit:
-            return bytes(found[:limit])
+        body += piece
+        if len(body) >= limit:
+            return bytes(body[:limit])
     unpacking.end()
-    return bytes(found)
+    return bytes(body)
 
 
 class _Zlib:
