@@ -55,9 +55,9 @@ def export(
     """Write the tracks of ``destination`` to ``output`` as ``kind``.
 
     Args:
-        kind: ``csv`` (one line a track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
-            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist per label),
-            ``embeddings`` (Parquet, a row a track), or what another package has added.
+        kind: ``csv`` (one line per track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
+            ``audacity`` (a folder with one label file per track), ``m3u`` (a folder with one playlist per label),
+            ``embeddings`` (Parquet, one row per track), or what another package has added.
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
         where: only the tracks for which this DuckDB expression over the columns of a row is true; see ``rows.where``.
         all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they were.
@@ -79,6 +79,7 @@ def export(
     with EXPORTERS.using(kind):
         make = cast(Callable[..., Exporter], exporter_class)
         exporter = make(**_taken(kind, exporter_class, options))
+        # Before any row is read: an output that is taken should not cost a pass over the library.
         check_output(output, is_folder=exporter_class.is_folder, overwrite=overwrite)
         rows = track_rows.listed_rows(destination, unlisted=all_versions)
         if where is not None:

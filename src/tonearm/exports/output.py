@@ -65,9 +65,11 @@ def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
     store, path = filesystems.filesystem(url)
     with filesystems.writing(url):
         if filesystems.is_local(url):
+            # Closed before it is renamed: a full disk may say so only when the last bytes are flushed.
             with replacing(Path(path)) as partial, open_(partial) as file:
                 yield file
             return
+        # Only a finished export is uploaded: one that fails must leave no object.
         with tempfile.TemporaryDirectory(prefix="tonearm-") as folder:
             local = Path(folder) / "export"
             with open_(local) as file:
@@ -88,4 +90,5 @@ def write_texts(folder: str, texts: dict[str, str]) -> None:
         return
     store, path = filesystems.filesystem(base)
     with filesystems.writing(folder):
+        # pipe sends many at a time; there are as many files as tracks.
         store.pipe({f"{path}/{name}": content.encode() for name, content in texts.items()})

@@ -1,6 +1,6 @@
 """The numbers of the report, gathered from ``tracks/`` batch by batch.
 
-Memory grows by 8 bytes a track (its duration and its genre score); everything else is counts, and the few rows shown.
+Memory grows by 8 bytes per track (its duration and its genre score); everything else is counts, and the few rows shown.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Audio is never decoded here (``Audio(decode=False)``). A row that names a file is that file's track. A row that holds
 its bytes is ``PLACE#SPLIT/ROW``, where PLACE is the ``hf://`` source or ``arrow+file:///FOLDER``, and ``read_row``
-reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is written anew.
+reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is saved again.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def read_row(ref: TrackRef) -> bytes:
     """Return the bytes in a row.
 
     Raises:
-        FetchError: the data set or the row is gone (not_found), or was written anew since it was listed (changed).
+        FetchError: the data set or the row is gone (not_found), or was saved again since it was listed (changed).
     """
     place, _, row = ref.uri.rpartition("#")
     split, _, number = row.rpartition("/")
@@ -157,7 +157,7 @@ def read_row(ref: TrackRef) -> bytes:
             raise FetchError(f"{shown(ref.uri)}: no split {split} there", code="not_found")
         dataset, column = loaded
         if ref.etag is not None and ref.etag != dataset._fingerprint:
-            raise FetchError(f"{shown(ref.uri)} was written anew since it was listed; run again", code="changed")
+            raise FetchError(f"{shown(ref.uri)} was saved again since it was listed; run again", code="changed")
         audio = dataset[int(number)][column]
         if audio is None:
             raise FetchError(f"{shown(ref.uri)} is a row without audio", code="not_found")
@@ -187,7 +187,7 @@ def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
 @functools.lru_cache(maxsize=4)
 def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
     """Return the splits: name, data set with undecoded audio, name of its audio column."""
-    del written  # a folder that was written anew is read anew
+    del written  # part of the cache key: a folder that was saved again is loaded again
     datasets = _library(place)
     try:
         loaded = datasets.load_from_disk(local_path(place)) if place.startswith(SAVED) else _load_hub(place)

@@ -78,6 +78,7 @@ class ObjectReader:
             FetchError: not_found, access_denied or fetch_failed.
         """
         size = ref.size_bytes
+        # The two ranges would meet or overlap; reading the whole once is then less.
         if size is None or size <= head_bytes + tail_bytes:
             return None
         with _boundary(ref):
@@ -130,6 +131,7 @@ def _reader(ref: TrackRef) -> Source:
     kind = reader_of(ref.uri)
     if kind is None:
         raise FetchError(f"{shown(ref.uri)} is no object; expected {filesystems.KNOWN}", code="not_found")
+    # Clients of stores encode a URL in UTF-8 and raise on a lone surrogate; a path on disk may hold any bytes.
     if scheme(ref.uri) != "file" and to_unicode(ref.uri) != ref.uri:
         raise FetchError(f"{shown(ref.uri)} is not Unicode, as every URL is", code="not_found")
     return kind

@@ -31,6 +31,7 @@ def source_of(source: str) -> Source:
         SourceError: nobody knows it.
         PluginError: a package that adds its scheme cannot be used.
     """
+    # Before packages: none may take over a path or a URL that tonearm reads.
     for kind in KINDS:
         if kind.matches(source):
             return kind

@@ -48,7 +48,7 @@ class FFmpegSource(Source):
 
     data: bytes | memoryview = b""
     name: str = ""
-    # As it was opened, until it is first read: to open a short file anew takes a tenth of the time to decode it.
+    # As it was opened, until it is first read: opening a short file again costs a tenth of decoding it.
     unread: Any = dataclasses.field(default=None, repr=False)
 
     @classmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SpansOf = Callable[[int], Sequence[tuple[int, int]]]
 
 # Whose parts are those of the whole. Not Vorbis, whose packets do not tell their times where blocks change size, nor
-# AAC, whose noise comes from a generator that goes on from the start.
+# AAC, whose noise comes from a generator that runs from the start.
 CODECS = {"flac", "alac", "mp3", "mp2", "opus"}
 
 # What is decoded and thrown away before a part: codecs build on what came before (MP3's reservoir, Opus's predictors).
