@@ -82,6 +82,7 @@ class ModelSettings:
         top_window_tags: tags kept per window of the timeline.
         allow_pickle: load weights that are pickled, which may run any code; only for models that you trust.
         heads: further heads by name; see ``heads.read_heads`` for what a file has.
+        force_precision: use a precision also where it is no faster on this processor than a closer one.
         int8_guard: use int8 only where it says what fp32 says; without it int8 is used as it comes.
     """
 
@@ -99,6 +100,7 @@ class ModelSettings:
     allow_pickle: bool = False
     calibrated: bool = False
     int8_guard: bool = True
+    force_precision: bool = False
     heads: Mapping[str, HeadSettings] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:

@@ -68,6 +68,7 @@ SAYS = {
     "models.networks.efficientat": "models",
     "planning.adoption": "tag",  # of --rescore
     "planning.measure": "plan",
+    "planning.preparation": "tag plan serve",
     "settings_files": "tag plan plot models serve train evaluate",  # a file that was named and is not there
     "tagging.plan": "tag plan plot serve",  # evaluate and demo have a model always
     "training.publish.card": "train",

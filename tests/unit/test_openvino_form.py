@@ -19,6 +19,7 @@ from tonearm.models import checkpoint, runtimes
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.models.classifier import Classifier
 from tonearm.models.openvino import cache as converted
+from tonearm.models.openvino import rates
 from tonearm.models.openvino.cache import Converted, Int8Check
 from tonearm.models.openvino.runtime import OpenVinoRuntime
 
@@ -71,7 +72,7 @@ def no_child(message: dict[str, object]) -> None:
 def test_what_was_converted_is_found_by_the_hash_of_the_weights(
     hubert: Path, form: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converted, "_child", no_child)
+    monkeypatch.setattr(converted, "run_child", no_child)
     copy = tmp_path / "under another name"
     copy.mkdir()
     for path in hubert.iterdir():
@@ -198,12 +199,12 @@ def test_streams_are_measured_once_for_each_number_of_threads(
         return {"1x2": 1.0, "2x1": 2.0}
 
     monkeypatch.setattr(openvino_runtime, "measure_streams", measured)
-    assert [converted.fastest_streams(form, "fp32", RATE, 2) for _ in range(2)] == [2, 2]
+    assert [rates.fastest_streams(form, "fp32", RATE, 2) for _ in range(2)] == [2, 2]
     assert asked == [("fp32", RATE, 2)]
-    assert converted.fastest_streams(form, "fp32", RATE, 1) == 1
-    (kept,) = cache.glob("*.streams.json")
+    assert rates.fastest_streams(form, "fp32", RATE, 1) == 1
+    (kept,) = cache.glob("*.rates.json")
     kept.write_text(kept.read_text()[:10])  # as a full disk leaves it
-    assert converted.fastest_streams(form, "fp32", RATE, 2) == 2
+    assert rates.fastest_streams(form, "fp32", RATE, 2) == 2
     assert len(asked) == 2
     kept.unlink()
 
@@ -214,9 +215,9 @@ def test_measuring_streams_gives_a_rate_for_either_layout(form: Converted, monke
     from tonearm.models.openvino.runtime import measure_streams
 
     monkeypatch.setattr(openvino_runtime, "TRY_S", 0.1)
-    rates = measure_streams(form, "fp32", windows(1)[0], 2)
-    assert set(rates) == {"1x2", "2x1"}
-    assert min(rates.values()) > 0
+    measured = measure_streams(form, "fp32", windows(1)[0], 2)
+    assert set(measured) == {"1x2", "2x1"}
+    assert min(measured.values()) > 0
 
 
 @pytest.mark.processes
@@ -245,7 +246,7 @@ def test_int8_that_says_something_else_gives_way_to_the_next_best(hubert: Path, 
 @pytest.mark.processes
 def test_int8_is_quantized_once_and_runs(hubert: Path, form: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
-    monkeypatch.setattr(converted, "_child", no_child)
+    monkeypatch.setattr(converted, "run_child", no_child)
     again = converted.quantize(form, windows(30), num_calibrated=8, is_guarded=True, is_multi=False, num_threads=2)
     assert again == verdict
     if verdict.refused is None:
@@ -300,7 +301,7 @@ def test_a_packed_form_is_found_on_another_machine(
 
 
 def test_a_small_model_nobody_converted_stays_with_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converted, "_child", no_child)
+    monkeypatch.setattr(converted, "run_child", no_child)
     folder = save_small(tmp_path / "small", "wav2vec2")
     assert Classifier.load(str(folder)).describe()["runtime"] == "torch"
 

@@ -19,6 +19,7 @@ from tonearm.exports.registry import EXPORTERS
 from tonearm.heads import INSTALLED
 from tonearm.models.families import FAMILIES
 from tonearm.models.musicnn import named
+from tonearm.models.openvino.rates import known_rates
 from tonearm.settings import GENRE_MODEL, TAG_MODEL, DecodeSettings
 from tonearm.sources.registry import SOURCES
 from tonearm.wording import counted
@@ -161,7 +162,8 @@ def _models() -> Iterator[Finding]:
     for source in (GENRE_MODEL, TAG_MODEL):
         try:
             info = describe_checkpoint(source)
-            yield Finding("model", "ok", f"{info.name}: {counted(len(info.labels), 'label')}, {info.family}")
+            speed = "".join(f", {rate}" for rate in known_rates(info.revision))
+            yield Finding("model", "ok", f"{info.name}: {counted(len(info.labels), 'label')}, {info.family}{speed}")
         except TonearmError as error:
             yield Finding("model", "note", error.message)
     for name in named.NAMES:

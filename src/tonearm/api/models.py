@@ -8,6 +8,7 @@ from typing import Unpack
 from tonearm.api.flags import ModelFlags, tag_settings
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint
+from tonearm.models.openvino.rates import KnownRate, known_rates
 from tonearm.models.window_plan import plan_windows
 
 
@@ -20,12 +21,14 @@ class HeadModel:
         info: what the model is; None where the head is off or the model cannot be used.
         window_s: seconds that it scores at once.
         error: why it cannot be used.
+        rates: what was measured of it on this processor so far; empty before a run or a server needed to know.
     """
 
     model: str | None
     info: CheckpointInfo | None = None
     window_s: float | None = None
     error: str | None = None
+    rates: tuple[KnownRate, ...] = ()
 
 
 def models(**flags: Unpack[ModelFlags]) -> dict[str, HeadModel]:
@@ -48,5 +51,5 @@ def models(**flags: Unpack[ModelFlags]) -> dict[str, HeadModel]:
         except CheckpointError as error:
             described[name] = HeadModel(head.model, error=error.message)
         else:
-            described[name] = HeadModel(head.model, info, window_s)
+            described[name] = HeadModel(head.model, info, window_s, rates=tuple(known_rates(info.revision)))
     return described

@@ -18,6 +18,7 @@ from tonearm import extras
 from tonearm.api.flags import serve_settings
 from tonearm.errors import UsageError
 from tonearm.models.runtimes import choose, count_gpus
+from tonearm.planning.preparation import check_gains
 from tonearm.settings import ServeSettings
 from tonearm.storage.uris import shown
 
@@ -70,6 +71,7 @@ def serve(*, watcher: ServeWatcher, output: int = 1, **flags: object) -> None:
         )
     _check_port(settings.host, settings.port)
     choose(settings.models.runtime, settings.models.precision, None)
+    check_gains(plans, settings.models)
     kind = settings.engine if settings.engine != "auto" else _fitting_engine()
     with tempfile.TemporaryDirectory(prefix="tonearm-serve-") as folder:
         watcher.starting()

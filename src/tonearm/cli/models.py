@@ -36,6 +36,7 @@ def _rows(name: str, head: HeadModel) -> list[tuple[str, str]]:
         ("labels", f"{len(info.labels)} ({some(info.labels, NUM_LABELS)}), trained as {kind}"),
         ("audio", f"{info.sample_rate:,} Hz, windows of {head.window_s:g} s"),
         ("embedding", counted(info.embedding_dim, "number")),
+        *([("speed here", ", ".join(map(str, head.rates)))] if head.rates else []),
     ]
     return [("" if place else name, f"{fact:<12}{text}") for place, (fact, text) in enumerate(facts)]
 
@@ -57,4 +58,5 @@ def _document(head: HeadModel) -> dict[str, object] | None:
         "sample_rate": info.sample_rate,
         "window_s": head.window_s,
         "embedding_dim": info.embedding_dim,
+        "rates": [rate._asdict() for rate in head.rates],
     }

@@ -58,6 +58,7 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
         ),
         "runtime": Flag("What runs the models; auto takes what is fastest here.", MODELS),
         "precision": Flag("Number format of the models; auto takes the fastest that says the same.", MODELS),
+        "force_precision": Flag("Use --precision also where it is no faster here than a closer one.", MODELS),
         "calibrated": Flag("Use the temperature and thresholds that `tonearm evaluate` has fitted.", MODELS),
     },
     TagSettings: {

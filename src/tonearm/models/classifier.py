@@ -92,7 +92,7 @@ class Classifier:
             return cls(info, plan, exported, batch_size or on_cpu, note)
         if kind == "openvino":
             request = select.Request(
-                source, revision, allow_pickle, runtime, chosen, threads, is_multi, is_server=is_server
+                source, revision, allow_pickle, runtime, chosen, threads, plan.window_samples, is_multi, is_server
             )
             # Two passes over long windows at a time would take the memory that batches of them may not have.
             may_be_many = is_bulk and on_cpu >= threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,11 @@ from tonearm.errors import CheckpointError, SettingsError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.checkpoint import resolve
 from tonearm.models.exported import runtime as exported
-from tonearm.models.openvino import cache, select
+from tonearm.models.openvino import cache, rates, select
+from tonearm.models.openvino.cache import Converted, Int8Check
 from tonearm.models.openvino.processor import has_bf16
 from tonearm.models.openvino.select import Request
-from tonearm.settings import TagSettings
+from tonearm.settings import ModelSettings, TagSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.tagging import HeadPlan, Heads, TagPlan, decode_request
 from tonearm.watchers import Say
@@ -82,7 +83,7 @@ def check_quantizer(plan: TagPlan) -> None:
 def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], say: Say) -> TagPlan:
     """Convert and quantize what is not there yet on this machine; return the plan as it then runs here.
 
-    Where there is not enough audio to calibrate on, the run goes on in bf16.
+    Where there is not enough audio to calibrate on, the run goes on in bf16 or fp32, whichever is faster here.
 
     Args:
         plan: its heads, settled or not; see ``settle``. What is settled already gets no second verdict.
@@ -94,59 +95,112 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
         SettingsError: what was asked for cannot be had.
     """
     before, plan = plan, settle(plan, "cuda" if runtimes.count_gpus() else "cpu")
-    heads, todo = dict(plan.heads), {}
-    threads = runtimes.usable_cores()
-    for head, each in plan.heads.items():
-        if each.checkpoint.is_exported:  # read already, when it was described
-            if each.note and before.heads[head].note != each.note:
-                say(f"{head}: {each.note}")
+    heads: dict[str, HeadPlan] = dict(plan.heads)
+    uncalibrated: dict[str, Converted] = {}
+    for name, head in plan.heads.items():
+        if head.checkpoint.is_exported:  # read already, when it was described
+            if head.note and before.heads[name].note != head.note:
+                say(f"{name}: {head.note}")
             continue
-        kind, precision, _ = runtimes.choose(each.runtime, each.precision, None)
+        kind, precision, _ = runtimes.choose(head.runtime, head.precision, None)
         if kind != "openvino":
             continue
-        is_guarded = plan.models.int8_guard and not before.heads[head].is_settled
-        wanted = Request(each.source, each.revision, plan.models.allow_pickle, each.runtime, precision, threads)
-        found, _ = select.convert(wanted, each.checkpoint, say)
-        if precision != "int8" or found is None:
+        request = _request(head, plan.models, precision)
+        converted, _ = select.convert(request, head.checkpoint, say)
+        # What earlier rows were made with is not judged a second time.
+        if converted is None or (before.heads[name].is_settled and precision != "int8"):
             continue
-        verdict = found.settled_verdict(is_guarded=is_guarded)
-        if verdict is None:
-            todo[head] = (found, is_guarded)
-        elif is_guarded and (refusal := verdict.refusal(is_multi=_is_multi(each))):
-            heads[head] = _instead(each, f"not int8: {refusal}")
-    if not todo:
-        return dataclasses.replace(plan, heads=heads)
-    windows = _windows(plan.only(list(todo)), settings, tracks)
-    for head, (found, is_guarded) in todo.items():
-        each, count = heads[head], len(windows[head])
-        least = LEAST_WINDOWS if is_guarded else LEAST_UNGUARDED
-        if count < least:
-            why = f"int8 needs {counted(least, 'whole window')} of audio to be calibrated, got {count}"
-            say(f"{why}: bf16 instead")
-            heads[head] = _instead(each, f"not int8: {why}")
-            continue
-        say(
-            f"calibrating int8 for {each.checkpoint.name} on {counted(count, 'window')} of this library, once: some "
-            "minutes"
-        )
-        try:
-            verdict = cache.quantize(
-                found,
-                windows[head],
-                num_calibrated=NUM_CALIBRATED,
-                is_guarded=is_guarded,
-                is_multi=_is_multi(each),
-                num_threads=threads,
+        if precision == "int8":
+            is_guarded = plan.models.int8_guard and not before.heads[name].is_settled
+            verdict = converted.settled_verdict(is_guarded=is_guarded)
+            if verdict is None:
+                uncalibrated[name] = converted
+            elif is_guarded:
+                heads[name] = _judged(head, converted, verdict, plan.models.force_precision)
+        elif not plan.models.force_precision:
+            _check_gain(request, head, converted)
+    if uncalibrated:
+        guarded = {name for name in uncalibrated if plan.models.int8_guard and not before.heads[name].is_settled}
+        windows = _windows(plan.only(list(uncalibrated)), settings, tracks)
+        for name, converted in uncalibrated.items():
+            heads[name] = _calibrated(
+                heads[name],
+                converted,
+                windows[name],
+                is_guarded=name in guarded,
+                is_forced=plan.models.force_precision,
+                say=say,
             )
-        except CheckpointError as error:
-            say(f"{error.message}: bf16 instead")
-            heads[head] = _instead(each, f"not int8: {error.message}")
-            continue
-        refusal = verdict.refusal(is_multi=_is_multi(each))
-        if is_guarded and refusal:
-            say(f"int8 is not good enough for {each.checkpoint.name} ({refusal}): bf16 instead")
-            heads[head] = _instead(each, f"not int8: {refusal}")
     return dataclasses.replace(plan, heads=heads)
+
+
+def check_gains(heads: Mapping[str, HeadPlan], models: ModelSettings) -> None:
+    """Refuse a bf16 that would make a server slower on this machine; what is measured for it is kept.
+
+    Raises:
+        SettingsError: with both rates.
+    """
+    for head in heads.values():
+        if head.checkpoint.is_exported or models.force_precision or head.precision != "bf16" or not has_bf16():
+            continue
+        kind, precision, _ = runtimes.choose(head.runtime, head.precision, None)
+        if kind == "openvino":
+            request = _request(head, models, precision)
+            converted, _ = select.convert(request, head.checkpoint)
+            if converted is not None:
+                _check_gain(request, head, converted)
+
+
+def _request(head: HeadPlan, models: ModelSettings, precision: str) -> Request:
+    threads, samples = runtimes.usable_cores(), head.windows.window_samples
+    return Request(head.source, head.revision, models.allow_pickle, head.runtime, precision, threads, samples)
+
+
+def _check_gain(request: Request, head: HeadPlan, converted: Converted) -> None:
+    if reason := select.no_gain(request, head.checkpoint, converted):
+        raise SettingsError(
+            f"got precision {request.precision} for {head.checkpoint.name}, but {reason}; give precision fp32, or "
+            "insist with --force-precision"
+        )
+
+
+def _calibrated(
+    head: HeadPlan, converted: Converted, windows: NDArray[np.float32], *, is_guarded: bool, is_forced: bool, say: Say
+) -> HeadPlan:
+    """Quantize a head's model on windows of the library; return the head as it then runs here."""
+    name, least = head.checkpoint.name, LEAST_WINDOWS if is_guarded else LEAST_UNGUARDED
+    if len(windows) < least:
+        why = f"int8 needs {counted(least, 'whole window')} of audio to be calibrated, got {len(windows)}"
+        instead = _instead(head, converted, f"not int8: {why}")
+        say(f"{why}: {instead.precision} instead")
+        return instead
+    say(f"calibrating int8 for {name} on {counted(len(windows), 'window')} of this library, once: some minutes")
+    try:
+        verdict = cache.quantize(
+            converted,
+            windows,
+            num_calibrated=NUM_CALIBRATED,
+            is_guarded=is_guarded,
+            is_multi=_is_multi(head),
+            num_threads=runtimes.usable_cores(),
+        )
+    except CheckpointError as error:
+        instead = _instead(head, converted, f"not int8: {error.message}")
+        say(f"{error.message}: {instead.precision} instead")
+        return instead
+    judged = _judged(head, cache.find_cached(head.checkpoint.revision) or converted, verdict, is_forced)
+    if not is_guarded or judged.precision == "int8":
+        return head
+    say(f"int8 is not good enough for {name} ({judged.note.removeprefix('not int8: ')}): {judged.precision} instead")
+    return judged
+
+
+def _judged(head: HeadPlan, converted: Converted, verdict: Int8Check, is_forced: bool) -> HeadPlan:
+    """Return the head in int8, or in the next best where that says something else or is no faster here."""
+    refusal = verdict.refusal(is_multi=_is_multi(head))
+    if refusal is None and not is_forced and select.is_large(head.checkpoint):
+        refusal = rates.no_gain(converted, "int8", head.windows.window_samples, runtimes.usable_cores())
+    return head if refusal is None else _instead(head, converted, f"not int8: {refusal}")
 
 
 def _is_multi(plan: HeadPlan) -> bool:
@@ -154,8 +208,11 @@ def _is_multi(plan: HeadPlan) -> bool:
     return plan.head.is_multi or plan.checkpoint.multi_label
 
 
-def _instead(plan: HeadPlan, note: str) -> HeadPlan:
-    return dataclasses.replace(plan, precision="bf16" if has_bf16() else "fp32", note=note)
+def _instead(head: HeadPlan, converted: Converted, note: str) -> HeadPlan:
+    samples, threads = head.windows.window_samples, runtimes.usable_cores()
+    return dataclasses.replace(
+        head, precision=select.next_best(head.checkpoint, converted, samples, threads), note=note
+    )
 
 
 def _windows(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef]) -> dict[str, NDArray[np.float32]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class DefaultFamily:
     """Windows of any length, the checkpoint's own extractor, and the mean hidden state before the projector."""
 
+    is_convolutional = False
+
     def classifier(self) -> type[PreTrainedModel] | None:
         """Return None: transformers has it."""
         return None

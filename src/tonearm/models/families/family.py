@@ -51,6 +51,11 @@ class Family(Protocol):
     import torch.
     """
 
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether passes cost far more than the number of parameters tells, as those of convolutions do."""
+        ...
+
     def classifier(self) -> type[PreTrainedModel] | None:
         """Return the model's class, with its ``config_class``; None where transformers has both."""
         ...

@@ -47,6 +47,8 @@ SCRATCH = ScratchConfig(
 class MobileNetAudio(DefaultFamily):
     """Windows of up to ``max_length`` frames, shorter ones as they are; the embedding is the mean over all of it."""
 
+    is_convolutional = True
+
     def classifier(self) -> type[PreTrainedModel]:
         """Return tonearm's own."""
         network, _ = _networks()

@@ -32,6 +32,8 @@ EXTRACTOR: Values = {
 class Musicnn(DefaultFamily):
     """Windows of 187 frames of 16 ms, shorter ones repeated; the embedding is the penultimate layer, 200 numbers."""
 
+    is_convolutional = True
+
     def classifier(self) -> type[PreTrainedModel]:
         """Return tonearm's own."""
         return _network().MusicnnForAudioClassification

@@ -8,7 +8,7 @@ from what it is about to tag.
 
     ~/.cache/tonearm/models/<checkpoint>/facts.json  network.xml/.bin  features.safetensors
                                          int8.xml/.bin  int8.json      where int8 was asked for
-                            <checkpoint>.streams.json                  how many passes at a time are fastest here
+                            <checkpoint>.rates.json                    see ``rates``
 """
 
 from __future__ import annotations
@@ -37,9 +37,6 @@ from tonearm.wording import counted
 FORMAT = 3
 # Where a checkpoint brings its own converted form.
 BUNDLED_FOLDER = "openvino"
-# Converting a smaller model takes longer than its passes in torch do in most runs.
-MIN_PARAMETERS_TO_CONVERT = 10_000_000
-
 
 LEAST_AGREEMENT, MOST_MOVE = 0.99, 0.03
 
@@ -120,7 +117,7 @@ class Converted:
 
     def int8_verdict(self) -> Int8Check | None:
         """Return how int8 did, or None before it was tried."""
-        found = _read(self.folder / "int8.json")
+        found = read_json(self.folder / "int8.json")
         return Int8Check(**found) if found else None
 
     def settled_verdict(self, *, is_guarded: bool) -> Int8Check | None:
@@ -143,11 +140,11 @@ def find_cached(digest: str) -> Converted | None:
     usual = user_cache()
     # A cache that may only be read may hold it all the same.
     before = _valid(_below(usual, digest), digest) if usual is not None else None
-    return before or _valid(_place(digest), digest)
+    return before or _valid(place_of(digest), digest)
 
 
 def _valid(place: Path, digest: str) -> Converted | None:
-    facts = _read(place / "facts.json")
+    facts = read_json(place / "facts.json")
     return Converted(place) if facts.get("format") == FORMAT and facts.get("checkpoint") == digest else None
 
 
@@ -161,14 +158,14 @@ def convert(
     """
     if (found := find(folder, digest)) is not None:
         return found
-    place = _place(digest)
+    place = place_of(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         if (found := find(folder, digest)) is not None:
             return found
         with replacing_folder(place) as made:  # one of another format may be there
             what = {"source": source, "revision": revision, "allow_pickle": allow_pickle, "checkpoint": digest}
-            _child({"task": "convert", "folder": str(made), "num_threads": num_threads, **what})
+            run_child({"task": "convert", "folder": str(made), "num_threads": num_threads, **what})
     return Converted(place)
 
 
@@ -198,7 +195,7 @@ def quantize(
             return verdict
         with tempfile.TemporaryDirectory(dir=place, prefix=".making-") as making:
             np.save(Path(making) / "windows.npy", windows)
-            _child(
+            run_child(
                 {
                     "task": "quantize",
                     "folder": str(place),
@@ -214,32 +211,7 @@ def quantize(
     return verdict
 
 
-def fastest_streams(converted: Converted, precision: str, window_samples: int, num_threads: int) -> int:
-    """Return how many passes at a time are fastest with so many threads; measured once on a machine, and kept there."""
-    if num_threads < 2:
-        return 1
-    place, name = _place(converted.digest), f"{precision} {window_samples} {num_threads}"
-    path = Path(f"{place}.streams.json")
-    measured = _read(path)
-    if name not in measured:
-        from tonearm.models.openvino.runtime import measure_streams
-
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{place}.lock"):
-                measured = _read(path)
-                if name not in measured:
-                    noise = np.random.default_rng(0).standard_normal(window_samples).astype(np.float32) * 0.1
-                    measured[name] = measure_streams(converted, precision, noise, num_threads)
-                    path.write_text(json.dumps(measured, indent=1))
-        except OSError:  # it cannot be kept
-            if name not in measured:
-                return 1
-    rates: dict[str, float] = measured[name]
-    return int(max(rates, key=lambda layout: rates[layout]).split("x")[0])
-
-
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Return what was kept, or nothing: also where a full disk, or a process that was killed, left half of it."""
     try:
         found = json.loads(path.read_text())
@@ -266,7 +238,7 @@ def pack(converted: Converted) -> dict[str, bytes]:
 
 def unpack(digest: str, files: Mapping[str, bytes]) -> None:
     """Put what ``pack`` returned where ``find`` looks, unless the same is there."""
-    place = _place(digest)
+    place = place_of(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         found = _valid(place, digest)
@@ -280,13 +252,14 @@ def unpack(digest: str, files: Mapping[str, bytes]) -> None:
 
 def _in_cache(converted: Converted) -> Converted:
     """Return the same form where it may be added to; one that a checkpoint brings along is left as it is."""
-    place = _place(converted.digest)
+    place = place_of(converted.digest)
     if converted.folder != place:
         unpack(converted.digest, pack(converted))
     return Converted(place)
 
 
-def _place(digest: str) -> Path:
+def place_of(digest: str) -> Path:
+    """Return where this machine keeps a checkpoint's converted form."""
     return _below(cache_folder(), digest)
 
 
@@ -294,8 +267,14 @@ def _below(cache: Path, digest: str) -> Path:
     return cache / "models" / digest.replace(":", "-")
 
 
-def _child(message: dict[str, Any]) -> None:
-    """Run ``models.openvino.convert`` in a process of its own: what torch takes for it is given back when it ends."""
+def run_child(message: dict[str, Any]) -> str:
+    """Run ``models.openvino.convert`` in a process of its own, and return what it prints.
+
+    What torch takes for it is given back when the process ends.
+
+    Raises:
+        CheckpointError: the process failed, with the last line that it said.
+    """
     environment = own_process.environment(OMP_NUM_THREADS=str(message["num_threads"]), CUDA_VISIBLE_DEVICES="")
     made = subprocess.run(
         own_process.command("tonearm.models.openvino.convert"),
@@ -307,3 +286,4 @@ def _child(message: dict[str, Any]) -> None:
     if made.returncode:
         lines = made.stderr.strip().splitlines() or [f"its process ended with status {made.returncode}"]
         raise CheckpointError(f"OpenVINO cannot take this model: {lines[-1][:300]}")
+    return made.stdout

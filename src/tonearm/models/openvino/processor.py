@@ -33,6 +33,12 @@ def has_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+@functools.cache
+def processor_name() -> str:
+    """Return the processor's name, such as ``AMD EPYC 9B14``: what is measured on one says nothing of another."""
+    return " ".join(str(core().get_property("CPU", "FULL_DEVICE_NAME")).split())
+
+
 def compile_network(
     path: Path, precision: str, *, num_threads: int, num_streams: int = 1, is_pinned: bool = True
 ) -> openvino.CompiledModel:

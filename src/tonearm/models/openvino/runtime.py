@@ -105,7 +105,7 @@ def measure_streams(
 ) -> dict[str, float]:
     """Return the windows a second of one pass with all threads, and of a pass a thread, as ``{"1x2": 0.9, ...}``."""
     rates = {}
-    for num_streams in (1, num_threads):
+    for num_streams in sorted({1, num_threads}):
         runtime = OpenVinoRuntime(converted, precision, num_threads=num_threads, num_streams=num_streams)
         windows = np.repeat(window[None], num_streams, axis=0)
         runtime.run(windows)

@@ -6,8 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tonearm.errors import CheckpointError, SettingsError
+from tonearm.models import families
 from tonearm.models.checkpoint import CheckpointInfo, resolve
 from tonearm.models.openvino import cache as store
+from tonearm.models.openvino import rates
 from tonearm.models.openvino.processor import has_bf16
 from tonearm.watchers import Say
 
@@ -16,12 +18,17 @@ if TYPE_CHECKING:
     from tonearm.models.openvino.runtime import OpenVinoRuntime
 
 
+# Converting a smaller transformer takes longer than its passes in torch do in most runs.
+MIN_PARAMETERS = 10_000_000
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What was asked for; ``runtime`` is ``auto`` where torch will do as well.
 
     ``is_multi``: the head reads labels independently, whatever the checkpoint's config says.
     ``is_server``: see ``Classifier.load``.
+    ``window_samples``: of a window.
     """
 
     source: str
@@ -30,6 +37,7 @@ class Request:
     runtime: str
     precision: str
     num_threads: int
+    window_samples: int
     is_multi: bool = False
     is_server: bool = False
 
@@ -75,8 +83,7 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
     found = store.find(folder, info.revision)
     may_be_torch = request.runtime == "auto" and request.precision != "int8"
     if found is None:
-        is_small = info.num_parameters is not None and info.num_parameters < store.MIN_PARAMETERS_TO_CONVERT
-        if may_be_torch and request.precision == "fp32" and is_small and not request.is_server:
+        if may_be_torch and request.precision == "fp32" and not is_large(info) and not request.is_server:
             return None, ""
         if say is not None:
             say(f"converting {info.name} for this kind of processor, once: up to half a minute")
@@ -111,9 +118,8 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
     found, note = convert(request, info)
     if found is None:
         return ExecutionPlan(None, request.precision, note)
-    next_best = "bf16" if has_bf16() else "fp32"
     precision = request.precision
-    if precision == "bf16" and next_best != "bf16":
+    if precision == "bf16" and not has_bf16():
         precision, note = "fp32", "this processor has no bf16"
     if precision == "int8":
         verdict = found.int8_verdict()
@@ -124,13 +130,37 @@ def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> 
             )
         refusal = verdict.refusal(is_multi=request.is_multi or info.multi_label)
         if refusal is not None:
-            precision, note = next_best, f"not int8: {refusal}"
+            precision = next_best(info, found, request.window_samples, request.num_threads)
+            note = f"not int8: {refusal}"
     num_streams = 1
-    if request.is_server and (info.num_parameters or store.MIN_PARAMETERS_TO_CONVERT) < store.MIN_PARAMETERS_TO_CONVERT:
+    if request.is_server and not is_large(info):
         return ExecutionPlan(found, precision, note, request.num_threads, is_for_one_too=True)
-    if bulk_samples is not None and (info.num_parameters or 0) >= store.MIN_PARAMETERS_TO_CONVERT:
-        num_streams = store.fastest_streams(found, precision, bulk_samples, request.num_threads)
+    if bulk_samples is not None and is_large(info):
+        num_streams = rates.fastest_streams(found, precision, bulk_samples, request.num_threads)
     return ExecutionPlan(found, precision, note, num_streams)
+
+
+def is_large(info: CheckpointInfo) -> bool:
+    """Return whether a model's passes take long enough that converting it, and trying what is fastest, pays.
+
+    Parameters say it of transformers. A convolution uses each of its weights thousands of times for one window.
+    """
+    family = families.family_of(info.family)
+    return family.is_convolutional or (info.num_parameters or MIN_PARAMETERS) >= MIN_PARAMETERS
+
+
+def next_best(info: CheckpointInfo, converted: Converted, window_samples: int, num_threads: int) -> str:
+    """Return the precision that takes int8's place: the faster of the other two, where that is worth trying."""
+    if is_large(info):
+        return rates.next_best(converted, window_samples, num_threads)
+    return "bf16" if has_bf16() else "fp32"
+
+
+def no_gain(request: Request, info: CheckpointInfo, converted: Converted) -> str | None:
+    """Return why the precision that was asked for brings nothing here; None where it does, or nobody would notice."""
+    if not is_large(info):
+        return None
+    return rates.no_gain(converted, request.precision, request.window_samples, request.num_threads)
 
 
 def flag_for(request: Request) -> str:
