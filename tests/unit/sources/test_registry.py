@@ -10,7 +10,7 @@ from tonearm.errors import SourceError
 
 
 @pytest.mark.parametrize("source", ["ftp://host/a.mp3", "foo://x"])
-def test_unknown_scheme(source: str) -> None:
+def test_an_unknown_scheme_is_refused(source: str) -> None:
     with pytest.raises(SourceError, match="unknown scheme"):
         listed(source)
 

@@ -103,6 +103,6 @@ def test_a_number_that_is_no_size_says_that_it_is_not_known(tmp_path: Path, size
     assert [ref.size_bytes for ref in listed(tmp_path / "a.csv")] == [None]
 
 
-def test_missing_table(tmp_path: Path) -> None:
+def test_a_missing_table_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file or folder"):
         listed(tmp_path / "list.csv")

@@ -11,7 +11,7 @@ from tonearm.sources.listing import track_key
 from tonearm.sources.track_ref import from_nanoseconds, from_seconds, to_utc
 
 
-def test_times_without_a_date() -> None:
+def test_times_that_no_date_stands_for_are_not_known() -> None:
     assert from_nanoseconds(10**30) is from_nanoseconds(-(10**30)) is from_seconds(float("inf")) is None
     assert from_seconds(float("nan")) is from_seconds(1e30) is None
     assert to_utc(datetime.datetime.fromisoformat("9999-12-31T23:59:59-01:00")) is None
