@@ -20,7 +20,7 @@ def test_a_share_is_a_minimum_score(score: float | None) -> None:
 
 @pytest.mark.parametrize("score", [-0.1, 1.01, 50, float("nan")])
 def test_a_minimum_score_that_no_score_can_have_is_refused(score: float) -> None:
-    with pytest.raises(UsageError, match="expected one between 0 and 1"):
+    with pytest.raises(UsageError, match="expected a number between 0 and 1"):
         check_score(score)
 
 
