@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -201,3 +202,8 @@ def make_run(folder: str | Path | None = None, **changes: Any) -> RunSummary:
     if folder is not None:
         write_run(str(folder), run)
     return run
+
+
+def rows_of(folder: Path) -> pd.DataFrame:
+    """Return every row in ``folder``/tracks."""
+    return pq.read_table(folder / "tracks").to_pandas()

@@ -106,7 +106,7 @@ def decode(
         request.check_length(sampled.info.duration_s)
         return sampled
     budgets = {rate: int(request.max_scored_s * rate) for rate in rates}
-    kept, lengths, duration_s = _read_all(source, rates, budgets, request.check_length)
+    blocks_by_rate, lengths, duration_s = _read_all(source, rates, budgets, request.check_length)
     if not duration_s:
         raise DecodeError(
             f"{source.codec} stream without a sample that decodes ({counted(source.num_errors, 'damaged packet')})",
@@ -119,14 +119,16 @@ def decode(
         if lengths[plan.sample_rate] < plan.min_samples:
             got = f"{lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz"
             raise DecodeError(f"got {got}, expected at least {plan.min_samples}", code="too_short")
-    wanted = {rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates}
-    missing = [rate for rate in rates if kept[rate] is None]
+    spans_by_rate = {
+        rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates
+    }
+    missing = [rate for rate in rates if blocks_by_rate[rate] is None]
     if missing:
-        kept |= _read_spans(source, missing, wanted)
+        blocks_by_rate |= _read_spans(source, missing, spans_by_rate)
     streams = []
     for rate in rates:
-        spans = wanted[rate]
-        blocks = kept.pop(rate)
+        spans = spans_by_rate[rate]
+        blocks = blocks_by_rate.pop(rate)
         if rate not in missing and spans != ((0, lengths[rate]),):
             blocks = _select(blocks or [], spans)
         streams.append(keep(blocks or [], spans, lengths[rate], (source.sample_rate, rate), allocate))
@@ -137,24 +139,24 @@ def decode(
 def _sampled(source: Source, plans: tuple[WindowPlan, ...], allocate: Allocate) -> DecodedTrack | None:
     """Return a track of which only the windows were decoded, or None where it has to be decoded whole."""
     native = source.sample_rate
-    wanted_s = sum((plan.max_windows or math.inf) * plan.window_s for plan in plans)
-    if not native or source.declared_s is None or wanted_s > SAMPLED_SHARE * source.declared_s:
+    sampled_s = sum((plan.max_windows or math.inf) * plan.window_s for plan in plans)
+    if not native or source.declared_s is None or sampled_s > SAMPLED_SHARE * source.declared_s:
         return None
     rates = sorted({plan.sample_rate for plan in plans})
     spans: dict[int, Spans] = {}
     cuts: list[_Cut] = []
 
-    def wanted(num_native: int) -> list[tuple[int, int]]:
+    def spans_of(num_native: int) -> list[tuple[int, int]]:
         for rate in rates:
             num_samples = math.ceil(num_native * rate / native)
             spans[rate] = _union([(plan, num_samples) for plan in plans if plan.sample_rate == rate])
             cuts.extend(_Cut.around(span, native, rate, num_native) for span in spans[rate])
         return [(cut.first, cut.last) for cut in cuts]
 
-    found = source.ranges(wanted)
-    if found is None:
+    decoded = source.ranges(spans_of)
+    if decoded is None:
         return None
-    num_native, parts = found
+    num_native, parts = decoded
     lengths = {rate: math.ceil(num_native * rate / native) for rate in rates}
     if any(lengths[plan.sample_rate] < plan.min_samples for plan in plans):
         return None
@@ -208,10 +210,10 @@ def decode_waveform(data: bytes | memoryview, sample_rate: int | None = None) ->
         rate = source.sample_rate or next((native for _, native in source.blocks()), 0)
     if not rate:
         raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
-    kept, _, duration_s = _read_all(source, [rate], {rate: 2**62})
+    blocks_by_rate, _, duration_s = _read_all(source, [rate], {rate: 2**62})
     if not duration_s:
         raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
-    return np.concatenate(kept[rate] or [np.empty(0, np.float32)]), _info(source, duration_s)
+    return np.concatenate(blocks_by_rate[rate] or [np.empty(0, np.float32)]), _info(source, duration_s)
 
 
 class _Resampler:
@@ -268,7 +270,7 @@ def _resampled(source: Source, rates: list[int]) -> Iterator[tuple[int, NDArray[
 def _read_all(
     source: Source, rates: list[int], budgets: dict[int, int], check: Callable[[float], None] = lambda seconds: None
 ) -> tuple[dict[int, list[NDArray[np.float32]] | None], dict[int, int], float]:
-    kept: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
+    blocks_by_rate: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
     lengths = dict.fromkeys(rates, 0)
     duration_s = 0.0
     for rate, block, read_s in _resampled(source, rates):
@@ -276,25 +278,25 @@ def _read_all(
         duration_s = read_s
         check(duration_s)
         if lengths[rate] > budgets[rate]:
-            kept[rate] = None
-        blocks = kept[rate]
+            blocks_by_rate[rate] = None
+        blocks = blocks_by_rate[rate]
         if blocks is not None:
             blocks.append(block)
-    return kept, lengths, duration_s
+    return blocks_by_rate, lengths, duration_s
 
 
 def _read_spans(
-    source: Source, rates: list[int], wanted: dict[int, Spans]
+    source: Source, rates: list[int], spans_by_rate: dict[int, Spans]
 ) -> dict[int, list[NDArray[np.float32]] | None]:
-    kept: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
+    blocks_by_rate: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
     position = dict.fromkeys(rates, 0)
     for rate, block, _ in _resampled(source, rates):
         first, position[rate] = position[rate], position[rate] + len(block)
-        for start, stop in wanted[rate]:
+        for start, stop in spans_by_rate[rate]:
             if start < position[rate] and stop > first:
                 piece = block[max(0, start - first) : stop - first].copy()
-                kept[rate].append(piece)  # type: ignore[union-attr]
-    return kept
+                blocks_by_rate[rate].append(piece)  # type: ignore[union-attr]
+    return blocks_by_rate
 
 
 def _union(plans: list[tuple[WindowPlan, int]]) -> Spans:

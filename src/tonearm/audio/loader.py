@@ -1,4 +1,4 @@
-"""One track from where it lies to its decoded windows; what is wrong with it is a value, not an exception."""
+"""Load one track: fetch its bytes, decode its windows. An error of the track is returned, not raised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class TrackLoader:
-    """Fetches with ``reader``, decodes in ``sandbox`` what ``request`` asks for; neither is closed by it."""
+    """Fetches with ``reader`` and decodes in ``sandbox`` what ``request`` asks for; it closes neither."""
 
     reader: ObjectReader
     sandbox: DecodeSandbox
@@ -34,7 +34,7 @@ class TrackLoader:
             return error
 
     def decode(self, data: bytes | TrackError, ref: TrackRef) -> DecodedTrack | TrackError:
-        """Decode what ``fetch`` gave; an error stays what it is."""
+        """Decode what ``fetch`` returned; an error is passed through."""
         if isinstance(data, TrackError):
             return data
         try:

@@ -34,7 +34,7 @@ from tonearm.errors import DecodeError
 from tonearm.settings import DecodeSettings
 from tonearm.wording import counted
 
-# A child is replaced after so many tracks: native libraries leak, a little, for ever.
+# A child is replaced after so many tracks: native libraries leak a little on each.
 TRACKS_PER_CHILD = 500
 
 # The end of a name is what may tell a format.
@@ -251,7 +251,7 @@ class _Child:
                     str(self.source),
                     str(settings.max_memory_bytes),
                 ),
-                # Not the terminal's: its Ctrl-C is for whoever waits for the track, and may be to finish it.
+                # Not the terminal's process group: Ctrl-C is for the parent, which may want to finish this track.
                 process_group=0,
                 pass_fds=(theirs.fileno(), lifeline, self.source),
                 stdin=subprocess.DEVNULL,

@@ -109,11 +109,11 @@ def keep(
         allocate: gives the room to keep them in.
     """
     native, rate = rates
-    kept = sum(stop - start for start, stop in spans)
-    is_float = 0 < native < rate and kept <= MOST_FLOATS
+    num_kept = sum(stop - start for start, stop in spans)
+    is_float = 0 < native < rate and num_kept <= MOST_FLOATS
     peak = 0.0 if is_float else max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
     scale = 1.0 if is_float else quantization_scale(peak)
-    pcm = allocate(kept, FLOAT32 if is_float else INT16)
+    pcm = allocate(num_kept, FLOAT32 if is_float else INT16)
     position = 0
     blocks.reverse()
     while blocks:  # popped, so that a long track is never held twice

@@ -1,4 +1,4 @@
-"""One Audacity label file a track: the genres and tags of its timeline.
+"""One Audacity label file per track: the genres and tags of its timeline.
 
 Source: https://manual.audacityteam.org/man/importing_and_exporting_labels.html (start, tab, end, tab, label; seconds).
 """
@@ -57,6 +57,7 @@ class Audacity:
         A file is named as its track; tracks whose names are alike, in whatever case, also have their key in the name. A
         track without any label has no file.
         """
+        # A pass of its own, over names alone: files are written as rows come, and a name once written cannot change.
         doubled = _doubled_names(request)
         threshold, num_files = TAG_SCORE if self.min_score is None else self.min_score, 0
         others = [(head, head.windows) for head in request.rows.heads if head.windows is not None]
@@ -74,6 +75,7 @@ class Audacity:
                         labels += head_labels(head, row[column] or (), threshold)
                 if labels:
                     lines = (f"{label.start_s:.6f}\t{label.end_s:.6f}\t{label.text}\n" for label in labels)
+                    # Keys are signed; as unsigned hex each has the same sixteen digits and no minus sign.
                     suffix = f" [{row[KEY] & (2**64 - 1):016x}]" if clash else ""
                     texts[f"{name}{suffix}.txt"] = "".join(lines)
             write_texts(request.output, texts)
@@ -116,12 +118,13 @@ def head_labels(head: Head, windows: Sequence[dict[str, Any]], threshold: float)
         {**span, "genre": window.get("label"), "tags": window.get("tags")}
         for span, window in zip(spans, windows, strict=True)
     ]
-    return [found._replace(text=f"{head.name}: {found.text}") for found in track_labels(entries, threshold)]
+    return [label._replace(text=f"{head.name}: {label.text}") for label in track_labels(entries, threshold)]
 
 
 def _merged(named: Iterable[tuple[dict[str, Any], str]]) -> Iterator[Label]:
     current: Label | None = None
     for window, name in named:
+        # A tab or line break in a label would end its field in the file.
         text = " ".join(name.split())
         if current and current.text == text and window["start_s"] <= current.end_s + TOUCH_S:
             current = current._replace(end_s=max(current.end_s, window["end_s"]))

@@ -23,6 +23,7 @@ from tonearm.runs.rows.silent import silent_as
 BOOKKEEPING = ("term", "read_settings", *(head.settings for head in PUBLISHED.values()))
 COLUMNS = [field for field in TRACKS if field.name not in BOOKKEEPING]
 SCALARS = [field.name for field in COLUMNS if not pa.types.is_list(field.type)]
+# The characters that OWASP lists under "CSV Injection".
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -66,6 +67,7 @@ def _cells(column: pa.Array, threshold: float) -> list[Any]:
     values = column.to_pylist()
     if pa.types.is_list(column.type):
         return [_safe(_join_tags(tags, threshold)) for tags in values]
+    # Only texts: an apostrophe before a negative number would make it a text.
     if pa.types.is_string(column.type):
         return [_safe(value or "") for value in values]
     if pa.types.is_float32(column.type):

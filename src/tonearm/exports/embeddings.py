@@ -72,7 +72,7 @@ def _fit(request: ExportRequest, dim: int) -> dict[str, Projection]:
         for name in columns:
             moments[name].add(_matrix(batch[name].drop_null()))
     # A head that was off has no embeddings, and needs no projection.
-    return {name: found.fit(dim) for name, found in moments.items() if found.count}
+    return {name: sums.fit(dim) for name, sums in moments.items() if sums.count}
 
 
 def _matrix(array: pa.ListArray) -> NDArray[np.float32]:

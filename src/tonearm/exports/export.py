@@ -55,9 +55,9 @@ def export(
     """Write the tracks of ``destination`` to ``output`` as ``kind``.
 
     Args:
-        kind: ``csv`` (one line a track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
-            ``audacity`` (a folder with one label file a track), ``m3u`` (a folder with one playlist per label),
-            ``embeddings`` (Parquet, a row a track), or what another package has added.
+        kind: ``csv`` (one line per track, best tags joined as ``label:score; ...``), ``jsonl`` (whole rows),
+            ``audacity`` (a folder with one label file per track), ``m3u`` (a folder with one playlist per label),
+            ``embeddings`` (Parquet, one row per track), or what another package has added.
         output: a path or object-store URL; a folder for ``audacity`` and ``m3u``.
         where: only the tracks for which this DuckDB expression over the columns of a row is true; see ``rows.where``.
         all_versions: also tracks that are no longer listed: deleted and renamed files, and changed ones as they were.
@@ -71,15 +71,16 @@ def export(
         DestinationError: no tracks, or the output is taken or cannot be written.
         PluginError: the package that has added the kind cannot be used.
     """
-    found = EXPORTERS.get(kind)
-    if found is None:
+    exporter_class = EXPORTERS.get(kind)
+    if exporter_class is None:
         near = difflib.get_close_matches(kind, EXPORTERS.names(), n=1)
         advice = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"got export kind {kind!r}; {advice}expected one of {', '.join(EXPORTERS.names())}")
     with EXPORTERS.using(kind):
-        make = cast(Callable[..., Exporter], found)
-        exporter = make(**_taken(kind, found, options))
-        check_output(output, is_folder=found.is_folder, overwrite=overwrite)
+        make = cast(Callable[..., Exporter], exporter_class)
+        exporter = make(**_taken(kind, exporter_class, options))
+        # Before any row is read: an output that is taken should not cost a pass over the library.
+        check_output(output, is_folder=exporter_class.is_folder, overwrite=overwrite)
         rows = track_rows.listed_rows(destination, unlisted=all_versions)
         if where is not None:
             from tonearm.runs.rows.where import narrowed
@@ -119,7 +120,7 @@ def _taken(kind: str, exporter: type[Exporter], options: dict[str, object]) -> d
     for name, value in given.items():
         if name in known or name in UNUSED:
             continue
-        others = [other for other, found in EXPORTERS.own.items() if name in inspect.signature(found).parameters]
+        others = [other for other, taker in EXPORTERS.own.items() if name in inspect.signature(taker).parameters]
         if name == "dim" and isinstance(value, int):
             said = f"a projection to {counted(value, 'number')} for {kind}, which has none"
         else:

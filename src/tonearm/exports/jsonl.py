@@ -54,6 +54,7 @@ class JsonLines:
         with whole_file(request.output) as file:
             for batch in request.batches(names, batch_rows=BATCH_ROWS):
                 batch = silent_as(batch, None, request.rows.heads)
+                # jq and JavaScript read numbers as doubles, which have 15 digits of a key's 19.
                 columns = [batch[name].cast(pa.string()) if name == KEY else _round(batch[name]) for name in names]
                 rounded = pa.RecordBatch.from_arrays(columns, names)
                 for row in rounded.to_pylist():

@@ -32,7 +32,7 @@ class Playlists:
     """A folder of playlists.
 
     Attributes:
-        by: what a playlist is of: ``genre``, ``tag``, or the name of another head.
+        by: which labels get a playlist: ``genre``, ``tag``, or the name of another head.
         min_score: leave out tracks whose genre, or tag, scores less; without it 0.5 for tags and 0 for genres.
     """
 
@@ -58,6 +58,7 @@ class Playlists:
                     num_tracks += bool(labels)
                     for label in labels:
                         runs.add(label, row["uri"], _extinf(row))
+            # After all rows: two labels that make one file name are known only then.
             names = _names(runs.labels())
             base = request.output.rstrip("/") or "/"
             for label, name in names.items():
@@ -68,6 +69,7 @@ class Playlists:
         return num_tracks, len(names)
 
     def _labels(self, row: dict[str, Any], head: Head) -> list[str]:
+        # A model names some genre for silence too; a playlist of it would be wrong.
         if row["silent"]:
             return [SILENT]
         if head.label is not None and head.score is not None:
@@ -89,6 +91,7 @@ class _Runs:
     def add(self, label: str, uri: str, extinf: str) -> None:
         self.entries.setdefault(label, []).append((uri, extinf))
         self.num_entries += 1
+        # All labels count together: hundreds of tags, each below a limit of its own, would still fill the memory.
         if self.num_entries >= RUN_ENTRIES:
             self._flush()
 
@@ -99,6 +102,7 @@ class _Runs:
     def merged(self, label: str) -> Iterator[tuple[str, str]]:
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(path.open(encoding="utf-8")) for path in self.paths[label]]
+            # JSON keeps line breaks within a URI or title apart from those between entries.
             yield from heapq.merge(*(map(json.loads, file) for file in files))
 
     def _flush(self) -> None:
@@ -130,6 +134,7 @@ def _extinf(row: dict[str, Any]) -> str:
     duration_s = row["duration_s"]
     title = row["title"] or track_name(row["uri"])
     name = f"{row['artist']} - {title}" if row["artist"] else title
+    # -1 is how M3U says that the length is not known; the format has whole seconds.
     return f"#EXTINF:{-1 if duration_s is None else round(duration_s)},{_one_line(name)}"
 
 
@@ -141,6 +146,8 @@ def _location(uri: str) -> str:
     """Return ``uri`` as a line of a playlist, changed only if it would break the line or read as a comment."""
     if filesystems.is_local(uri) and not uri.startswith("file://"):
         if "\n" in uri or "\r" in uri:
+            # A line break would begin another entry, and only a URL can escape it.
             return f"file://{urllib.parse.quote(uri)}"
+        # Players take a line that begins with # for a comment.
         return f"./{uri}" if uri.startswith("#") else uri
     return uri.replace("\r", "%0D").replace("\n", "%0A")

@@ -22,13 +22,13 @@ def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:
     """
     check_form(output, "OUTPUT")
     with filesystems.writing(output):
-        found, path = filesystems.filesystem(output)
-        if not found.exists(path):
+        store, path = filesystems.filesystem(output)
+        if not store.exists(path):
             return
-        if found.isdir(path):
-            is_empty, is_right = not found.ls(path, detail=False), is_folder
+        if store.isdir(path):
+            is_empty, is_right = not store.ls(path, detail=False), is_folder
         else:
-            is_empty, is_right = not found.size(path), not is_folder
+            is_empty, is_right = not store.size(path), not is_folder
     if not is_right:
         got, expected = ("a file", "a folder") if is_folder else ("a folder", "a file")
         raise DestinationError(f"{output} is {got}, expected the name of {expected} for this kind of export")
@@ -62,17 +62,19 @@ def whole_binary(url: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
-    found, path = filesystems.filesystem(url)
+    store, path = filesystems.filesystem(url)
     with filesystems.writing(url):
         if filesystems.is_local(url):
+            # Closed before it is renamed: a full disk may say so only when the last bytes are flushed.
             with replacing(Path(path)) as partial, open_(partial) as file:
                 yield file
             return
+        # Only a finished export is uploaded: one that fails must leave no object.
         with tempfile.TemporaryDirectory(prefix="tonearm-") as folder:
             local = Path(folder) / "export"
             with open_(local) as file:
                 yield file
-            found.put_file(str(local), path)
+            store.put_file(str(local), path)
 
 
 def write_texts(folder: str, texts: dict[str, str]) -> None:
@@ -86,6 +88,7 @@ def write_texts(folder: str, texts: dict[str, str]) -> None:
         for name, content in texts.items():
             filesystems.write_text(f"{base}/{name}", content)
         return
-    found, path = filesystems.filesystem(base)
+    store, path = filesystems.filesystem(base)
     with filesystems.writing(folder):
-        found.pipe({f"{path}/{name}": content.encode() for name, content in texts.items()})
+        # pipe sends many at a time; there are as many files as tracks.
+        store.pipe({f"{path}/{name}": content.encode() for name, content in texts.items()})

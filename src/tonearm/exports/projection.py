@@ -36,7 +36,7 @@ class Projection:
 
 
 class Moments:
-    """Mean and covariance of rows that come in batches."""
+    """Mean and scatter matrix of rows that come in batches."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,6 +51,7 @@ class Moments:
         """
         if not len(rows):
             return
+        # Products of float32 lose the small components of embeddings whose mean is large.
         block = rows.astype(np.float64)
         if not self.count:
             self.mean, self.scatter = np.zeros(block.shape[1]), np.zeros((block.shape[1], block.shape[1]))
@@ -76,9 +77,11 @@ class Moments:
                 f"got a projection to {counted(num_components, 'number')}, expected 1 to {most}: the library has "
                 f"{counted(self.count, 'embedding')} of {counted(len(self.mean), 'number')}"
             )
+        # scatter is not divided by the count: that changes neither directions nor shares.
         variances, vectors = np.linalg.eigh(self.scatter)
         order = np.argsort(variances)[::-1][:num_components]
         components = vectors[:, order].T
+        # eigh may give either sign.
         largest = components[np.arange(num_components), np.abs(components).argmax(axis=1)]
         components *= np.where(largest < 0, -1.0, 1.0)[:, None]
         shares = np.maximum(variances[order], 0) / max(float(np.maximum(variances, 0).sum()), np.finfo(float).tiny)

@@ -1,6 +1,6 @@
 """The numbers of the report, gathered from ``tracks/`` batch by batch.
 
-Memory grows by 8 bytes a track (its duration and its genre score); everything else is counts, and the few rows shown.
+Memory grows by 8 bytes per track (its duration and its genre score); everything else is counts, and the few rows shown.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class GroupFigures:
 
     @property
     def mean_score(self) -> float:
+        # Tags: the mean is over all tracks that list the tag, also those in which it scores under STRONG_SCORE.
         count = self.num_listed or self.num_tracks
         return self.sum_score / count if count else 0.0
 
@@ -141,6 +142,7 @@ class LibraryFigures:
         strong = [(label, tag.num_tracks) for label, tag in tags if tag.num_tracks]
         says = {label for label in self.tags if telling_tags.weight(label) > telling_tags.FAINT_WEIGHT}
         is_faint = not any(label in says for label, _ in strong)
+        # No tag is strong in any track: the faint ones tell more than nothing, with their mean.
         means = [(label, tag.mean_score) for label, tag in tags if label in says] if is_faint else []
         means.sort(key=lambda item: -item[1] * telling_tags.weight(item[0]))
         return FoundLabels(
@@ -181,6 +183,7 @@ def add_up(batches: Iterable[pa.RecordBatch], heads: Sequence[Head] = ()) -> Lib
     failed = FirstRows("uri", report_rows.NUM_FAILED)
     for batch in batches:
         rows = pa.Table.from_batches([batch])
+        # Failed tracks count too: their files are part of the library. Arrow's sum of nothing is null.
         figures.num_bytes += pc.sum(rows["size_bytes"]).as_py() or 0
         is_ok = pc.equal(rows["status"], "ok")
         _add_failures(figures, failed, rows.filter(pc.invert(is_ok)))
@@ -189,11 +192,13 @@ def add_up(batches: Iterable[pa.RecordBatch], heads: Sequence[Head] = ()) -> Lib
         durations.append(_float32(rows["duration_s"]))
         is_silent = pc.fill_null(rows["silent"], False)
         shown = silent_as(rows, SILENT).select(SHOWN)
+        # Cut down here, so that the rows that are held have only the tags that are shown.
         shown = shown.set_column(SHOWN.index("tags"), "tags", report_rows.telling_only(shown["tags"]))
         first.add(shown)
         figures.silent.num_tracks += pc.sum(is_silent).as_py() or 0
         figures.silent.audio_s += pc.sum(rows["duration_s"].filter(is_silent)).as_py() or 0.0
         is_heard = pc.invert(is_silent)
+        # A model names some label for silence too; those would distort every count below.
         heard = rows.filter(is_heard)
         for head, groups in [
             (GENRE, figures.genres),
@@ -216,6 +221,7 @@ def _float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 def _add_failures(figures: LibraryFigures, failed: FirstRows, rows: pa.Table) -> None:
     figures.num_error += rows.num_rows
+    # Null is no value of value_counts that equal() below would find again.
     codes = pc.fill_null(rows["error_code"], NO_CODE)
     failed.add(rows.select(FAILED).set_column(FAILED.index("error_code"), "error_code", codes))
     for entry in pc.value_counts(codes).to_pylist():
@@ -252,10 +258,10 @@ def _add_winners(groups: dict[str, GroupFigures], rows: pa.Table, label: str, sc
     scored = rows.filter(pc.is_valid(rows[label]))
     sums = [(label, "count"), ("duration_s", "sum"), (score, "sum")]
     for group in scored.group_by(label).aggregate(sums).to_pylist():
-        found = groups.setdefault(group[label], GroupFigures())
-        found.num_tracks += group[f"{label}_count"]
-        found.audio_s += group["duration_s_sum"] or 0.0
-        found.sum_score += group[f"{score}_sum"] or 0.0
+        figures = groups.setdefault(group[label], GroupFigures())
+        figures.num_tracks += group[f"{label}_count"]
+        figures.audio_s += group["duration_s_sum"] or 0.0
+        figures.sum_score += group[f"{score}_sum"] or 0.0
 
 
 def _add_tags(tags: dict[str, GroupFigures], column: pa.ChunkedArray) -> None:

@@ -85,6 +85,7 @@ def write_report(destination: str, run: RunSummary | None = None, figures: Libra
 def render_report(destination: str, figures: LibraryFigures, run: RunSummary) -> str:
     """Return the page; everything in it that came from outside is escaped."""
     loader = jinja2.PackageLoader("tonearm.report", "templates")
+    # StrictUndefined: a misspelt name in the template fails in a test instead of leaving a gap in the page.
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -98,6 +99,7 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
         figures=figures,
         css=Markup(css),
         script=Markup(script),
+        # The page's policy allows this one script by its hash, so nothing that a file name smuggles in can run.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         headline=_headline(figures, run),
         heads={"genre": bool(figures.genres), "tags": bool(figures.tags)},
@@ -117,6 +119,7 @@ def render_report(destination: str, figures: LibraryFigures, run: RunSummary) ->
         num_failed_listed=figures.failed.num_rows,
         at_a_time=NUM_AT_A_TIME,
         data=Markup(to_json(figures.tracks, figures.failed, links)),
+        # Bars are shares of the largest; 1 where all are 0 keeps the division defined.
         most_memory=max(run.speed.peak_bytes.values(), default=1) or 1 if run.speed else 1,
         facts=list(_facts(figures, run)),
         settings=json.dumps(run.settings, indent=1, ensure_ascii=False, default=str) if run.settings else "",
@@ -163,6 +166,7 @@ def _split(
 ) -> tuple[list[tuple[Any, GroupFigures]], GroupFigures | None, int]:
     """Return the largest groups, the sum of the rest (None without one) and how many the rest are."""
     ordered = sorted(groups.items(), key=lambda item: (-item[1].num_tracks, -item[1].mean_score, str(item[0])))
+    # A rest of one group takes a line as well, so that group is shown by its name.
     if len(ordered) <= most + 1:
         return ordered, None, 0
     rest = GroupFigures()
@@ -188,6 +192,7 @@ def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
             "tracks_bar": group.num_tracks / most_tracks,
             "audio": text.amount(group.audio_s),
             "audio_bar": group.audio_s / most_audio_s,
+            # Silent tracks have scores, but of nothing that can be heard.
             "mean_score": "–" if group is figures.silent else f"{group.mean_score:.2f}",
         }
         for name, group, is_rest in entries

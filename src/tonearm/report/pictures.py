@@ -82,10 +82,11 @@ def duration_histogram(durations_s: NDArray[np.float32]) -> Histogram:
         durations_s: float32 [tracks].
     """
     longest = float(durations_s.max()) if len(durations_s) else 1.0
-    wanted = max(float(np.quantile(durations_s, 0.99)), 0.5) if len(durations_s) else 1.0
-    wanted = longest if longest < 1.5 * wanted else wanted
-    width_s = next((step for step in BIN_WIDTHS_S if wanted / step <= MAX_DURATION_BINS), BIN_WIDTHS_S[-1])
-    num_bins = min(MAX_DURATION_BINS, int(wanted // width_s) + 1)
+    shown_s = max(float(np.quantile(durations_s, 0.99)), 0.5) if len(durations_s) else 1.0
+    # One recording of hours would press all other tracks into the first bar.
+    shown_s = longest if longest < 1.5 * shown_s else shown_s
+    width_s = next((step for step in BIN_WIDTHS_S if shown_s / step <= MAX_DURATION_BINS), BIN_WIDTHS_S[-1])
+    num_bins = min(MAX_DURATION_BINS, int(shown_s // width_s) + 1)
     end_s = num_bins * width_s
     counts, edges = np.histogram(np.minimum(durations_s, end_s), bins=num_bins, range=(0.0, end_s))
     texts = [f"{_axis(low)} to {_axis(high)}" for low, high in itertools.pairwise(edges)]
@@ -93,6 +94,7 @@ def duration_histogram(durations_s: NDArray[np.float32]) -> Histogram:
     ticks = [(float(edges[place]), _axis(edges[place])) for place in range(0, num_bins + 1, every)]
     if longest > end_s:
         texts[-1] = f"{_axis(edges[-2])} or longer (up to {amount(longest)})"
+        # Without the ticks that the word longer would overlap.
         ticks = [tick for tick in ticks if tick[0] < end_s - 2 * width_s] + [(end_s - width_s / 2, "longer")]
     alt = "no durations"
     if len(durations_s):
@@ -145,6 +147,7 @@ def _histogram(
 
 def nice_ticks(highest: int) -> list[int]:
     """Return whole numbers from 0 in steps of 1, 2 or 5 times a power of ten, the last not under ``highest``."""
+    # 1, 2, 5, 10, 20, 50: each step is the one before times 2, 2.5 or 2.
     step, factors = 1, (2.0, 2.5, 2.0)
     turn = 0
     while step * 4 < highest:

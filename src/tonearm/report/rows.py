@@ -47,6 +47,7 @@ class FirstRows:
         """Take rows into account."""
         self.parts.append(rows)
         self.num_rows += rows.num_rows
+        # Only when there are twice as many: sorting out each batch alone would sort the same rows again and again.
         if self.num_rows > 2 * self.count:
             self._drop()
 
@@ -77,8 +78,8 @@ def telling_only(column: pa.ChunkedArray) -> pa.Array:
     order = np.lexsort((-scores * weights[places] if len(places) else scores, row))
     starts = np.cumsum(lengths) - lengths
     is_kept = np.arange(len(order)) - np.repeat(starts, lengths) < NUM_TAGS
-    kept = np.minimum(lengths, NUM_TAGS)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
+    num_kept = np.minimum(lengths, NUM_TAGS)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(num_kept)]), pa.int32())
     entries = pa.StructArray.from_arrays([flat.field("label"), flat.field("score")], ["label", "score"])
     return pa.ListArray.from_arrays(offsets, entries.take(pa.array(order[is_kept])))
 
@@ -117,6 +118,7 @@ class Links:
             return folder
         if kind != "file" or not folder:
             return None
+        # As bytes: a name that is not UTF-8 is quoted as the bytes it has on disk.
         path = os.fsencode(uris.local_path(folder))
         if self.folder is None:
             return f"file://{urllib.parse.quote(path)}/".replace("file:////", "file:///")
@@ -132,6 +134,7 @@ def quoted(folder: str, name: str) -> str:
 
 def to_json(tracks: pa.Table, failed: pa.Table, links: Links) -> str:
     """Return the rows as JSON that may stand in a page: there is no ``<`` in it."""
+    # Each text once: folders, artists and labels repeat in thousands of rows.
     folders, labels = _Numbers(), _Numbers()
     rows = []
     for row in _rows(tracks):

@@ -31,6 +31,7 @@ def read_s3(ref: TrackRef, limits: ReadLimits) -> bytes:
         response = await client.get_object(Bucket=bucket, Key=key, **condition)
         async with response["Body"] as body:
             expected = response.get("ContentLength")
+            # Not every server heeds a condition (see create_bytes), so the version that came is compared too.
             if ref.etag and response.get("ETag", "").strip('"') != ref.etag:
                 raise changed(ref)
             return await _collect(ref, body.iter_chunks(CHUNK_BYTES), expected, limits.max_bytes)
@@ -49,6 +50,7 @@ def read_http(ref: TrackRef, limits: ReadLimits) -> bytes:
             raise changed(ref)
         coding = http_objects.content_encoding(response.headers)
         expected = response.content_length
+        # The announced length of a packed answer is that of its packed bytes, not of the object.
         whole = dataclasses.replace(ref, size_bytes=None) if content_coding.codings(coding) else ref
         return await _collect(whole, response.content.iter_chunked(CHUNK_BYTES), expected, limits.max_bytes), coding
 
@@ -59,6 +61,7 @@ def read_http(ref: TrackRef, limits: ReadLimits) -> bytes:
 async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: int) -> bytes:
     """Return what ``chunks`` give, as many bytes as the store announced."""
     check_size(ref, expected, limit)
+    # Before the body: a changed object need not be downloaded to be refused.
     if expected is not None and ref.size_bytes is not None and expected != ref.size_bytes:
         raise changed(ref)
     buffer = io.BytesIO()  # hands its bytes out without a copy

@@ -56,8 +56,8 @@ def list_s3(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     wild = WILDCARDS.search(pattern)
     begin = pattern if wild is None else pattern[: wild.start()]
     matches = glob_matcher(pattern)
-    found = (entry for entry in _s3_objects(bucket, folder + begin) if matches(entry[0][len(folder) :]))
-    return _below(f"s3://{bucket}/", folder, found, skipped)
+    matching = (entry for entry in _s3_objects(bucket, folder + begin) if matches(entry[0][len(folder) :]))
+    return _below(f"s3://{bucket}/", folder, matching, skipped)
 
 
 def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[Entry]:

@@ -2,7 +2,7 @@
 
 Audio is never decoded here (``Audio(decode=False)``). A row that names a file is that file's track. A row that holds
 its bytes is ``PLACE#SPLIT/ROW``, where PLACE is the ``hf://`` source or ``arrow+file:///FOLDER``, and ``read_row``
-reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is written again.
+reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is saved again.
 """
 
 from __future__ import annotations
@@ -147,17 +147,17 @@ def read_row(ref: TrackRef) -> bytes:
     """Return the bytes in a row.
 
     Raises:
-        FetchError: the data set or the row is gone (not_found), or was written again since it was listed (changed).
+        FetchError: the data set or the row is gone (not_found), or was saved again since it was listed (changed).
     """
     place, _, row = ref.uri.rpartition("#")
     split, _, number = row.rpartition("/")
     try:
-        found = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
-        if found is None:
+        loaded = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
+        if loaded is None:
             raise FetchError(f"{shown(ref.uri)}: no split {split} there", code="not_found")
-        dataset, column = found
+        dataset, column = loaded
         if ref.etag is not None and ref.etag != dataset._fingerprint:
-            raise FetchError(f"{shown(ref.uri)} was written anew since it was listed; run again", code="changed")
+            raise FetchError(f"{shown(ref.uri)} was saved again since it was listed; run again", code="changed")
         audio = dataset[int(number)][column]
         if audio is None:
             raise FetchError(f"{shown(ref.uri)} is a row without audio", code="not_found")
@@ -187,7 +187,7 @@ def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
 @functools.lru_cache(maxsize=4)
 def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
     """Return the splits: name, data set with undecoded audio, name of its audio column."""
-    del written  # a folder that was written anew is read anew
+    del written  # part of the cache key: a folder that was saved again is loaded again
     datasets = _library(place)
     try:
         loaded = datasets.load_from_disk(local_path(place)) if place.startswith(SAVED) else _load_hub(place)
@@ -199,15 +199,15 @@ def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], .
         )
         raise SourceError(f"the data set {shown(place)} cannot be loaded ({scrubbed(str(error))}); {advice}") from None
     splits = loaded.items() if isinstance(loaded, dict) else [(WHOLE, loaded)]
-    found = []
+    ready = []
     for split, dataset in splits:
         names = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
         if not names:
             columns = ", ".join(dataset.features)
             raise SourceError(f"the data set {shown(place)} has the columns {columns}; expected one of type Audio")
         column = "audio" if "audio" in names else names[0]
-        found.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
-    return tuple(found)
+        ready.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
+    return tuple(ready)
 
 
 def _library(place: str) -> ModuleType:

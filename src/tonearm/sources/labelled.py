@@ -100,15 +100,15 @@ def list_labelled(
     columns = [field for field in fields if field != FOLDER and not field.startswith(NAME)]
     for field in fields:
         _compile(field)
-    found = source_of(source).labelled(source, label_by, columns)
-    if columns and found is None:
+    labelled = source_of(source).labelled(source, label_by, columns)
+    if columns and labelled is None:
         raise SourceError(
             f"{shown(source)} has no column {columns[0]}: it is a folder of files; expected 'folder', 'name:REGEX' "
             "or a table with that column"
         )
-    if found is None:
-        found = LabelledRows(((ref, {}) for ref in list_tracks([source])), label_by or FOLDER)
-    rows, label_by = found
+    if labelled is None:
+        labelled = LabelledRows(((ref, {}) for ref in list_tracks([source])), label_by or FOLDER)
+    rows, label_by = labelled
     root = _root(source)
     tracks, is_multi = [], False
     for ref, row in rows:

@@ -217,6 +217,6 @@ def _nothing(sources: Sequence[str], counts: ListingCounts) -> SourceError:
     where = ", ".join(shown(source) for source in sources[:NUM_NAMED]) + (", ..." if len(sources) > NUM_NAMED else "")
     kinds = counts.skipped.most_common(NUM_NAMED)
     names = ", ".join(f"{count:,} {kind or 'without an extension'}" for kind, count in kinds)
-    found = f"{names} skipped" if names else "nothing matches" if any(map(WILDCARDS.search, sources)) else "it is empty"
+    why = f"{names} skipped" if names else "nothing matches" if any(map(WILDCARDS.search, sources)) else "it is empty"
     advice = "expected files such as .mp3, .flac or .wav; name others in a table with a uri column"
-    return SourceError(f"no audio in {where}: {found}; {advice}")
+    return SourceError(f"no audio in {where}: {why}; {advice}")

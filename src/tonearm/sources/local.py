@@ -28,10 +28,10 @@ def local_ref(path: str) -> TrackRef:
         OSError: it cannot be looked at.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return make_ref(local_uri(path))
-    return make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+    return make_ref(local_uri(path), status.st_size, None, from_nanoseconds(status.st_mtime_ns))
 
 
 def any_ref(path: str) -> TrackRef:
@@ -49,6 +49,7 @@ def list_folder(folder: str, skipped: Counter[str]) -> Iterator[TrackRef]:
         SourceError: the folder itself cannot be read; one below it is counted as skipped.
     """
     try:
+        # _walk only counts a folder that it cannot read; the one that a person named is an error at once.
         os.scandir(folder).close()
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
@@ -65,12 +66,14 @@ def list_glob(pattern: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     folder, below = split_glob(pattern, os.path.isdir)
     parts = below.split("/")
     matches = glob_matcher(below)
+    # Folders are left out by the parts before the first **; from there on any folder may hold a match.
     recursive = next((number for number, part in enumerate(parts) if "**" in part), len(parts))
 
     def may_hold(path: str) -> bool:
         pairs = zip(path[len(folder) :].split("/"), parts[:recursive], strict=False)
         return all(part_matches(name, part) for name, part in pairs)
 
+    # A glob may match nothing; its folder need not be there.
     if not os.path.isdir(folder or "/"):
         return iter(())
     top = folder.rstrip("/") or "/"
@@ -84,12 +87,12 @@ def _tracks(paths: Iterator[str], skipped: Counter[str]) -> Iterator[TrackRef]:
             skipped[extension] += 1
             continue
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError:  # a dangling link, or one that turns in a circle: reading it says what is wrong
             yield make_ref(local_uri(path))
             continue
-        if stat.S_ISREG(found.st_mode):
-            yield make_ref(local_uri(path), found.st_size, None, from_nanoseconds(found.st_mtime_ns))
+        if stat.S_ISREG(status.st_mode):
+            yield make_ref(local_uri(path), status.st_size, None, from_nanoseconds(status.st_mtime_ns))
         else:
             skipped[NOT_A_FILE] += 1
 
@@ -101,15 +104,17 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:
-            found = os.stat(folder)
-            if (found.st_dev, found.st_ino) in seen:
+            status = os.stat(folder)
+            # By device and inode: links that lead back into the tree would never end.
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((found.st_dev, found.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             names, below, linked = _scan(folder, skipped)
         except OSError:
             skipped[UNREADABLE] += 1
             continue
         yield from (posixpath.join(folder, name) for name in names)
+        # The stack takes the last first, so reversed names come in ascending order.
         folders.extend(path for path in reversed(below) if may_hold(path))
         links.extend(path for path in linked if may_hold(path))
 
@@ -128,6 +133,7 @@ def _scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str], lis
                 linked.append(entry.path)
             else:
                 names.append(entry.name)
+    # scandir gives the order of the file system, which differs between machines; --limit needs the same tracks.
     return sorted(names), sorted(below), sorted(linked)
 
 
@@ -194,11 +200,12 @@ def _read_file(ref: TrackRef, limit: int, deadline: float) -> bytes:
             raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found") from None
         raise
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise FetchError(f"{shown(ref.uri)} is not a file", code="not_found")
-        check_size(ref, found.st_size, limit)
-        if ref.modified is not None and from_nanoseconds(found.st_mtime_ns) != ref.modified:
+        check_size(ref, status.st_size, limit)
+        # Labels of another version must not stand under the key of the one that was listed.
+        if ref.modified is not None and from_nanoseconds(status.st_mtime_ns) != ref.modified:
             raise changed(ref)
         buffer = io.BytesIO()
         while chunk := os.read(descriptor, 16 * CHUNK_BYTES):

@@ -78,13 +78,14 @@ class ObjectReader:
             FetchError: not_found, access_denied or fetch_failed.
         """
         size = ref.size_bytes
+        # The two ranges would meet or overlap; reading the whole once is then less.
         if size is None or size <= head_bytes + tail_bytes:
             return None
         with _boundary(ref):
             if not _reader(ref).has_ranges:
                 return None
-            found, path = filesystems.filesystem(ref.uri)
-            return found.cat_file(path, start=0, end=head_bytes), found.cat_file(path, start=size - tail_bytes)
+            store, path = filesystems.filesystem(ref.uri)
+            return store.cat_file(path, start=0, end=head_bytes), store.cat_file(path, start=size - tail_bytes)
 
     def _attempt(self, ref: TrackRef, deadline: float) -> bytes:
         limits = ReadLimits(self.settings.max_bytes, deadline, self.settings.stall_timeout_s, self.allowed)
@@ -127,12 +128,13 @@ def _reader(ref: TrackRef) -> Source:
     Raises:
         FetchError: not_found.
     """
-    found = reader_of(ref.uri)
-    if found is None:
+    kind = reader_of(ref.uri)
+    if kind is None:
         raise FetchError(f"{shown(ref.uri)} is no object; expected {filesystems.KNOWN}", code="not_found")
+    # Clients of stores encode a URL in UTF-8 and raise on a lone surrogate; a path on disk may hold any bytes.
     if scheme(ref.uri) != "file" and to_unicode(ref.uri) != ref.uri:
         raise FetchError(f"{shown(ref.uri)} is not Unicode, as every URL is", code="not_found")
-    return found
+    return kind
 
 
 def _late(ref: TrackRef, timeout_s: float, state: str) -> FetchError:

@@ -21,7 +21,7 @@ from tonearm.storage.uris import scheme, shown
 # The first that matches counts.
 KINDS: tuple[Source, ...] = (DataSet(), Table(), LocalFiles(), WebObject(), S3(), OtherStore())
 OWN: dict[str, Source] = {name: kind for kind in KINDS for name in kind.schemes}
-SOURCES: Registry[Source] = Registry("tonearm.sources", "source", OWN, Source, make=lambda found: found())
+SOURCES: Registry[Source] = Registry("tonearm.sources", "source", OWN, Source, make=lambda source_class: source_class())
 
 
 def source_of(source: str) -> Source:
@@ -31,17 +31,18 @@ def source_of(source: str) -> Source:
         SourceError: nobody knows it.
         PluginError: a package that adds its scheme cannot be used.
     """
+    # Before packages: none may take over a path or a URL that tonearm reads.
     for kind in KINDS:
         if kind.matches(source):
             return kind
     name = scheme(source)
-    found = SOURCES.get(name)
-    if found is None:
+    outside = SOURCES.get(name)
+    if outside is None:
         raise SourceError(f"{shown(source)}: unknown scheme {name}://; expected one of {filesystems.KNOWN}")
     with SOURCES.using(name):
-        if not found.matches(source):
+        if not outside.matches(source):
             raise SourceError(f"{shown(source)} is not an address that the source {name!r} knows; check it")
-    return found
+    return outside
 
 
 def check_extras(places: Iterable[str]) -> None:
@@ -59,13 +60,13 @@ def check_extras(places: Iterable[str]) -> None:
 
 def open_source(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     """Return the tracks of SOURCE, whatever kind it is; see ``Source.list``."""
-    found = source_of(source)
-    return found.list(source, skipped) if found in KINDS else _guarded(found, source, skipped)
+    kind = source_of(source)
+    return kind.list(source, skipped) if kind in KINDS else _guarded(kind, source, skipped)
 
 
-def _guarded(found: Source, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+def _guarded(kind: Source, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     with SOURCES.using(scheme(source)):
-        yield from found.list(source, skipped)
+        yield from kind.list(source, skipped)
 
 
 def reader_of(uri: str) -> Source | None:

@@ -118,7 +118,9 @@ def failed(ref: TrackRef, failure: Failure) -> Exception:
 
 def changed(ref: TrackRef) -> FetchError:
     """Return the error for an object that is another version than the listed one."""
-    return FetchError(f"{shown(ref.uri)} is not the version that was listed; run again to list it anew", code="changed")
+    return FetchError(
+        f"{shown(ref.uri)} is not the version that was listed; run again to list the new one", code="changed"
+    )
 
 
 def check_size(ref: TrackRef, num_bytes: int | None, limit: int) -> None:

@@ -3,8 +3,8 @@
 ``file_name``, ``file`` and ``path`` are taken for ``uri`` where a table has one of them instead.
 
 A relative URI is relative to the table's folder. A local file is looked up, so its size and time are those of now. For
-an object in a store the columns ``size``, ``etag`` and ``modified`` count where the table has them; one request a row
-would cost more than it tells, so without them a changed object is not noticed.
+an object in a store the columns ``size``, ``etag`` and ``modified`` count where the table has them; one request per row
+would cost more than it tells. Without them a changed object is not noticed.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ BATCH_ROWS = 10_000
 # Times since 1970 are in seconds, or in the smaller units that pandas and JavaScript write: as seconds, those would be
 # past the year 5138.
 MAX_SECONDS = 10**11
+# How pandas, R and spreadsheets write that there is no value.
 MISSING = frozenset({"", "nan", "nat", "<na>", "na", "n/a", "none", "null"})
 
 
 def list_table(source: str) -> Iterator[TrackRef]:
     """Yield a track for each row.
 
-    A row without a URI that can be read is a track all the same, which will not be found.
+    A row without a readable URI is a track too: one whose object is not found.
 
     Raises:
         SourceError: the table is missing, unreadable or without a ``uri`` column, or holds text in place of numbers.
@@ -83,6 +84,7 @@ def list_rows(source: str, columns: Sequence[str] = ()) -> Iterator[tuple[TrackR
 def _unnamed(source: str, number: int, folder: str) -> TrackRef:
     """Return what stands for a row without a URI: a place that does not exist, and says which row it is."""
     uri = resolve(f"{posixpath.basename(shown(source))}, row {number} without a uri", folder)
+    # A row that is left out would go unnoticed; as a track that fails it is counted and named.
     return any_ref(local_path(uri)) if is_local(uri) else make_ref(to_unicode(uri))
 
 
@@ -95,6 +97,7 @@ def _ref(row: Row, folder: str) -> TrackRef | None:
     uri = resolve(given, folder)
     if is_local(uri):
         return any_ref(local_path(uri))
+    # The manifest is Parquet, whose text is UTF-8; a lone surrogate would end the listing there.
     uri = to_unicode(uri)
     etag = _first(row, ETAG)
     return make_ref(uri, _size(_first(row, SIZE)), str(etag).strip('"') if etag else None, _time(_first(row, MODIFIED)))
@@ -144,6 +147,7 @@ def _time(value: object) -> datetime.datetime | None:
         raise ValueError(f"got {value!r} as modified, expected a time such as 2026-01-31T12:00:00Z")
     if abs(number) < MAX_SECONDS:
         return from_seconds(number)
+    # Milliseconds, microseconds, then nanoseconds: the first unit in which the time is before 5138.
     for unit in (10**3, 10**6, 10**9):
         if abs(number) < MAX_SECONDS * unit:
             return from_nanoseconds(int(number * (10**9 // unit)))
@@ -182,7 +186,7 @@ def _open(source: str) -> BinaryIO:
 def _check(source: str, names: list[str], columns: Sequence[str]) -> None:
     got = ", ".join(names[:20]) or "none"
     if not set(URI) & set(names):
-        raise SourceError(f"{shown(source)} has the columns {got}; expected one named uri with a path or URL a row")
+        raise SourceError(f"{shown(source)} has the columns {got}; expected one named uri with one path or URL per row")
     if missing := [name for name in columns if name not in (*names, "*")]:
         raise SourceError(f"{shown(source)} has the columns {got}; expected {', '.join(missing)} too")
 
@@ -191,11 +195,12 @@ def _parquet(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Ro
     table = pq.ParquetFile(file)
     names = table.schema_arrow.names
     _check(source, names, columns)
-    wanted = [name for name in dict.fromkeys([*URI, *SIZE, *ETAG, *MODIFIED, *columns]) if name in names]
-    wanted = names if "*" in columns else wanted
-    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-        for name in set(MODIFIED) & set(wanted):
-            batch = batch.set_column(wanted.index(name), name, _readable(batch[name]))
+    read = [name for name in dict.fromkeys([*URI, *SIZE, *ETAG, *MODIFIED, *columns]) if name in names]
+    read = names if "*" in columns else read
+    for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=read):
+        # to_pylist raises for a whole batch where one time is outside the years of datetime.
+        for name in set(MODIFIED) & set(read):
+            batch = batch.set_column(read.index(name), name, _readable(batch[name]))
         yield from batch.to_pylist()
 
 
@@ -212,6 +217,7 @@ def _readable(column: pa.Array) -> pa.Array:
 
 
 def _csv(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
+    # utf-8-sig: Excel begins a CSV with a byte order mark, which would become part of the first column's name.
     rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
     _check(source, list(rows.fieldnames or ()), columns)
     yield from rows
@@ -226,6 +232,7 @@ def _jsonl(source: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]
             raise SourceError(
                 f"{shown(source)}, line {number}: got {scrubbed(line)[:40]}, expected an object with a uri"
             )
+        # Later lines may leave out what they have no value for, so only the first one shows the columns.
         if number == 1:
             _check(source, list(row), columns)
         yield row
@@ -245,6 +252,7 @@ class Table:
         if not is_local(source):
             return True
         path = local_path(source)
+        # A folder may be called music.csv, and a glob may end in .csv.
         return not os.path.isdir(path) and (os.path.lexists(path) or not WILDCARDS.search(path))
 
     def list(self, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:

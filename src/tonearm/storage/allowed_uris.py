@@ -106,8 +106,8 @@ def public_resolver() -> AbstractResolver:
 
     class PublicResolver(ThreadedResolver):
         async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[Any]:
-            found = await super().resolve(host, port, family)
-            public = [entry for entry in found if is_public(entry["host"])]
+            entries = await super().resolve(host, port, family)
+            public = [entry for entry in entries if is_public(entry["host"])]
             if not public:
                 raise FetchError(f"redirected to {host}, which has no public address", code="access_denied")
             return public

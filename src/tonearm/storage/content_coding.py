@@ -1,4 +1,4 @@
-"""HTTP's content codings: of what servers answer, although none was asked for, and of what clients upload.
+"""HTTP's content codings: of what servers send, although none was asked for, and of what clients upload.
 
 aiohttp undoes some of them, but does not notice where a packed body ends too early; so all of it is done here. Some
 servers send what is no coding, such as ``none`` or ``utf-8``; it means nothing. Nothing is unpacked further than asked
@@ -73,13 +73,13 @@ def unpacked(data: bytes, header: str, limit: int) -> bytes:
 
 
 def _whole(unpacking: Unpacker, data: bytes, limit: int) -> bytes:
-    found = bytearray()
+    body = bytearray()
     for piece in unpacking.feed(data):
-        found += piece
-        if len(found) >= limit:
-            return bytes(found[:limit])
+        body += piece
+        if len(body) >= limit:
+            return bytes(body[:limit])
     unpacking.end()
-    return bytes(found)
+    return bytes(body)
 
 
 class _Zlib:
@@ -115,7 +115,7 @@ class _Gzip(_Zlib):
                 data = self.head + (data if self.head else data.lstrip(b"\0"))
                 self.head = b""
                 if not GZIP_MAGIC.startswith(data[:2]):
-                    raise ValueError("it goes on after its end with what is no further member of it")
+                    raise ValueError("something follows its end that is not another gzip member")
                 if len(data) < len(GZIP_MAGIC):
                     self.head = data
                     return

@@ -21,23 +21,23 @@ def local_copy(url: str, patterns: Sequence[str]) -> Path:
     Raises:
         SourceError: the place cannot be read, or no file in it matches.
     """
-    found, path = filesystems.filesystem(url)
+    store, path = filesystems.filesystem(url)
     try:
-        entries = [entry for entry in found.ls(path, detail=True) if entry["type"] == "file"]
+        entries = [entry for entry in store.ls(path, detail=True) if entry["type"] == "file"]
     except FileNotFoundError:
         entries = []
     except filesystems.store_errors(filesystems.scheme(url)) as error:
         raise SourceError(f"{shown(url)} cannot be read ({diagnose(error).reason})") from None
-    wanted = {
+    objects = {
         entry["name"].rpartition("/")[2]: entry
         for entry in sorted(entries, key=lambda entry: entry["name"])
         if any(fnmatch.fnmatch(entry["name"].rpartition("/")[2], pattern) for pattern in patterns)
     }
-    if not wanted:
+    if not objects:
         raise SourceError(f"{shown(url)} holds none of {', '.join(patterns)}")
     # A changed object is another version, and so another copy.
     versions = [
-        f"{name} {entry.get('size')} {entry.get('ETag') or entry.get('etag')}" for name, entry in wanted.items()
+        f"{name} {entry.get('size')} {entry.get('ETag') or entry.get('etag')}" for name, entry in objects.items()
     ]
     digest = hashlib.sha256("\n".join([url.rstrip("/"), *versions]).encode()).hexdigest()[:20]
     base = cache_folder() / "models"
@@ -46,6 +46,6 @@ def local_copy(url: str, patterns: Sequence[str]) -> Path:
         return folder
     with filesystems.writing(str(base)), first_folder(folder) as partial:
         partial.mkdir()
-        for name, entry in wanted.items():
-            found.get_file(entry["name"], str(partial / name))
+        for name, entry in objects.items():
+            store.get_file(entry["name"], str(partial / name))
     return folder

@@ -52,7 +52,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     if kind == "s3":
         return s3_filesystem(), "/".join(split_bucket(url)).rstrip("/")
     try:
-        found = _instance(kind, os.getpid(), ())
+        store = _instance(kind, os.getpid(), ())
     except ValueError:
         raise SourceError(f"{shown(url)}: unknown scheme {kind}://; expected one of {KNOWN}") from None
     except ImportError:
@@ -61,7 +61,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         raise SourceError(
             f"{shown(url)}: {kind}:// needs a package that is not installed; install the fsspec package for {kind}://"
         ) from None
-    return found, found._strip_protocol(url)
+    return store, store._strip_protocol(url)
 
 
 def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S) -> S3FileSystem:
@@ -113,12 +113,12 @@ class ObjectStoreHandler(FSSpecHandler):
     def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
         """Return what is in a folder."""
         try:
-            found: list[FileInfo] = super().get_file_info_selector(selector)
+            files: list[FileInfo] = super().get_file_info_selector(selector)
         except NotADirectoryError:
             # pyarrow takes what is no folder at its first look and is there at its second for a file. It may have come
             # into being in between.
-            found = super().get_file_info_selector(selector)
-        return found
+            files = super().get_file_info_selector(selector)
+        return files
 
 
 def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
@@ -127,10 +127,10 @@ def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
     Raises:
         SourceError: an unknown scheme, or one whose package is not installed.
     """
-    found, path = filesystem(url)
+    store, path = filesystem(url)
     if is_local(url):
         return LocalFileSystem(), path
-    return PyFileSystem(ObjectStoreHandler(found)), path
+    return PyFileSystem(ObjectStoreHandler(store)), path
 
 
 def read_bytes(url: str, *, max_bytes: int | None = None) -> bytes:
@@ -142,12 +142,12 @@ def read_bytes(url: str, *, max_bytes: int | None = None) -> bytes:
     Raises:
         FileNotFoundError: there is none.
     """
-    found, path = filesystem(url)
+    store, path = filesystem(url)
     if max_bytes is None:
-        data: bytes = found.cat_file(path)
+        data: bytes = store.cat_file(path)
         return data
     try:
-        data = found.cat_file(path, start=0, end=max_bytes)
+        data = store.cat_file(path, start=0, end=max_bytes)
     except store_errors(scheme(url)) as error:
         if _answer(error) not in ("InvalidRange", "416"):
             raise
@@ -166,8 +166,8 @@ def read_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 def exists(url: str) -> bool:
     """Return whether there is an object or folder at ``url``."""
-    found, path = filesystem(url)
-    return bool(found.exists(path))
+    store, path = filesystem(url)
+    return bool(store.exists(path))
 
 
 def list_files(url: str) -> list[str]:
@@ -176,10 +176,10 @@ def list_files(url: str) -> list[str]:
     Raises:
         DestinationError: the place is refused or cannot be reached.
     """
-    found, path = filesystem(url)
+    store, path = filesystem(url)
     with reading(url):
         try:
-            entries = found.ls(path, detail=True)
+            entries = store.ls(path, detail=True)
         except FileNotFoundError:
             return []
     return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
@@ -191,9 +191,9 @@ def delete(url: str) -> None:
     Raises:
         DestinationError: the place is read-only or refused.
     """
-    found, path = filesystem(url)
+    store, path = filesystem(url)
     try:
-        found.rm_file(path)
+        store.rm_file(path)
     except FileNotFoundError:
         return
     except store_errors(scheme(url)) as error:
@@ -217,10 +217,10 @@ def write_bytes(url: str, data: bytes) -> None:
     Raises:
         DestinationError: the place is full, read-only or refused.
     """
-    found, path = filesystem(url)
+    store, path = filesystem(url)
     with writing(url):
         if not is_local(url):
-            found.pipe_file(path, data)
+            store.pipe_file(path, data)
             return
         with replacing(Path(path)) as partial:
             partial.write_bytes(data)
@@ -237,12 +237,12 @@ def create_bytes(url: str, data: bytes) -> None:
         FileExistsError: something is there.
         DestinationError: the place is full, read-only or refused.
     """
-    found, path = filesystem(url)
+    store, path = filesystem(url)
     if is_local(url):
         _create_file(url, Path(path), data)
         return
     try:
-        found.pipe_file(path, data, mode="create")
+        store.pipe_file(path, data, mode="create")
     except FileExistsError:
         raise
     except store_errors(scheme(url)) as error:

@@ -28,7 +28,7 @@ def split_glob(pattern: str, is_folder: Callable[[str], bool]) -> tuple[str, str
     folder, parts = "", pattern.split("/")
     while len(parts) > 1:
         here = folder + parts[0]
-        # A star is for every folder, also where one of them is named so.
+        # A star always stands for every folder, even where one is itself called *.
         if WILDCARDS.search(parts[0]) and ("*" in parts[0] or "?" in parts[0] or not is_folder(here)):
             break
         folder, parts = here + "/", parts[1:]

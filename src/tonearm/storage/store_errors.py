@@ -77,9 +77,9 @@ def diagnose(error: BaseException) -> Failure:
         if isinstance(response, dict):  # botocore's ClientError; s3fs keeps it as the cause of an OSError
             return _s3_answer(response)
     for cause in causes(error):
-        found = _by_type(cause)
-        if found is not None:
-            return found
+        failure = _by_type(cause)
+        if failure is not None:
+            return failure
     said = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
     return Failure("other", said, is_transient=not isinstance(error, _NOT_UNDERSTOOD))
 

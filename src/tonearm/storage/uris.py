@@ -32,8 +32,8 @@ def scheme(url: str) -> str:
     match = SCHEME.match(url)
     if match is None:
         return "file"
-    found = match.group(1).lower()
-    return ALIASES.get(found, found)
+    name = match.group(1).lower()
+    return ALIASES.get(name, name)
 
 
 class UrlParts(NamedTuple):

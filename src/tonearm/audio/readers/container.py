@@ -54,9 +54,9 @@ def open_source(data: bytes | memoryview, name: str = "") -> Source:
 
 
 def _opened(audio: bytes | memoryview, data: bytes | memoryview, name: str) -> Source:
-    found = SndfileSource.better(audio, _wave_metadata(data, audio))
-    if found is not None:
-        return found
+    source = SndfileSource.better(audio, _wave_metadata(data, audio))
+    if source is not None:
+        return source
     if len(starts := ogg.links(audio)) > 1:
         return ogg.ChainedSource.of(audio, starts)
     try:
@@ -89,16 +89,16 @@ def _wave_metadata(data: bytes | memoryview, audio: bytes | memoryview) -> Mappi
     """Return what a WAV's INFO and ID3 chunks say, as FFmpeg reads them; libsndfile knows only the first."""
     if bytes(audio[:4]) not in WAVES:
         return {}
-    kept = [
+    described = [
         bytes(audio[start - 8 : start + size + size % 2])
         for kind, start, size in declared.chunks(audio)
         if kind in (b"fmt ", *TAG_CHUNKS)
     ]
     tag = bytes(data[: len(data) - len(audio)])
-    if not tag and not any(chunk.startswith(TAG_CHUNKS) for chunk in kept):
+    if not tag and not any(chunk.startswith(TAG_CHUNKS) for chunk in described):
         return {}
     # Without its audio, which FFmpeg would look through for what it is.
-    body = b"".join([bytes(audio[8:12]), *kept, b"data", bytes(4)])
+    body = b"".join([bytes(audio[8:12]), *described, b"data", bytes(4)])
     order: Literal["big", "little"] = "big" if bytes(audio[:4]) == b"RIFX" else "little"
     try:
         with container_of(tag + bytes(audio[:4]) + len(body).to_bytes(4, order) + body) as container:

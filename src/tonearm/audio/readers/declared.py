@@ -30,11 +30,11 @@ def shown_share(data: bytes | memoryview) -> float:
     """Return which share of the bytes of audio that its header announces a file has; 1.0 where that is not known."""
     for magic, find in FINDERS.items():
         if bytes(data[: len(magic)]) == magic:
-            found = find(data)
-            if found is None:
+            audio = find(data)
+            if audio is None:
                 return 1.0
-            there = max(0, len(data) - found.start)
-            return there / found.num_bytes if 0 < there < found.num_bytes else 1.0
+            there = max(0, len(data) - audio.start)
+            return there / audio.num_bytes if 0 < there < audio.num_bytes else 1.0
     return 1.0
 
 

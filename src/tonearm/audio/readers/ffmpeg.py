@@ -13,7 +13,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.audio.readers.packets import MOST_BYTES, InDoubt, Packets, Wanted
+from tonearm.audio.readers.packets import MOST_BYTES, InDoubt, Packets, SpansOf
 from tonearm.audio.readers.pcm import joined, samples_of
 from tonearm.audio.readers.source import Source, as_file, block_length
 from tonearm.audio.readers.tags import AS_BYTES
@@ -48,7 +48,7 @@ class FFmpegSource(Source):
 
     data: bytes | memoryview = b""
     name: str = ""
-    # As it was opened, until it is first read: to open a short file anew takes a tenth of the time to decode it.
+    # As it was opened, until it is first read: opening a short file again costs a tenth of decoding it.
     unread: Any = dataclasses.field(default=None, repr=False)
 
     @classmethod
@@ -86,10 +86,10 @@ class FFmpegSource(Source):
         audio = without_id3(self.data)
         try:
             with container_of(audio[: int(PROBED_SHARE * len(audio))], self.name) as container:
-                found = duration_of(container, audio_stream(container))
+                duration_s = duration_of(container, audio_stream(container))
         except DecodeError:
             return True  # what does not open without its end has its header there
-        return found is not None and abs(found - self.declared_s) <= SAME * self.declared_s
+        return duration_s is not None and abs(duration_s - self.declared_s) <= SAME * self.declared_s
 
     def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Yield the audio from the start."""
@@ -112,13 +112,13 @@ class FFmpegSource(Source):
             if gathered and shape is not None:
                 yield joined(gathered, shape), shape[0]
 
-    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]] | None:
+    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]] | None:
         """Return parts where the packets tell which samples they hold."""
         if len(self.data) > MOST_BYTES:
             return None
         try:
             with self._opened() as container:
-                return Packets(container, audio_stream(container)).ranges(wanted)
+                return Packets(container, audio_stream(container)).ranges(spans_of)
         except MemoryError:
             raise
         except (av.error.FFmpegError, InDoubt):

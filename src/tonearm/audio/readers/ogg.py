@@ -44,11 +44,11 @@ def _end_of_page(data: bytes | memoryview, at: int) -> int:
 
 def _next_page(data: bytes | memoryview, at: int) -> int:
     """Return where the next page begins that another one follows, or the end of the file."""
-    for found in _PAGE.finditer(data, at):
-        if found.start() + HEADER <= len(data):
-            end = _end_of_page(data, found.start())
+    for page in _PAGE.finditer(data, at):
+        if page.start() + HEADER <= len(data):
+            end = _end_of_page(data, page.start())
             if end >= len(data) or bytes(data[end : end + 4]) == MAGIC:
-                return found.start()
+                return page.start()
     return len(data)
 
 

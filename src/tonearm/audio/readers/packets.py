@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 # From a length in samples, ``[start, stop)`` in samples, ascending.
-Wanted = Callable[[int], Sequence[tuple[int, int]]]
+SpansOf = Callable[[int], Sequence[tuple[int, int]]]
 
 # Whose parts are those of the whole. Not Vorbis, whose packets do not tell their times where blocks change size, nor
-# AAC, whose noise comes from a generator that goes on from the start.
+# AAC, whose noise comes from a generator that runs from the start.
 CODECS = {"flac", "alac", "mp3", "mp2", "opus"}
 
 # What is decoded and thrown away before a part: codecs build on what came before (MP3's reservoir, Opus's predictors).
@@ -57,14 +57,14 @@ class Packets:
         last = self._decoded(self._before(int(self.positions[-1])), len(self.packets))[-1]
         self.num_samples = last[0] + len(last[1]) - self.first
 
-    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]]:
+    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]]:
         """Return the length in samples, and the parts that ``wanted`` asks for once it is told that length.
 
         Raises:
             InDoubt: the parts may not be those of the whole.
             av.error.FFmpegError: a packet that does not decode.
         """
-        return self.num_samples, [self._range(start, stop) for start, stop in wanted(self.num_samples)]
+        return self.num_samples, [self._range(start, stop) for start, stop in spans_of(self.num_samples)]
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
         begin, end = start + self.first, stop + self.first

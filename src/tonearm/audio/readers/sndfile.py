@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from tonearm.audio.readers.packets import Wanted
+from tonearm.audio.readers.packets import SpansOf
 from tonearm.audio.readers.pcm import mix
 from tonearm.audio.readers.source import Source, as_file, block_length
 
@@ -98,13 +98,13 @@ class SndfileSource(Source):
                     return
                 yield mix(block.T), file.samplerate
 
-    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]] | None:
+    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]] | None:
         """Return parts, which plain samples can be read in."""
         with as_file(self.data) as encoded, soundfile.SoundFile(encoded) as file:
             if file.subtype not in PCM_CODECS:
                 return None
             parts = []
-            for start, stop in wanted(file.frames):
+            for start, stop in spans_of(file.frames):
                 file.seek(start)
                 block = file.read(stop - start, dtype="float32", always_2d=True)
                 if len(block) != stop - start:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.audio.readers.packets import Wanted
+from tonearm.audio.readers.packets import SpansOf
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -48,7 +48,7 @@ class Source:
         """Return whether ``declared_s`` is what the file says, rather than an estimate from its size."""
         return self.declared_s is not None
 
-    def ranges(self, wanted: Wanted) -> tuple[int, list[NDArray[np.float32]]] | None:
+    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]] | None:
         """Return the exact length in samples, and the parts that ``wanted`` asks for once it is told that length.
 
         None where anything about the file leaves doubt that the parts are those of the whole: then read the whole.

@@ -77,12 +77,12 @@ def _encoding(values: Sequence[bytes]) -> str:
     likely = [
         match for match in matches if match.chaos == matches[0].chaos and match.coherence > matches[0].coherence - TIE
     ]
-    found = min(likely, key=lambda match: CODE_PAGES.index(match.encoding))
+    best = min(likely, key=lambda match: CODE_PAGES.index(match.encoding))
     if _is_other_script(values):
-        return _east_asian(found.encoding, text)
+        return _east_asian(best.encoding, text)
     # Where cp1252 would say the same, it is among those that the text could be from.
-    is_sure = found.coherence >= CONFIDENT and FALLBACK not in found.could_be_from_charset
-    return found.encoding if is_sure else FALLBACK
+    is_sure = best.coherence >= CONFIDENT and FALLBACK not in best.could_be_from_charset
+    return best.encoding if is_sure else FALLBACK
 
 
 def _east_asian(encoding: str, text: bytes) -> str:

@@ -18,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folders(tmp_path_factory.mktemp("labelled") / "sounds", clips=4, length_s=0.1)
 
 
-def test_a_folder_a_class(folder: Path) -> None:
+def test_each_folder_is_a_class(folder: Path) -> None:
     found = list_labelled(str(folder))
     assert found.counts == {"bird": 4, "cello": 4, "drone": 4}
     assert (found.label_by, found.is_multi) == ("folder", False)
@@ -50,7 +50,7 @@ def test_columns_of_a_table(folder: Path, tmp_path: Path, kind: str) -> None:
     assert {track.split for track in found.tracks} == {"train"}
 
 
-def test_several_labels(folder: Path, tmp_path: Path) -> None:
+def test_a_track_may_have_several_labels(folder: Path, tmp_path: Path) -> None:
     files = sorted(str(path) for path in folder.rglob("*.wav"))[:3]
     path = tmp_path / "tags.csv"
     path.write_text(

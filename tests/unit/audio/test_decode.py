@@ -1,4 +1,4 @@
-"""A track of which a few windows are wanted is decoded in parts, and the parts are those of the whole."""
+"""Where only a few windows are asked for, a track is decoded in parts; they equal those of a whole decode."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ ALLOWED = AllowedUris(["s3://music/flac/", "https://cdn.example.org/a/", "http:/
         "gs://all/",
     ],
 )
-def test_what_is_under_a_prefix(uri: str) -> None:
+def test_what_is_under_a_prefix_is_allowed(uri: str) -> None:
     ALLOWED.check(uri)
 
 
@@ -104,7 +104,7 @@ def test_what_is_under_a_prefix(uri: str) -> None:
         "https://cdn.example.org:abc/a/b.mp3",
     ],
 )
-def test_what_is_not(uri: str) -> None:
+def test_what_no_prefix_covers_is_refused(uri: str) -> None:
     with pytest.raises(RequestError, match="not under a prefix") as caught:
         ALLOWED.check(uri)
     assert (caught.value.code, caught.value.http_status) == ("uri_not_allowed", 403)
@@ -182,7 +182,7 @@ def test_a_refusal_shows_the_beginning_of_the_uri() -> None:
         ("abfss://box/a", "az://box/a/1"),
     ],
 )
-def test_two_ways_to_write_one_place(prefix: str, uri: str) -> None:
+def test_two_ways_to_write_one_place_are_alike(prefix: str, uri: str) -> None:
     assert AllowedUris([prefix]).covers(uri)
 
 
@@ -202,7 +202,7 @@ def test_two_ways_to_write_one_place(prefix: str, uri: str) -> None:
         ("https://me:pass@host/a/", "https://me:pass@host/a/1"),  # no password of a client's is ever sent
     ],
 )
-def test_two_places(prefix: str, uri: str) -> None:
+def test_two_places_are_told_apart(prefix: str, uri: str) -> None:
     assert not AllowedUris([prefix]).covers(uri)
 
 

@@ -27,7 +27,9 @@ def test_a_file_takes_its_place_only_when_the_block_ends_well(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_so_does_a_folder(folder: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path) -> None:
+def test_a_folder_takes_its_place_only_when_the_block_ends_well(
+    folder: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
     target = tmp_path / "new" / "model"
     with pytest.raises(KeyError), folder(target) as partial:
         partial.mkdir()

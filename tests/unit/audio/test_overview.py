@@ -1,3 +1,5 @@
+"""Peaks and spectrograms of a whole track have the width of a page and show what is in it."""
+
 from __future__ import annotations
 
 import base64

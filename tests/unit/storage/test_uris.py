@@ -92,3 +92,15 @@ def test_the_rest_is_shown(uri: str, says: str) -> None:
 
 def test_what_is_not_unicode_becomes_percent_escapes() -> None:
     assert to_unicode("http://h/\u00e9\udce9\ud800") == "http://h/\u00e9%E9%ED%A0%80"
+
+
+def test_relative_uris_beside_a_table_in_a_bucket() -> None:
+    assert resolve("a/../b c.mp3", "s3://bucket/lists/") == "s3://bucket/lists/b c.mp3"
+    assert resolve("../up.mp3", "s3://bucket/lists/") == "s3://bucket/up.mp3"
+    assert resolve("s3a://other/x.mp3", "s3://bucket/") == "s3://other/x.mp3"
+    assert resolve("file:///a%20b.mp3", "s3://bucket/") == "/a b.mp3"
+
+
+def test_messages_hold_no_credentials() -> None:
+    assert shown("https://user:pass@host/a.mp3?X-Amz-Signature=abc") == "https://host/a.mp3"
+    assert "abc" not in scrubbed("denied for https://u:abc@h/x?Signature=abc secret=abc AccessKeyId: abc")
