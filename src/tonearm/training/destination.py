@@ -55,9 +55,9 @@ def check_space(folder: Path, num_parameters: int) -> None:
 
 def _unfinished(out: str) -> list[str]:
     """Return the settings' hashes of the runs that have been begun there."""
-    found, path = filesystems.filesystem(f"{out.rstrip('/')}/{WORK}")
+    store, path = filesystems.filesystem(f"{out.rstrip('/')}/{WORK}")
     try:
-        entries = found.ls(path, detail=True)
+        entries = store.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
     names = {entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"}
@@ -106,8 +106,8 @@ def _differences(there: Mapping[str, Any] | None, plan: TrainingPlan) -> str:
     changed = differences.changed(there, now, UNDECIDING) if there is not None else []
     if not changed:
         return "other clips or labels; give the same" if there is not None else "give the same again"
-    same = " ".join(each.match for each in changed if each.match) or "the same"
-    return f"{'; '.join(each.text for each in changed)}; give {same}"
+    same = " ".join(setting.match for setting in changed if setting.match) or "the same"
+    return f"{'; '.join(setting.text for setting in changed)}; give {same}"
 
 
 def remove_old(out: str) -> None:
@@ -118,6 +118,6 @@ def remove_old(out: str) -> None:
 
 
 def remove(url: str) -> None:
-    found, path = filesystems.filesystem(url)
+    store, path = filesystems.filesystem(url)
     with filesystems.writing(url), contextlib.suppress(FileNotFoundError):
-        found.rm(path, recursive=True)
+        store.rm(path, recursive=True)

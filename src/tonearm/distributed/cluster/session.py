@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def background_poll(look: Callable[[], None]) -> Iterator[None]:
-    """Call ``look`` again and again on a thread of its own while the block runs; what Ray refuses is asked anew."""
+def background_poll(poll: Callable[[], None]) -> Iterator[None]:
+    """Call ``poll`` every 0.5 s on a background thread while the block runs; errors of Ray are ignored."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(POLL_S):
             with contextlib.suppress(ray.exceptions.RayError):
-                look()
+                poll()
 
     thread = threading.Thread(target=watch, name="background_poll", daemon=True)
     thread.start()
@@ -57,8 +57,8 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     # Ray's own processes take seconds to start, and Ray Data a second to import.
     threading.Thread(target=importlib.import_module, args=["ray.data"], name="importing", daemon=True).start()
     with joined(num_workers, verbose) as is_local:
-        look = functools.partial(plan, num_workers=num_workers, is_local=is_local)
-        with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
+        layout_for = functools.partial(plan, num_workers=num_workers, is_local=is_local)
+        with _planned(lambda: layout_for(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
 
 
@@ -134,8 +134,8 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
         ClusterError: the cluster cannot be reached or is too small.
     """
     with joined(num_workers, verbose) as is_local:
-        look = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
-        with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
+        layout_for = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
+        with _planned(lambda: layout_for(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
 
 

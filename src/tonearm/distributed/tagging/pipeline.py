@@ -96,10 +96,10 @@ def quantized_models(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[
 @contextmanager
 def context(settings: TagSettings) -> Iterator[ray.data.DataContext]:
     """Yield a context of Ray Data of the block's own."""
-    own = ray.data.DataContext.get_current().copy()
-    own.enable_progress_bars = settings.verbose
-    with ray.data.DataContext.current(own):
-        yield own
+    data_context = ray.data.DataContext.get_current().copy()
+    data_context.enable_progress_bars = settings.verbose
+    with ray.data.DataContext.current(data_context):
+        yield data_context
 
 
 def score_windows(listed: pa.Table, operators: Operators, per_block: int) -> Iterator[pa.Table]:
@@ -113,10 +113,10 @@ def execute_once(run: Run, parts: Sequence[TodoPart], operators: Operators, per_
     """Tag the tracks of one execution, with its marks in the folder of the given name."""
     destination = run.destination
     root, below = destination.rooted(), destination.below
-    with context(run.settings) as own:
-        own.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
-        own.max_errored_blocks = 0
-        own.use_datasource_v2 = False  # whose readers of footers are four more processes to start
+    with context(run.settings) as data_context:
+        data_context.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
+        data_context.max_errored_blocks = 0
+        data_context.use_datasource_v2 = False  # whose readers of footers are four more processes to start
         root.create_dir(below(destination.tracks), recursive=True)
         paths = [below(part.url) for part in parts]
         # One block per part: Ray's own number would cut them smaller than files of rows are to be.

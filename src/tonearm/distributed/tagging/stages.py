@@ -246,7 +246,7 @@ class ScoreTracks:
             scores = self.tagger.score_windows(tracks)
         outcomes = self.tagger.pooled(tracks, scores)
         old = block[OLD] if OLD in block.column_names else None
-        table = to_table(refs, outcomes, self.facts, [each.head for each in self.tagger.plans.values()], old)
+        table = to_table(refs, outcomes, self.facts, [head_plan.head for head_plan in self.tagger.plans.values()], old)
         good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
         totals = {
             "num_tracks": len(outcomes),

@@ -71,8 +71,8 @@ class Clip:
         """Return the kept windows of those that tagging would score, as ``(start in seconds, float32 [samples])``."""
         plan, stream = self.plan, self.stream
         starts = [int(start) for start in plan.starts(stream.num_samples)]
-        kept = [start for start in starts if stream.keeps(start, plan.window_samples)]
-        return [(start / plan.sample_rate, stream.window(start, plan.window_samples)) for start in kept]
+        kept_starts = [start for start in starts if stream.keeps(start, plan.window_samples)]
+        return [(start / plan.sample_rate, stream.window(start, plan.window_samples)) for start in kept_starts]
 
 
 class ClipCache:
@@ -96,8 +96,8 @@ class ClipCache:
         if shard not in self._maps:
             self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")
         first, dtype = entry["offset"], np.dtype(entry["dtype"])
-        kept = sum(stop - start for start, stop in entry["spans"])
-        pcm = self._maps[shard][first : first + kept * dtype.itemsize].view(dtype)
+        num_kept = sum(stop - start for start, stop in entry["spans"])
+        pcm = self._maps[shard][first : first + num_kept * dtype.itemsize].view(dtype)
         # An index of 0.1.0 does not say the rate, which is the cache's.
         stream = PcmStream.of({"sample_rate": self.plan.sample_rate, **entry}, pcm)
         return Clip(stream, entry["duration_s"], entry["digest"], self.plan)
@@ -303,8 +303,8 @@ def add_whole(clips: ClipSet, held_out: Iterable[ClipId], settings: TrainSetting
     plan, limit = clips.plan, settings.decode.max_scored_s
     most = max(1, int(limit * plan.sample_rate) // plan.window_samples)
     whole = dataclasses.replace(plan, max_windows=most)
-    wanted = set(held_out) - clips.errors.keys()
-    lengths = {clip: clips.clip(clip).stream.num_samples for clip in clips.refs if clip in wanted}
+    readable = set(held_out) - clips.errors.keys()
+    lengths = {clip: clips.clip(clip).stream.num_samples for clip in clips.refs if clip in readable}
     long = [clip for clip, length in lengths.items() if len(whole.starts(length)) != len(plan.starts(length))]
     if long:
         refs = {clip: clips.refs[clip] for clip in long}

@@ -41,18 +41,18 @@ def hold_out(classes: Sequence[str], share: float, seed: int, *, keep_each: bool
         )
     if len(sizes) <= min(count, total - count):
         _, held = train_test_split(range(total), test_size=count, stratify=classes, random_state=seed)
-        found = set(held)
-        sides = [{classes[number] for number in range(total) if (number in found) is side} for side in (True, False)]
+        held_out = set(held)
+        sides = [{classes[number] for number in range(total) if (number in held_out) is side} for side in (True, False)]
         if not keep_each or all(len(side) == len(sizes) for side in sides):
-            return found
+            return held_out
     rng = np.random.default_rng(seed)
-    wanted = _apportion(sizes, count, rng, keep_each=keep_each)
-    found = set()
+    left_to_take = _apportion(sizes, count, rng, keep_each=keep_each)
+    held_out = set()
     for number in rng.permutation(total).tolist():
-        if wanted[classes[number]]:
-            wanted[classes[number]] -= 1
-            found.add(number)
-    return found
+        if left_to_take[classes[number]]:
+            left_to_take[classes[number]] -= 1
+            held_out.add(number)
+    return held_out
 
 
 def _apportion(sizes: Mapping[str, int], count: int, rng: np.random.Generator, *, keep_each: bool) -> dict[str, int]:
@@ -118,7 +118,7 @@ def _folds(
     of_class: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(classes, groups, strict=True):
         of_class[label].add(group)
-    count = max(2, min(round(1 / share), *(len(found) for found in of_class.values())))
+    count = max(2, min(round(1 / share), *(len(class_groups) for class_groups in of_class.values())))
     if count > max(Counter(classes).values()):
         return
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)

@@ -146,9 +146,9 @@ def _check_groups(classes: list[str], groups: list[str]) -> None:
     of_class: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(classes, groups, strict=True):
         of_class[label].add(group)
-    for label, found in sorted(of_class.items()):
-        if len(found) < 2:
+    for label, class_groups in sorted(of_class.items()):
+        if len(class_groups) < 2:
             raise SourceError(
-                f"all clips of the class {label} are of one group ({next(iter(found))}), expected at least 2 groups so "
-                "that none stands on both sides; add clips of another, or leave --group-by out"
+                f"all clips of the class {label} are of one group ({next(iter(class_groups))}), expected at least 2 "
+                "groups so that none stands on both sides; add clips of another, or leave --group-by out"
             )

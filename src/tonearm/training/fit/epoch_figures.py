@@ -28,6 +28,6 @@ def quick(predictions: Predictions, job: TrainingJob) -> dict[str, float]:
     if job.is_multi:
         every = metrics.multi_label_figures(scores, predictions.targets)
         return figures | {name: value for name, value in every.items() if name.endswith("_map")}
-    truth, said = predictions.targets.argmax(axis=1), scores.argmax(axis=1)
-    macro_f1 = metrics.macro_f1(truth, said, scores.shape[1])
-    return figures | {"accuracy": float(np.mean(truth == said)), "macro_f1": macro_f1}
+    truth, predicted = predictions.targets.argmax(axis=1), scores.argmax(axis=1)
+    macro_f1 = metrics.macro_f1(truth, predicted, scores.shape[1])
+    return figures | {"accuracy": float(np.mean(truth == predicted)), "macro_f1": macro_f1}

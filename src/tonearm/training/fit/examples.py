@@ -60,23 +60,25 @@ class TrainingSet:
             micro: clips a worker takes at once.
         """
         order = self.order(epoch)
-        wanted = []
+        steps = []
         for step in range(first, self.num_steps(step_size)):
             clips = order[step * step_size : (step + 1) * step_size]
-            own = np.array_split(clips, size)[rank]
+            worker_clips = np.array_split(clips, size)[rank]
             # A worker without a clip of a short last step takes one at no weight, or the others would wait for it.
-            weights = np.ones(len(own), np.float32) if len(own) else np.zeros(1, np.float32)
-            own = own if len(own) else clips[:1]
-            parts = [(own[at : at + micro], weights[at : at + micro]) for at in range(0, len(own), micro)]
+            weights = np.ones(len(worker_clips), np.float32) if len(worker_clips) else np.zeros(1, np.float32)
+            worker_clips = worker_clips if len(worker_clips) else clips[:1]
+            parts = [
+                (worker_clips[at : at + micro], weights[at : at + micro]) for at in range(0, len(worker_clips), micro)
+            ]
             count = math.ceil(math.ceil(len(clips) / size) / micro)
-            parts += [(own[:1], np.zeros(1, np.float32))] * (count - len(parts))
-            wanted.append((len(clips), parts))
+            parts += [(worker_clips[:1], np.zeros(1, np.float32))] * (count - len(parts))
+            steps.append((len(clips), parts))
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="examples") as pool:
             # Made ahead while the model computes, in order, a few at a time.
-            flat = [part for _, parts in wanted for part in parts]
+            flat = [part for _, parts in steps for part in parts]
             waiting = [pool.submit(self._batch, *part, epoch) for part in flat[:BATCHES_AHEAD]]
             position = len(waiting)
-            for num_clips, parts in wanted:
+            for num_clips, parts in steps:
                 batches = []
                 for _ in parts:
                     batches.append(waiting.pop(0).result())

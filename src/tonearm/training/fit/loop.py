@@ -175,11 +175,11 @@ class Loop:
         They are those of ``tonearm evaluate``: windows of one length share a pass, since padding a window to another's
         length changes what most families say of it (tests/parity/test_training_scores.py).
         """
-        own = range(self.group.rank, len(side), self.group.size)
+        numbers = range(self.group.rank, len(side), self.group.size)
         self.group.align(self.bare)
         self.bare.eval()
         scored: list[tuple[tuple[int, float], NDArray[np.float32]]] = []
-        for batch in _by_length(self._windows(side, own), self.job.settings.batch_size):
+        for batch in _by_length(self._windows(side, numbers), self.job.settings.batch_size):
             logits = self._score([waveform for _, waveform in batch])
             scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()

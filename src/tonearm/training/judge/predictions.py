@@ -62,11 +62,11 @@ class Predictions:
         """Return those of some of the tracks, by their numbers here."""
         places = np.full(len(self.targets), -1)
         places[tracks] = np.arange(len(tracks))
-        kept = places[self.owner] >= 0
+        is_kept = places[self.owner] >= 0
         return Predictions(
-            self.logits[kept],
-            places[self.owner[kept]],
-            self.start_s[kept],
+            self.logits[is_kept],
+            places[self.owner[is_kept]],
+            self.start_s[is_kept],
             self.targets[tracks],
             self.clips[tracks],
         )
