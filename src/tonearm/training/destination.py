@@ -43,6 +43,7 @@ def check_space(folder: Path, num_parameters: int) -> None:
     Raises:
         DestinationError: too little space.
     """
+    # Ray Train keeps two snapshots; their numbers are float32, four bytes each.
     needed = 2 * COPIES_IN_SNAPSHOT * 4 * num_parameters
     place = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
     free = shutil.disk_usage(place).free
@@ -61,6 +62,7 @@ def _unfinished(out: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     names = {entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"}
+    # The lock's folder of terms stands beside the runs.
     return sorted(names - {TERMS})
 
 
@@ -87,7 +89,7 @@ def find_finished(out: str, plan: TrainingPlan, overwrite: bool) -> dict[str, An
 
 
 def note_settings(out: str, plan: TrainingPlan) -> None:
-    """Write down with what a run is begun, so that one with other settings can be told in words what differs."""
+    """Write down the settings of a run, so that a later one with other settings can be told what differs."""
     text = json.dumps(dataclasses.asdict(plan.job.settings), indent=1, default=str)
     filesystems.write_text(f"{out.rstrip('/')}/{WORK}/{plan.settings_hash}.json", text)
 

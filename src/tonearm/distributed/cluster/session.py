@@ -1,4 +1,4 @@
-"""A run's time on Ray: joined or started, checked to be large enough, looked at meanwhile and left as it was."""
+"""Ray for the time of a run: joined or started, checked to be large enough, polled, and left as it was."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    # Ray's own processes take seconds to start, and Ray Data a second to import.
+    # Ray's processes take seconds to start, and importing Ray Data takes a second: done side by side.
     threading.Thread(target=importlib.import_module, args=["ray.data"], name="importing", daemon=True).start()
     with joined(num_workers, verbose) as is_local:
         layout_for = functools.partial(plan, num_workers=num_workers, is_local=is_local)
@@ -85,6 +85,7 @@ def _planned(layout: Callable[[], T], num_workers: int | None, *, is_local: bool
     try:
         yield _awaited(layout, wait_s)
     finally:
+        # A request stands until the next one: without this the cluster would keep the run's nodes.
         request_resources(bundles=[])
 
 

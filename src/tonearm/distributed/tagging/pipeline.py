@@ -95,7 +95,7 @@ def quantized_models(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[
 
 @contextmanager
 def context(settings: TagSettings) -> Iterator[ray.data.DataContext]:
-    """Yield a context of Ray Data of the block's own."""
+    """Yield a context of Ray Data that holds for the block alone."""
     data_context = ray.data.DataContext.get_current().copy()
     data_context.enable_progress_bars = settings.verbose
     with ray.data.DataContext.current(data_context):
@@ -116,13 +116,15 @@ def execute_once(run: Run, parts: Sequence[TodoPart], operators: Operators, per_
     with context(run.settings) as data_context:
         data_context.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
         data_context.max_errored_blocks = 0
-        data_context.use_datasource_v2 = False  # whose readers of footers are four more processes to start
+        # The second reader of Parquet starts four more processes to read footers.
+        data_context.use_datasource_v2 = False
         root.create_dir(below(destination.tracks), recursive=True)
         paths = [below(part.url) for part in parts]
-        # One block per part: Ray's own number would cut them smaller than files of rows are to be.
+        # One block per part: by itself Ray's reader cuts a small library into more blocks than files of rows should be.
         listed = ray.data.read_parquet(paths, filesystem=root, override_num_blocks=len(paths))
         listed = listed.repartition(target_num_rows_per_block=per_block)
         plan = run.plan.only(parts[0].heads) if parts[0].heads else run.plan
         rows = dataclasses.replace(operators, plan=plan).score(listed, ScoreTracks, run_facts(run))
         rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
+    # Before the next execution starts actors that need the same CPUs.
     operators.counters.end_scorers()

@@ -25,10 +25,8 @@ def refused_claims(plan: TagPlan, sources: Sequence[str]) -> list[str]:
 
 
 def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
-    """Return the plan with what is made on this machine before a run: converted models, int8.
-
-    A cluster's workers convert for themselves; int8 needs one verdict, which is this machine's.
-    """
+    """Return the plan with what is made on this machine before a run: converted models, int8."""
+    # The workers of a cluster convert for themselves. Whether int8 is used must be decided once for all of them: here.
     is_int8 = any(head.precision == "int8" for head in plan.heads.values())
     if os.environ.get("RAY_ADDRESS") and not is_int8:
         return plan

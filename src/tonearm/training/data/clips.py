@@ -131,6 +131,7 @@ def open_cache(
     Raises:
         DestinationError: no space left, or a folder that cannot be written.
     """
+    # A changed file has another key, so its clips are never taken from an older cache.
     facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs.values()]]
     folder = base / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     with writing(str(folder)):
@@ -173,6 +174,7 @@ class _Decoder:
         return self._pool.map(self._decode, refs)
 
     def _decode(self, ref: TrackRef) -> DecodedTrack | TrackError:
+        # There are as many children as threads, so one is always free.
         sandbox = self._free.pop()
         try:
             return TrackLoader(self._reader, sandbox, self._request).load(ref)
@@ -188,6 +190,7 @@ def _write_shard(
         for track in tracks:
             entries.append(_write_track(file, track))
             progress(len(entries))
+    # The index last: a shard without one was not finished, and is decoded again.
     _write_index(folder, shard, entries)
 
 
@@ -226,7 +229,8 @@ def _write_index(folder: Path, shard: int, entries: list[dict[str, Any]]) -> Non
 
 
 def _check_space(folder: Path, shard: int, count: int) -> None:
-    """Say after the first shard, not after the last, that the disk is too small."""
+    """Refuse a disk that is too small."""
+    # The first shard tells how large the others will be: it is said now and not after hours.
     if shard:
         return
     size, free = _samples(folder, shard).stat().st_size, shutil.disk_usage(folder).free

@@ -97,6 +97,7 @@ def find_duplicates(
         duplicates += [Duplicate(side, clip, other, 1.0) for other in same]
         others = [other for other in neighbours if other not in set(same)]
         duplicates += [
+            # 1 means the same samples, and these have another digest.
             Duplicate(side, clip, other, min(likeness, 0.9999))
             for likeness, other in _alike(fingerprints, clip, others)
         ]
@@ -113,7 +114,8 @@ def _alike(
         pairs = [(likeness_of(fingerprints.signs(clip), fingerprints.signs(other)), other) for other in nearest]
         copies = [pair for pair in pairs if pair[0] >= LEAST_ALIKE]
         alike += copies
-        if not copies:  # copies are nearest: further on there are none
+        # Copies are the nearest neighbours: after eight without any there are no more.
+        if not copies:
             break
     if not alike:
         return []

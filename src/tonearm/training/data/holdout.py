@@ -39,10 +39,12 @@ def hold_out(classes: Sequence[str], share: float, seed: int, *, keep_each: bool
             f"from, expected at least {least}{', one of each class' if keep_each else ''}; give {_below(most / total)} "
             "or less, or add clips"
         )
+    # scikit-learn refuses to stratify where a side has fewer clips than there are classes.
     if len(sizes) <= min(count, total - count):
         _, held = train_test_split(range(total), test_size=count, stratify=classes, random_state=seed)
         held_out = set(held)
         sides = [{classes[number] for number in range(total) if (number in held_out) is side} for side in (True, False)]
+        # Its rounding may leave a small class on one side alone.
         if not keep_each or all(len(side) == len(sizes) for side in sides):
             return held_out
     rng = np.random.default_rng(seed)
@@ -123,7 +125,8 @@ def _folds(
         return
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of clips without a label, which may be fewer than folds
+        # It warns of a class with fewer clips than folds; here those are the clips without a label, which may be few.
+        warnings.simplefilter("ignore")
         for _, held in splitter.split(classes, classes, groups):
             yield set(held.tolist())
 
@@ -138,6 +141,7 @@ def _one_by_one(
     counts = {group: Counter(classes[number] for number in numbers) for group, numbers in members.items()}
     sizes, target = Counter(classes), share * len(classes)
     order = [sorted(members)[index] for index in np.random.default_rng(seed).permutation(len(members))]
+    # The largest first: the small ones then fill what is left of the share.
     order.sort(key=lambda group: -len(members[group]))
     held: set[str] = set()
     taken: Counter[str] = Counter()

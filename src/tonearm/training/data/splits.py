@@ -110,10 +110,7 @@ def _divide(
 
 
 def _rarest(tracks: Sequence[LabelledTrack]) -> list[str]:
-    """Return of each clip's labels the rarest that another clip has too, to balance by.
-
-    A clip that shares none counts as one of the commonest: alone it could stand on one side only.
-    """
+    """Return for each clip the rarest of its labels that another clip has too, to balance by."""
     counts = Counter(label for track in tracks for label in track.labels or ())
     rare = [
         min(
@@ -125,6 +122,7 @@ def _rarest(tracks: Sequence[LabelledTrack]) -> list[str]:
     ]
     repeated = Counter(rare)
     classes = [label if repeated[label] > 1 else "" for label in rare]
+    # A class of one clip cannot be on both sides, so a lone clip counts as one of the commonest class.
     if classes.count("") == 1:
         commonest = Counter(classes).most_common(1)[0][0]
         classes = [label or commonest for label in classes]

@@ -70,6 +70,7 @@ class TrainingSet:
             parts = [
                 (worker_clips[at : at + micro], weights[at : at + micro]) for at in range(0, len(worker_clips), micro)
             ]
+            # Every worker takes as many batches, or the others would wait for its gradients.
             count = math.ceil(math.ceil(len(clips) / size) / micro)
             parts += [(worker_clips[:1], np.zeros(1, np.float32))] * (count - len(parts))
             steps.append((len(clips), parts))
@@ -101,6 +102,7 @@ class TrainingSet:
                 int(rng.integers(len(self.examples))),
                 float(rng.beta(self.settings.mixup, self.settings.mixup)),
             )
+            # The clip itself is always the larger part, so no example is mostly another clip.
             share = max(share, 1 - share)
             second, label = self._crop(other, epoch, PARTNER)
             waveform, target = mix(waveform, second, share), (share * target + (1 - share) * label).astype(np.float32)
@@ -110,6 +112,7 @@ class TrainingSet:
         example = self.examples[number]
         rng = generator(self.seed, CLIP, purpose, epoch, number)
         stream, length = self.clips.clip(example.clip).stream, self.plan.window_samples
+        # Every start within the decoded stretches is as likely as any other.
         rooms = np.array([max(stop - start - length, 0) + 1 for start, stop in stream.spans])
         place = int(rng.integers(rooms.sum())) if self.settings.crop else int(rooms.sum() // 2)
         span = int(np.searchsorted(np.cumsum(rooms), place, side="right"))

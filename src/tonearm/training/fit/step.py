@@ -84,6 +84,8 @@ class Stepper:
         Raises:
             TrainingError: the weights are, or are about to be, worthless.
         """
+        # In fp16 the scaler skips a step whose gradients overflow and halves its scale; only at the least scale is the
+        # loss itself at fault.
         if math.isfinite(loss) or (self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE):
             return
         raise TrainingError(
@@ -124,6 +126,7 @@ def clip_losses(logits: Tensor, targets: Tensor, job: TrainingJob, weights: Tens
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make dropout and masking a pure function of the step, so that a resumed run draws what it would have drawn."""
+    # By rank too: otherwise all workers would drop the same units.
     value = (seed * 1_000_003 + step * 101 + rank) % SEED_RANGE
     torch.manual_seed(value)
     np.random.seed(value)

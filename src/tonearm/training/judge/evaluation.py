@@ -83,6 +83,7 @@ def cross_fitted_scores(predictions: Predictions, *, is_multi: bool) -> NDArray[
     order = np.random.default_rng(HALVES_SEED).permutation(len(predictions.targets))
     scores = np.empty_like(predictions.targets)
     for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        # A temperature judged on the tracks that it was fitted on would always look as if it helped.
         temperature = calibration.fit_temperature(predictions.only(other), is_multi=is_multi)
         scores[half] = predictions.track_scores(is_multi=is_multi, temperature=temperature)[half]
     return scores

@@ -70,6 +70,7 @@ def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> 
             for index, label in enumerate(labels)
         },
     }
+    # Among three labels or fewer it would always be 1.
     if len(labels) > 3:
         best = np.argsort(-scores, axis=1, kind="stable")[:, :3]
         figures["top_3"] = float((best == truth[:, None]).any(axis=1).mean())
@@ -83,6 +84,7 @@ def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_labels:
 def multi_label_figures(scores: Floats, targets: Floats) -> dict[str, float]:
     """Return mAP, AUC and d-prime over the labels that are both present and absent somewhere."""
     truth = (targets >= 0.5).astype(int)
+    # AUC is not defined for a label that every track has, or none.
     varied = (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
     if not varied.any():
         return {"macro_map": 0.0, "micro_map": 0.0, "mean_auc": 0.5, "d_prime": 0.0, "num_labels": 0}
@@ -151,6 +153,7 @@ def reliability(
     confidence: NDArray[Any], is_right: NDArray[np.bool_]
 ) -> list[tuple[float, float, float, tuple[float, float]]]:
     """Return for each bin that holds something: its share, mean confidence, share that is right, and its edges."""
+    # Bins are closed on the right, as in the paper: a score of exactly 1 is in the last, and 0 in the first.
     edges = np.linspace(0, 1, NUM_BINS + 1)
     places = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, NUM_BINS - 1)
     bins = []
