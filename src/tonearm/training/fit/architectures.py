@@ -38,6 +38,7 @@ def architecture_folder(name: str) -> Path:
     return folder
 
 
+# Cached so that it lasts as long as the process: the folder is removed when the object goes.
 @functools.cache
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tonearm-")

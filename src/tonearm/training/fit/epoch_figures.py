@@ -18,6 +18,7 @@ def quick(predictions: Predictions, job: TrainingJob) -> dict[str, float]:
 
     Where a score is not a number, neither is any figure.
     """
+    # scikit-learn raises on NaN, and an evaluation whose figures are NaN is never the best one.
     if not np.isfinite(predictions.logits).all():
         names = ("macro_map", "micro_map") if job.is_multi else ("accuracy", "macro_f1")
         return dict.fromkeys(("loss", *names), math.nan)

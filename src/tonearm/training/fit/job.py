@@ -71,8 +71,10 @@ class TrainingJob:
         """
         held_out = {example.clip for side in (self.validation, self.test) for example in side}
         needed = held_out | {example.clip for example in self.train}
+        # Only clips of the split are tried again: what the plan left out as broken may stay broken.
         clips = open_clips(self.caches, self.windows, self.settings, num_threads=num_threads, again=needed)
         add_whole(clips, held_out, self.settings, num_threads=num_threads)
+        # The plan counted on them, and on fewer clips it would be another run.
         failed = [clip for clip in clips.refs if clip in needed and clip in clips.errors]
         if failed:
             place, error = shown(clips.refs[failed[0]].uri), clips.errors[failed[0]]

@@ -108,8 +108,10 @@ class Loop:
             size=self.group.size,
         )
         for num_clips, batches in steps:
+            # So that a resumed run draws the same dropout and masks as one that was never interrupted.
             seed_step(settings.seed, progress.step, self.group.rank)
             rate = float(self.stepper.schedule.get_last_lr()[0])
+            # Losses stay on the device until they are logged: reading one would wait for the device at every step.
             pending.append(self.stepper.step(num_clips, batches, size=self.group.size))
             progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
             clips += num_clips
@@ -117,7 +119,8 @@ class Loop:
                 self._log(pending, rate, clips / (time.perf_counter() - clock))
                 pending, clock, clips = [], time.perf_counter(), 0
             if progress.step % settings.checkpoint_steps == 0:
-                if pending:  # before worthless weights take a good snapshot's place
+                # Checks the losses since the last log, or worthless weights would take a good snapshot's place.
+                if pending:
                     self._mean_loss(pending)
                 self._save()
         if pending:

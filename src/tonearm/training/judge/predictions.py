@@ -80,6 +80,7 @@ class Predictions:
 def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
     """Return the mean [T, L] of each track's windows [W, L]."""
     sums = np.zeros((num_tracks, windows.shape[1]))
+    # Not ``sums[owner] += windows``, which adds only one window of each track.
     np.add.at(sums, owner, windows)
     return (sums / np.bincount(owner, minlength=num_tracks)[:, None]).astype(np.float32)
 

@@ -165,6 +165,7 @@ def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], si
 
 
 def _cell(text: str) -> str:
+    # A bar in a cell would end it.
     return text.replace("|", "\\|")
 
 
@@ -235,6 +236,7 @@ def source_share(plan: TrainingPlan, side: str) -> tuple[float, float] | None:
         (label,) = clips[clip].labels or ("",)
         by_source.setdefault(clips[clip].source, Counter())[label] += 1
         every[label] += 1
+    # A source that training does not have says nothing, so the guess is the most frequent class of all.
     most = every.most_common(1)[0][0]
     guesses = [by_source.get(clips[clip].source, every).most_common(1)[0][0] for clip in held]
     truths = [(clips[clip].labels or ("",))[0] for clip in held]

@@ -23,7 +23,7 @@ CARD = "README.md"
 NAMES = (*CONFIG_FILES, METRICS, COMPANION, CARD)
 PATTERNS = (*WEIGHT_FILES, "*.png")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
-# What a run's settings say of the machine that it ran on is nobody else's business.
+# Settings that describe the machine of the run and not the model are not published.
 OWN_SETTINGS = ("cache", "verbose", "trackers", "workers")
 
 
@@ -88,6 +88,7 @@ def _bare_card(info: CheckpointInfo) -> str:
 
 def _public_metrics(path: Path) -> bytes:
     facts = json.loads(path.read_text())
+    # Paths of the machine may hold a person's name: only their last part is published.
     facts["source"] = str(facts.get("source", "")).rstrip("/").rpartition("/")[2]
     settings = facts.get("settings", {})
     for name in OWN_SETTINGS:
