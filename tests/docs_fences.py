@@ -74,10 +74,13 @@ class Fence:
         said = NOT_RUN.fullmatch(role)
         return said[1] if said else None
 
+    def lines(self) -> list[str]:
+        """Return what is typed, a line per command, without the output."""
+        return [line.removeprefix("$ ") for line in self.text.splitlines() if line.startswith("$ ")]
+
     def commands(self) -> list[list[str]]:
         """Return the words of each command, without comments and output."""
-        lines = [line.removeprefix("$ ") for line in self.text.splitlines() if line.startswith("$ ")]
-        return [shlex.split(line, comments=True) for line in lines]
+        return [shlex.split(line, comments=True) for line in self.lines()]
 
 
 def fences(info: str | None = None) -> list[Fence]:

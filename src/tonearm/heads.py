@@ -147,7 +147,7 @@ def check_names(names: Iterable[str]) -> None:
     """
     taken: dict[str, str] = {}
     for name in names:
-        if not NAME.fullmatch(name) or len(name) > MAX_NAME:
+        if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > MAX_NAME:
             raise SettingsError(
                 f"got a head called {name!r:.60}, expected a name of at most {MAX_NAME} small letters, digits and _ "
                 "that begins with a letter, such as mood"

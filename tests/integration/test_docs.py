@@ -184,7 +184,14 @@ def test_the_first_hour(music: Path, tmp_path: Path) -> None:
     (package,) = fences("toml hour")
     assert 'toy = "toy_tonearm.family:Toy"' in package.text
     for fence in fences("console hour-shell"):
-        for words in fence.commands():
-            command = [sys.executable if word == "python" else word for word in words]
-            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        for line in fence.lines():
+            python = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+            run = subprocess.run(
+                ["bash", "-c", line],
+                cwd=ROOT,
+                env={**os.environ, "PATH": python},
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
             assert run.returncode == 0, f"{fence.where}: {run.stdout}{run.stderr}"

@@ -116,8 +116,35 @@ class TrainFlags(TypedDict, total=False):
 
 
 def source_list(sources: Sources) -> list[str]:
-    """Return one or several sources as texts."""
-    return [os.fspath(sources)] if isinstance(sources, str | os.PathLike) else [os.fspath(each) for each in sources]
+    """Return one or several sources as texts.
+
+    Raises:
+        UsageError: none, or what is neither a path nor a URL.
+    """
+    several = [sources] if isinstance(sources, str | os.PathLike) or not isinstance(sources, Iterable) else sources
+    listed = [place_of(source, "the source") for source in several]
+    if not listed:
+        raise UsageError("got no sources, expected a path, a URL, or several of them")
+    return listed
+
+
+def place_of(value: object, name: str) -> str:
+    """Return a path or URL as its text.
+
+    Args:
+        name: what messages call it, such as ``out``.
+
+    Raises:
+        UsageError: neither a text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"got {name} {value!r:.80} of the type {type(value).__name__}, expected a path or a URL")
+    return os.fsdecode(value)
+
+
+def texts(value: str | Iterable[str]) -> list[str]:
+    """Return one text or several as a list; one text alone is not a list of its letters."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def tag_settings(flags: Mapping[str, Any], known: type = TagFlags, *, verb: str = "tag") -> TagSettings:
@@ -163,13 +190,13 @@ def train_settings(flags: Mapping[str, Any]) -> TrainSettings:
     given: dict[str, Any] = {name: value for name, value in rest.items() if name not in IN_LABELS}
     given["labels"] = {name: value for name, value in rest.items() if name in IN_LABELS}
     if tracker := flags.get("tracker"):
-        given["trackers"] = [name for name in tracker if name != "none"]
+        given["trackers"] = [name for name in texts(tracker) if name != "none"]
     values = settings.merge(values, given)
     assignments = flags.get("set") or ()
     if isinstance(assignments, Mapping):
         parts = [_nested(name, value) for name, value in assignments.items()]
     else:
-        parts = [_assigned(text) for text in assignments]
+        parts = [_assigned(text) for text in texts(assignments)]
     for part in parts:
         values = settings.merge(values, part)
     return settings.build(TrainSettings, values, where=config)
@@ -217,7 +244,12 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
     apart = (*IN_MODELS, *NAMES_OF_MODELS, "demo_models", "config")
     given: dict[str, Any] = {name: value for name, value in flags.items() if name not in apart}
     given["models"] = {name: flags.get(name) for name in IN_MODELS}
-    given["models"]["heads"] = {name: os.fspath(model) for name, model in (flags.get("heads") or {}).items()}
+    heads = flags.get("heads") or {}
+    if not isinstance(heads, Mapping):
+        raise SettingsError(
+            f"got heads={heads!r:.80}, expected models by name, such as {{'mood': 'models/moods:multi'}}"
+        )
+    given["models"]["heads"] = {name: _model(f"heads[{name!r}]", model) for name, model in heads.items()}
     merged = settings.merge(values, given)
     merged["models"] = _choose_models(merged.get("models", {}), flags)
     return merged
@@ -225,7 +257,7 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
 
 def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
     """Return the table [models] with the flags that name models put in."""
-    named = {name: os.fspath(flags[name]) for name in NAMES_OF_MODELS if flags.get(name) is not None}
+    named = {name: _model(name, flags[name]) for name in NAMES_OF_MODELS if flags.get(name) is not None}
     if not isinstance(models, Mapping):
         return models  # for ``build`` to refuse
     chosen = dict(models)
@@ -238,6 +270,14 @@ def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
     chosen |= named
     # TOML has no null; 'none' turns a head off from a file as from a flag.
     return chosen | {name: None for name in NAMES_OF_MODELS if chosen.get(name) == "none"}
+
+
+def _model(name: str, value: object) -> str:
+    """Return the text of a model that was given as the keyword ``name``."""
+    # The empty text stands for the model that an installed package brings along for a head; no other has one.
+    if not isinstance(value, str | os.PathLike) or (name in NAMES_OF_MODELS and not os.fspath(value)):
+        raise SettingsError(f"got {name}={value!r:.80}, expected a folder or a hub id, or 'none' to turn the head off")
+    return os.fsdecode(value)
 
 
 def _plain(value: object) -> object:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tonearm.api.flags import Source
+from tonearm.api.flags import Source, place_of, texts
 from tonearm.errors import DestinationError, UsageError
 from tonearm.exports import export as exporting
 from tonearm.exports.export import ExportCounts
@@ -56,8 +55,11 @@ class Tracks:
         """Yield the rows as record batches of at most ``batch_rows``, in the order of the files.
 
         Raises:
+            UsageError: batches of no rows.
             DestinationError: a file that cannot be read.
         """
+        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
+            raise UsageError(f"got batch_rows={batch_rows!r}, expected a whole number from 1")
         return track_rows.scan(self._destination, self.columns, rows=self._rows, batch_rows=batch_rows)
 
     def arrow(self) -> pa.Table:
@@ -102,7 +104,7 @@ class Library:
     """
 
     def __init__(self, destination: Source) -> None:
-        self.destination = os.fspath(destination)
+        self.destination = place_of(destination, "the destination")
         self._place = Destination.of(self.destination)
 
     def tracks(
@@ -176,7 +178,7 @@ class Library:
             UsageError: an unknown format, a value out of range, or a ``where`` that is no expression.
             DestinationError: no tracks, or the output is taken or cannot be written.
         """
-        place = os.fspath(output)
+        place = place_of(output, "the output")
         return exporting.export(
             self.destination,
             format or exporting.kind_of(place),
@@ -217,7 +219,7 @@ class Library:
             UsageError: a source that was never listed here, or the answer was no; without ``yes`` and ``ask`` it is.
             DestinationError: it cannot be read or written, or a run is at work.
         """
-        told = watcher or Watcher()
+        told, source = watcher or Watcher(), texts(source)
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
 
         def check(question: str) -> None:
@@ -268,11 +270,13 @@ def _checked(columns: Sequence[str], known: Sequence[str]) -> list[str]:
     Raises:
         UsageError: there is no such column.
     """
-    if isinstance(columns, str):
-        raise UsageError(f"got columns {columns!r}, expected a list of names, such as [{columns!r}]")
-    for name in columns:
+    if isinstance(columns, str) or not isinstance(columns, Iterable):
+        example = columns if isinstance(columns, str) else "uri"
+        raise UsageError(f"got columns {columns!r}, expected a list of names, such as [{example!r}]")
+    names = list(columns)  # what can be gone through only once is kept
+    for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(str(name), known, n=1)
             advice = f"did you mean {near[0]!r}? " if near else ""
             raise UsageError(f"got column {name!r}; {advice}expected some of {', '.join(known)}")
-    return list(columns)
+    return names

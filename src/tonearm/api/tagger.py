@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import numbers
 import os
 import threading
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Tagger:
     >>> with Tagger(demo_models=True) as tagger:  # doctest: +SKIP
     ...     tagger("song.mp3").genre
 
-    It may be called from several threads; they take turns.
+    It may be called from several threads; they take turns. A pickled one is loaded again from its settings.
 
     Args:
         flags: see ``api.flags.ModelFlags``.
@@ -98,11 +99,16 @@ class Tagger:
         """
         if isinstance(audio, np.ndarray):
             return self._tag(as_wave(audio, sample_rate), "samples.wav")
+        if not isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview):
+            raise UsageError(
+                f"got audio of the type {type(audio).__name__}, expected a path, a URL, the bytes of a file, or "
+                "samples as a NumPy array with sample_rate"
+            )
         if sample_rate is not None:
             raise UsageError(f"got sample_rate={sample_rate} with a file, which says its own; leave it out")
         if isinstance(audio, bytes | bytearray | memoryview):
             return self._tag(bytes(audio), "")
-        ref = one_track(os.fspath(audio))
+        ref = one_track(os.fsdecode(audio))
         return self._tag(ObjectReader(self.settings.fetch).read(ref), ref.uri)
 
     @property
@@ -121,6 +127,10 @@ class Tagger:
     def close(self) -> None:
         """End the child process that decodes."""
         self._sandbox.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A pickle carries the settings; the other process loads the models and starts a decoder of its own.
+        return Tagger.of, (self.settings,)
 
     def __enter__(self) -> Tagger:
         return self
@@ -176,6 +186,8 @@ def one_track(source: str) -> TrackRef:
         SourceError: there is none, or it cannot be read.
         UsageError: a folder, a glob, a table or a data set.
     """
+    if not source:
+        raise UsageError("got an empty path, expected a file or a URL")
     stream = SourceStream(source)
     if stream.listing != FILES or stream.first is None:
         kind = "a folder" if stream.folder else "no single audio file"
@@ -192,18 +204,28 @@ def as_wave(samples: NDArray[Any], sample_rate: int | None) -> bytes:
     Raises:
         UsageError: no sample rate, or samples of another form.
     """
-    if sample_rate is None or isinstance(sample_rate, bool) or int(sample_rate) != sample_rate or sample_rate < 1:
-        raise UsageError(f"got samples with sample_rate={sample_rate}, expected their rate in Hz, such as 44100")
-    shape = "x".join(map(str, samples.shape))
+    if not isinstance(sample_rate, numbers.Real) or isinstance(sample_rate, bool) or not _is_rate(sample_rate):
+        raise UsageError(f"got samples with sample_rate={sample_rate!r}, expected their rate in Hz, such as 44100")
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[0] <= MOST_CHANNELS):
-        raise UsageError(f"got samples of shape {shape}, expected [samples] or [channels, samples]; transpose them")
-    if samples.dtype in INT_SCALES:
-        samples = samples / INT_SCALES[samples.dtype]
+        advice = "; transpose them" if samples.ndim == 2 and 1 <= samples.shape[1] <= MOST_CHANNELS else ""
+        raise UsageError(
+            f"got samples of the shape {samples.shape}, expected [samples] or [channels, samples] with at most "
+            f"{MOST_CHANNELS} channels{advice}"
+        )
+    if samples.dtype.kind == "i" and samples.dtype.newbyteorder("=") in INT_SCALES:
+        samples = samples / INT_SCALES[samples.dtype.newbyteorder("=")]
     elif samples.dtype.kind != "f":
         raise UsageError(f"got samples of {samples.dtype}, expected float in [-1, 1], int16 or int32")
+    with np.errstate(over="ignore"):  # a float64 that float32 cannot hold becomes infinite, and is refused below
+        samples = samples.astype(np.float32)
     if not np.isfinite(samples).all():
         raise UsageError("got samples that are not all finite numbers")
     file = io.BytesIO()
     # RF64 holds more than 4 GiB; subtype FLOAT keeps what is louder than full scale.
-    soundfile.write(file, samples.T.astype(np.float32), int(sample_rate), format="RF64", subtype="FLOAT")
+    soundfile.write(file, samples.T, int(sample_rate), format="RF64", subtype="FLOAT")
     return file.getvalue()
+
+
+def _is_rate(number: numbers.Real) -> bool:
+    """Return whether a number is a rate that a WAV file can state: a whole one of Hz, at most 31 bits."""
+    return 1 <= number < 2**31 and number == int(number)

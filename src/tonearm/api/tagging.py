@@ -64,7 +64,8 @@ def tag(
             URIs, ``hf://datasets/OWNER/NAME``.
         out: a folder or object-store prefix for the rows and the report.
         retry_errors: take up the failed tracks of earlier runs again.
-        rescore: groups (``"genre"``, ``"tags"``) whose columns are made again where other settings made them.
+        rescore: one or several groups (``"genre"``, ``"tags"``) whose columns are made again where other settings made
+            them.
         watcher: told how the run goes, instead of a progress line.
         command: what the run's summary says was run; by default this call, as a command.
         flags: see ``api.flags.TagFlags`` and ``ModelFlags``.
@@ -74,7 +75,8 @@ def tag(
         Stopped: the run ended early; the same call resumes it.
         TooManyFailures: more tracks failed than ``max_error_rate`` allows; all rows and the report are written.
     """
-    listed, place = flags_.source_list(sources), os.fspath(out)
+    listed, place = flags_.source_list(sources), flags_.place_of(out, "out")
+    rescore = flags_.texts(rescore)
     check_extras([*listed, place])
     settings = flags_.tag_settings(flags)
     notice = demo.NOTICE if flags.get("demo_models") else None
@@ -140,6 +142,7 @@ def _command(
     """Return the command that does the same."""
     words = ["tonearm", "tag", *sources, "--out", out]
     given = {**flags, "retry_errors": retry_errors}
+    heads = given.pop("heads", None) or {}
     for name, value in given.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -148,4 +151,6 @@ def _command(
             words += [flag, str(value)]
     for group in rescore:
         words += ["--rescore", group]
+    for name, model in heads.items():
+        words += ["--head", f"{name}={os.fspath(model)}" if model else name]
     return words

@@ -66,8 +66,10 @@ def check_score(min_score: float | None) -> None:
     Raises:
         UsageError: it is not between 0 and 1.
     """
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise UsageError(f"got a minimum score of {min_score:g}, expected one between 0 and 1")
+    if min_score is None:
+        return
+    if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0 <= min_score <= 1:
+        raise UsageError(f"got a minimum score of {min_score!r}, expected a number between 0 and 1")
 
 
 def head_by(by: str, others: Iterable[Head]) -> Head:

@@ -127,6 +127,8 @@ def check_form(url: str, flag: str = "the destination") -> None:
         url.encode()
     except UnicodeEncodeError:
         raise DestinationError(f"got {flag} {shown(url)}, expected a name in UTF-8") from None
+    if "\0" in url:
+        raise DestinationError(f"got {flag} {shown(url)}, expected a name without the character NUL")
     form = SCHEME.match(url)
     if form is None and ("://" in url or MISSPELT.match(url)):
         raise DestinationError(f"got {flag} {shown(url)}, which is neither a path nor a URL; expected {PLACES}")

@@ -11,6 +11,7 @@ from tonearm.runs import groups, progress, resume
 from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
+from tonearm.runs.manifest.manifest_parts import Unreadable
 from tonearm.runs.progress import Progress
 from tonearm.runs.run_summary import RunSummary, read_run
 from tonearm.storage.uris import shown
@@ -71,7 +72,9 @@ def read_status(destination: str, *, waiting: Say | None = None, is_watched: boo
     found = progress.read(place)
     try:
         listed = manifest.read_keys(place.manifest)
-    except SourceError:
+    except SourceError as error:
+        if isinstance(error, Unreadable):  # there is a library, and something is wrong with it
+            raise
         if watched.holder is None and found is None:
             raise DestinationError(
                 f"{shown(destination)} holds no run (expected manifest/ and tracks/); give a destination of "

@@ -347,7 +347,9 @@ def reading(url: str) -> Iterator[None]:
         raise
     except store_errors(scheme(url)) as error:
         if isinstance(error, NotADirectoryError):
-            raise _unwritten(url, error) from None
+            raise DestinationError(
+                f"{shown(url)} cannot be read: a file is where a folder should be; give another place"
+            ) from None
         failure = diagnose(error)
         advice = "check the keys, the network and AWS_ENDPOINT_URL" if scheme(url) == "s3" else "check its rights"
         raise DestinationError(f"{shown(url)} cannot be read ({failure.reason}); {advice}") from None

@@ -56,6 +56,8 @@ class Where:
     """
 
     def __init__(self, text: str, fields: pa.Schema = schema.TRACKS) -> None:
+        if not isinstance(text, str):
+            raise UsageError(f"got where={text!r:.80}, expected a text such as \"genre = 'rock' AND duration_s > 60\"")
         self.text, self.fields = text, fields
         if not text.strip():
             raise self._refused("is empty")
