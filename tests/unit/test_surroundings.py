@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from tonearm import own_process, surroundings
 from tonearm.api.training_progress import TrainingLine
-from tonearm.distributed.cluster import joining, local_ray
+from tonearm.distributed.cluster import local_ray
 from tonearm.distributed.training import driver
 from tonearm.errors import ClusterError, DestinationError, UsageError
 from tonearm.exports.output import check_output
@@ -185,25 +184,6 @@ def test_a_process_of_tonearms_own_runs_no_file_that_lies_about(tmp_path: Path) 
     made = subprocess.run([sys.executable, "-P", "-c", program], env=run, capture_output=True, text=True, cwd=tmp_path)
     again = subprocess.run(made.stdout.splitlines(), env=run, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.startswith("tonearm "), again.stderr
-
-
-@pytest.mark.processes
-def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "ANSWERS_IN_S", 0.3)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        for scheme in ("", "ray://"):
-            address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
-            with pytest.raises(ClusterError, match=f"got RAY_ADDRESS={address}, but no Ray cluster answers there"):
-                joining.check_answers(address)
-
-
-def test_an_address_that_is_none_is_one_line() -> None:
-    os.environ["RAY_ADDRESS"] = "nonsense"
-    with pytest.raises(ClusterError, match="could not be reached") as caught, joining.joined(None, verbose=True):
-        pass
-    assert "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize(
