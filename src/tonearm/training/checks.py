@@ -1,4 +1,4 @@
-"""What a person should know of a collection before a model learns from it, and what makes it no use."""
+"""Checks of a collection before a model is trained on it: errors that stop the training, and notes for a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training's --out holds: a finished model, unfinished runs, somebody's files."""
+"""What a training's --out already holds: a finished model, unfinished runs, or other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training planned before hours are spent, step by step; what is wrong with it is said here.
+"""A training planned step by step, so that errors are reported before hours are spent.
 
 ::
 

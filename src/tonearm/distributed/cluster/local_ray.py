@@ -30,7 +30,7 @@ ROOM_BYTES = 256 * 2**20
 
 
 def start(num_cpus: int, *, verbose: bool = False) -> None:
-    """Start a Ray of this process with so many logical CPUs, and join it; ``stop`` ends it.
+    """Start a local Ray with ``num_cpus`` logical CPUs, and join it; ``stop`` ends it.
 
     Raises:
         ClusterError: no folder is fit for its sockets and logs.
@@ -58,7 +58,8 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
                 _temp_dir=folder,
             )
             return
-        except Exception as error:  # Ray has no class of its own for a start that took too long
+        # Ray has no class for a start that took too long, only this text.
+        except Exception as error:
             if "timed out during startup" not in str(error):
                 raise
             # ``ray.init`` leaves what it had started so far running.

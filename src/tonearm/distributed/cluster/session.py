@@ -49,7 +49,7 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     """Join the cluster of ``RAY_ADDRESS`` or start a local one; leave it as it was afterwards.
 
     Args:
-        num_workers: scoring actors, or None for one a GPU and, without GPUs, one a machine.
+        num_workers: scoring actors; None for one per GPU, or without GPUs one per machine.
 
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
@@ -129,7 +129,7 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
     """Join or start Ray as ``session`` does, for a training run.
 
     Args:
-        num_workers: None for one a GPU and, without GPUs, one.
+        num_workers: None for one per GPU, or without GPUs one.
 
     Raises:
         ClusterError: the cluster cannot be reached or is too small.

@@ -15,7 +15,7 @@ from tonearm.web.telemetry import share
 
 
 class Head:
-    """One loaded checkpoint. A deployment, one a head."""
+    """One loaded model. A deployment; there is one per head."""
 
     def __init__(
         self, head: str, plan: HeadPlan, settings: ServeSettings, num_threads: int, metrics_folder: Path
@@ -24,7 +24,7 @@ class Head:
         self.scorer = Scorer(head, plan, settings, num_threads)
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Take ``user_config``: batch size and wait, without loading the model anew."""
+        """Take ``user_config``: batch size and wait, without loading the model again."""
         self.scorer.configure(**config)
 
     @gives_errors

@@ -115,7 +115,7 @@ class RunCounters(RunActor):
 
 @contextlib.contextmanager
 def counting() -> Iterator[RunCounters]:
-    """Start a run's counters; end them with the block, and whoever has enlisted with them."""
+    """Start a run's counters; at the end of the block end them and the actors that enlisted with them."""
     counters = start_counters()
     try:
         yield counters

@@ -51,7 +51,7 @@ def tag_library(
 
     Args:
         rescore: groups whose columns are made again where their rows were made with other settings; the same call
-            goes on where it was interrupted, and is done when all rows are made again.
+            resumes where it was interrupted, and is done when all rows are made again.
 
     Raises:
         UsageError: a source, checkpoint, destination or cluster that cannot be used.

@@ -43,7 +43,7 @@ class Operators:
         return cls(plan, settings, layout, counters, quantized_models(plan, layout))
 
     def score(self, listed: ray.data.Dataset, scorer: type[ScoreTracks], facts: RunFacts) -> ray.data.Dataset:
-        """Return the data set of what ``scorer`` says of the listed tracks, one row per track.
+        """Return the data set of the rows that ``scorer`` makes of the listed tracks, one row per track.
 
         Args:
             listed: a data set of manifest rows, its blocks as large as files are to be.

@@ -43,7 +43,7 @@ RAYS_ADVICE = re.compile(r"\nFailed to .* after \d+/\d+ attempts|\nTo change ret
 
 
 class RunFailure:
-    """What is wrong with the whole of a run, whoever finds it: a worker that cannot start, or one of the guards."""
+    """The failure of a whole run, reported by a worker that cannot start or by one of the guards."""
 
     def __init__(self, counters: RunCounters) -> None:
         self.counters = counters
@@ -62,7 +62,7 @@ class RunFailure:
         self.counters.fail(failure)
 
     def read(self) -> TonearmError | None:
-        """Return what was found."""
+        """Return the failure that was reported, if any."""
         if self.failure is not None:
             return self.failure
         try:
@@ -93,7 +93,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # Ray takes SIGTERM for itself when it starts, and ends the driver by it without a word.
+    # Ray replaces the handler of SIGTERM when it starts, and its own ends the driver without a message.
     before = {number: signal.signal(number, interrupt) for number in (WAKE, signal.SIGTERM)}
     try:
         yield
@@ -231,7 +231,7 @@ def report_progress(
                 guard.look(counts)
 
     with interruptible(), contextlib.ExitStack() as stack:
-        # On a thread of its own: the other one waits for the counters, which do not answer without the head node.
+        # On another thread: the first one waits for the counters, which do not answer without the head node.
         if ray_head is not None:
             stack.enter_context(session.background_poll(ray_head.look))
         stack.enter_context(session.background_poll(look))

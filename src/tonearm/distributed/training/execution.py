@@ -1,4 +1,4 @@
-"""A training's loop on Ray Train, from the driver's side; imported where there is something to train."""
+"""A training's loop on Ray Train, from the driver's side; imported only if there is something to train."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _reason(error: BaseException) -> str:
 def _listening(
     events: WorkerEvents, out: str, name: str, plan: TrainingPlan, watcher: Watcher
 ) -> Iterator[dict[str, Any]]:
-    """Pass events on to the watcher and the trackers while the block runs; yield what the loop said at its start."""
+    """Pass events on to the watcher and the trackers while the block runs; yield the loop's event of its start."""
     settings = plan.job.settings
     run: dict[str, Any] = {}
     trackers: list[Tracker] = []

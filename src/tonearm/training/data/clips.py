@@ -154,7 +154,7 @@ def open_cache(
 
 
 class _Decoder:
-    """Decodes on several threads, each with a child of its own."""
+    """Decodes on several threads, each with its own sandboxed child process."""
 
     def __init__(self, fetch: FetchSettings, decode: DecodeSettings, plan: WindowPlan, num_threads: int) -> None:
         self._reader, self._request = ObjectReader(fetch), DecodeRequest((plan,), decode.max_scored_s)
@@ -209,7 +209,7 @@ def _failed(folder: Path, shard: int) -> list[int]:
 
 
 def _write_track(file: BinaryIO, track: DecodedTrack | TrackError) -> dict[str, Any]:
-    """Append a track's samples; return what the index says of it."""
+    """Append a track's samples; return its entry for the index."""
     if isinstance(track, TrackError):
         return {"error": {"code": track.code, "message": track.message}}
     (stream,) = track.streams

@@ -101,7 +101,7 @@ def by_id(tracks: Iterable[LabelledTrack]) -> dict[ClipId, LabelledTrack]:
     repeated: Counter[int] = Counter()
     for track in tracks:
         ref = track.ref
-        # A second row of the same file may have other labels, so it is a clip with an id of its own.
+        # A second row of the same file may have other labels, so it is another clip, with another id.
         clip = ClipId(ref.track_key)
         while clip in clips:
             repeated[ref.track_key] += 1

@@ -93,7 +93,7 @@ def _divide(
     classes = _rarest(divided) if is_multi else [(track.labels or ("",))[0] for track in divided]
     groups = [track.group for track in divided]
     if any(group is not None for group in groups):
-        # A clip without a group is a group of its own.
+        # A clip without a group is held out by itself; the NUL keeps its name apart from those of groups.
         places = {clip: place for place, clip in enumerate(tracks)}
         names = [group if group is not None else f"\0{places[clip]}" for group, clip in zip(groups, clips, strict=True)]
         if not is_multi:

@@ -1,5 +1,5 @@
 """Cached clips as the examples of a training step. The order and every crop depend on the seed, the epoch and the clip
-alone, never on how many workers there are or where a run was taken up again.
+alone, never on the number of workers or on where a run was resumed.
 
 Letters in shapes: B clips, S samples, L labels.
 """
@@ -27,7 +27,7 @@ BATCHES_AHEAD = 3
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What a worker takes at once: waveforms float32 [S] each, targets [B, L], weights [B] (0 for filling)."""
+    """The clips of one forward pass: B waveforms float32 [S], targets [B, L], weights [B] (0 for filling)."""
 
     waveforms: list[Floats]
     targets: Tensor

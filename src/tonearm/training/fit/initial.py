@@ -29,7 +29,7 @@ class InitialModel:
         name: as it was given: a folder, a hub id or an architecture.
         folder: holds config.json, preprocessor_config.json and, unless ``from_scratch``, weights.
         labels: its classifier's own, in the order of its logits; empty where it has no classifier to train on.
-        trained_window_s: None: a training asks for its windows anew.
+        trained_window_s: always None, since a training chooses its windows itself.
         hop_s: None: a training cuts its windows end to end.
     """
 

@@ -1,4 +1,4 @@
-"""The initial model as torch has it: loaded once in each process that trains, and never where it is only counted."""
+"""The initial model in torch: loaded once in every process that trains, and never just to count its parameters."""
 
 from __future__ import annotations
 

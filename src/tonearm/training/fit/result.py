@@ -1,4 +1,4 @@
-"""What a finished run has left in its last snapshot: the weights that are kept, and what they say of every side."""
+"""The result of a finished run, read from its last snapshot: the kept weights and their predictions of every side."""
 
 from __future__ import annotations
 

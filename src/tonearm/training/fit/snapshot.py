@@ -4,7 +4,7 @@
 
     state.pt            where the run stands and, until it is done, the model, its optimizer, schedule and scaler
     best.safetensors    the weights that are kept, once an evaluation has been worth it
-    predictions.npz     what they say of every held-out clip, once the run is done
+    predictions.npz     their predictions of every held-out clip, once the run is done
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model says of the windows of some tracks, beside what is true.
+"""The logits of a model for the windows of some tracks, beside their true labels.
 
 Letters in shapes: W windows, T tracks, L labels.
 """
@@ -22,7 +22,7 @@ STORED = ("logits", "owner", "start_s", "targets")
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a model says of some tracks, and what is true.
+    """The logits of a model for the windows of some tracks, and the true labels.
 
     Attributes:
         logits: float32 [W, L].

@@ -61,7 +61,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of the project ``tonearm``, or of what WANDB_PROJECT names; taken up again under the same id."""
+    """A run of the project ``tonearm``, or of what WANDB_PROJECT names; resumed under the same id."""
 
     def __init__(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
         import wandb
