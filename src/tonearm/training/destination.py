@@ -113,7 +113,8 @@ def _differences(there: Mapping[str, Any] | None, plan: TrainingPlan) -> str:
 
 
 def remove_old(out: str) -> None:
-    """Take away what would pass for this run's: a finished model, and other runs' snapshots."""
+    """Remove the finished model and other runs' snapshots, which could be taken for this run's."""
+    # A folder without config.json is no finished model, whatever else it holds.
     filesystems.delete(f"{out.rstrip('/')}/{CONFIG}")
     for name in _unfinished(out):
         remove(f"{out.rstrip('/')}/{WORK}/{name}")

@@ -6,7 +6,7 @@
     FOLDER/KEY/00000.json   where each clip lies in it, written last: a shard without it is decoded again, and so is
                             at the next opening a clip that could not be read
 
-KEY stands for the tracks' keys in their order and for the windows, so a clip's place in its shard is known by its id.
+KEY is a hash of the tracks' keys in their order and of the windows.
 A ``ClipSet`` joins caches: windows spread over each clip to learn from, and held-out clips whole.
 """
 
@@ -83,6 +83,7 @@ class ClipCache:
         self.errors: dict[ClipId, TrackError] = {}
         self._entries: dict[ClipId, tuple[int, dict[str, Any]]] = {}
         self._maps: dict[int, NDArray[np.uint8]] = {}
+        # The order of the ids is part of the folder's name, so it tells each clip's place in its shard.
         for shard, clips in enumerate(_shards(list(ids))):
             entries = json.loads(_index(folder, shard).read_text())["tracks"]
             for clip, entry in zip(clips, entries, strict=True):

@@ -120,6 +120,7 @@ def _folds(
     of_class: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(classes, groups, strict=True):
         of_class[label].add(group)
+    # A fold needs a group of every class, so a class of few groups limits the number of folds.
     count = max(2, min(round(1 / share), *(len(class_groups) for class_groups in of_class.values())))
     if count > max(Counter(classes).values()):
         return
@@ -175,7 +176,8 @@ def _one_by_one(
         if len(held) > 1 and is_nearer(-len(members[group])):
             held.remove(group)
             taken.subtract(counts[group])
-    if not held:  # every group is larger than twice the share
+    # Every group is larger than twice the share: the smallest that may go is held out, since one must be.
+    if not held:
         for group in reversed(order):
             if may_go(group):
                 take(group)

@@ -1,4 +1,4 @@
-"""The figures of an epoch's end; apart from the loop, as scikit-learn takes seconds to import."""
+"""The figures of an epoch's end."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class TrainingJob:
         labels: in the order of the logits.
         windows: how a clip is cut.
         train, validation, test: the examples of each side.
-        caches: where the clips are, as ``ClipSet.caches``: also those that no side has, which the cache is known by.
+        caches: where the clips are, as ``ClipSet.caches``.
     """
 
     settings: TrainSettings
@@ -47,6 +47,7 @@ class TrainingJob:
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+    # With the clips that are on no side too: a cache is found by the keys of all its clips.
     caches: tuple[Mapping[ClipId, TrackRef], ...] = ()
 
     @property

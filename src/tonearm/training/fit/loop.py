@@ -155,7 +155,8 @@ class Loop:
         side = job.validation
         if side:
             predictions = self.predict(side)
-            from tonearm.training.fit.epoch_figures import quick  # scikit-learn
+            # Not at the top: it imports scikit-learn, which takes seconds.
+            from tonearm.training.fit.epoch_figures import quick
 
             figures = quick(predictions, job)
             progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})

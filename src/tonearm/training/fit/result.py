@@ -36,6 +36,7 @@ class Result:
         """
         job, figures = self.job, {}
         for side, predictions in sorted(self.predictions.items(), reverse=True):
+            # scikit-learn raises on a score that is no number; ``tonearm evaluate`` leaves such clips out too.
             scored = predictions.scored()
             if len(scored):
                 judged = evaluate(predictions.only(scored), job.labels, is_multi=job.is_multi)
