@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.labelled import RATE, tone
 from tonearm.settings import AugmentSettings
 from tonearm.training.data.augment import augment, generator, mix
-
-RATE = 16000
-
-
-def tone(frequency_hz: float, seconds: float = 1.0) -> np.ndarray:
-    return np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
 
 
 def level_db(waveform: np.ndarray) -> float:

@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from tests.checkpoints import save_small
-from tests.labelled import loop_of, planned, train_settings
+from tests.labelled import RATE, loop_of, planned, tone, train_settings
 from tonearm.training.fit.examples import TrainingSet
-
-RATE = 16000
 
 
 def training_set(collection: Path, start: Path, cache: Path, **augmentation: Any) -> TrainingSet:
@@ -64,10 +62,6 @@ def test_every_epoch_has_another_order_and_other_crops(collection: Path, start: 
     assert not np.array_equal(examples.example(0, 0)[0], examples.example(0, 1)[0])
     fixed = training_set(collection, start, tmp_path, crop=False)
     np.testing.assert_array_equal(fixed.example(0, 0)[0], fixed.example(0, 1)[0])
-
-
-def tone(frequency_hz: float, seconds: float = 1.0) -> np.ndarray:
-    return np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
 
 
 @pytest.mark.processes
