@@ -283,8 +283,8 @@ class Covering:
         found = frozenset().union(*(self.by_line.get((module, line), frozenset()) for line in mutant.lines))
         if "" in found or not found:
             found = frozenset().union(*(names for (path, _), names in self.by_line.items() if path == module))
-        own = f"tests/unit/test_{mutant.module}.py"
-        return sorted(found - {""}, key=lambda name: (not name.startswith(own), self.seconds.get(name, 0.0)))
+        own = f"/test_{mutant.module}.py::"
+        return sorted(found - {""}, key=lambda name: (own not in name, self.seconds.get(name, 0.0)))
 
 
 def measure_coverage(workspace: Workspace, by: Sequence[str]) -> Covering:

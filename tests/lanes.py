@@ -24,7 +24,7 @@ NOT_FAST = ("processes", "slow")
 SHOWS = "shows"
 # Modules by how long they take, the longest first: side by side, the last one to begin decides when all are done.
 LONGEST_MODULES = (
-    *("test_cluster_faults", "test_jobs", "test_store_faults", "test_train_command", "test_kill", "test_kill_training"),
+    *("test_cluster_faults", "test_jobs", "test_store_faults", "test_train", "test_kill", "test_kill_training"),
     *("test_real_recordings", "test_score_parity", "test_s3", "test_old_destinations", "test_tag_command"),
     *("test_serve_ray", "test_real_training", "test_ceph", "test_long_track", "test_train_s3", "test_full_disk"),
     *(

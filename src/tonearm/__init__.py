@@ -90,9 +90,9 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         import importlib
 
-        found: object = getattr(importlib.import_module(f"tonearm.{_HOMES.get(name, 'errors')}"), name)
-        globals()[name] = found
-        return found
+        value: object = getattr(importlib.import_module(f"tonearm.{_HOMES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'tonearm' has no attribute {name!r}")
 
 

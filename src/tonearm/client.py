@@ -70,6 +70,7 @@ class _Base:
         self._retries = retries
         self._options: dict[str, Any] = {
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
+            # Scoring may take minutes; to reach a server that is there does not.
             "timeout": httpx.Timeout(timeout_s, connect=10.0),
         }
 
@@ -85,6 +86,7 @@ class _Base:
         if isinstance(error, ApiError):
             wait_s = error.retry_after_s or 0.0
             return error.status in PASSING and wait_s <= self._retries.max_wait_s
+        # A URL without http:// stays wrong however often it is tried.
         return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
@@ -273,6 +275,7 @@ class _Left:
         return self.counts.total() > 0
 
     def request(self) -> dict[str, Any]:
+        # Of this answer: see ``check_progress``.
         self.num_lines = 0
         asked = BulkRequest(uris=list(self.counts.elements()), max_windows=self.max_windows)
         return {
@@ -294,6 +297,7 @@ class _Left:
 
     def check_progress(self) -> None:
         """Raise again what ended the answer, unless it gave something first."""
+        # Called where the error is handled. While answers bring lines, asking again gets on.
         if not self.num_lines:
             raise
 

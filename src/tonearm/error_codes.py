@@ -82,7 +82,7 @@ TRACK: dict[str, ErrorCode] = {
     ),
     "corrupt": ErrorCode(
         status=422,
-        hint="export the file anew; this one is damaged",
+        hint="export the file again; this one is damaged",
         happened="It has a stream of audio, from which not one sample could be decoded.",
         advice="Copy or encode the file again; ffmpeg -v error -i FILE -f null - says where it breaks.",
         page="This file is damaged",
@@ -110,7 +110,7 @@ TRACK: dict[str, ErrorCode] = {
     ),
     "decode_crashed": ErrorCode(
         status=422,
-        hint="export the file anew; the decoder of its format dies of this one",
+        hint="export the file again; the decoder of its format dies of this one",
         happened="The native decoder crashed; its process was replaced and the other tracks went on.",
         advice="Encode the file again; keep a copy, since such files are worth reporting to the decoder's authors.",
         page="This file is damaged",

@@ -10,8 +10,8 @@
     │   ├── DestinationError         destination           2   400   an output that is taken, read-only or full
     │   ├── PluginError              plugin                2   400   a package that adds to tonearm and cannot be used
     │   ├── ClusterError             cluster               2   503   too few processors to run without a deadlock
-    │   └── TrainingError            training              2   400   a training run that cannot go on as it was set up
-    ├── TrackError                   (see TRACK_CODES)     3  see table   one track failed; in a run the others go on
+    │   └── TrainingError            training              2   400   a training that cannot continue as set up
+    ├── TrackError                   (see TRACK_CODES)     3  see table   one track failed; in a run the others continue
     │   ├── FetchError               not_found, access_denied, fetch_failed, fetch_timeout, too_large, changed
     │   ├── DecodeError              empty_file, not_audio, no_audio, corrupt, too_short, too_long,
     │   │                            decode_timeout, decode_crashed, decode_memory
@@ -20,7 +20,7 @@
     ├── ApiError                     the server's code     –   as answered   what tonearm.Client was answered
     ├── TooManyFailures              too_many_failures     3     –   more failed tracks than max_error_rate allows
     ├── Incomplete                   incomplete            1     –   the audit found a track without its row: a bug
-    └── Stopped                      stopped               4     –   ended early; the same command goes on from there
+    └── Stopped                      stopped               4     –   ended early; the same command resumes
 
 A ``TrackError`` becomes a row with ``status = "error"`` in a batch, and a JSON body in the server.
 """
@@ -58,6 +58,7 @@ class TonearmError(Exception):
         if code is not None:
             self.code = code
 
+    # Exceptions are pickled by their arguments, and the code is none; workers send them to the driver.
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.code)
 
@@ -109,7 +110,7 @@ class ClusterError(UsageError):
 
 
 class TrainingError(UsageError):
-    """A training run that cannot go on with these settings: a loss that is not a number, labels that do not fit."""
+    """A training run that cannot continue with these settings: a loss that is not a number, labels that do not fit."""
 
     code = "training"
 
@@ -215,6 +216,7 @@ def causes(error: BaseException | None, attribute: str | None = None) -> Iterato
     Args:
         attribute: where a library keeps a cause of its own, which is then followed first.
     """
+    # Causes may form a circle.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -37,11 +37,12 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 def missing(extra: str) -> list[str]:
     """Return the modules of an extra that are not installed; loads none of them."""
+    # find_spec looks and imports nothing: some of these take a second to load.
     return [name for name in MODULES[extra] if importlib.util.find_spec(name) is None]
 
 
 def require(extra: str, what: str, kind: type[UsageError] = UsageError) -> None:
-    """Refuse to go on without an extra.
+    """Refuse to work without an extra.
 
     Args:
         what: what needs it, such as ``tonearm serve``.
@@ -60,9 +61,10 @@ def install_command(extra: str) -> str:
     """Return the command that adds an extra to this installation: by uv, pipx or pip, or from its checkout."""
     prefix = Path(sys.prefix)
     if (prefix / "uv-receipt.toml").is_file():
-        wanted = ",".join(sorted({extra, *_extras_of_uv(prefix / "uv-receipt.toml")}))
-        return f"uv tool install 'tonearm[{wanted}]'"
+        extras = ",".join(sorted({extra, *_extras_of_uv(prefix / "uv-receipt.toml")}))
+        return f"uv tool install 'tonearm[{extras}]'"
     if (prefix / "pipx_metadata.json").is_file():
+        # Without --force pipx says that tonearm is installed already, and adds nothing.
         return f"pipx install --force 'tonearm[{extra}]'"
     try:
         installed = metadata.distribution("tonearm")
@@ -79,8 +81,8 @@ def install_command(extra: str) -> str:
 
 def _pip() -> str:
     """Return ``pip`` where that is this environment's, else how this environment's is called."""
-    found = shutil.which("pip")
-    if found is not None and Path(found).parent == Path(sys.prefix) / "bin":
+    pip = shutil.which("pip")
+    if pip is not None and Path(pip).parent == Path(sys.prefix) / "bin":
         return "pip"
     return f"{shlex.quote(sys.executable)} -m pip"
 
@@ -88,7 +90,12 @@ def _pip() -> str:
 def _extras_of_uv(receipt: Path) -> list[str]:
     """Return the extras that a tool of uv was installed with: installing it again replaces them."""
     requirements = tomllib.loads(receipt.read_text()).get("tool", {}).get("requirements", [])
-    return [extra for each in requirements if each.get("name") == "tonearm" for extra in each.get("extras", [])]
+    return [
+        extra
+        for requirement in requirements
+        if requirement.get("name") == "tonearm"
+        for extra in requirement.get("extras", [])
+    ]
 
 
 def _checkout(installed: metadata.Distribution) -> Path | None:
@@ -107,4 +114,4 @@ def _is_of_dev(installed: metadata.Distribution, extra: str) -> bool:
 
 def _packages(installed: metadata.Distribution, extra: str) -> set[str]:
     pattern = re.compile(rf"""([\w.-]+(?:\[[\w,-]+\])?).*\bextra == ['"]{extra}['"]""")
-    return {found[1] for text in installed.requires or () if (found := pattern.match(text))}
+    return {match[1] for text in installed.requires or () if (match := pattern.match(text))}

@@ -152,6 +152,7 @@ def check_names(names: Iterable[str]) -> None:
                 f"got a head called {name!r:.60}, expected a name of at most {MAX_NAME} small letters, digits and _ "
                 "that begins with a letter, such as mood"
             )
+        # What kind it is may only be known once its model is read, so the columns of no kind may be taken.
         possible = {name, *(column for activation in ACTIVATIONS for column in _all_columns(name, activation))}
         if known := sorted(possible & RESERVED):
             what = "which is taken" if name in RESERVED else f"whose column {known[0]} is taken"
@@ -174,25 +175,25 @@ def heads_among(columns: Collection[str]) -> tuple[Head, ...]:
     """Return the heads, other than the published ones, whose columns are all among ``columns``, in their order."""
     suffix = "_settings"
     there = set(columns)
-    found = []
+    heads = []
     for column in columns:
         name = column.removesuffix(suffix)
         if name == column or column in RESERVED or not NAME.fullmatch(name):
             continue
         for activation in ACTIVATIONS:
             if there.issuperset(_all_columns(name, activation)):
-                found.append(head_of(name, activation))
+                heads.append(head_of(name, activation))
                 break
-    return tuple(found)
+    return tuple(heads)
 
 
 def by_name(*groups: Iterable[Head]) -> dict[str, Head]:
     """Return all heads by their name, each where it came first."""
-    found: dict[str, Head] = {}
+    heads: dict[str, Head] = {}
     for group in groups:
         for head in group:
-            found.setdefault(head.name, head)
-    return found
+            heads.setdefault(head.name, head)
+    return heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +223,7 @@ class HeadSettings:
             SettingsError: no model, or another word behind the colon.
         """
         model, colon, word = text.rpartition(":")
+        # Only a known word behind the last colon is a kind: s3:// has a colon too, and a folder may.
         if colon and word in ACTIVATIONS:
             text = model
         elif colon and re.fullmatch(r"[a-z-]+", word) and not Path(text).exists():
@@ -230,7 +232,7 @@ class HeadSettings:
             )
         if not text:
             raise SettingsError(f"{where}: got no model; give a folder or a hub id")
-        activation = next((each for each in ACTIVATIONS if colon and each == word), None)
+        activation = next((known for known in ACTIVATIONS if colon and known == word), None)
         return cls(text, activation)
 
 
@@ -251,7 +253,7 @@ class InstalledHead(Protocol):
         ...
 
 
-INSTALLED: Registry[InstalledHead] = Registry("tonearm.heads", "head", {}, InstalledHead, lambda found: found())
+INSTALLED: Registry[InstalledHead] = Registry("tonearm.heads", "head", {}, InstalledHead, lambda kind: kind())
 
 
 def installed(name: str) -> HeadSettings | None:
@@ -318,7 +320,7 @@ def read_flags(texts: Iterable[str]) -> dict[str, str]:
     Raises:
         SettingsError: no such form, or one name twice.
     """
-    found: dict[str, str] = {}
+    models: dict[str, str] = {}
     for text in texts:
         name, equals, model = text.partition("=")
         if not name or (equals and not model):
@@ -331,7 +333,7 @@ def read_flags(texts: Iterable[str]) -> dict[str, str]:
                     f"head {name} along"
                 )
             model = brought.model if brought.activation is None else f"{brought.model}:{brought.activation}"
-        if name in found:
+        if name in models:
             raise SettingsError(f"got --head {name}= twice; give each head a name of its own")
-        found[name] = model
-    return found
+        models[name] = model
+    return models

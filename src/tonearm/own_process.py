@@ -13,6 +13,7 @@ import sys
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of tonearm."""
+    # Without -P, -m puts the current folder first on the search path.
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
@@ -39,11 +40,11 @@ def imported_folder() -> str | None:
 def _elsewhere(places: list[str]) -> list[str]:
     """Return the places that are not the current folder, absolute; tonearm's own stays."""
     here = _here()
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package_folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if not here:  # it was deleted, and nothing relative means anything
         return [place for place in places if os.path.isabs(place)]
-    found = [os.path.abspath(place) for place in places]
-    return [place for place in found if os.path.realpath(place) != here or place == own]
+    folders = [os.path.abspath(place) for place in places]
+    return [place for place in folders if os.path.realpath(place) != here or place == package_folder]
 
 
 def _here() -> str | None:

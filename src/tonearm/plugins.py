@@ -36,7 +36,7 @@ class Registry(Generic[Thing]):
         noun: str,
         own: Mapping[str, Thing],
         contract: type,
-        make: Callable[[type], object] = lambda found: found,
+        make: Callable[[type], object] = lambda kind: kind,
     ) -> None:
         self.group, self.noun, self.own, self.contract, self.make = group, noun, own, contract, make
         self._loaded: dict[str, Thing] = {}
@@ -116,7 +116,9 @@ class Registry(Generic[Thing]):
         package = _packages(claims)
         with self._blaming(name, package, "cannot be loaded"):
             made = self.make(claims[0].load())
+        # A Protocol's attributes without a value are only among its annotations.
         members = (*vars(self.contract), *getattr(self.contract, "__annotations__", ()))
+        # Here the package can be named; later it would be an AttributeError in the middle of a run.
         if missing := sorted(member for member in members if member[0] != "_" and not hasattr(made, member)):
             raise PluginError(
                 f"the {self.noun} {name!r} of the package {package} lacks {', '.join(missing)}; "
@@ -132,7 +134,7 @@ def _packages(claims: tuple[EntryPoint, ...]) -> str:
 @functools.cache
 def _installed(group: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Return the entry points of a group by name. Reading every package's takes some 40 ms, so it is done once."""
-    found: dict[str, tuple[EntryPoint, ...]] = {}
+    claims_by_name: dict[str, tuple[EntryPoint, ...]] = {}
     for claim in sorted(entry_points(group=group), key=lambda claim: (claim.name, claim.value)):
-        found[claim.name] = (*found.get(claim.name, ()), claim)
-    return found
+        claims_by_name[claim.name] = (*claims_by_name.get(claim.name, ()), claim)
+    return claims_by_name

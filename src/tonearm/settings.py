@@ -22,6 +22,7 @@ from tonearm.settings_files import read_toml as read_toml
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Positive = Annotated[int, Ge(1)]
+# TOML can write inf and nan. nan passes no comparison, so that the upper bound refuses it too.
 Seconds = Annotated[float, Gt(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 AboveZero = Annotated[float, Gt(0), Lt(math.inf)]
@@ -62,7 +63,7 @@ class DecodeSettings:
     Attributes:
         timeout_s: for decoding one track; then its process is ended, and the track fails.
         max_memory_bytes: of one decoding process.
-        max_scored_s: of a longer track only so much is scored, evenly over it.
+        max_scored_s: at most this much of a track is scored, spread evenly over it.
     """
 
     timeout_s: Seconds = 300.0
@@ -72,7 +73,7 @@ class DecodeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """Which checkpoints score a track, and how. ``None`` turns a head off.
+    """Which models score a track, and how. ``None`` turns a head off.
 
     Attributes:
         genre_revision, tag_revision: commit, tag or branch of a hub id; its main branch by default.
@@ -83,7 +84,7 @@ class ModelSettings:
         allow_pickle: load weights that are pickled, which may run any code; only for models that you trust.
         heads: further heads by name; see ``heads.read_heads`` for what a file has.
         force_precision: use a precision also where it is no faster on this processor than a closer one.
-        int8_guard: use int8 only where it says what fp32 says; without it int8 is used as it comes.
+        int8_guard: fall back to a closer precision unless int8 agrees with fp32; false uses int8 unchecked.
     """
 
     genre_model: str | None = GENRE_MODEL
@@ -108,11 +109,11 @@ class ModelSettings:
 
     def named(self) -> dict[str, HeadSettings | None]:
         """Return every head by name, None where it is off: the published ones, then ``heads`` in their order."""
-        found: dict[str, HeadSettings | None] = {}
+        named: dict[str, HeadSettings | None] = {}
         for name, head in PUBLISHED.items():
             model, revision, window_s = (getattr(self, f"{head.prefix}_{x}") for x in ("model", "revision", "window_s"))
-            found[name] = None if model is None else HeadSettings(model, head.activation, revision, window_s)
-        return {**found, **self.heads}
+            named[name] = None if model is None else HeadSettings(model, head.activation, revision, window_s)
+        return {**named, **self.heads}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,7 @@ class ClusterSettings:
             not grow by itself.
     """
 
+    # Below Ray's 150 s, so that there is time to say why and to clean up.
     head_timeout_s: Annotated[float, Gt(0), Le(120)] = 40.0
     shrunk_timeout_s: Seconds = 60.0
 
@@ -158,7 +160,7 @@ class LabelSettings:
         split_by: ``stratified``, ``gtzan-fault-filtered``, or a field whose values name the splits.
         validation_on, test_on: values of that field; without them train, validation and test by their usual names.
         validation_share: of the training side, where no value names the validation clips.
-        source_by: a field that may give the label away, such as where a track was got from; how well is reported.
+        source_by: a field that may leak the label, such as a track's origin; how well it does is reported.
         duplicates: ``report`` clips that stand on both sides of a split, ``drop`` them from training, or ``ignore``.
         multi_label: None for what the labels look like.
     """
@@ -180,12 +182,12 @@ class AugmentSettings:
     """What is done to a clip each time it is seen; all of it off but the random crop. Seeded by clip and epoch.
 
     Attributes:
-        crop: take a random window of a longer clip, not its middle.
+        crop: take a random window of a longer clip instead of its middle.
         roll: turn the crop round by a random time, its end joined to its start.
-        gain_db: change the level by up to so many decibels either way.
-        tilt_db: tilt the spectrum by up to so many decibels an octave either way.
+        gain_db: change the level by up to this many decibels either way.
+        tilt_db: tilt the spectrum by up to this many decibels per octave either way.
         bandwidth_hz: take out what is above a random frequency, at least this one, as low bit rates do.
-        noise_db: add white noise, at least so many decibels below the clip.
+        noise_db: add white noise, at least this many decibels below the clip.
         speed: play faster or slower by up to this share.
         time_masks, frequency_masks: masks of SpecAugment per clip (arXiv:1904.08779).
         time_mask_s, frequency_mask_share: the longest such mask, in seconds and as a share of the bands.
@@ -211,13 +213,13 @@ class TrainSettings:
     """One training run; the defaults are the recipe of the Hugging Face audio course, unit 4.
 
     Attributes:
-        model: a checkpoint's folder or hub id, or ``small-hubert``, ``small-ast``, ... with ``from_scratch``.
-        from_scratch: begin with random weights of that architecture.
-        new_head: replace the classifier even where the checkpoint knows some of the labels.
-        window_s: seconds a clip; the checkpoint's own, or 30.
+        model: a folder or hub id, or ``small-hubert``, ``small-ast``, ... with ``from_scratch``.
+        from_scratch: start from random weights of that architecture.
+        new_head: replace the classifier even where the model knows some of the labels.
+        window_s: seconds per clip; the model's own, or 30.
         max_windows: of each track kept to learn from, evenly over it; held-out tracks are scored whole.
         revision: commit, tag or branch of a hub id.
-        batch_size: clips a worker takes at once; a step has ``batch_size * accumulate * workers`` of them.
+        batch_size: clips per batch of a worker; a step has ``batch_size * accumulate * workers`` of them.
         accumulate: batches per step of the optimizer.
         weight_decay: of AdamW.
         warmup_ratio: share of the steps in which the learning rate grows to ``learning_rate``; then it falls to 0.
@@ -228,10 +230,10 @@ class TrainSettings:
         keep: the ``best`` evaluation's weights, or the ``last``.
         metric: what is best; accuracy, or macro_map with several labels, unless named.
         patience: evaluations without a better one before it stops; None for never.
-        checkpoint_steps: steps between two checkpoints, besides the one at each evaluation.
+        checkpoint_steps: steps between two snapshots, besides the one at each evaluation.
         compare_split: a second run on this split, for its figures alone; ``none`` for none, even with GTZAN.
         log_steps: steps between two lines for the trackers.
-        max_failures: times that a training is begun again from its last state when a worker is lost.
+        max_failures: how often a training resumes from its last snapshot when a worker is lost.
         max_error_rate: status 3 when a larger share of the clips cannot be decoded.
         note: a sentence for the model card.
         license: for the model card, such as ``cc-by-4.0``.
@@ -288,7 +290,7 @@ class ServeSettings:
         body_timeout_s: how long a whole body may take to come.
         body_idle_timeout_s: how long the next part of a body may take to come.
         request_timeout_s: how long an answer may take once the whole body is there.
-        max_queue: requests that one ingress replica has in hand at once, waiting ones included; more get 503.
+        max_queue: requests in progress at one ingress replica, waiting ones included; more get 503.
         max_bulk_uris: most URIs of one bulk request.
         bulk_concurrency: how many URIs of a bulk request are in progress at once.
         allow_uris: what a bulk request's URIs may begin with, such as ``s3://records/flac/``; nothing by default.
@@ -301,10 +303,10 @@ class ServeSettings:
         batch_windows: windows of one forward pass of a head at most, of any number of requests.
         batch_wait_s: how long a window waits for others when the model is idle; by default not at all on processors,
             and 5 ms on cards, where a pass over many costs hardly more than one over a few.
-        decoders: child processes that decode: one a core by default, and two in a replica of ``engine = "ray"``.
-        threads: threads of a head's replica on processors; one a core by default, for each head (bench/NOTES.md).
-        access_log: a file to append one JSON line a request to; standard output by default.
-        drain_timeout_s: how long requests in hand may take to end when the server is stopped.
+        decoders: child processes that decode: one per core by default, and two in a replica of ``engine = "ray"``.
+        threads: threads of a head's replica on processors; one per core by default, for each head (bench/NOTES.md).
+        access_log: a file to append one JSON line per request to; standard output by default.
+        drain_timeout_s: how long requests in progress may take to end when the server is stopped.
         engine: ``process`` decodes (in child processes) and scores beside the listener, ``ray`` in deployments of Ray
             Serve; ``auto`` takes ``ray`` on a cluster (RAY_ADDRESS) and where there are CUDA cards.
         max_connections: at a time; beyond them those that have asked for nothing are closed, the oldest first.

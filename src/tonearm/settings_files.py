@@ -49,6 +49,7 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
 
 
 def _checked(hint: Any, value: object, where: str) -> object:
+    # `import tonearm` and --help build no settings, and pydantic is slow to load.
     from pydantic import TypeAdapter, ValidationError
 
     if dataclasses.is_dataclass(hint):
@@ -89,9 +90,9 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for name, value in override.items():
         if isinstance(value, Mapping):
-            found = merged.get(name, {})
+            before = merged.get(name, {})
             # What is no table there is left for ``build`` to refuse.
-            merged[name] = merge(found, value) if isinstance(found, Mapping) else found
+            merged[name] = merge(before, value) if isinstance(before, Mapping) else before
         elif value is not None:
             merged[name] = value
     return merged

@@ -250,7 +250,7 @@ def test_what_is_cancelled_or_closed_is_not_worked_on(page: Page, server: Server
 
 
 def test_a_busy_server_is_asked_again(page: Page, tracks: list[Path]) -> None:
-    busy = {"error": "64 requests are in hand already", "code": "busy", "hint": "wait", "request_id": "1"}
+    busy = {"error": "64 requests are in progress already", "code": "busy", "hint": "wait", "request_id": "1"}
     answers = [("2", 503), ("1", 429)]
 
     def refuse(route: Route) -> None:

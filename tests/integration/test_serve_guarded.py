@@ -155,7 +155,7 @@ def test_what_is_in_hand_is_finished(server: Server, keys: dict[str, tuple[str, 
         stopped = pool.submit(server.stop)
         assert [answer.result().status_code for answer in answers] == [200] * 4
         assert stopped.result() == 0
-    assert server.lines[-2:] == ["stopping: finishing what is in hand", "stopped"]
+    assert server.lines[-2:] == ["stopping: finishing what is in progress", "stopped"]
 
 
 @pytest.mark.parametrize(

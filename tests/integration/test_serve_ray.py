@@ -102,5 +102,5 @@ def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
 def test_it_ends_with_nothing_left(server: Server, tmp_path: Path) -> None:
     """The last test: it stops the server."""
     assert server.stop() == 0
-    assert server.lines[-2:] == ["stopping: finishing what is in hand", "stopped"]
+    assert server.lines[-2:] == ["stopping: finishing what is in progress", "stopped"]
     assert server.find_replica("Genre") is None

@@ -23,9 +23,9 @@ NEAR = 0.05
 HEAD = """# Formats
 
 Eight seconds of noise in every container and codec that the test suite can write, whole and damaged: the seconds that
-decode, and `coverage`, the share of the track that they are. In bold where the file does not tell how long the whole
-was, so that what decodes is all that can be known; a code where the track is a failed row; a dash where the header
-tells no length that could be wrong. Made by `TONEARM_WRITE_TABLES=1 pytest tests/parity/test_coverage.py`.
+decode, and `coverage`, the share of the track that they are. Bold: the file does not tell how long the whole was, so
+only what decodes is known. A code: the track is a failed row. A dash: the header tells no length that could be wrong.
+Made by `TONEARM_WRITE_TABLES=1 pytest tests/parity/test_coverage.py`.
 
 """
 

@@ -1,3 +1,5 @@
+"""The errors: one tree, whose docstring is complete, that crosses processes and keeps the published exit statuses."""
+
 from __future__ import annotations
 
 import inspect
@@ -6,10 +8,7 @@ import re
 
 import pytest
 
-from tonearm import error_codes, errors
-from tonearm.report import text
-from tonearm.web import error_words
-from tonearm.web.error_responses import TRACK_HINTS
+from tonearm import errors
 
 
 def kinds() -> list[type[errors.TonearmError]]:
@@ -47,30 +46,3 @@ def test_exit_statuses_are_the_published_ones() -> None:
     assert errors.UsageError.exit_status == errors.SourceError.exit_status == 2
     assert errors.TooManyFailures.exit_status == 3
     assert errors.Stopped.exit_status == 4
-
-
-@pytest.mark.parametrize("code", error_codes.TRACK)
-def test_the_server_the_report_and_the_page_know_every_track_code(code: str) -> None:
-    entry = error_codes.TRACK[code]
-    assert errors.TRACK_CODES[code] == entry.status
-    assert text.ADVICE[code] == (entry.happened, entry.advice)
-    assert all(text.ADVICE[code]), "the report says what happened and what to do"
-    assert TRACK_HINTS.get(code) == entry.hint
-    assert (entry.hint is not None) == (entry.page is not None) == is_of_decoding(code)
-
-
-def is_of_decoding(code: str) -> bool:
-    """Return whether an upload can fail so: the docstring's tree names the code as a ``DecodeError``'s."""
-    tree = errors.__doc__ or ""
-    return code in tree[tree.index("DecodeError") : tree.index("ScoreError")]
-
-
-@pytest.mark.parametrize("code", error_codes.REQUEST)
-def test_every_request_code_says_what_the_client_can_do(code: str) -> None:
-    assert errors.REQUEST_CODES[code] == (error_codes.REQUEST[code].status, error_codes.REQUEST[code].hint)
-    assert error_codes.REQUEST[code].hint
-
-
-def test_the_page_has_its_words_from_the_table() -> None:
-    assert error_words.FILE.read_text() == error_words.page_module(), "run python -m tonearm.web.error_words"
-    assert 'import { WORDS } from "./error_words.js";' in (error_words.FILE.parent / "api.js").read_text()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tonearm import own_process, surroundings
+from tonearm import surroundings
 from tonearm.api.training_progress import TrainingLine
 from tonearm.distributed.cluster import local_ray
 from tonearm.distributed.training import driver
@@ -20,15 +19,7 @@ from tonearm.exports.output import check_output
 from tonearm.runs.destination import Destination
 from tonearm.settings import TrainSettings
 
-
-@pytest.fixture(autouse=True)
-def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test variables and a search path that it may change."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    for name in [*os.environ]:
-        if name.lower().endswith("_proxy") or name in ("RAY_TMPDIR", "RAY_ADDRESS", "XDG_CACHE_HOME"):
-            del os.environ[name]
-    monkeypatch.setattr(sys, "path", [*sys.path])
+pytestmark = pytest.mark.usefixtures("own_surroundings")
 
 
 def temporary(monkeypatch: pytest.MonkeyPatch, folder: str | Path) -> None:
@@ -141,30 +132,6 @@ def test_a_cache_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert surroundings.cache_folder() == instead, "the same for all that this process starts"
 
 
-@pytest.mark.parametrize("entry", ["", ".", "here"])
-def test_nothing_is_imported_from_the_current_folder(
-    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = str(tmp_path) if entry == "here" else entry
-    other = str(tmp_path / "lib")
-    sys.path[:] = [given, other]
-    os.environ["PYTHONPATH"] = os.pathsep.join([given, "lib", ""])
-    assert own_process.imported_folder() == str(tmp_path)
-    assert own_process.environment()["PYTHONPATH"] == other
-    own_process.leave_current_folder()
-    assert sys.path == [other] and os.environ["PYTHONPATH"] == other
-    assert own_process.imported_folder() is None
-
-
-def test_tonearms_own_folder_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = str(Path(own_process.__file__).parents[1])
-    monkeypatch.chdir(own)
-    sys.path[:] = [own]
-    own_process.leave_current_folder()
-    assert sys.path == [own]
-
-
 def test_workers_import_from_the_current_folder_only_where_their_driver_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,16 +143,6 @@ def test_workers_import_from_the_current_folder_only_where_their_driver_does(
 
 
 @pytest.mark.processes
-def test_a_process_of_tonearms_own_runs_no_file_that_lies_about(tmp_path: Path) -> None:
-    for name in ("random", "numpy", "sitecustomize", "tonearm"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
-    program = "from tonearm import own_process as p; import sys; print(*p.command('tonearm', '--version'), sep='\\n')"
-    run = own_process.environment(PYTHONPATH=str(Path(own_process.__file__).parents[1]))
-    made = subprocess.run([sys.executable, "-P", "-c", program], env=run, capture_output=True, text=True, cwd=tmp_path)
-    again = subprocess.run(made.stdout.splitlines(), env=run, cwd=tmp_path, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stdout.startswith("tonearm "), again.stderr
-
-
 @pytest.mark.parametrize(
     ("out", "message"),
     [

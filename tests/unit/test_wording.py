@@ -10,14 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tonearm.wording import by_count, counted, fitting, some
+from tonearm.wording import by_count, clock, counted, fitting, hours, some
 
 PACKAGE = Path(__file__).parents[2] / "src" / "tonearm"
+
+
 NOUNS = (
     "tracks|files|errors|rows|clips|genres|tags|labels|windows|steps|epochs|workers|GPUs|CPUs|cores|nodes|copies|groups"
     "|attempts|URIs|weights|numbers|parameters"
 )
+
+
 COUNTED = re.compile(rf" (?:[a-z]+ )?(?:{NOUNS})\b(?!/)")
+
+
 # What web/ says is for programs, and counts bytes and requests up to a bound that is never 1.
 ELSEWHERE = ("web",)
 
@@ -71,3 +77,13 @@ def is_count(value: ast.FormattedValue) -> bool:
 )
 def test_a_line_is_shortened_and_then_cut_in_its_middle(width: int, line: str) -> None:
     assert fitting(["12 of 40 tracks done", "12/40"], width) == line
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(5, "5 s"), (600, "10.0 min"), (36000, "10.0 h")])
+def test_hours(seconds: float, said: str) -> None:
+    assert hours(seconds) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(5, "0:05"), (65, "1:05"), (3700, "1:01:40")])
+def test_clock(seconds: float, said: str) -> None:
+    assert clock(seconds) == said

@@ -37,7 +37,7 @@ HINT = "; see `tonearm doctor`"
 
 
 def doctor() -> Iterator[Finding]:
-    """Yield what was found, one check after the other; one that breaks off is a finding, and the others go on."""
+    """Yield what was found, one check after the other; one that fails is a finding, and the others still run."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "machine": _machine,
         "packages": _packages,
@@ -85,13 +85,13 @@ def _machine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    found, absent = [], []
+    present, absent = [], []
     for name in ("ray", "torch", "transformers", "openvino", "av", "pyarrow", "s3fs"):
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            present.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             absent.append(name)
-    yield Finding("packages", "ok", ", ".join(found))
+    yield Finding("packages", "ok", ", ".join(present))
     if absent:
         yield Finding("packages", "bad", f"not installed: {', '.join(absent)}; install tonearm again")
     for name, use in (

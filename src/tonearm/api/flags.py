@@ -38,7 +38,7 @@ class ModelFlags(TypedDict, total=False):
     Attributes:
         genre_model, tag_model: a folder or hub id; ``"none"`` turns the head off.
         demo_models: the small built-in ones.
-        max_windows: at most so many windows per head and track, evenly taken.
+        max_windows: at most this many windows per head and track, spread evenly.
         runtime: ``"auto"``, ``"torch"`` or ``"openvino"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
         force_precision: use it also where it is no faster on this processor than a closer one.
@@ -64,7 +64,7 @@ class RunFlags(TypedDict, total=False):
 
     Attributes:
         workers: scoring workers; one per GPU, or one.
-        limit: only the first so many tracks listed.
+        limit: only this many tracks, the first listed.
         max_error_rate: ``TooManyFailures`` where a larger share of the tracks failed.
         verbose: show what Ray says.
     """
@@ -190,6 +190,7 @@ def train_settings(flags: Mapping[str, Any]) -> TrainSettings:
     given: dict[str, Any] = {name: value for name, value in rest.items() if name not in IN_LABELS}
     given["labels"] = {name: value for name, value in rest.items() if name in IN_LABELS}
     if tracker := flags.get("tracker"):
+        # 'none' is how a command line gives no tracker at all.
         given["trackers"] = [name for name in texts(tracker) if name != "none"]
     values = settings.merge(values, given)
     assignments = flags.get("set") or ()
@@ -209,6 +210,7 @@ def of_verb(file: Mapping[str, Any], verb: str, *, is_named: bool) -> dict[str, 
         is_named: the file was given by name, and not found as ./tonearm.toml.
     """
     above = {name: value for name, value in file.items() if name not in VERBS}
+    # Files of 0.1.0 had no table for these verbs; what stands above all tables was theirs.
     is_all = verb == "tag" or (verb == "train" and is_named and "train" not in file)
     if not is_all:
         kind = ServeSettings if verb == "serve" else TrainSettings
@@ -292,6 +294,7 @@ def _assigned(assignment: str) -> dict[str, Any]:
     if not sign or not name.strip():
         raise SettingsError(f"got --set {assignment}, expected name=value, such as --set augment.mixup=0.3")
     try:
+        # As a file would have it: 0.3, true and [1, 2] are what they look like, and other text is text.
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()

@@ -196,8 +196,8 @@ class Library:
             DestinationError: there is nothing here.
         """
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
-        found = manifest.listings(self._place.manifest)
-        return {name: (num_tracks, is_complete) for name, is_complete, num_tracks, _ in found}
+        listed = manifest.listings(self._place.manifest)
+        return {name: (num_tracks, is_complete) for name, is_complete, num_tracks, _ in listed}
 
     def prune(
         self,
@@ -226,6 +226,7 @@ class Library:
             if not yes and not (ask is not None and ask(question)):
                 raise UsageError(f"{question} nothing was removed" if ask is None else "nothing was removed")
 
+        # Before the lock is taken: nobody's run waits for an answer.
         for name in source:
             check(f"forget what {shown(name)} has listed?")
         num_forgotten = 0
@@ -234,12 +235,13 @@ class Library:
                 num_forgotten = manifest.prune(self._place.manifest, source, check=hold.check)
                 told.forgotten(num_forgotten)
             listed = track_rows.read_listed(self.destination)
+            # What a killed compaction left is settled first, and then counted.
             compaction.recover(self._place)
-            found = compaction.unlisted(self._place, listed) if listed is not None else {}
-            num_rows = sum(int((~rows).sum()) for rows in found.values())
+            unlisted = compaction.unlisted(self._place, listed) if listed is not None else {}
+            num_rows = sum(int((~rows).sum()) for rows in unlisted.values())
             if num_rows:
                 check(f"remove {counted(num_rows, 'row')} that nothing shows?")
-                compaction.mend(self._place, found, check=hold.check)
+                compaction.mend(self._place, unlisted, check=hold.check)
         return Pruned(num_forgotten, num_rows)
 
     def __repr__(self) -> str:

@@ -92,6 +92,6 @@ def _timeline(
     models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags, heads={})
     tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
     result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
-    found = result.tags.tags if result.tags is not None else ()
-    tags = [tag.label for tag in sorted(found, key=lambda tag: -tag.score * weight(tag.label))]
+    scored = result.tags.tags if result.tags is not None else ()
+    tags = [tag.label for tag in sorted(scored, key=lambda tag: -tag.score * weight(tag.label))]
     return [window_row(entry) for entry in result.timeline], tags

@@ -25,6 +25,7 @@ from tonearm.settings import TagSettings
 from tonearm.sources.registry import check_extras
 from tonearm.watchers import Watcher
 
+# The same sample each time: two plans of a library differ only by what has changed.
 SEED = 20
 
 
@@ -85,7 +86,7 @@ def plan(
     done, rows = np.empty(0, np.int64), None
     if destination is not None:
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
-        rows = resume.find(destination, stored, [each.head for each in tagging.heads.values()])
+        rows = resume.find(destination, stored, [planned.head for planned in tagging.heads.values()])
         done = rows.complete(list(tagging.heads))
     listed = list_sample(places, limit=settings.limit, done=done, seed=SEED, progress=told.listing)
     if not listed.num_tracks:
@@ -96,7 +97,7 @@ def plan(
     with DecodeSandbox(settings.decode) as sandbox:
         looks = look(listed, settings, sandbox)
         if forward_rate is None:  # which is measured on the models as the run will have them
-            tagging = prepare(tagging, settings, [each.ref for each in looks], told.note)
+            tagging = prepare(tagging, settings, [track.ref for track in looks], told.note)
         rates, whole = measure(
             looks,
             settings,
@@ -106,10 +107,10 @@ def plan(
             forward=forward_rate,
             num_threads=layout.scorer_threads,
         )
-    found = estimate(listed, looks, whole, tagging.heads, rates, _machines(layout), Prices(cpu_price, gpu_price))
+    estimated = estimate(listed, looks, whole, tagging.heads, rates, _machines(layout), Prices(cpu_price, gpu_price))
     if destination is not None:
-        keep(destination, found)
-    return Plan(found, listed.num_done, listed.skipped, (*whole, *looks), layout, settings)
+        keep(destination, estimated)
+    return Plan(estimated, listed.num_done, listed.skipped, (*whole, *looks), layout, settings)
 
 
 def _layout(settings: TagSettings, cpus: int | None, gpus: int | None) -> Layout:

@@ -45,8 +45,8 @@ def notebook_output() -> Updatable | None:
         return None
     from IPython.display import display
 
-    found: Updatable = display({"text/plain": ""}, raw=True, display_id=True)
-    return found
+    handle: Updatable = display({"text/plain": ""}, raw=True, display_id=True)
+    return handle
 
 
 class ProgressLine(Watcher):
@@ -90,7 +90,7 @@ class ProgressLine(Watcher):
         """Say what is ahead."""
         self.num_tracks, self.num_done = num_tracks, num_done
         before = f", {num_done:,} of them done before" if num_done else ""
-        again = "; Ctrl-C stops, the same command goes on" if self.doing == "tagging" else ""
+        again = "; Ctrl-C stops, the same command resumes" if self.doing == "tagging" else ""
         self._plain(f"{self.doing} {counted(num_tracks, 'track')}{before}{again}")
         self.started = time.monotonic()
         if self.console.is_terminal:
@@ -139,6 +139,7 @@ class ProgressLine(Watcher):
         position, left = self._position(counts)
         elapsed = max(1e-3, time.monotonic() - self.started)
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
+        # nan, as before the first track is done, is not equal to itself.
         remaining = f" · {clock(left)} left" if left == left else ""
         done, audio, speed = f"{position:,}/{self.num_tracks:,}", hours(counts.audio_s), counts.audio_s / elapsed
         forms = (
@@ -152,7 +153,7 @@ class ProgressLine(Watcher):
 
 
 def line_width(console: Console) -> int:
-    """Return how many characters a line may have: one less than the terminal, which would go on to the next line."""
+    """Return how many characters a line may have: one less than the terminal, which would wrap to the next line."""
     return console.width - 1 if console.is_terminal else WIDTH
 
 

@@ -64,6 +64,7 @@ def publish(
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; give the one that `tonearm train --out` has written")
     package = hub.package(folder, repo, license=license, datasets=datasets, base_model=base_model, tags=tags)
+    # Before anything is sent: a Space that may not be replaced stops the command with nothing on the Hub.
     written: Sequence[Path] = ()
     if space is not None:
         written = write_space(Path(space), repo, describe_checkpoint(str(folder)), overwrite=overwrite)

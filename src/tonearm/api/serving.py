@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tonearm.web.engines.engine import Engine
     from tonearm.web.listener import Listener
 
+# How long a line waits for whoever reads standard output.
 SAY_S = 1.0
 
 
@@ -70,6 +71,7 @@ def serve(*, watcher: ServeWatcher, output: int = 1, **flags: object) -> None:
             "`tonearm keys new NAME` and give --api-key-file"
         )
     _check_port(settings.host, settings.port)
+    # Only for what it refuses: a runtime that this machine lacks is said before models are loaded.
     choose(settings.models.runtime, settings.models.precision, None)
     check_gains(plans, settings.models)
     kind = settings.engine if settings.engine != "auto" else _fitting_engine()
@@ -119,6 +121,7 @@ def _check_port(host: str, port: int) -> None:
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            # As the listener does: the port of a server that has just ended is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except (OSError, UnicodeError) as error:  # a name that DNS could not have is the second
@@ -129,7 +132,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def takes(descriptor: int) -> bool:
-    """Return whether what is written goes on its way: a pipe that nobody reads must not keep a server from ending."""
+    """Return whether a write would not block: a pipe that nobody reads must not keep a server from ending."""
     return bool(select.select([], [descriptor], [], SAY_S)[1])
 
 
@@ -176,6 +179,7 @@ def _wait_for_signal(listener: Listener) -> None:
     stopped = threading.Event()
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
+        # Only here, where models are loaded: until now Ctrl-C has ended the command at once.
         before[number] = signal.signal(number, lambda *_: stopped.set())
     try:
         # A wait without an end would not let Python see the signal on every platform.

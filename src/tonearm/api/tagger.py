@@ -75,7 +75,7 @@ class Tagger:
         starting.start()
         self._plan = TagPlan(plans, settings.models, settings.decode.max_scored_s)
         # One file has few windows: converting a model or several passes at a time would cost more than they gain.
-        loaded = {head: load_head(head, each, settings.models) for head, each in plans.items()}
+        loaded = {head: load_head(head, plan, settings.models) for head, plan in plans.items()}
         self._scorer = Scorer(plans, loaded, settings.models)
         starting.join()
 
@@ -228,4 +228,4 @@ def as_wave(samples: NDArray[Any], sample_rate: int | None) -> bytes:
 
 def _is_rate(number: numbers.Real) -> bool:
     """Return whether a number is a rate that a WAV file can state: a whole one of Hz, at most 31 bits."""
-    return 1 <= number < 2**31 and number == int(number)
+    return 1 <= float(number) < 2**31 and float(number).is_integer()

@@ -87,6 +87,7 @@ def tag(
         told.tagged(outcome)
         summary, report = _report(place, outcome, settings, words, notice)
         told.reported(FinishedRun(outcome, summary, report, kept(Destination.of(place))))
+    # Last: the report is what shows why so many failed.
     refuse_failures(outcome.audit, settings.max_error_rate)
     return Library(place)
 

@@ -26,7 +26,7 @@ class TrainingLine(Watcher):
         self.epochs = epochs
         self.num_steps = self.first_step = 0
         self.latest: dict[str, Any] = {}
-        self.found = ""
+        self.figures = ""
         self.started = self.last_plain = time.monotonic()
 
     def __enter__(self) -> TrainingLine:
@@ -55,7 +55,7 @@ class TrainingLine(Watcher):
             self._start(event)
         elif kind == "evaluation":
             names = [name for name in ("accuracy", "macro_map") if name in event]
-            self.found = " · ".join(f"{name.replace('_', ' ')} {event[name]:.3f}" for name in names)
+            self.figures = " · ".join(f"{name.replace('_', ' ')} {event[name]:.3f}" for name in names)
             figures = ", ".join(f"{name} {event[name]:.3f}" for name in ("loss", *names))
             self._end_live()
             self._plain(f"epoch {event['epoch']} of {self.epochs}: validation {figures}")
@@ -96,7 +96,7 @@ class TrainingLine(Watcher):
         step = self.latest["step"]
         taken = max(1, step - self.first_step)
         left = (self.num_steps - step) * (time.monotonic() - self.started) / taken
-        figures = f" · {self.found}" if self.found else ""
+        figures = f" · {self.figures}" if self.figures else ""
         epoch, steps = f"epoch {self.latest['epoch'] + 1}/{self.epochs}", f"{step:,}/{self.num_steps:,}"
         loss, speed = f"loss {self.latest['loss']:.4f}", f"{self.latest['clips_per_s']:.1f} clips/s"
         rate, remaining = f"lr {self.latest['learning_rate']:.1e}", f"{clock(left)} left"

@@ -1,4 +1,4 @@
-"""The ``tonearm`` command: one verb a function."""
+"""The ``tonearm`` command: one function per verb."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command; the exit status is that of ``tonearm.errors``."""
+    # Before anything else is imported: a random.py beside somebody's music would be run.
     own_process.leave_current_folder()
     from tonearm import surroundings
 
@@ -34,6 +35,7 @@ def main() -> None:
         status = 4
     except BrokenPipeError:
         # The reader of a pipe (head, less) has what it wanted.
+        # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:  # noqa: BLE001  the process boundary: click's own errors know how to show themselves

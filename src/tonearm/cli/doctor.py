@@ -29,8 +29,8 @@ def doctor(*, as_json: bool = False) -> int:
         {
             "findings": [finding._asdict() for finding in findings],
             "environment": [
-                {"name": each.name, "value": each.value, "help": each.help, "read_by": each.read_by}
-                for each in VARIABLES
+                {"name": variable.name, "value": variable.value, "help": variable.help, "read_by": variable.read_by}
+                for variable in VARIABLES
             ],
         }
     )

@@ -85,8 +85,8 @@ def _write_table(formatter: HelpFormatter, rows: Sequence[tuple[str, str]]) -> N
     indent = " " * formatter.current_indent
     column = min(MAX_NAME, max(len(name) for name, _ in rows)) + GAP
     width = formatter.width - formatter.current_indent - column
-    for name, said in rows:
-        lines = textwrap.wrap(said, width, break_on_hyphens=False, break_long_words=False)
+    for name, help_text in rows:
+        lines = textwrap.wrap(help_text, width, break_on_hyphens=False, break_long_words=False)
         if len(name) + GAP > column:
             formatter.write(f"{indent}{name}\n")
             name = ""

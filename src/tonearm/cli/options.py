@@ -81,15 +81,18 @@ def with_flags(*parts: VerbOption | Sequence[VerbOption]) -> Callable[[Callable[
         @functools.wraps(verb)
         def call(**given: Any) -> int:
             parsed = {option: given.pop(option.keyword) for option in options}
+            # For a flag that may be repeated and was not given, typer has an empty list.
             flags = {o.keyword: o.value(value) for o, value in parsed.items() if value not in (o.absent, [])}
             return verb(**given, flags=flags)
 
         kind = inspect.Parameter.KEYWORD_ONLY
-        own = [each for each in signature.parameters.values() if each.name != "flags"]
-        own = [each.replace(kind=kind) for each in own]
+        arguments = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
+        arguments = [parameter.replace(kind=kind) for parameter in arguments]
         made = [inspect.Parameter(o.keyword, kind, default=o.absent, annotation=o.annotation) for o in options]
-        call.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
-        call.__annotations__ = {each.name: each.annotation for each in (*own, *made)} | {"return": int}
+        # typer reads both: defaults from the signature, types from the annotations.
+        call.__signature__ = signature.replace(parameters=[*arguments, *made])  # type: ignore[attr-defined]
+        annotations = {parameter.name: parameter.annotation for parameter in (*arguments, *made)}
+        call.__annotations__ = annotations | {"return": int}
         return call
 
     return decorate

@@ -41,6 +41,7 @@ class Output:
         table.add_column(style="bold", no_wrap=True)
         for name, text in rows:
             table.add_row(name, visible(text))
+        # soft_wrap: a path that is broken over lines cannot be copied. No markup: names may hold brackets.
         Console(file=self.prose, highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
 
     def result(self, document: object) -> None:

@@ -34,6 +34,7 @@ def plan(sources: Sequence[str], out: str | None, *, as_json: bool = False, **fl
         all_of, are = "all " * (planned.num_done > 1), counted(planned.num_done, "track", "is", "are")
         output.say(f"nothing to do: {all_of}{are} in {shown(str(out))} already")
         output.result({"num_tracks": 0, "num_done": planned.num_done})
+    # The document that is kept at the destination, character for character.
     elif as_json:
         print(planned.estimate.to_json())
     else:
@@ -53,46 +54,48 @@ class PlanPrinter(Watcher):
         print(f"listing: {counted(num_tracks, 'track')} so far", file=sys.stderr)
 
 
-def _lines(planned: Plan, found: Estimate) -> list[tuple[str, str]]:
+def _lines(planned: Plan, estimate: Estimate) -> list[tuple[str, str]]:
     layout, max_windows = planned.layout, planned.settings.max_windows
-    before = f", and {found.num_done:,} that are done already" if found.num_done else ""
-    lines = [("tracks", f"{found.num_tracks:,}, {report_text.size(found.num_bytes)}{before}")]
+    before = f", and {estimate.num_done:,} that are done already" if estimate.num_done else ""
+    lines = [("tracks", f"{estimate.num_tracks:,}, {report_text.size(estimate.num_bytes)}{before}")]
     if planned.skipped:
         names = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in planned.skipped.items())
         lines.append(("not audio", names))
-    interval = f"{hours(found.audio_low_s)} to {hours(found.audio_high_s)}"
+    interval = f"{hours(estimate.audio_low_s)} to {hours(estimate.audio_high_s)}"
     lines.append(
-        ("audio", f"{hours(found.audio_s)} ({interval}, from {counted(found.num_sampled, 'track')} looked at)")
+        ("audio", f"{hours(estimate.audio_s)} ({interval}, from {counted(estimate.num_sampled, 'track')} looked at)")
     )
-    lines.append(("formats", ", ".join(f"{codec} {share:.0%}" for codec, share in found.formats.items()) or "none"))
-    lines.append(("will fail", _failing(found, planned.looks)))
-    windows = ", ".join(f"{count:,} of {head}" for head, count in found.num_windows.items())
+    lines.append(("formats", ", ".join(f"{codec} {share:.0%}" for codec, share in estimate.formats.items()) or "none"))
+    lines.append(("will fail", _failing(estimate, planned.looks)))
+    windows = ", ".join(f"{count:,} of {head}" for head, count in estimate.num_windows.items())
     lines.append(("windows", windows + (f" (at most {max_windows} a track)" if max_windows else "")))
-    origin = {name: "measured here" if name in found.rates.measured else "given" for name in ("decode", "forward")}
+    origin = {name: "measured here" if name in estimate.rates.measured else "given" for name in ("decode", "forward")}
     for name, what, work_s, rate in (
-        ("decode", "core", found.decode_core_s, found.rates.decode),
-        ("forward", "worker", found.forward_worker_s, found.rates.forward),
+        ("decode", "core", estimate.decode_core_s, estimate.rates.decode),
+        ("forward", "worker", estimate.forward_worker_s, estimate.rates.forward),
     ):
         lines.append((NAMES[name], f"{work_s / 3600:,.2f} {what} hours at {rate:,.0f}× real time ({origin[name]})"))
-    gpus = f" on {counted(found.machines.num_gpus, 'GPU')}" if found.machines.num_gpus else ""
+    gpus = f" on {counted(estimate.machines.num_gpus, 'GPU')}" if estimate.machines.num_gpus else ""
     lines.append(
         (
             "layout",
-            f"{layout.num_scorers} scoring{gpus}, {counted(found.machines.num_decoders, 'core')} to decode: fits",
+            f"{layout.num_scorers} scoring{gpus}, {counted(estimate.machines.num_decoders, 'core')} to decode: fits",
         )
     )
-    lines.append(("time", f"{clock(found.wall_s)}, most of it {found.bottleneck}"))
-    lines.append(("store", f"must give {report_text.size(found.num_bytes / found.wall_s)} a second"))
-    spent = f"{found.gpu_hours:,.1f} GPU hours, " if found.machines.num_gpus else ""
-    spent += f"{found.cpu_hours:,.1f} CPU hours"
-    money = f", {found.cost:,.2f} in money" if found.cost is not None else "; --cpu-price and --gpu-price add money"
+    lines.append(("time", f"{clock(estimate.wall_s)}, most of it {estimate.bottleneck}"))
+    lines.append(("store", f"must give {report_text.size(estimate.num_bytes / estimate.wall_s)} a second"))
+    spent = f"{estimate.gpu_hours:,.1f} GPU hours, " if estimate.machines.num_gpus else ""
+    spent += f"{estimate.cpu_hours:,.1f} CPU hours"
+    money = (
+        f", {estimate.cost:,.2f} in money" if estimate.cost is not None else "; --cpu-price and --gpu-price add money"
+    )
     lines.append(("cost", spent + money))
     return lines
 
 
-def _failing(found: Estimate, looks: Sequence[SampledTrack]) -> str:
-    if not found.errors:
-        return f"none of those looked at (at most {found.failing_high:.1%} of all)"
-    codes = ", ".join(f"{count} {code}" for code, count in found.errors.items())
+def _failing(estimate: Estimate, looks: Sequence[SampledTrack]) -> str:
+    if not estimate.errors:
+        return f"none of those looked at (at most {estimate.failing_high:.1%} of all)"
+    codes = ", ".join(f"{count} {code}" for code, count in estimate.errors.items())
     uris = "; ".join(f"{code}: {shown(uri)}" for code, uri in examples(looks))
-    return f"{found.failing_low:.1%} to {found.failing_high:.1%} ({codes} of {found.num_sampled}; {uris})"
+    return f"{estimate.failing_low:.1%} to {estimate.failing_high:.1%} ({codes} of {estimate.num_sampled}; {uris})"

@@ -81,7 +81,7 @@ def settings_markdown() -> str:
 
 def environment_markdown() -> str:
     """Return a table of the environment variables that decide something and are no settings."""
-    rows = [f"| `{each.name}` | {_cell(each.help)} | {each.read_by} |" for each in VARIABLES]
+    rows = [f"| `{variable.name}` | {_cell(variable.help)} | {variable.read_by} |" for variable in VARIABLES]
     return "\n".join(["| variable | what it decides | read by |", "|---|---|---|", *rows, ""])
 
 
@@ -100,14 +100,14 @@ def setting_rows(kind: type) -> Iterator[tuple[str, str, str, str, str]]:
 
 def field_helps(kind: type) -> dict[str, str]:
     """Return what is said of each field: by its flag, or by the paragraph ``Attributes`` of the class."""
-    found: dict[str, str] = {}
+    helps: dict[str, str] = {}
     _, _, listed = (inspect.getdoc(kind) or "").partition("Attributes:\n")
     for entry in re.split(r"\n(?=    \w)", "\n" + listed.rstrip()):
         names, colon, text = entry.strip().partition(": ")
         if colon:
-            said = " ".join(text.replace("``", "`").split())
-            found |= {name.strip(): said[0].upper() + said[1:] for name in names.split(",")}
-    return {**found, **{name: flag.help for name, flag in FLAGS.get(kind, {}).items()}}
+            sentence = " ".join(text.replace("``", "`").split())
+            helps |= {name.strip(): sentence[0].upper() + sentence[1:] for name in names.split(",")}
+    return {**helps, **{name: flag.help for name, flag in FLAGS.get(kind, {}).items()}}
 
 
 def type_text(hint: object) -> str:

@@ -1,4 +1,4 @@
-"""What a person is told at the end of a run: what was done, what failed, what was found, what to do next."""
+"""What is printed at the end of a run: what was done, what failed, which labels were given, what to do next."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def missing_lines(audit: Audit) -> list[str]:
     return lines
 
 
-def found_lines(found: FoundLabels | None) -> list[str]:
+def found_lines(labels: FoundLabels | None) -> list[str]:
     """Return the genres by their tracks, and the tags that say most."""
     lines: list[str] = []
-    if found is None:
+    if labels is None:
         return lines
-    if found.genres:
-        lines.append(f"genres: {_most(found.genres, NUM_GENRES, found.num_genres)}")
-    if found.tags:
-        lines.append(f"tags, those that say most first: {_most(found.tags, NUM_TAGS, found.num_tags)}")
-    elif found.faint_tags:
-        means = ", ".join(f"{label} {mean:.2f}" for label, mean in list(found.faint_tags.items())[:NUM_TAGS])
+    if labels.genres:
+        lines.append(f"genres: {_most(labels.genres, NUM_GENRES, labels.num_genres)}")
+    if labels.tags:
+        lines.append(f"tags, those that say most first: {_most(labels.tags, NUM_TAGS, labels.num_tags)}")
+    elif labels.faint_tags:
+        means = ", ".join(f"{label} {mean:.2f}" for label, mean in list(labels.faint_tags.items())[:NUM_TAGS])
         lines.append(f"tags: none scores 0.5 or more; the highest means are {means}")
-    for head, counts in found.heads.items():
+    for head, counts in labels.heads.items():
         if counts:
             lines.append(f"{head}: {_most(counts, NUM_GENRES, len(counts))}")
     return lines
@@ -100,7 +100,7 @@ def how_lines(summary: RunSummary, outcome: Outcome) -> list[str]:
 
 
 def next_lines(out: str, report: str) -> list[str]:
-    """Return where the report is, and the commands that go on from here, as a shell takes them."""
+    """Return where the report is, and the commands to run next, quoted for a shell."""
     commands: list[tuple[str, Any]] = [
         (
             f"tonearm export {shlex.quote(out)} tracks.csv",
@@ -114,11 +114,13 @@ def next_lines(out: str, report: str) -> list[str]:
     return [f"report: {report}", *(f"{'next:' if not place else '':6}{line}" for place, line in enumerate(lines))]
 
 
-def beside_truth(kept: dict[str, Any] | None, *, num_tracks: int, audio_s: float, wall_s: float) -> str | None:
+def compare_with_estimate(
+    estimate: dict[str, Any] | None, *, num_tracks: int, audio_s: float, wall_s: float
+) -> str | None:
     """Return the line that compares a run with its estimate, or None where there is none for it."""
-    if kept is None or kept["num_tracks"] != num_tracks:
+    if estimate is None or estimate["num_tracks"] != num_tracks:
         return None
     return (
-        f"planned: {hours(kept['audio_s'])} of audio in {clock(kept['wall_s'])}; "
+        f"planned: {hours(estimate['audio_s'])} of audio in {clock(estimate['wall_s'])}; "
         f"it was {hours(audio_s)} in {clock(wall_s)}"
     )

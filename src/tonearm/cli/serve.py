@@ -57,12 +57,12 @@ class ServePrinter:
 
     def serving(self, url: str, engine: str) -> None:
         """Print where it is, and what does the work."""
-        _say(self.output, f"serving at {url} (API at /docs); Ctrl-C finishes what is in hand")
+        _say(self.output, f"serving at {url} (API at /docs); Ctrl-C finishes what is in progress")
         _say(self.output, ENGINES[engine])
 
     def stopping(self) -> None:
         """Print that it is going to end."""
-        _say(self.output, "stopping: finishing what is in hand")
+        _say(self.output, "stopping: finishing what is in progress")
 
     def stopped(self, num_left: int) -> None:
         """Print that it has ended."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tonearm.heads import read_flags
 from tonearm.settings import LabelSettings, ModelSettings, ServeSettings, TagSettings, TrainSettings
 
-MODELS, RUN, LABELS, TRAINING, SERVER, KEYS = "Models", "Run", "Labels and splits", "Training", "Server", "Who may ask"
+MODELS, RUN, LABELS, TRAINING, SERVER, KEYS = "Models", "Run", "Labels and splits", "Training", "Server", "Access"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
             name="--head",
             read=read_flags,
         ),
-        "runtime": Flag("What runs the models; auto takes what is fastest here.", MODELS),
-        "precision": Flag("Number format of the models; auto takes the fastest that says the same.", MODELS),
+        "runtime": Flag("What runs the models; auto takes the fastest one on this machine.", MODELS),
+        "precision": Flag("Number format of the models; auto takes the fastest with the same labels.", MODELS),
         "force_precision": Flag("Use --precision also where it is no faster here than a closer one.", MODELS),
         "calibrated": Flag("Use the temperature and thresholds that `tonearm evaluate` has fitted.", MODELS),
     },
@@ -71,34 +71,44 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
     LabelSettings: {
         "label_by": Flag(f"Where the labels are: {FIELD}.", LABELS, "FIELD"),
         "multi_label": Flag(
-            "A track may have several labels, or has exactly one; by default what the labels or the model say.",
+            "A track may have several labels, or has exactly one; by default as the labels or the model say.",
             LABELS,
             off="--single-label",
         ),
         "skip_unlabelled": Flag("Leave out clips without a label.", LABELS),
-        "group_by": Flag("A field such as the artist; no group stands on both sides.", LABELS, "FIELD"),
-        "source_by": Flag("A field that may give the label away; the card says how well.", LABELS, "FIELD"),
+        "group_by": Flag(
+            "Field such as the artist; all clips of a group stay on one side of the split.", LABELS, "FIELD"
+        ),
+        "source_by": Flag(
+            "Field that may leak the label, such as the origin; the model card says how well it predicts the label.",
+            LABELS,
+            "FIELD",
+        ),
         "split_by": Flag("How to split: stratified, gtzan-fault-filtered or a field.", LABELS, "FIELD"),
         "validation_on": Flag(
             "A value of --split-by whose clips are for validation; may be repeated.", LABELS, "VALUE"
         ),
         "test_on": Flag("A value of --split-by whose clips are for the test; may be repeated.", LABELS, "VALUE"),
-        "validation_share": Flag("Share held out where no value says which.", LABELS, "SHARE"),
-        "duplicates": Flag("What is done with clips that stand on both sides of a split.", LABELS),
+        "validation_share": Flag(
+            "Share of the clips held out for validation, without --validation-on.", LABELS, "SHARE"
+        ),
+        "duplicates": Flag("What to do with copies of a clip on both sides of the split.", LABELS),
     },
     TrainSettings: {
-        "model": Flag("Model folder or hub id to begin with, or small-hubert, small-ast.", TRAINING, "MODEL"),
-        "from_scratch": Flag("Begin with random weights.", TRAINING),
-        "new_head": Flag("Replace a classifier that knows other labels.", TRAINING),
+        "model": Flag("Model folder or hub id to start from, or small-hubert, small-ast.", TRAINING, "MODEL"),
+        "from_scratch": Flag("Start from random weights.", TRAINING),
+        "new_head": Flag("Replace the classifier of a model that knows other labels.", TRAINING),
         "window_s": Flag("Seconds per clip; the model's own, or 30, by default.", TRAINING, "SECONDS"),
         "epochs": Flag("Passes over the clips.", TRAINING, "N"),
-        "batch_size": Flag("Clips that a worker takes at once.", TRAINING, "N"),
+        "batch_size": Flag("Clips per batch of a worker.", TRAINING, "N"),
         "learning_rate": Flag("The highest learning rate.", TRAINING, "RATE"),
         "precision": Flag(
-            "Number format; auto takes what trains fastest here.", TRAINING, choices=("auto", "fp32", "bf16", "fp16")
+            "Number format; auto takes what trains fastest on this machine.",
+            TRAINING,
+            choices=("auto", "fp32", "bf16", "fp16"),
         ),
         "seed": Flag("The same seed makes the same split, order and augmentation.", TRAINING, "N"),
-        "freeze_feature_encoder": Flag("Keep the convolutions in front as they are.", TRAINING),
+        "freeze_feature_encoder": Flag("Do not train the convolutional feature encoder.", TRAINING),
         "workers": Flag("Training workers; one per GPU, or one, by default.", RUN, "N"),
         "trackers": Flag(
             "Where the figures of each step go; may be repeated.",
@@ -112,14 +122,14 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
     ServeSettings: {
         "host": Flag("Address to listen on; any but this machine's own needs API keys.", SERVER, "ADDRESS"),
         "port": Flag("Port to listen on.", SERVER, "PORT"),
-        "root_path": Flag("Path under which a reverse proxy has this server, such as /tonearm.", SERVER, "PATH"),
+        "root_path": Flag("Path under which a reverse proxy serves this, such as /tonearm.", SERVER, "PATH"),
         "engine": Flag(
             "process: decode and score on this machine; ray: in deployments of Ray Serve; auto chooses.", SERVER
         ),
         "access_log": Flag("File for one JSON line per request; stdout by default.", SERVER, "FILE"),
         "max_windows": dataclasses.replace(MAX_WINDOWS, panel=SERVER),
         "verbose": dataclasses.replace(VERBOSE, panel=SERVER),
-        "api_key_file": Flag("File of lines NAME:SHA256; TONEARM_API_KEYS holds such lines too.", KEYS, "FILE"),
+        "api_key_file": Flag("File of lines NAME:SHA256; TONEARM_API_KEYS may hold such lines too.", KEYS, "FILE"),
         "allow_uris": Flag(
             "Prefix that /v1/bulk may read, such as s3://records/; may be repeated; none by default.",
             KEYS,
@@ -127,7 +137,7 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
             name="--allow-uri",
         ),
         "allow_origins": Flag(
-            "Origin whose pages may ask, such as https://music.example, or * for any; may be repeated.",
+            "Origin whose pages may send requests, such as https://music.example, or * for any; may be repeated.",
             KEYS,
             "ORIGIN",
             name="--allow-origin",

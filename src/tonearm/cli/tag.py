@@ -27,7 +27,7 @@ def tag(
     as_json: bool = False,
     **flags: Unpack[TagFlags],
 ) -> int:
-    """Run, and print what was done and found, or the run's summary as JSON; return the exit status."""
+    """Run, and print what was done and which labels came out, or the run's summary as JSON; return the exit status."""
     stop_like_ctrl_c()
     if flags.get("demo_models"):
         print(demo.NOTICE, file=sys.stderr)
@@ -62,7 +62,7 @@ class RunPrinter(ProgressLine):
         outcome = run.outcome
         if outcome.counts is not None:
             self._say(run_end.how_lines(run.summary, outcome))
-            beside = run_end.beside_truth(
+            beside = run_end.compare_with_estimate(
                 run.planned,
                 num_tracks=outcome.counts.num_tracks,
                 audio_s=outcome.counts.audio_s,

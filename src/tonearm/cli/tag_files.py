@@ -84,24 +84,24 @@ def lines(result: TrackResult) -> list[tuple[str, str]]:
     channels = {1: "mono", 2: "stereo"}.get(result.channels, f"{result.channels} channels")
     audio = f"{clock(result.duration_s)}, {result.codec} {result.sample_rate / 1000:g} kHz {channels}"
     scored = "" if result.coverage > 0.995 else f", {result.coverage:.0%} of it scored"
-    found = [("track", by)] if by else []
-    found.append(("audio", audio + scored))
+    rows = [("track", by)] if by else []
+    rows.append(("audio", audio + scored))
     if result.silent:
-        found.append(("genre", f"{SILENT}: nothing in it is louder than -60 dB of full scale"))
-        return found
+        rows.append(("genre", f"{SILENT}: nothing in it is louder than -60 dB of full scale"))
+        return rows
     if result.genre is not None:
-        others = [f"{each.label} {each.score:.2f}" for each in (result.genre_scores or [])[1:NUM_GENRES]]
+        others = [f"{genre.label} {genre.score:.2f}" for genre in (result.genre_scores or [])[1:NUM_GENRES]]
         also = f"   ({', '.join(others)})" if others else ""
-        found.append(("genre", f"{result.genre} {result.genre_score:.2f}{also}"))
+        rows.append(("genre", f"{result.genre} {result.genre_score:.2f}{also}"))
     if result.tags is not None:
         tags = most_telling([tag.model_dump() for tag in result.tags])[:NUM_TAGS]
         texts = [f"{tag['label']} {tag['score']:.2f}" for tag in tags if tag["score"] >= LEAST_SCORE]
-        found.append(("tags", " · ".join(texts) or f"none scores {LEAST_SCORE:g} or more"))
-    found += [(name, text) for name, head in result.heads.items() if (text := _said(head))]
+        rows.append(("tags", " · ".join(texts) or f"none scores {LEAST_SCORE:g} or more"))
+    rows += [(name, text) for name, head in result.heads.items() if (text := _said(head))]
     stretches = timeline(result.windows)
     for number, (start_s, text) in enumerate(stretches if len(stretches) > 1 else []):
-        found.append(("" if number else "timeline", f"{clock(start_s):>7}  {text}"))
-    return found
+        rows.append(("" if number else "timeline", f"{clock(start_s):>7}  {text}"))
+    return rows
 
 
 def _said(head: HeadResult) -> str:

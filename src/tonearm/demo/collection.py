@@ -21,6 +21,7 @@ from tonearm.demo.songs import GENRES, RATE, compose
 
 SAMPLE_RATE = 16000
 SONG_S, CLIP_S = 42.0, 10.24
+# Far from the seeds to train on: no song is on both sides.
 FIRST_TEST_SEED = 10_000
 COLUMNS = ("file", "genre", "tags", "song", "split")
 CLIPS = "clips.csv"

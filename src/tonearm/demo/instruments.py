@@ -21,6 +21,7 @@ def _time(length_s: float) -> NDArray[np.float64]:
 
 
 def _fade(wave: NDArray[np.floating], attack_s: float, release_s: float) -> Wave:
+    # A note that begins or ends at once clicks.
     envelope = np.ones(len(wave))
     attack, release = min(len(wave), int(attack_s * RATE)), min(len(wave), int(release_s * RATE))
     if attack:
@@ -45,6 +46,7 @@ def _filtered(noise: NDArray[np.float64], low_hz: float, high_hz: float) -> NDAr
     return np.fft.irfft(spectrum, len(noise))
 
 
+# A song plays the same few notes hundreds of times.
 @functools.lru_cache(maxsize=4096)
 def play(instrument: str, midi: int, length_s: float, variant: int = 0) -> Wave:
     """Return one note; ``variant`` chooses among a few takes that differ as a player's do.
@@ -60,6 +62,7 @@ def play(instrument: str, midi: int, length_s: float, variant: int = 0) -> Wave:
 
 def kick(_: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(0.35)
+    # The pitch falls to 48 Hz within tens of milliseconds: the thump of a bass drum.
     sweep = 48 + 130 * np.exp(-t * (32 + 8 * rng.random()))
     body = np.sin(2 * np.pi * np.cumsum(sweep) / RATE) * np.exp(-t * 9)
     return _fade(np.tanh(2.2 * body) + 0.25 * rng.normal(size=len(t)) * np.exp(-t * 400), 0.0005, 0.05)
@@ -81,6 +84,7 @@ def snare(_: float, length_s: float, rng: np.random.Generator) -> Wave:
 
 def clap(_: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(0.22)
+    # Three bursts some ten milliseconds apart, as of several hands, and the room after them.
     envelope = sum(np.where(t >= d, np.exp(-(t - d) * 90), 0) for d in (0, 0.011, 0.023)) + 0.6 * np.exp(-t * 22)
     return _fade(_filtered(rng.normal(size=len(t)), 900, 4000) * envelope, 0.0005, 0.03)
 
@@ -97,12 +101,14 @@ def open_hat(_: float, length_s: float, rng: np.random.Generator) -> Wave:
 
 def ride(_: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(0.9)
+    # In no simple ratio to each other, as the partials of a cymbal.
     partials = sum(np.sin(2 * np.pi * f * t + p) for f, p in zip((3160, 4270, 5510, 6890, 8230), range(5), strict=True))
     wash = _filtered(rng.normal(size=len(t)), 5000, 12000)
     return _fade((0.12 * partials + 0.5 * wash) * np.exp(-t * 5), 0.001, 0.1)
 
 
 def noise_drum(_: float, length_s: float, rng: np.random.Generator) -> Wave:
+    # Each value is held for five samples: the coarse noise of a console's sound chip.
     steps = np.repeat(rng.choice([-1.0, 1.0], size=2000), 5)[: int(0.12 * RATE)]
     return _fade(0.7 * steps * np.exp(-np.arange(len(steps)) / RATE * 30), 0.0003, 0.02)
 
@@ -114,6 +120,7 @@ def saw_bass(frequency: float, length_s: float, rng: np.random.Generator) -> Wav
 
 def reese(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
+    # Voices detuned against each other; their beating is what the sound is known for.
     voices = sum(_saw(2 * np.pi * frequency * d * t + 2 * rng.random(), frequency, 700) for d in (0.988, 1.0, 1.013))
     return _fade(np.tanh(0.8 * voices), 0.01, 0.05)
 
@@ -121,6 +128,7 @@ def reese(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
 def finger_bass(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
     number = np.arange(1, 7)[:, None]
+    # High partials of a string die away first.
     partials = np.sin(2 * np.pi * number * frequency * t) * np.exp(-t * (1.5 + 1.8 * number)) / number
     return _fade(partials.sum(axis=0), 0.006, 0.05)
 
@@ -132,6 +140,7 @@ def sub_bass(frequency: float, length_s: float, rng: np.random.Generator) -> Wav
 
 def pad(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
+    # Two detuned voices that drift, as those of an analogue synthesizer.
     drift = 1 + 0.002 * np.sin(2 * np.pi * 0.2 * t + 6 * rng.random())
     phase = 2 * np.pi * frequency * np.cumsum(drift) / RATE
     low, high = (_saw(phase * detune + 6 * rng.random(), frequency, 1300) for detune in (0.996, 1.004))
@@ -142,6 +151,7 @@ def bowed(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
     out = np.zeros(len(t))
     for _ in range(2):
+        # It grows over a third of a second, as players begin it.
         vibrato = 1 + 0.004 * np.clip(t * 3, 0, 1) * np.sin(2 * np.pi * (5 + rng.random()) * t + 6 * rng.random())
         phase = 2 * np.pi * frequency * (1 + 0.002 * rng.normal()) * np.cumsum(vibrato) / RATE
         out += _saw(phase, frequency, 3800)
@@ -152,6 +162,7 @@ def bowed(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
 def piano(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
     number = np.arange(1, 10)[:, None]
+    # Strings are stiff: their partials lie above the harmonics, the more the higher.
     stretched = frequency * number * np.sqrt(1 + 0.0004 * number**2)
     decay = np.exp(-t * (1.2 + 0.9 * number) * (frequency / 262) ** 0.4)
     hammer = _filtered(rng.normal(size=len(t)), 800, 3500) * np.exp(-t * 90) * 0.25
@@ -160,6 +171,7 @@ def piano(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
 
 def electric_piano(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
+    # Frequency modulation whose depth falls: a bright attack, then a soft tone.
     index = 1.6 * np.exp(-t * 4)
     tine = 0.25 * np.sin(2 * np.pi * 14 * frequency * t) * np.exp(-t * 24)
     tone = np.sin(2 * np.pi * frequency * t + index * np.sin(2 * np.pi * frequency * t)) + tine
@@ -174,6 +186,7 @@ def plucked(frequency: float, length_s: float, rng: np.random.Generator) -> Wave
     blocks = []
     for _ in range(int(length_s * RATE) // period + 1):
         blocks.append(loop)
+        # The mean of neighbours is the loss of the string, which takes the high harmonics first.
         loop = 0.996 * 0.5 * (loop + np.roll(loop, 1))
     return _fade(np.concatenate(blocks)[: max(1, int(length_s * RATE))], 0.001, 0.06)
 
@@ -181,6 +194,7 @@ def plucked(frequency: float, length_s: float, rng: np.random.Generator) -> Wave
 def power_chord(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
     phase = 2 * np.pi * frequency * t
+    # Root, fifth and octave, overdriven; then what a guitar cabinet lets through.
     chord = (
         _saw(phase, frequency, 2600)
         + _saw(1.498 * phase + 1, frequency, 2600)
@@ -192,12 +206,14 @@ def power_chord(frequency: float, length_s: float, rng: np.random.Generator) -> 
 
 def square(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
+    # The pulse widths that sound chips of game consoles had.
     duty = (0.125, 0.25, 0.5)[int(rng.integers(3))]
     return _fade(np.where((frequency * t) % 1 < duty, 1.0, -1.0) * np.exp(-t * 1.5), 0.001, 0.01)
 
 
 def triangle(frequency: float, length_s: float, rng: np.random.Generator) -> Wave:
     t = _time(length_s)
+    # In 16 levels, as the NES played it.
     steps = np.round(15 * np.abs(2 * ((frequency * t) % 1) - 1)) / 7.5 - 1
     return _fade(steps, 0.001, 0.01)
 

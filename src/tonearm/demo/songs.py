@@ -63,12 +63,12 @@ class Song:
 
     def tags_between(self, start_s: float, end_s: float, *, least_s: float = 1.0) -> set[str]:
         """Return the tags that sound for ``least_s`` or more within the stretch."""
-        found = set()
+        tags = set()
         for tag, spans in self.spans.items():
             heard = sum(max(0.0, min(end, end_s) - max(start, start_s)) for start, end in spans)
             if heard >= min(least_s, 0.5 * (end_s - start_s)):
-                found.add(tag)
-        return found
+                tags.add(tag)
+        return tags
 
 
 def _hits(instrument: str, beats: list[float], loudness: float = 1.0, chance: float = 1.0) -> Pattern:
@@ -279,16 +279,19 @@ def compose(genre: str, seed: int, duration_s: float) -> Song:
     style = next((style for style in STYLES if style.name == genre), None)
     if style is None:
         raise ValueError(f"got the genre {genre!r}, expected one of {', '.join(GENRES)}")
+    # With the seed alone, the songs of one number would have the same draws in every genre.
     rng = np.random.default_rng([seed, GENRES.index(genre)])
     tempo = rng.uniform(*style.tempo)
     root = style.root + int(rng.integers(-4, 6))
     progression = style.chords[int(rng.integers(len(style.chords)))]
     bar_s = 4 * 60 / tempo
     num_bars = max(1, int(np.ceil(duration_s / bar_s)))
+    # Room for what rings beyond the last bar; it is cut off at the end.
     mix = np.zeros((2, int((num_bars + 2) * bar_s * RATE) + 4 * RATE), np.float32)
     spans: dict[str, list[tuple[float, float]]] = {"Music": [(0.0, duration_s)]}
     for layer, sounding in zip(style.layers, _arrangement(len(style.layers), num_bars, rng), strict=True):
         gain = layer.gain * rng.uniform(0.75, 1.2)
+        # Equal power: a part is as loud at the side as in the middle.
         left, right = gain * np.sqrt((1 - layer.pan) / 2), gain * np.sqrt((1 + layer.pan) / 2)
         for bar in np.flatnonzero(sounding):
             events = layer.pattern(progression[int(bar) % 4], int(bar), rng)
@@ -323,9 +326,11 @@ def _render(
     rng: np.random.Generator,
 ) -> None:
     for beat, instrument, tone, length, loudness in events:
+        # Swing delays what is between the beats.
         late = swing if (beat * 2) % 2 == 1 else 0.0
         at_s = start_s + (beat + late) * beat_s + max(0.0, rng.normal(0, 0.004))
         midi = 0 if instrument in DRUMS else root + 12 + tone
+        # To a tenth of a second, so that ``play`` has most notes in its cache.
         note = play(instrument, midi, round(length * beat_s, 1) + 0.1, int(rng.integers(3)))
         first = int(at_s * RATE)
         note = note[: mix.shape[1] - first] * np.float32(loudness * rng.uniform(0.85, 1.0))
@@ -336,6 +341,7 @@ def _render(
 def _master(mix: NDArray[np.floating], style: Style, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the mix with reverberation, hiss, gentle compression and a peak of 0.9."""
     length = int(style.reverb_s * RATE)
+    # 6.9 is ln 1000: the tail is 60 dB down after ``reverb_s``, as reverberation times are given.
     decay = np.exp(-np.arange(length) / RATE * 6.9 / style.reverb_s)
     impulse = rng.normal(size=(2, length)) * decay / np.sqrt(length / 8)
     size = 1 << int(mix.shape[1] + length - 1).bit_length()
@@ -343,6 +349,7 @@ def _master(mix: NDArray[np.floating], style: Style, rng: np.random.Generator) -
     mix = mix + style.wet * wet
     if style.hiss:
         mix = mix + style.hiss * rng.normal(size=mix.shape)
+    # A sixteenth of the samples tells the level as well, and is sorted much sooner.
     mix = np.tanh(1.2 * mix / max(1e-6, float(np.quantile(np.abs(mix[:, ::16]), 0.995))))
     return (0.9 * mix / max(1e-6, float(np.abs(mix).max()))).astype(np.float32)
 

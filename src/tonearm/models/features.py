@@ -99,7 +99,7 @@ def _normalized(windows: Tensor) -> Tensor:
 
 
 class Features(nn.Module):
-    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it anew.
+    """A feature extractor that is known here, not transformers' own; ``settings`` and its filters make it again.
 
     ``length_axis`` is that axis of what it makes which is as long as the window; None where windows are padded to one
     length. Training with ``pads_sound`` puts silence after the shorter windows of a batch; otherwise zeros come after

@@ -171,7 +171,7 @@ def load_weights(
 
     Args:
         use_safetensors: None for those or, without any, pickled ones, which are read as plain tensors.
-        is_new_head: whether the last layers may be missing or of other shapes; they are made anew.
+        is_new_head: whether the last layers may be missing or of other shapes; they are then made again.
 
     Raises:
         CheckpointError: weights that cannot be read, are missing, or have other shapes.

@@ -38,7 +38,7 @@ def adopt(
 
     Args:
         plan: as asked for.
-        rescore: groups that may differ from what is there; their columns are then made anew.
+        rescore: groups that may differ from what is there; their columns are then made again.
 
     Raises:
         UsageError: no such group to rescore, or a head that stands there with another activation.

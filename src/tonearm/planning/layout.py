@@ -1,7 +1,7 @@
 """How many workers a run has on the machines that there are, and of which size: sums, without Ray.
 
 A run holds actors for its whole length. If they take every logical CPU, the tasks that list, decode and write never
-start and the job waits for ever (https://github.com/ray-project/ray/issues/44687); ``plan`` refuses that beforehand.
+start and the job never ends (https://github.com/ray-project/ray/issues/44687); ``plan`` refuses that beforehand.
 """
 
 from __future__ import annotations

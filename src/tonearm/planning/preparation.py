@@ -86,7 +86,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
     Where there is not enough audio to calibrate on, the run goes on in bf16 or fp32, whichever is faster here.
 
     Args:
-        plan: its heads, settled or not; see ``settle``. What is settled already gets no second verdict.
+        plan: its heads, settled or not; see ``settle``. What is settled already is not checked again.
         settings: how tracks are read.
         tracks: of the run, in any order; only looked at for int8.
         say: told what takes a while, and what is done instead of what was asked for.

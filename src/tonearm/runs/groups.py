@@ -98,7 +98,7 @@ def read(destination: Destination, rescored: Collection[str] = ()) -> dict[str, 
     """Return the groups that ``destination`` has; none where it holds no rows yet.
 
     Args:
-        rescored: groups that are to be made anew: left out where their facts cannot be believed.
+        rescored: groups that are to be made again: left out where their facts cannot be believed.
 
     Raises:
         DestinationError: facts that cannot be read, contradict each other, or are of a newer tonearm.

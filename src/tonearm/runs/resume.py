@@ -1,6 +1,6 @@
 """What a run finds at a destination: which tracks have their row and their groups of columns, and what is left to do.
 
-Rows are never taken away before they are written anew: a track that is tried again, or gets a further group, gets a row
+Rows are never taken away before they are written again: a track that is retried, or gets a further group, gets a row
 that outranks the one it has (``ranking``). ``compaction.mend`` removes the outranked rows afterwards.
 """
 
@@ -179,7 +179,7 @@ class Found:
         return {file: counts for file, counts in self._by_file(self.counts) if not counts.all()}
 
     def again(self, listed: NDArray[np.int64], heads: Sequence[str], *, retry_errors: bool) -> list[Again]:
-        """Return the rows that are to be written anew, by the heads that have to score them.
+        """Return the rows that are to be written again, by the heads that have to score them.
 
         What a store did not give may be there the next time, so it is always asked for again; what could not be decoded
         or scored is only taken up with ``retry_errors``: another head would not read it either. So it is with a row
@@ -218,7 +218,7 @@ def _counts(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Again:
-    """Rows that are to be written anew: the heads that score them, and for each file which rows, bool [rows]."""
+    """Rows that are to be written again: the heads that score them, and for each file which rows, bool [rows]."""
 
     heads: tuple[str, ...]
     rows: Mapping[TrackFile, NDArray[np.bool_]]
@@ -346,7 +346,7 @@ def write_todo(
 
 
 def write_again(destination: Destination, again: Sequence[Again]) -> list[TodoPart]:
-    """Return the rows that are to be written anew as parts, each row with all that stands there in the column ``old``.
+    """Return the rows that are to be written again as parts, each row with all that stands there in the column ``old``.
 
     The caller has written the others first: ``write_todo`` clears the folder.
     """

@@ -2,7 +2,7 @@
 
 Audio is never decoded here (``Audio(decode=False)``). A row that names a file is that file's track. A row that holds
 its bytes is ``PLACE#SPLIT/ROW``, where PLACE is the ``hf://`` source or ``arrow+file:///FOLDER``, and ``read_row``
-reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is written anew.
+reads it again. Its ETag is the data set's fingerprint, so rows are new tracks once the data set is written again.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def read_row(ref: TrackRef) -> bytes:
     """Return the bytes in a row.
 
     Raises:
-        FetchError: the data set or the row is gone (not_found), or was written anew since it was listed (changed).
+        FetchError: the data set or the row is gone (not_found), or was written again since it was listed (changed).
     """
     place, _, row = ref.uri.rpartition("#")
     split, _, number = row.rpartition("/")

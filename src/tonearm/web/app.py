@@ -46,7 +46,7 @@ HEALTH_FRESH_S = 2.0
 # A URI is at most 4,096 characters, of up to six bytes each where JSON escapes them.
 URI_BYTES = 2**15
 MaxWindows = Annotated[
-    int | None, Query(ge=1, le=2**31 - 1, description="At most so many windows a head, taken evenly over the track.")
+    int | None, Query(ge=1, le=2**31 - 1, description="At most this many windows per head, spread evenly.")
 ]
 TopK = Annotated[int | None, Query(ge=1, description="How many labels; 5 by default.")]
 FunctionToApply = Annotated[
@@ -75,6 +75,7 @@ def build_app(engine: Engine, settings: ServeSettings, gate: Gate, *, sends_ids:
         static_url="/swagger",
     )
     add_handlers(app)
+    # The last one added is the outermost: paths are put right first, and refusals are logged as well.
     app.add_middleware(Entrance, gate=gate)
     app.add_middleware(Cors, gate=gate)
     app.add_middleware(Observe, access_log=AccessLog(settings.access_log), sends_ids=sends_ids)
@@ -151,7 +152,8 @@ class Service:
         return to_embeddings(result, self.engine.plans)
 
     async def check(self) -> dict[str, str]:
-        """Return the health of each head, asked anew at most every two seconds."""
+        """Return the health of each head, asked again at most every two seconds."""
+        # Probes that come together share one check.
         async with self.health_lock:
             if time.monotonic() - self.health[0] > HEALTH_FRESH_S:
                 self.health = (time.monotonic(), await self.engine.check())
@@ -256,7 +258,7 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
         response_class=StreamingResponse,
         responses={
             200: {
-                "description": "One JSON object a line and URI, in the order in which they are done.",
+                "description": "One JSON object per URI and line, in the order in which they are done.",
                 "content": {"application/x-ndjson": {"schema": messages.BulkLine.model_json_schema()}},
             },
             **documented(400, 401, 403, 408, 413, 415, 429, 431, 503),
@@ -274,9 +276,10 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
                     f"got {len(asked.uris):,} URIs, expected at most {settings.max_bulk_uris:,} (serve.max_bulk_uris)",
                     code="malformed",
                 )
-            # One place for the whole request: it has its own bound on what is in hand.
+            # One place for the whole request: `bulk_concurrency` bounds its URIs in progress.
             stack.enter_context(service.gate.place())
             stack.enter_context(metrics().in_hand.track_inprogress())
+            # The answer outlives this function, and so must what is held for it.
             return BulkResponse(lines(asked), stack.pop_all())
 
     async def lines(asked: messages.BulkRequest) -> AsyncGenerator[bytes]:
@@ -320,12 +323,12 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     )
     async def healthz(response: Response) -> messages.Health:
         """Say whether every model answers; each is asked, unless it has just answered somebody."""
-        found = await service.check()
-        is_well = all(state == "ok" for state in found.values()) and not service.gate.is_stopping
+        states = await service.check()
+        is_well = all(state == "ok" for state in states.values()) and not service.gate.is_stopping
         if not is_well:
             response.status_code = 503
             response.headers["Retry-After"] = "5"
-        return messages.Health(status="ok" if is_well else "unavailable", models=found)
+        return messages.Health(status="ok" if is_well else "unavailable", models=states)
 
     @app.get(
         "/metrics",
@@ -335,6 +338,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     )
     async def prometheus() -> Response:
         """Give Prometheus's text format; scrapers send a key as a bearer token."""
+        # It reads the files of all processes of the machine.
         text = await asyncio.to_thread(metrics().text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

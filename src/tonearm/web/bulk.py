@@ -1,4 +1,4 @@
-"""Many URIs in one request: a line for each as soon as it is done, a few in hand at once, gone with their client."""
+"""Many URIs in one request: a line per URI as soon as it is done; a few at once, ended with their client."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ Tag = Callable[[str], Awaitable[TrackResult]]
 async def bulk_lines(uris: Sequence[str], tag: Tag, *, concurrency: int) -> AsyncIterator[bytes]:
     """Yield one NDJSON line for each URI in the order in which they are done.
 
-    Closing the iterator cancels what is in hand and starts nothing more; a reader that does not read stops the work.
+    Closing the iterator cancels what is in progress and starts nothing more. While nobody reads, the work waits.
 
     Args:
         tag: gives one URI's result or raises ``TonearmError``.
     """
+    # One for all workers: each takes the next URI from it.
     todo: Iterator[str] = iter(uris)
+    # Bounded, so that a reader slower than the models holds them back.
     done: asyncio.Queue[bytes | None] = asyncio.Queue(concurrency)
 
     async def work() -> None:
@@ -37,6 +39,7 @@ async def bulk_lines(uris: Sequence[str], tag: Tag, *, concurrency: int) -> Asyn
                 num_left -= 1
             else:
                 yield line
+        # For what ended one of them early.
         for task in tasks:
             await task
     finally:

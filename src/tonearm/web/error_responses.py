@@ -72,12 +72,14 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        # The first only: the form of errors has one message.
         where = ".".join(map(str, first["loc"]))
         return error_response(request, RequestError(f"{where}: {first['msg']}", code="malformed"))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "no_route", 405: "no_method"}.get(error.status_code, "malformed")
+        # It is anybody's text, and may hold what steers a terminal that shows the answer.
         path = request.scope["path"].encode("unicode_escape").decode()[:200]
         answer = error_response(request, RequestError(f"{request.method} {path}: {error.detail}", code=code))
         answer.status_code = error.status_code
@@ -90,5 +92,5 @@ def add_handlers(app: FastAPI) -> None:
 
 def _forget_frames(error: BaseException) -> None:
     """Let go of what the frames that an error has passed still hold: uploads, while a slow client reads why."""
-    for each in causes(error):
-        traceback.clear_frames(each.__traceback__)
+    for cause in causes(error):
+        traceback.clear_frames(cause.__traceback__)

@@ -55,7 +55,7 @@ class Metrics:
 
     def count(self, route: str, method: str, status: int, elapsed_s: float) -> None:
         """Count a request that has been answered."""
-        # Anybody can make up methods: each would be a figure of its own for ever.
+        # Anybody can make up methods: each would be a figure that this process keeps until it ends.
         self.requests.labels(route, method if method in METHODS else "other", status).inc()
         self.request_seconds.labels(route).observe(elapsed_s)
 

@@ -1,7 +1,7 @@
 """The listener: uvicorn, with bounds on everything that a client can make it hold.
 
 uvicorn speaks HTTP and holds back readers and writers. What is added here: heads are bounded in size, in number of
-fields and in time, connections are bounded in number, an answer does not wait for ever for a client that reads
+fields and in time, connections are bounded in number, an answer does not wait without end for a client that reads
 nothing, and work ends when its client leaves.
 """
 
@@ -64,6 +64,7 @@ class _Connection(h11.Connection):
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
+                # h11 bounds only what it has not parsed yet: a whole head that comes in one packet passes its limit.
                 self._check(event)
                 event = in_origin_form(event)
         except h11.RemoteProtocolError as error:
@@ -114,6 +115,7 @@ class BoundedProtocol(H11Protocol):
                 return
             oldest = min(idle, key=lambda other: other.began)  # type: ignore[union-attr]
             self.connections.discard(oldest)
+            # Not close(), which first sends what is buffered to a client that may never read it.
             oldest.transport.abort()  # type: ignore[union-attr]
         self._start("head", self.settings.head_timeout_s, self._late)
 
@@ -127,7 +129,7 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         self._after_event()
         if not self.is_idle and self.conn.their_state is h11.DONE and not self.transport.is_closing():
-            # The next request came before this one's answer. It waits, but only who goes on reading sees a client go.
+            # The next request came before this one's answer. It waits, but only by reading on is a client seen to go.
             if len(self.conn.trailing_data[0]) > self.settings.max_head_bytes + READ_AHEAD_BYTES:
                 self.transport.abort()
             elif len(self.cycle.body) <= HIGH_WATER_LIMIT:
@@ -143,6 +145,7 @@ class BoundedProtocol(H11Protocol):
         return True
 
     def _look_if_gone(self) -> None:
+        # A side that has gone answers the probe with a reset, which the system keeps as the socket's error.
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
         else:
@@ -151,6 +154,7 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         if "gone" in self.timers:  # nothing follows from who has ended its side
             self.transport.close()
+        # The answer came before the body's end, and nobody reads the rest.
         if self.conn.their_state is h11.SEND_BODY:
             self._start("linger", LINGER_S, self.transport.abort)
         super().on_response_complete()
@@ -170,6 +174,7 @@ class BoundedProtocol(H11Protocol):
             self._start("head", self.settings.head_timeout_s, self._late)
 
     def pause_writing(self) -> None:
+        # uvicorn itself waits without a limit until the client reads.
         super().pause_writing()
         self._start("send", self.settings.send_timeout_s, self.transport.abort)
 
@@ -188,19 +193,15 @@ class BoundedProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _refuse(self, code: str, said: str) -> None:
+    def _refuse(self, code: str, message: str) -> None:
         """Answer what never becomes a request, in the form of all errors, and close."""
         if self.transport.is_closing():
             return
-        error = RequestError(said, code=code)
+        error = RequestError(message, code=code)
         request_id, status = uuid.uuid4().hex, error.http_status
-        body = ErrorBody(error=said, code=code, hint=error.hint, request_id=request_id).model_dump_json().encode()
-        fields = {
-            "content-type": "application/json",
-            "content-length": len(body),
-            "x-request-id": request_id,
-            "connection": "close",
-        }
+        body = ErrorBody(error=message, code=code, hint=error.hint, request_id=request_id).model_dump_json().encode()
+        fields: dict[str, object] = {"content-type": "application/json", "content-length": len(body)}
+        fields |= {"x-request-id": request_id, "connection": "close"}
         if status == 503:
             fields["retry-after"] = RETRY_AFTER_S
         lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", *(f"{name}: {fields[name]}" for name in fields)]
@@ -217,15 +218,15 @@ class BoundedProtocol(H11Protocol):
             timer.cancel()
 
 
-def most_connections(wanted: int) -> int:
-    """Return how many connections may be open: as many as are wanted, or as the system lets a process open."""
+def most_connections(limit: int) -> int:
+    """Return how many connections may be open: ``limit``, or as many as the system lets a process open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted + OTHER_FILES:
-        soft = wanted + OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + OTHER_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit + OTHER_FILES:
+        soft = limit + OTHER_FILES if hard == resource.RLIM_INFINITY else min(limit + OTHER_FILES, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(8, min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
-    return wanted
+        return max(8, min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
+    return limit
 
 
 class EndsWithClient:
@@ -242,6 +243,7 @@ class EndsWithClient:
         has_body, is_gone, is_answered = asyncio.Event(), asyncio.Event(), False
 
         async def receive_here() -> Message:
+            # Starlette asks again to hear of a client that leaves. ``watch`` reads that, and two must not read at once.
             if has_body.is_set():
                 await is_gone.wait()
                 return {"type": "http.disconnect"}
@@ -339,7 +341,7 @@ class Listener:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def stop(self) -> None:
-        """Close every connection and end what is in hand."""
+        """Close every connection and end the requests in progress."""
         if self.server is not None:
             self.server.should_exit = True
             self._thread.join()
@@ -369,9 +371,11 @@ class Listener:
             lifespan="off",
             log_config=None,
             access_log=False,
+            # Anybody can send X-Forwarded-For, and would pass as this machine, which needs no key.
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]
+            # ``Gate.drain`` has already waited for the requests.
             timeout_graceful_shutdown=1,
             backlog=BACKLOG,
         )

@@ -55,6 +55,7 @@ def described(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     for operations in document["paths"].values():
         if "get" in operations and "head" not in operations:
             head = copy.deepcopy(operations["get"])
+            # Generated clients make a function of each, so no two may be alike.
             head["operationId"] = f"{head['operationId'].removesuffix('_get')}_head"
             head["summary"] = f"{head['summary']}, without its body"
             for response in head["responses"].values():

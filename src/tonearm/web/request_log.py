@@ -55,6 +55,7 @@ class Observe:
             return
         scope = {**scope, "state": dict(scope.get("state", {}))}  # what is written there is this request's alone
         given = Headers(scope=scope).get(ID_HEADER, "")
+        # It goes into the log and the answer, so a client's own may be neither long nor of odd characters.
         request_id = given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else uuid.uuid4().hex
         scope["state"]["request_id"] = request_id
         method = scope["method"]
@@ -97,6 +98,7 @@ class Observe:
             request_id=state["request_id"],
             method=method,
             route=route,
+            # Of a known route the path says no more than the route.
             path=scope["path"][:200] if route == "none" else None,
             status=status,
             error=state.get("error_code"),

@@ -39,7 +39,7 @@ def to_message(result: TrackResult, plans: Mapping[str, HeadPlan], *, embeddings
 def to_embeddings(result: TrackResult, plans: Mapping[str, HeadPlan]) -> messages.Embeddings:
     """Return a result's embeddings, with the names of the models that gave them."""
     names = model_names(plans)
-    vectors = {name: found.embedding.tolist() for name, found in result.heads.items()}
+    vectors = {name: pooled.embedding.tolist() for name, pooled in result.heads.items()}
     others = {
         name: messages.HeadEmbedding(embedding=vector, model=names[name])
         for name, vector in vectors.items()

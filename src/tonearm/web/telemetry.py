@@ -1,4 +1,4 @@
-"""What an operator sees: Prometheus metrics and one JSON line a request.
+"""What an operator sees: Prometheus metrics and one JSON line per request.
 
 A server of one process keeps its counters to itself. On Ray Serve, decoders and heads are processes of their own. They
 share their counters through files, as prometheus_client's multiprocess mode does it, so that /metrics shows all of its
@@ -34,8 +34,8 @@ def share(folder: Path) -> None:
     paths = [folder / name.format(os.getpid()) for name in FILES]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
             raise PermissionError(f"{folder} is not a private folder of this user")
         for path in paths:
             # The files are mapped. Blocks that the disk had no room for would end the process when they are written.
@@ -73,7 +73,7 @@ def metrics() -> Metrics:
 
 
 class AccessLog:
-    """One JSON line a request: what was asked and answered, by whom, how long it took; never audio, never a key."""
+    """One JSON line per request: what was asked and answered, by whom, how long it took; never audio, never a key."""
 
     def __init__(self, path: str | None) -> None:
         # A pipe that nobody reads, or that is full, must not hold requests up.

@@ -14,7 +14,7 @@ class Toy:
     endings: ClassVar[tuple[str, ...]] = (".toy",)
     is_folder: ClassVar[bool] = False
 
-    separator: str = ": "  # an option: tonearm export DEST songs.toy --option separator=,
+    separator: str = ": "  # an option: tonearm export RUN songs.toy --option separator=,
 
     def __post_init__(self) -> None:
         if not self.separator:

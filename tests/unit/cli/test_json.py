@@ -12,14 +12,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.api import doctor
 from tonearm.cli.app import app
-from tonearm.cli.output import json_text
 from tonearm.cli.reference import verbs
 from tonearm.demo import models as built_in
-from tonearm.runs.manifest import manifest
-from tonearm.sources.listing import list_tracks
 
 # Where it would say nothing.
 WITHOUT = {
@@ -40,21 +36,6 @@ def ended(*words: str | Path) -> tuple[int, Any]:
     run = CliRunner().invoke(app, [*map(str, words), "--json"], prog_name="tonearm", standalone_mode=False)
     assert run.exception is None, run.exception
     return run.return_value, json.loads(run.stdout)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """A run over three tracks, one of which failed."""
-    listed = tmp_path / "music.csv"
-    listed.write_text("uri\n" + "".join(f"s3://records/{number}.mp3\n" for number in range(3)))
-    random, folder = np.random.default_rng(0), tmp_path / "out"
-    refs = list(list_tracks([str(listed)]))
-    rows = [make_row(place, random, track_key=ref.track_key, uri=ref.uri) for place, ref in enumerate(refs[:2])]
-    rows.append(make_error(2, random, track_key=refs[2].track_key, uri=refs[2].uri, error_code="corrupt"))
-    write_tracks(folder, rows)
-    manifest.write_manifest([str(listed)], str(folder / "manifest"))
-    make_run(folder)
-    return folder
 
 
 def test_every_verb_has_it_or_a_reason() -> None:
@@ -111,11 +92,5 @@ def test_of_the_doctor_with_every_variable(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TONEARM_SCORE_ON", "GPU")
     document = told("doctor")
     assert document["findings"] == [{"name": "memory", "status": "note", "text": "1.0 of 2.0 GiB free"}]
-    values = {each["name"]: each["value"] for each in document["environment"]}
+    values = {variable["name"]: variable["value"] for variable in document["environment"]}
     assert (values["TONEARM_API_KEY"], values["TONEARM_SCORE_ON"]) == ("(set)", "GPU")
-
-
-def test_numbers_that_are_none_are_null() -> None:
-    """JSON knows neither NaN nor infinity, and numpy's numbers are numbers."""
-    document = {"a": float("nan"), "b": np.float32(0.5), "c": np.arange(2), "d": (float("inf"), np.int64(3)), "e": None}
-    assert json.loads(json_text(document)) == {"a": None, "b": 0.5, "c": [0, 1], "d": [None, 3], "e": None}

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from tonearm.cli.reference import SECTIONS, environment_markdown, setting_rows, settings_markdown, verbs, verbs_markdown
-from tonearm.cli.settings_flags import FLAGS, flag_name
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_says_what_it_is(section: str) -> None:
     silent = [key for key, _, _, _, text in setting_rows(SECTIONS[section][0]) if not text]
     assert not silent, f"say in the docstring's Attributes what these are: {', '.join(silent)}"
-
-
-def test_flags_are_of_fields_that_there_are() -> None:
-    for kind, flags in FLAGS.items():
-        assert set(flags) <= {field.name for field in dataclasses.fields(kind)}
 
 
 def test_settings_have_type_default_and_flag() -> None:
@@ -33,12 +25,6 @@ def test_every_verb_and_option_is_there() -> None:
     for path, command in verbs():
         assert f"## {path}\n" in text
         assert all(option in text for given in command.params for option in given.opts if option.startswith("--"))
-
-
-def test_each_settings_flag_is_an_option_of_the_command() -> None:
-    text = verbs_markdown()
-    names = [flag_name(field, flag) for flags in FLAGS.values() for field, flag in flags.items()]
-    assert all(f"{name}" in text for name in names)
 
 
 def test_the_variables_are_there_with_who_reads_them() -> None:

@@ -41,7 +41,7 @@ class Source:
     says_latin_1: bool = False
 
     def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
-        """Yield the audio from the start; each call starts anew."""
+        """Yield the audio from the start; each call starts again."""
         raise TypeError("open_source returns a Source that knows how to read")
 
     def is_declared(self) -> bool:

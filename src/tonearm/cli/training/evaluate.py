@@ -119,8 +119,8 @@ def _warn_of_trained_on(model: str, source: str, on: Sequence[str]) -> None:
     facts = json.loads(path.read_text())
     if str(facts.get("source", "")).rstrip("/") == source.rstrip("/"):
         print(
-            "note: the model was trained on part of this collection, so these figures are of memory too; --split-by "
-            "and --on name the clips to judge by",
+            "note: the model was trained on some of these clips, so the figures are optimistic; --split-by and --on "
+            "name the clips to judge by",
             file=sys.stderr,
         )
 
@@ -164,9 +164,9 @@ def _print_calibration(evaluation: Evaluation, model: str, target_precision: flo
         output.say(f"not stored: it does not help on clips that it was not fitted on; {shown(model)} stays as it is")
         return
     if fitted.thresholds:
-        kept = [label for label, value in fitted.thresholds.items() if value is not None]
+        labels = [label for label, value in fitted.thresholds.items() if value is not None]
         output.say(
-            f"{len(kept)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {target_precision:g} from "
+            f"{len(labels)} of {counted(len(fitted.thresholds), 'tag')} reach a precision of {target_precision:g} from "
             "some score on"
         )
     output.say(f"stored in {shown(model)}/tonearm.json; `tonearm tag --calibrated` uses it")

@@ -17,6 +17,7 @@ from tonearm.wording import clock, counted
 
 def train(source: str, out: str, *, overwrite: bool = False, as_json: bool = False, **flags: Unpack[TrainFlags]) -> int:
     """Run, and print what came out; return the exit status."""
+    # Schedulers send SIGTERM; the training then keeps a snapshot and resumes.
     stop_like_ctrl_c()
     started = time.monotonic()
     trained = tonearm.train(source, out=out, overwrite=overwrite, **flags)

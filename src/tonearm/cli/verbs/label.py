@@ -20,7 +20,13 @@ Sources = Annotated[
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="What `tonearm tag --out RUN` has written.")]
 TAGGING = (*settings(ModelSettings), DEMO_MODELS, *settings(TagSettings), CONFIG)
-PLANNED = "What is planned for"
+PLANNED = "Assumptions"
+
+
+def _price(what: str) -> object:
+    """Return the option for what one of the machines' parts costs."""
+    help_text = f"Price of one {what} for an hour."
+    return typer.Option(min=0, metavar="MONEY", help=help_text, rich_help_panel=PLANNED, show_default=False)
 
 
 def add(app: typer.Typer) -> None:
@@ -36,29 +42,29 @@ def tag(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Folder or object-store prefix for the rows and the report; without it single files are shown here.",
+            help="Folder or object-store prefix for rows and report; without it, labels of single files are printed.",
         ),
     ] = None,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Take up the failed tracks of earlier runs again.")
+        bool, typer.Option("--retry-errors", help="Also retry the tracks that failed in earlier runs.")
     ] = False,
     rescore: Annotated[
         list[str] | None,
         typer.Option(
             metavar="HEAD",
-            help="Make the columns of this head, such as genre, again where other settings made them; may be repeated.",
+            help="Score this head, such as genre, again where its columns have other settings; may be repeated.",
         ),
     ] = None,
     json_output: Annotated[
         bool,
-        typer.Option("--json", help="Print the run's summary as one JSON document; without --out a line per file."),
+        typer.Option("--json", help="Print the run's summary as one JSON document; without --out, one line per file."),
     ] = False,
     *,
     flags: Given,
 ) -> int:
     """Label every track of SOURCE; run again to resume or extend.
 
-    Without --out it shows what the models say of single files, and writes nothing.
+    Without --out it prints the labels of single files and writes nothing.
     """
     if out is None:
         from tonearm.cli.tag_files import check_flags, tag_files
@@ -75,7 +81,10 @@ def plan(
     source: Sources,
     out: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Leave out what is done there; keep the estimate there, for the run's end."),
+        typer.Option(
+            metavar="RUN",
+            help="Leave out the tracks that are done there, and keep the estimate there to compare it with the run.",
+        ),
     ] = None,
     decode_rate: Annotated[
         float | None,
@@ -100,30 +109,25 @@ def plan(
         typer.Option(
             min=1,
             metavar="N",
-            help="Cores of the cluster; this machine's or RAY_ADDRESS's by default.",
+            help="Cores to plan for; by default those of this machine, or of the cluster at RAY_ADDRESS.",
             rich_help_panel=PLANNED,
         ),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="GPUs of that cluster.", rich_help_panel=PLANNED)
-    ] = None,
-    cpu_price: Annotated[
-        float,
+        int | None,
         typer.Option(
-            min=0, metavar="MONEY", help="Of a core for an hour.", rich_help_panel=PLANNED, show_default=False
+            min=0, metavar="N", help="GPUs to plan for; with --cpus, none by default.", rich_help_panel=PLANNED
         ),
-    ] = 0.0,
-    gpu_price: Annotated[
-        float,
-        typer.Option(min=0, metavar="MONEY", help="Of a GPU for an hour.", rich_help_panel=PLANNED, show_default=False),
-    ] = 0.0,
+    ] = None,
+    cpu_price: Annotated[float, _price("core")] = 0.0,
+    gpu_price: Annotated[float, _price("GPU")] = 0.0,
     json_output: Json = False,
     *,
     flags: Given,
 ) -> int:
-    """Say what tagging SOURCE would take, before it runs.
+    """Estimate what tagging SOURCE would take.
 
-    Hours of audio, formats, what will not decode, time and money.
+    Hours of audio, formats, tracks that will not decode, time and money.
     """
     from tonearm.cli.plan import plan as printer
 
@@ -142,7 +146,7 @@ def plan(
 
 
 def status(run: Run, json_output: Json = False) -> int:
-    """Say how far RUN is, from any machine that can read it."""
+    """Show the progress of RUN, from any machine that can read it."""
     from tonearm.cli.results.status import status as printer
 
     return printer(run, as_json=json_output)

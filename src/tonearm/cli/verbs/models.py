@@ -34,7 +34,7 @@ TRAIN_CONFIG = dataclasses.replace(
     CONFIG,
     annotation=Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file with the settings; [train] of ./tonearm.toml without it."),
+        typer.Option(metavar="FILE", help="TOML file with the settings; by default [train] of ./tonearm.toml."),
     ],
 )
 CALIBRATION, CARD = "Calibration", "The model card"
@@ -89,7 +89,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME=MODEL[:KIND]",
-            help="Judge a head as tag takes it, in place of MODEL.",
+            help="Judge a head, given as to tag, in place of MODEL.",
         ),
     ] = None,
     out: Annotated[
@@ -156,16 +156,20 @@ def publish(
     folder: Annotated[Path, typer.Argument(metavar="MODEL", help="What `tonearm train --out MODEL` has written.")],
     repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hugging Face Hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be pushed, and push nothing.")] = False,
     license: Annotated[
-        str | None, typer.Option(metavar="LICENSE", help="Such as apache-2.0 or cc-by-4.0.", rich_help_panel=CARD)
+        str | None,
+        typer.Option(metavar="LICENSE", help="License of the model, such as apache-2.0.", rich_help_panel=CARD),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="Hub id of a data set; may be repeated.", rich_help_panel=CARD),
     ] = None,
     base_model: Annotated[
-        str | None, typer.Option(metavar="ID", help="Hub id; what the card says by default.", rich_help_panel=CARD)
+        str | None,
+        typer.Option(
+            metavar="ID", help="Hub id of the base model; by default what the card says.", rich_help_panel=CARD
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="A tag for the card; may be repeated.", rich_help_panel=CARD)

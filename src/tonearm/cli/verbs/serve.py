@@ -11,7 +11,7 @@ from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, settings, with
 from tonearm.settings import ModelSettings, ServeSettings
 
 keys = typer.Typer(
-    cls=Verbs, rich_markup_mode=None, no_args_is_help=False, help="Make the keys that let clients in at a server."
+    cls=Verbs, rich_markup_mode=None, no_args_is_help=False, help="Make API keys for the clients of a server."
 )
 
 
@@ -25,14 +25,14 @@ def add(app: typer.Typer) -> None:
 def serve(
     new_key: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Make a key, print it and end, as `tonearm keys new NAME` does."),
+        typer.Option(metavar="NAME", help="Make a key, print it and exit, as `tonearm keys new NAME` does."),
     ] = None,
     *,
     flags: Given,
 ) -> int:
     """Serve the models over HTTP, and a page at /.
 
-    Hugging Face's contract at /models, whole tracks at /v1/tag, many at /v1/bulk; the API's description is at /docs.
+    The Hugging Face API at /models, whole tracks at /v1/tag, many at /v1/bulk; /docs describes the API.
     """
     from tonearm.cli import serve as printer
 
@@ -41,7 +41,7 @@ def serve(
 
 @keys.callback(invoke_without_command=True)
 def show_keys_help(context: typer.Context) -> None:
-    """Make the keys that let clients in at a server."""
+    """Make API keys for the clients of a server."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -51,7 +51,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; the access log names it.")],
     json_output: Json = False,
 ) -> int:
-    """Make a key for NAME, and the line that lets it in.
+    """Make a key for NAME, and the line that a server knows it by.
 
     The key goes to the client, the line into the file of `tonearm serve --api-key-file`.
     """

@@ -1,6 +1,6 @@
 """Which row of a track counts, where a destination holds several.
 
-A track may have several rows: one that a later run wrote anew, one that a displaced writer wrote too late, a file that
+A track may have several rows: one that a later run wrote again, one that a displaced writer wrote too late, a file that
 somebody copied. The row of the highest term counts, then that of the later run, then the last one by file name and
 place in the file: an order that every reader finds alike, and in which no clock takes part.
 """
@@ -96,7 +96,7 @@ class Ranking:
 
 
 def among(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which ``values`` are among ``known``, which are sorted; ``np.isin`` would sort them anew for each file."""
+    """Return which ``values`` are among ``known``, which are sorted; ``np.isin`` would sort them per file."""
     if not len(known):
         return np.zeros(len(values), bool)
     places = np.minimum(np.searchsorted(known, values), len(known) - 1)

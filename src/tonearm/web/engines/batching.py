@@ -80,6 +80,7 @@ class Batcher:
                 except Exception as error:  # noqa: BLE001  a bug, which is each asker's to report
                     outcomes = [error] * len(batch)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
+                    # Who asked has left while it was scored.
                     if future.done():
                         continue
                     if isinstance(outcome, BaseException) and not isinstance(outcome, ScoreError):
@@ -97,8 +98,10 @@ class Batcher:
                     await self._is_fuller.wait()
 
     def _take(self) -> list[tuple[Chunk, asyncio.Future[Outcome]]]:
+        # The first may be larger than a batch: the limit may have been lowered since it was cut.
         batch = [self._waiting.popleft()]
         left = self.batch_windows - len(batch[0][0])
+        # In order only: taking smaller ones from further back would let a large one wait without end.
         while self._waiting and len(self._waiting[0][0]) <= left:
             batch.append(self._waiting.popleft())
             left -= len(batch[-1][0])

@@ -40,15 +40,16 @@ class Engine(Protocol):
 async def states(
     checks: Mapping[str, Awaitable[object]],
     bugs: tuple[type[Exception], ...],
-    said: Callable[[Exception], str],
+    describe: Callable[[Exception], str],
 ) -> dict[str, str]:
     """Return ``ok`` for each head whose check comes back in time, else why it does not.
 
     Args:
         bugs: what a check may raise besides ``TonearmError``.
-        said: gives what one of them says.
+        describe: gives what one of them says.
     """
 
+    # One head that hangs must not hide how the others are, so each has a time of its own.
     async def state(check: Awaitable[object]) -> str:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
@@ -58,8 +59,8 @@ async def states(
         except TonearmError as error:
             return error.message
         except bugs as error:
-            return said(error)
+            return describe(error)
         return "ok"
 
-    found = await asyncio.gather(*map(state, checks.values()))
-    return dict(zip(checks, found, strict=True))
+    answers = await asyncio.gather(*map(state, checks.values()))
+    return dict(zip(checks, answers, strict=True))

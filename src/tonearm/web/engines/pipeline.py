@@ -56,6 +56,7 @@ class Pipeline:
         self.scores = scores
         # Small chunks: those that find no room in a batch go to the end of the queue, and large ones would starve.
         self.chunk_windows = max(1, settings.batch_windows // 4)
+        # An object that a bulk request names may be as large as an upload, and no larger.
         fetch = dataclasses.replace(settings.fetch, max_bytes=min(settings.fetch.max_bytes, settings.max_body_bytes))
         self.allowed = AllowedUris(settings.allow_uris)
         self.reader = ObjectReader(fetch, self.allowed)
@@ -109,13 +110,14 @@ class Pipeline:
 
     async def score(self, heads: Heads, track: DecodedTrack) -> dict[str, WindowScores]:
         """Return what each head says of each of its windows; where one fails, the others stop."""
-        found = await together([self._score_head(head, heads, track) for head in heads.plans])
-        return dict(zip(heads.plans, found, strict=True))
+        scores = await together([self._score_head(head, heads, track) for head in heads.plans])
+        return dict(zip(heads.plans, scores, strict=True))
 
     def close(self) -> None:
         """End the children, those that are at work too."""
         for sandbox in self.sandboxes:
             sandbox.close()
+        # Their children are ended, so the threads end by themselves.
         self.decoding.shutdown(wait=False)
 
     def _request(self, heads: Heads) -> DecodeRequest:
@@ -126,6 +128,7 @@ class Pipeline:
         sandbox = await self.free.get()
         work = asyncio.get_running_loop().run_in_executor(self.decoding, sandbox.decode, data, request)
         try:
+            # A thread cannot be cancelled: the sandbox is free only when the work in it has ended.
             track = await asyncio.shield(work)
         finally:
             if work.done():
@@ -195,6 +198,7 @@ class Reads:
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(finish, value, failure)
 
+        # Not a pool's: Python waits for those when it ends, and a store may be silent for minutes.
         threading.Thread(target=work, name="fetch", daemon=True).start()
         try:
             return await answer
@@ -212,7 +216,7 @@ def _chunks(plan: WindowPlan, track: DecodedTrack, size: int) -> Iterator[Chunk]
 
 
 async def ahead(works: Iterable[Any], count: int) -> AsyncIterator[Any]:
-    """Yield the results of coroutines in order, so many of them under way at a time; none is left when it ends."""
+    """Yield the results of coroutines in order, ``count`` of them under way at a time; none is left when it ends."""
     todo, tasks = iter(works), []
     try:
         for work in itertools.islice(todo, count):

@@ -28,6 +28,7 @@ def prepared(settings: ServeSettings) -> tuple[ServeSettings, dict[str, HeadPlan
     Raises:
         TonearmError: settings or checkpoints that cannot be used.
     """
+    # These two only for what they refuse, before a model is looked for.
     if settings.rate_limit:
         parse_rate(settings.rate_limit)
     AllowedUris(settings.allow_uris)
@@ -54,6 +55,7 @@ class ProcessEngine(Pipeline):
 
     async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
         """Return what all heads say of the object at ``uri``."""
+        # Here, in the listener's process, so that a refusal takes none of the places for reads.
         self.allowed.check(uri)
         return await super().tag_uri(uri, max_windows)
 

@@ -71,6 +71,7 @@ class Scorer:
     async def check(self, fresh_s: float) -> bool:
         """Answer once the model has scored a window, now or within the last ``fresh_s`` seconds."""
         if time.monotonic() - self.last_answer > fresh_s:
+            # In the thread of the forward passes: a model that hangs must not pass for well because the loop answers.
             await asyncio.get_running_loop().run_in_executor(self.thread, self._silence)
             self.last_answer = time.monotonic()
         return True

@@ -44,6 +44,7 @@ def is_loopback(host: str | None) -> bool:
         address = ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
     except ValueError:
         return False
+    # A socket of both families shows 127.0.0.1 as ::ffff:127.0.0.1.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -55,6 +56,7 @@ def parse_rate(text: str) -> limits.RateLimitItem:
         SettingsError: not a rate.
     """
     try:
+        # It reads several rates out of one text, and only the first would count.
         rates = limits.parse_many(text)
         if len(rates) != 1 or rates[0].amount < 1:
             raise ValueError(text)
@@ -74,6 +76,7 @@ class Gate:
         self.rate = parse_rate(settings.rate_limit) if settings.rate_limit else None
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
         self.num_in_hand = 0
+        # Until the first request was measured.
         self.mean_s = 1.0
         self.is_stopping = False
         self.deadlines: set[asyncio.Timeout] = set()
@@ -128,6 +131,7 @@ class Gate:
             name = holder(reading, self.settings.api_keys)
             if name is not None:
                 return name
+        # Key and line are printed together when a key is made, and are easily taken for each other.
         if any(is_digest(reading) for reading in readings):
             raise RequestError(
                 "got the line that lets a key in (NAME:SHA256) or its digest, expected the key itself (ta-...), which "
@@ -159,16 +163,18 @@ class Gate:
             raise RequestError("this server is being stopped", code="stopping", retry_after_s=10.0)
         if self.num_in_hand >= self.settings.max_queue:
             raise RequestError(
-                f"{counted(self.num_in_hand, 'request', 'is', 'are')} in hand already (serve.max_queue)",
+                f"{counted(self.num_in_hand, 'request', 'is', 'are')} in progress already (serve.max_queue)",
                 code="busy",
+                # Half of what waits: places come free one after the other, not all at the end.
                 retry_after_s=self.mean_s * self.num_in_hand / 2,
             )
 
     async def drain(self, timeout_s: float) -> int:
-        """Take on nothing more and wait for what is in hand; return how many requests are cut off after that."""
+        """Take on nothing more and wait for the requests in progress; return how many are cut off after that."""
         self.is_stopping = True
         await self._ended_within(timeout_s)
         num_left = self.num_in_hand
+        # Ended here, they are answered 503 with Retry-After; ended with the process, they would only be cut.
         for deadline in list(self.deadlines):
             deadline.reschedule(asyncio.get_running_loop().time())
         await self._ended_within(min(timeout_s, LAST_WORDS_S))

@@ -34,15 +34,16 @@ class Held:
         self.num_bytes = 0
 
     def take(self, num_bytes: int) -> None:
-        """Count so many bytes more.
+        """Count more bytes as held.
 
         Raises:
             RequestError: busy.
         """
         pool = self.pool
+        # Refused before it is held: a server that runs out of memory loses every request.
         if pool.num_bytes + num_bytes > pool.max_bytes:
             raise RequestError(
-                f"uploads in hand already take {pool.num_bytes:,} of {pool.max_bytes:,} bytes",
+                f"uploads in progress already take {pool.num_bytes:,} of {pool.max_bytes:,} bytes",
                 code="busy",
                 retry_after_s=5.0,
             )
@@ -50,7 +51,7 @@ class Held:
         pool.num_bytes += num_bytes
 
     def give(self, num_bytes: int) -> None:
-        """Count so many bytes less, which exist no more."""
+        """Count bytes that no longer exist as given back."""
         self.num_bytes -= num_bytes
         self.pool.num_bytes -= num_bytes
 
@@ -62,7 +63,7 @@ class Buffer:
     list of parts takes twice as much.
 
     Args:
-        limit: so many bytes at most.
+        limit: the most bytes that it may hold.
     """
 
     def __init__(self, held: Held, limit: int) -> None:

@@ -44,6 +44,7 @@ class RootPath:
         root = self.root_path
         if root and scope["type"] == "http":
             path = scope["path"]
+            # The page's relative links would lead beside it without the slash.
             if path == root:
                 path = f"{root}/"
             scope = {**scope, "root_path": root, "path": path if path.startswith(f"{root}/") else root + path}
@@ -76,16 +77,19 @@ class Entrance:
             await self.app(scope, receive, answer)
         except RequestError as error:
             await error_response(request, error)(scope, receive, answer)
+        # No answer would reach it; the request log has it as 499.
         except ClientDisconnect:
             raise
         except Exception as error:  # the HTTP boundary: a bug in one request is that request's answer
             logging.getLogger("tonearm").error("a bug while answering %s", scope["path"], exc_info=error)
+            # A second answer cannot follow the first; cut off, the client sees that it is not whole.
             if has_begun:
                 raise
             bug = error_response(request, TonearmError("Internal Server Error", code="internal"))
             await bug(scope, receive, answer)
 
     def _check(self, request: Request) -> None:
+        # A proxy and this server might each believe another one of them.
         if len(request.headers.getlist("host")) > 1:
             raise RequestError("got several Host headers, expected one", code="malformed")
         path = route_path(request.scope)

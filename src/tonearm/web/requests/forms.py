@@ -126,6 +126,7 @@ class FormReader:
         filename = options.get(b"filename")
         if not filename and b"filename*=" in disposition.lower():  # a name in UTF-8, which the parser passes over
             filename = disposition
+        # Some clients give the bytes no file name; no text field has such a type.
         if filename or (filename is None and kind.startswith(("audio/", "video/", "application/octet-stream"))):
             if not self.has_file:
                 self.check_type(kind)

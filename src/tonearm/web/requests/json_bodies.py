@@ -19,7 +19,9 @@ from tonearm.web.messages import ClassifyRequest, Parameters
 M = TypeVar("M", bound=BaseModel)
 # For all that is not a long string: keys, parameters, white space.
 SLACK_BYTES = 2**16
+# Of all that is no URI: keys, parameters and options have a handful.
 MAX_QUOTES = 10_000
+# Looked at before each quote; without a limit a body of backslashes would be read over and over.
 MAX_BACKSLASHES = 64
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Stands for the long string while the rest is read; no base64.
@@ -86,6 +88,7 @@ async def read_classify(body: bytes, write: Callable[[bytes], None]) -> Paramete
     if around > SLACK_BYTES:
         raise _too_much_around(around, SLACK_BYTES)
     asked = parse_json(body[:start] + PLACEHOLDER.encode() + body[end:], ClassifyRequest)
+    # The longest string was another one, such as one in ``options``.
     if asked.inputs != PLACEHOLDER:
         raise _too_much_around(len(body) - len(asked.inputs), SLACK_BYTES)
     await _decode(_unescaped(body, start, end), write)
@@ -118,6 +121,7 @@ def _unescaped(body: bytes, start: int, end: int) -> Iterator[bytes]:
     while start < end:
         piece = body[start : min(start + PIECE_BYTES, end)]
         if start + len(piece) < end:
+            # Never within an escape, which the next piece could not begin with.
             cut = piece.find(b"\\", max(1, len(piece) - ESCAPE_CHARACTERS))
             piece = piece[:cut] if cut > 0 else piece
         start += len(piece)
@@ -143,6 +147,7 @@ async def _decode(pieces: Iterator[bytes], write: Callable[[bytes], None]) -> No
         num_whole = len(bare) // 4 * 4
         left = bare[num_whole:]
         write(_bytes(bare[:num_whole]))
+        # Other requests get their turn after each megabyte.
         await asyncio.sleep(0)
     if left:
         write(_bytes(left + b"=" * (4 - len(left))))
@@ -150,6 +155,7 @@ async def _decode(pieces: Iterator[bytes], write: Callable[[bytes], None]) -> No
 
 def _bytes(characters: bytes) -> bytes:
     try:
+        # Otherwise characters of no alphabet are passed over, and noise is decoded.
         return binascii.a2b_base64(characters, strict_mode=True)
     except binascii.Error:
         raise _not_base64() from None

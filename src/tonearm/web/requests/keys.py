@@ -55,20 +55,22 @@ def read_keys(lines: Sequence[str], file: str | None) -> tuple[str, ...]:
     Raises:
         SettingsError: a line of another form, or a file that cannot be read.
     """
-    found = [_parse(line, "serve.api_keys") for line in lines]
+    keys = [_parse(line, "serve.api_keys") for line in lines]
+    # The line is often pasted with the label that it is printed behind.
     given = os.environ.get(KEYS_VARIABLE, "").replace(LINE_LABEL, " ")
-    found += [_parse(line, KEYS_VARIABLE) for line in re.split(r"[,\s]+", given) if line]
+    keys += [_parse(line, KEYS_VARIABLE) for line in re.split(r"[,\s]+", given) if line]
     path = file or os.environ.get(FILE_VARIABLE)
     if path:
         try:
+            # Some editors begin a file with a byte order mark.
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"the API key file {path} cannot be read ({error})") from None
         stripped = [line.partition("#")[0].strip() for line in text.splitlines()]
-        found += [_parse(line, f"{path}, line {number}") for number, line in enumerate(stripped, 1) if line]
-        if not found:
+        keys += [_parse(line, f"{path}, line {number}") for number, line in enumerate(stripped, 1) if line]
+        if not keys:
             raise SettingsError(f"the API key file {path} has no key; make one with `tonearm keys new NAME`")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(keys))
 
 
 def given_keys(authorization: str, api_key: str) -> Iterator[str]:
@@ -97,12 +99,13 @@ def is_digest(text: str) -> bool:
 
 def holder(key: str, lines: Sequence[str]) -> str | None:
     """Return the name of the key's holder, or None for a key that is not among ``lines``; in constant time."""
-    given, found = digest(key), None
+    given, match = digest(key), None
+    # To the last line, whichever it is: the time must not tell which one matched.
     for line in lines:
         name, _, known = line.rpartition(":")
         if hmac.compare_digest(given, known):
-            found = name
-    return found
+            match = name
+    return match
 
 
 def _readings(text: str) -> Iterator[str]:

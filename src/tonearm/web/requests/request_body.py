@@ -129,6 +129,7 @@ class BodyReader:
     async def _receive(self, request: Request, write: Callable[[bytes], None], limit: int) -> None:
         """Write the body as it comes, with its content coding undone; neither form may be longer than ``limit``."""
         declared = request.headers.get("content-length", "")
+        # A length that is false or missing decides nothing: what comes is counted below.
         if re.fullmatch("[0-9]{1,18}", declared) and int(declared) > limit:
             raise too_large(int(declared), limit)
         unpacking = content_unpacker(request)
@@ -136,6 +137,7 @@ class BodyReader:
         deadline = loop.time() + self.settings.body_timeout_s
         try:
             while True:
+                # Two limits: a client that sends a byte now and then is never silent, and would be read without end.
                 async with asyncio.timeout_at(min(deadline, loop.time() + self.settings.body_idle_timeout_s)):
                     part = await anext(stream, None)
                 if part is None:

@@ -10,7 +10,7 @@ import pytest
 
 from tonearm.api.environment import VARIABLES
 
-PACKAGE = Path(__file__).parents[2] / "src" / "tonearm"
+PACKAGE = Path(__file__).parents[3] / "src" / "tonearm"
 # What tonearm sets for the libraries that it uses, or reads from a program of its own making.
 NOT_FOR_PEOPLE = {"HOME", "no_proxy", "MODEL"}
 

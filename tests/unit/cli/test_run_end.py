@@ -1,4 +1,4 @@
-"""What a person is told at the end of a run: what was done, what failed, what was found, what to do next."""
+"""What a person is told at the end of a run: what was done, what failed, which labels were given, what to do next."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.stub_runs import StubRuns
 from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.cli import run_end
-from tonearm.cli import tag as verb
-from tonearm.errors import DecodeError
-from tonearm.report import figures
 from tonearm.report.figures import gather
 from tonearm.runs import run_summary
 from tonearm.runs.resume import Audit
 from tonearm.runs.rows.telling_tags import most_telling, weight
 from tonearm.runs.run_summary import FoundLabels, RunSummary
-
-BROKEN = DecodeError("it breaks off", code="corrupt")
 
 
 def outcome(num_ok: int, num_error: int = 0, *, before: int = 0, is_idle: bool = False, **codes: int) -> Any:
@@ -76,9 +70,9 @@ def library(folder: Path, num_rows: int = 40) -> Path:
 
 
 def test_what_was_found_is_said_by_how_much_it_says(tmp_path: Path) -> None:
-    found = gather(str(library(tmp_path))).found()
-    assert found.num_genres == 12 and list(found.tags) == ["Guitar", "Banjo", "Musical instrument", "Music"]
-    genres, tags = run_end.found_lines(found)
+    labels = gather(str(library(tmp_path))).found()
+    assert labels.num_genres == 12 and list(labels.tags) == ["Guitar", "Banjo", "Musical instrument", "Music"]
+    genres, tags = run_end.found_lines(labels)
     assert genres.startswith("genres: 4 genre 00, 4 genre 01") and genres.endswith("3 genre 07 and 4 more")
     assert tags == "tags, those that say most first: 40 Guitar, 20 Banjo, 40 Musical instrument, 40 Music"
 
@@ -111,50 +105,9 @@ def test_what_to_do_next_is_said_as_a_shell_takes_it(out: str) -> None:
     ]
 
 
-@pytest.mark.processes  # which processor a machine has
-def test_a_second_run_reads_no_rows_to_say_it_all_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = StubRuns(tmp_path, monkeypatch)
-    runs.failures = {"b.mp3": BROKEN}
-
-    def tag() -> str:
-        assert verb.tag([str(runs.music)], str(runs.out), demo_models=True, max_error_rate=1.0) == 0
-        return capsys.readouterr().out
-
-    monkeypatch.setattr(verb, "stop_like_ctrl_c", lambda: None)
-    first = tag()
-    assert "genres: " in first and "failed: 1 corrupt" in first
-    before = [*(runs.out / "runs").iterdir(), (runs.out / "report.html").read_bytes()]
-
-    def gathers(destination: str) -> Any:
-        raise AssertionError("all rows are read")
-
-    monkeypatch.setattr(figures, "gather", gathers)
-    second = tag()
-    assert second.splitlines()[0] == f"nothing to do: all 3 tracks are in {runs.out} already"
-    assert "2 tracks tagged, 1 failed" in second and "genres: " in second
-    assert [*(runs.out / "runs").iterdir(), (runs.out / "report.html").read_bytes()] == before
-    monkeypatch.undo()
-    (summary,) = (tmp_path / "out" / "runs").iterdir()
-    assert RunSummary.from_json(summary.read_text()).found
-
-
-@pytest.mark.processes
-def test_a_report_that_says_otherwise_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = StubRuns(tmp_path, monkeypatch)
-    monkeypatch.setattr(verb, "stop_like_ctrl_c", lambda: None)
-    verb.tag([str(runs.music)], str(runs.out), demo_models=True)
-    (runs.music / "c.mp3").unlink()
-    verb.tag([str(runs.music)], str(runs.out), demo_models=True)
-    assert "of 2 in the library" in (runs.out / "report.html").read_text()
-
-
 def test_what_was_found_survives_json_and_may_be_missing() -> None:
-    found = FoundLabels({"jazz": 3}, 1, {"Guitar": 2}, 1)
-    run = make_run(found=found)
-    assert RunSummary.from_json(run.to_json()).found == found
+    labels = FoundLabels({"jazz": 3}, 1, {"Guitar": 2}, 1)
+    run = make_run(found=labels)
+    assert RunSummary.from_json(run.to_json()).found == labels
     assert run_summary.RunSummary.from_json(make_run().to_json()).found is None
     assert run_end.found_lines(None) == []

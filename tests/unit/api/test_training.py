@@ -1,14 +1,24 @@
-"""What ``evaluate`` takes as a head, and what it refuses before anything is listed."""
+"""What ``evaluate`` takes as a model or a head, and what it refuses before anything is listed."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 import tonearm
+from tonearm.api.flags import tag_settings
 from tonearm.api.training import _as_head, _scoring_settings
-from tonearm.cli.app import app
 from tonearm.errors import SettingsError, UsageError
 from tonearm.heads import HeadSettings
+
+
+def test_a_model_is_judged_without_the_heads_of_a_file(file: Path) -> None:
+    """``evaluate`` scores one model; the further heads that the file has for tagging are not it."""
+    file.write_text(file.read_text() + '[models.heads]\nmood = "moods:multi"\n')
+    assert list(tag_settings({"config": file}).models.heads) == ["mood"]
+    models = _scoring_settings("judged", {"config": file}).models
+    assert (models.genre_model, models.tag_model, dict(models.heads)) == ("judged", None, {})
 
 
 def test_a_model_is_judged_as_the_head_that_it_is_given_as() -> None:
@@ -31,17 +41,3 @@ def test_a_head_that_cannot_be_judged_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         tonearm.evaluate(model, "nowhere", **named)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["model"], "got MODEL model and no SOURCE"),
-        (["model", "sounds", "--head", "mood=folder:multi"], "got MODEL model together with --head mood=folder:multi"),
-        (["sounds", "--head", "mood"], "got --head 'mood', expected NAME=MODEL"),
-        (["/nowhere/sounds", "--head", "mood=folder:multi"], "no file or folder /nowhere/sounds"),
-    ],
-)
-def test_a_head_stands_in_the_place_of_a_model(arguments: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        app(["evaluate", *arguments], standalone_mode=False)

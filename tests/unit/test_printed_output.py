@@ -39,13 +39,6 @@ def test_ascii_is_no_error(tmp_path: Path) -> None:
     assert run.returncode == 0 and b"Gr??e" in run.stdout and b"Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("name", ["[bonus disc]", "[/b]", "[red]", ":smile:", "a[1]"])
-def test_names_are_no_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert models(genre_model=f"./none/{name}", tag_model="none") == 2
-    said = "".join(capsys.readouterr().out.split())
-    assert "".join(name.split()) in said
-
-
 def test_the_log_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(joining, "_log_paths", [])

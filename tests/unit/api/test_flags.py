@@ -1,4 +1,4 @@
-"""The one rule by which a TOML file's tables become the settings of a verb."""
+"""The one rule by which a TOML file's tables and keywords become the settings of a verb."""
 
 from __future__ import annotations
 
@@ -7,34 +7,20 @@ from pathlib import Path
 import pytest
 
 from tonearm.api.flags import ModelFlags, of_verb, serve_settings, tag_settings, train_settings
-from tonearm.api.training import _scoring_settings
 from tonearm.errors import SettingsError, UsageError
 
-FILE = """
-workers = 3
-limit = 5
-[models]
-precision = "bf16"
-batch_size = 2
-[fetch]
-timeout_s = 7.0
-[tag]
-limit = 9
-[tag.models]
-batch_size = 4
-[serve]
-port = 9000
-[serve.fetch]
-timeout_s = 8.0
-[train]
-epochs = 2
-"""
 
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "settings.toml").write_text(FILE)
-    return tmp_path / "settings.toml"
+def test_flags_and_the_shared_tables_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tonearm.toml").write_text(
+        "max_windows = 3\n[models]\nbatch_size = 4\n[train]\nepochs = 2\n[serve]\nport = 9000\nmax_queue = 7\n"
+    )
+    settings = serve_settings({"port": 9001, "tag_model": "none"})
+    assert (settings.port, settings.max_queue, settings.models.batch_size) == (9001, 7, 4)
+    assert settings.models.tag_model is None
+    assert settings.max_windows is None  # tagging's own
+    with pytest.raises(UsageError, match="got --demo-models together with"):
+        serve_settings({"genre_model": "x", "demo_models": True})
 
 
 def test_a_verbs_table_goes_over_the_shared_ones(file: Path) -> None:
@@ -64,8 +50,8 @@ def test_a_file_without_a_train_table_is_all_of_training_where_it_is_named(
     (tmp_path / "tonearm.toml").write_text("epochs = 4\n[fetch]\ntimeout_s = 7.0\n")
     assert train_settings({"config": tmp_path / "tonearm.toml"}).epochs == 4
     monkeypatch.chdir(tmp_path)
-    found = train_settings({})
-    assert (found.epochs, found.fetch.timeout_s) == (10, 7.0)
+    settings = train_settings({})
+    assert (settings.epochs, settings.fetch.timeout_s) == (10, 7.0)
 
 
 def test_the_file_of_the_folder_is_read_without_one_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,15 +68,15 @@ def test_a_wrong_table_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_none_turns_a_head_off() -> None:
-    found = tag_settings({"tag_model": "none", "genre_model": Path("models/genre")})
-    assert (found.models.tag_model, found.models.genre_model) == (None, "models/genre")
+    settings = tag_settings({"tag_model": "none", "genre_model": Path("models/genre")})
+    assert (settings.models.tag_model, settings.models.genre_model) == (None, "models/genre")
     with pytest.raises(UsageError, match="got --demo-models together"):
         tag_settings({"demo_models": True, "tag_model": "none"})
 
 
 def test_any_setting_of_training_by_its_name() -> None:
-    found = train_settings({"set": {"augment.mixup": 0.3, "model": "small-ast"}, "tracker": ["none"], "epochs": 2})
-    assert (found.augment.mixup, found.model, found.trackers, found.epochs) == (0.3, "small-ast", (), 2)
+    settings = train_settings({"set": {"augment.mixup": 0.3, "model": "small-ast"}, "tracker": ["none"], "epochs": 2})
+    assert (settings.augment.mixup, settings.model, settings.trackers, settings.epochs) == (0.3, "small-ast", (), 2)
     assert train_settings({"label_by": "genre", "test_on": ("4", "5")}).labels.test_on == ("4", "5")
 
 
@@ -99,11 +85,3 @@ def test_an_unknown_keyword_names_the_nearest() -> None:
         tag_settings({"genre_modell": "x"})
     with pytest.raises(TypeError, match=r"Tagger\(\) has no keyword workers"):
         tag_settings({"workers": 2}, ModelFlags, verb="Tagger")
-
-
-def test_a_model_is_judged_without_the_heads_of_a_file(file: Path) -> None:
-    """``evaluate`` scores one model; the further heads that the file has for tagging are not it."""
-    file.write_text(file.read_text() + '[models.heads]\nmood = "moods:multi"\n')
-    assert list(tag_settings({"config": file}).models.heads) == ["mood"]
-    models = _scoring_settings("judged", {"config": file}).models
-    assert (models.genre_model, models.tag_model, dict(models.heads)) == ("judged", None, {})

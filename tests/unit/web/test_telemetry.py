@@ -36,9 +36,9 @@ def test_the_files_have_their_blocks_from_the_beginning(tmp_path: Path) -> None:
     assert os.environ[FOLDER_VARIABLE] == str(tmp_path / "figures")
     assert (tmp_path / "figures").stat().st_mode & 0o777 == 0o700
     for name in FILES:
-        found = (tmp_path / "figures" / name.format(os.getpid())).stat()
-        assert (found.st_size, found.st_mode & 0o777) == (FILE_BYTES, 0o600)
-        assert found.st_blocks * 512 >= FILE_BYTES
+        file = (tmp_path / "figures" / name.format(os.getpid())).stat()
+        assert (file.st_size, file.st_mode & 0o777) == (FILE_BYTES, 0o600)
+        assert file.st_blocks * 512 >= FILE_BYTES
 
 
 @pytest.mark.processes

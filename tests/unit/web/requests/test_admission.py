@@ -15,6 +15,8 @@ from tonearm.web.requests.admission import Gate, is_loopback, parse_rate, retry_
 from tonearm.web.requests.keys import new_key
 
 KEY, LINE = new_key("radio")
+
+
 OTHER_KEY, OTHER_LINE = new_key("archive")
 
 
@@ -243,7 +245,7 @@ def test_there_are_as_many_places_as_the_settings_say() -> None:
             stack.enter_context(gate.place())
         with pytest.raises(RequestError) as caught, gate.place():
             pytest.fail("a place too many")
-        assert caught.value.message == "300 requests are in hand already (serve.max_queue)"
+        assert caught.value.message == "300 requests are in progress already (serve.max_queue)"
         assert (caught.value.code, caught.value.http_status) == ("busy", 503)
         assert wait_of(gate) == 150.0  # half of 300 seconds, one each until there is a measurement
     gate.check_room()
@@ -255,7 +257,7 @@ def test_a_place_is_given_back_once_also_after_an_error() -> None:
         for _ in range(3):
             with pytest.raises(ZeroDivisionError), gate.place():
                 raise ZeroDivisionError
-        with gate.place(), pytest.raises(RequestError, match="2 requests are in hand"):
+        with gate.place(), pytest.raises(RequestError, match="2 requests are in progress"):
             gate.check_room()
         gate.check_room()
 
@@ -263,7 +265,7 @@ def test_a_place_is_given_back_once_also_after_an_error() -> None:
 def test_one_place_is_one() -> None:
     gate = Gate(ServeSettings(max_queue=1))
     for _ in range(2):
-        with gate.place(), pytest.raises(RequestError, match="1 request is in hand"):
+        with gate.place(), pytest.raises(RequestError, match="1 request is in progress"):
             gate.check_room()
     gate.check_room()
 
@@ -318,3 +320,37 @@ def test_a_server_that_is_being_stopped_takes_nothing_more_and_says_when_another
 )
 def test_retry_after_is_in_whole_seconds_of_a_minute_at_most(seconds: float, value: str) -> None:
     assert retry_after(seconds) == value
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True)]
+    + [(host, False) for host in ("0.0.0.0", "10.0.0.1", "::", "localhost.evil.org", "127.0.0.1.evil.org", None)],
+)
+def test_what_this_machine_is_called(host: str | None, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_retry_after_is_whole_seconds_and_bounded() -> None:
+    assert [retry_after(value) for value in (-3.0, 0.2, 1.2, 1e9)] == ["1", "1", "2", "60"]
+
+
+def test_a_full_gate_says_when_to_come_back() -> None:
+    from tonearm.errors import RequestError
+
+    gate = Gate(ServeSettings(max_queue=2))
+    with gate.place(), gate.place():
+        with pytest.raises(RequestError, match="2 requests are in progress") as caught:
+            gate.check_room()
+        assert caught.value.http_status == 503
+        assert caught.value.retry_after_s is not None
+    gate.check_room()
+    gate.is_stopping = True
+    with pytest.raises(RequestError, match="being stopped"):
+        gate.check_room()
+
+
+@pytest.mark.parametrize("rate", ["0/minute", "5/minute;1/hour"])
+def test_a_rate_that_means_something_else_is_refused(rate: str) -> None:
+    with pytest.raises(SettingsError, match="expected a rate such as 60/minute"):
+        Gate(ServeSettings(rate_limit=rate))

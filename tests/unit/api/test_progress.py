@@ -1,4 +1,4 @@
-"""The progress line: live on a progress, plain lines elsewhere."""
+"""The progress line: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import pytest
 from rich.console import Console
 
 from tonearm.api import progress
-from tonearm.api.training_progress import TrainingLine
-from tonearm.wording import clock, hours
 
 SCRIPT = """
 import os, time, types
@@ -65,7 +63,7 @@ def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> Non
     shown = through(os.pipe)
     assert "\x1b" not in shown
     # A line every ten seconds at most: these two came at once after the first.
-    assert shown.splitlines() == ["tagging 20 tracks, 5 of them done before; Ctrl-C stops, the same command goes on"]
+    assert shown.splitlines() == ["tagging 20 tracks, 5 of them done before; Ctrl-C stops, the same command resumes"]
 
 
 class Counts:
@@ -101,30 +99,9 @@ def test_the_live_line_fits_the_terminal(width: int) -> None:
     assert text.startswith("1,234,567/10,000,000") and text.endswith("left")
 
 
-@pytest.mark.parametrize("width", [40, 80])
-def test_the_training_line_fits_the_terminal(width: int) -> None:
-    """What matters least is left out first; how much is left is always said."""
-    with TrainingLine(100) as line:
-        line.console = Console(file=io.StringIO(), force_terminal=True, width=width)
-        line.num_steps, line.found = 1_000_000, "accuracy 0.912 · macro map 0.845"
-        line.latest = {"step": 123_456, "epoch": 12, "loss": 0.1234, "clips_per_s": 1234.5, "learning_rate": 5e-5}
-        text = line._text()
-    assert len(text) < width and text.startswith("epoch 13/100") and text.endswith("left")
-
-
 def test_sentences_are_broken_between_words(capsys: pytest.CaptureFixture[str]) -> None:
     """A note that is wider than the terminal loses nothing, and no word is torn."""
     note = "waiting for process 4711 on host-with-a-long-name.example, at work on s3://records/labels since 12:30 UTC"
     progress.print_prose(note, Console(force_terminal=True, width=60))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and max(map(len, lines)) < 60 and " ".join(lines) == note
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(5, "5 s"), (600, "10.0 min"), (36000, "10.0 h")])
-def test_hours(seconds: float, said: str) -> None:
-    assert hours(seconds) == said
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(5, "0:05"), (65, "1:05"), (3700, "1:01:40")])
-def test_clock(seconds: float, said: str) -> None:
-    assert clock(seconds) == said

@@ -5,67 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import pytest
 from starlette.requests import Request
 
+from tests.unit.web.requests.bodies import received, request, take, upload, whole
 from tonearm.errors import RequestError
 from tonearm.settings import ServeSettings
 from tonearm.web.messages import BulkRequest
 from tonearm.web.requests.buffers import Held
 from tonearm.web.requests.request_body import BodyReader, Upload
 
-T = TypeVar("T")
-Receive = Callable[[], Awaitable[dict[str, object]]]
-
-
-def request(
-    parts: Sequence[bytes], *, ends: bool = True, kind: str | None = None, declared: str | None = None
-) -> Request:
-    """Return a request whose body comes in these parts, and then ends or breaks off."""
-    todo = list(parts)
-
-    async def receive() -> dict[str, object]:
-        if todo:
-            return {"type": "http.request", "body": todo.pop(0), "more_body": bool(todo) or not ends}
-        return {"type": "http.disconnect"}
-
-    return received(receive, kind=kind, declared=declared)
-
-
-def received(receive: Receive, *, kind: str | None = None, declared: str | None = None) -> Request:
-    given = {"content-type": kind, "content-length": declared}
-    headers = [(name.encode(), value.encode()) for name, value in given.items() if value is not None]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
-
-
-def take(reader: BodyReader, reading: Callable[[Held], Awaitable[T]]) -> T:
-    """Return what ``reading`` gives, and check that what it held is given back however it ends."""
-
-    async def run() -> T:
-        with reader.budget() as held:
-            return await reading(held)
-
-    try:
-        return asyncio.run(run())
-    finally:
-        assert reader.pool.num_bytes == 0
-
 
 def refusal(read: Callable[..., object], *arguments: object) -> RequestError:
     with pytest.raises(RequestError) as caught:
         read(*arguments)
     return caught.value
-
-
-def whole(reader: BodyReader, request: Request, max_bytes: int | None = None) -> bytes:
-    return take(reader, lambda held: reader.read(request, held=held, max_bytes=max_bytes))
-
-
-def upload(reader: BodyReader, request: Request) -> bytes:
-    return take(reader, lambda held: reader.read_audio(request, held)).data
 
 
 def classify(reader: BodyReader, request: Request) -> Upload:
@@ -78,39 +34,6 @@ def bulk(reader: BodyReader, request: Request, max_bytes: int = 1000) -> list[st
 
 def as_json(data: bytes, **more: object) -> bytes:
     return json.dumps({"inputs": base64.b64encode(data).decode(), **more}).encode()
-
-
-def test_bodies_share_a_budget_that_is_given_back() -> None:
-    reader = BodyReader(ServeSettings(max_buffered_bytes=1000))
-
-    async def two_at_once() -> None:
-        with reader.budget() as first, reader.budget() as second:
-            await reader.read(request([b"x" * 600]), first)
-            await reader.read(request([b"y" * 300, b"y" * 300]), second)
-
-    with pytest.raises(RequestError, match="already take 900 of 1,000 bytes") as caught:
-        asyncio.run(two_at_once())
-    assert caught.value.http_status == 503
-    assert reader.pool.num_bytes == 0
-    assert [whole(reader, request([part * 600])) for part in (b"x", b"y")] == [b"x" * 600, b"y" * 600]
-
-
-def test_all_bodies_together_may_take_what_the_settings_say_and_no_byte_more() -> None:
-    reader = BodyReader(ServeSettings(max_buffered_bytes=1000))
-    assert upload(reader, request([b"x" * 600, b"y" * 400])) == b"x" * 600 + b"y" * 400
-    with reader.budget() as first:
-        asyncio.run(reader.read(request([b"x" * 600]), first))
-        assert reader.pool.num_bytes == 600
-        with reader.budget() as second:
-            assert asyncio.run(reader.read(request([b"y" * 400]), second)) == b"y" * 400
-            assert reader.pool.num_bytes == 1000
-        assert reader.pool.num_bytes == 600
-        with pytest.raises(RequestError) as caught, reader.budget() as third:
-            asyncio.run(reader.read(request([b"y" * 401]), third))
-        assert caught.value.message == "uploads in hand already take 600 of 1,000 bytes"
-        assert (caught.value.code, caught.value.http_status, caught.value.retry_after_s) == ("busy", 503, 5.0)
-        assert reader.pool.num_bytes == 600
-    assert reader.pool.num_bytes == 0
 
 
 def test_a_body_is_what_came_in_whatever_parts_it_came_in() -> None:

@@ -1,19 +1,17 @@
-"""Pages of other sites, hosts, origins that are allowed, a proxy's sub-path, and headers of any bytes."""
+"""What is refused before any route: pages of other sites, unknown hosts, broken headers; and which origins may ask."""
 
 from __future__ import annotations
 
 import functools
-import re
 
 import pytest
 
 from tests.apps import LOCAL, App, refusal
-from tonearm.errors import SettingsError
-from tonearm.origins import canonical_origin, split_host
-from tonearm.settings import ServeSettings, build
 from tonearm.web.requests.keys import new_key
 
 KEY, LINE = new_key("radio")
+
+
 FOREIGN = {
     "another site": {"origin": "https://evil.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
     "by its origin alone": {"origin": "https://evil.example"},
@@ -28,6 +26,8 @@ FOREIGN = {
     "a form of another site": {"origin": "https://evil.example", "sec-fetch-mode": "navigate"},
     "own origin by a detour": {"origin": LOCAL, "sec-fetch-site": "cross-site"},
 }
+
+
 ROUTES = [
     *(("POST", path) for path in ("/models/genre", "/v1/tag", "/v1/embed", "/v1/view", "/v1/bulk")),
     *(("GET", path) for path in ("/v1/models", "/healthz", "/metrics", "/openapi.json", "/nowhere", "/page/app.js")),
@@ -103,9 +103,6 @@ def test_two_hosts_are_refused_with_keys_too() -> None:
     assert refusal(answer) == (400, "malformed")
 
 
-# Origins that are allowed
-
-
 @pytest.mark.parametrize("keys", [(), (LINE,)])
 def test_a_page_that_is_allowed_may_ask_and_read(keys: tuple[str, ...]) -> None:
     app = App(allow_origins=("https://music.example", "http://localhost:3000"), api_keys=keys)
@@ -159,82 +156,6 @@ def test_a_preflight_is_answered_without_a_key() -> None:
         ({"access-control-request-headers": "x-other"}, (400, "malformed")),
     ):
         assert refusal(app.ask("OPTIONS", "/v1/tag", headers={**asked, **more})) == expected
-
-
-@pytest.mark.parametrize(
-    ("origin", "says"),
-    [
-        ("https://music.example/", "without a path: https://music.example"),
-        ("https://music.example/app", "without a path: https://music.example"),
-        ("music.example", "it has no scheme"),
-        ("null", "sandboxed pages"),
-        ("https://*.example", "named in full"),
-        ("https://m\xfcsik.example", "xn--"),
-        ("https://music.example:99999", "is not a host with a port"),
-        ("https://user@music.example", "is not a host with a port"),
-        ("", "it has no scheme"),
-    ],
-)
-def test_what_is_no_origin_is_refused_at_the_start(origin: str, says: str) -> None:
-    with pytest.raises(SettingsError, match=r"serve\.allow_origins: got .*" + re.escape(says)):
-        build(ServeSettings, {"allow_origins": [origin]})
-
-
-def test_origins_are_compared_as_browsers_send_them() -> None:
-    assert canonical_origin("HTTPS://Music.Example:443") == "https://music.example"
-    assert canonical_origin("http://[0:0::1]:8000") == "http://[::1]:8000"
-    assert canonical_origin("chrome-extension://abcdef") == "chrome-extension://abcdef"
-    assert split_host("LOCALHOST.:80") == ("localhost", 80)
-
-
-# A proxy's sub-path
-
-
-@pytest.mark.parametrize("before", ["", "/music/tonearm"], ids=["a proxy that cuts it off", "one that does not"])
-def test_a_server_under_a_sub_path(before: str) -> None:
-    app = App(root_path="/music/tonearm/")
-    page = app.ask("GET", f"{before}/")
-    assert '<base href="/music/tonearm/">' in page.text
-    assert "base-uri 'self'" in page.headers["content-security-policy"]
-    docs = app.ask("GET", f"{before}/docs")
-    assert "script-src 'self' 'unsafe-inline'" in docs.headers["content-security-policy"]
-    links = re.findall(r"(?:href|src)=\"([^\"]+)\"|url: '([^']+)'", docs.text)
-    for link in (a or b for a, b in links):
-        path = link if link.startswith("/") else f"/music/tonearm/{link}"
-        assert path.startswith("/music/tonearm/")
-        assert app.ask("GET", before + path.removeprefix("/music/tonearm")).status_code == 200, link
-    assert len(links) >= 4
-    assert app.ask("GET", f"{before}/openapi.json").json()["servers"] == [{"url": "/music/tonearm"}]
-    assert app.ask("GET", f"{before}/page/app.js").status_code == 200
-    assert app.ask("POST", f"{before}/v1/view", content=b"x").status_code == 200
-    assert refusal(app.ask("GET", f"{before}/nowhere")) == (404, "no_route")
-    assert refusal(app.ask("GET", f"{before}/music")) == (404, "no_route")
-
-
-def test_the_sub_path_itself_is_the_page() -> None:
-    assert "<base" in App(root_path="/music").ask("GET", "/music").text
-    assert "<base" not in App(root_path="/").ask("GET", "/").text
-
-
-@pytest.mark.parametrize("path", ["music", "/mu sic", "//music", "/a/../b", "/a?b", "https://x/y", "/v1", "/docs/x"])
-def test_what_is_no_sub_path_is_refused_at_the_start(path: str) -> None:
-    with pytest.raises(SettingsError, match=r"serve\.root_path: got"):
-        ServeSettings(root_path=path)
-
-
-# Headers of any bytes
-
-
-@pytest.mark.parametrize("value", [b"\xe9", b"\xff" * 50, b"a" * 65, b"two words", b"<script>", b"\xd9\xa3", b""])
-def test_a_request_id_that_is_not_plain_is_not_used(app: App, value: bytes) -> None:
-    answer = app.ask("GET", "/healthz", headers=[(b"x-request-id", value)])
-    assert answer.status_code == 200
-    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
-
-
-def test_a_plain_request_id_is_answered_once(app: App) -> None:
-    answer = app.ask("GET", "/healthz", headers={"x-request-id": "my-id.1"})
-    assert answer.headers.get_list("x-request-id") == ["my-id.1"]
 
 
 NAMES = [

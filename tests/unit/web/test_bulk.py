@@ -17,14 +17,14 @@ RESULT = TrackResult(
 
 def run(uris: list[str], tag: Any, *, concurrency: int = 3, take: int | None = None) -> list[dict[str, Any]]:
     async def collect() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        parsed: list[dict[str, Any]] = []
         lines = bulk_lines(uris, tag, concurrency=concurrency)
         async for line in lines:
-            found.append(json.loads(line))
-            if len(found) == take:
+            parsed.append(json.loads(line))
+            if len(parsed) == take:
                 break
         await lines.aclose()  # type: ignore[attr-defined]
-        return found
+        return parsed
 
     return asyncio.run(collect())
 

@@ -80,21 +80,21 @@ def connect(running: Listener) -> socket.socket:
 
 def answer(connection: socket.socket) -> bytes:
     """Return all that comes until the other side closes."""
-    found = b""
+    received = b""
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(2**16):
-            found += part
-    return found
+            received += part
+    return received
 
 
 def until(connection: socket.socket, end: bytes) -> bytes:
     """Return what comes until it ends so."""
-    found = b""
-    while not found.endswith(b"\r\n\r\n" + end):
+    received = b""
+    while not received.endswith(b"\r\n\r\n" + end):
         part = connection.recv(2**16)
-        assert part, found
-        found += part
-    return found
+        assert part, received
+        received += part
+    return received
 
 
 def refusal(said: bytes) -> tuple[int, str]:
