@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.settings import TrainSettings, build
@@ -19,6 +20,11 @@ from tonearm.training.plan import TrainingPlan, draw, plan_training, take_in
 
 RATE = 16000
 PITCH_HZ = {"bird": 3000.0, "cello": 300.0, "drone": 90.0, "flute": 1100.0}
+
+
+def tone(frequency_hz: float, seconds: float = 1.0) -> NDArray[np.float32]:
+    """Return a sine, float32 [seconds * RATE]."""
+    return np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
 
 
 def write_folders(

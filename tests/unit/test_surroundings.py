@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import pytest
 
 from tonearm import surroundings
 from tonearm.api.training_progress import TrainingLine
-from tonearm.distributed.cluster import joining, local_ray
+from tonearm.distributed.cluster import local_ray
 from tonearm.distributed.training import driver
 from tonearm.errors import ClusterError, DestinationError, UsageError
 from tonearm.exports.output import check_output
@@ -144,24 +143,6 @@ def test_workers_import_from_the_current_folder_only_where_their_driver_does(
 
 
 @pytest.mark.processes
-def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "ANSWERS_IN_S", 0.3)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        for scheme in ("", "ray://"):
-            address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
-            with pytest.raises(ClusterError, match=f"got RAY_ADDRESS={address}, but no Ray cluster answers there"):
-                joining.check_answers(address)
-
-
-def test_an_address_that_is_none_is_one_line() -> None:
-    os.environ["RAY_ADDRESS"] = "nonsense"
-    with pytest.raises(ClusterError, match="could not be reached") as caught, joining.joined(None, verbose=True):
-        pass
-    assert "\n" not in caught.value.message
-
-
 @pytest.mark.parametrize(
     ("out", "message"),
     [

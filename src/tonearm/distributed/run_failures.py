@@ -1,4 +1,4 @@
-"""Why a run must end, kept by its actor: of a worker that dies Ray tells the driver only text."""
+"""Why a run must end, kept by the run's actor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import ray
 from tonearm.errors import TonearmError
 
 
+# An actor keeps the error, since Ray tells the driver no more than a text about a worker that died.
 class KeptFailure:
-    """The actor's side: keeps what was told first, which is the cause of what is told after it."""
+    """The actor's side: keeps the first failure that it is told."""
 
     def __init__(self) -> None:
         self.failure: TonearmError | None = None
 
     def fail(self, error: TonearmError) -> None:
+        # Later failures are mostly consequences of the first: a guard stops a run, and then its workers die.
         self.failure = self.failure or error
 
     def read_failure(self) -> TonearmError | None:

@@ -1,4 +1,4 @@
-"""What a person should know of a collection before a model learns from it, and what makes it no use."""
+"""Checks of a collection before a model is trained on it: errors that stop the training, and notes for a person."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def check_classes(collection: Collection, split: Split, labels: Sequence[str]) -
     absent = [label for label in labels if not counts[label]]
     if not split.train:
         raise SourceError("no clip is left to learn from; see what was left out above, or change the split")
+    # One of several tags may be missing; a class without a clip can never be predicted.
     if absent and not is_multi:
         raise SourceError(
             f"no clip to learn from has the label {', '.join(absent[:NUM_NAMED])}; add some, or change the split"

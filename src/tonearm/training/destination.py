@@ -1,4 +1,4 @@
-"""What a training's --out holds: a finished model, unfinished runs, somebody's files."""
+"""What a training's --out already holds: a finished model, unfinished runs, or other files."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def check_space(folder: Path, num_parameters: int) -> None:
     Raises:
         DestinationError: too little space.
     """
+    # Ray Train keeps two snapshots; their numbers are float32, four bytes each.
     needed = 2 * COPIES_IN_SNAPSHOT * 4 * num_parameters
     place = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
     free = shutil.disk_usage(place).free
@@ -55,12 +56,13 @@ def check_space(folder: Path, num_parameters: int) -> None:
 
 def _unfinished(out: str) -> list[str]:
     """Return the settings' hashes of the runs that have been begun there."""
-    found, path = filesystems.filesystem(f"{out.rstrip('/')}/{WORK}")
+    store, path = filesystems.filesystem(f"{out.rstrip('/')}/{WORK}")
     try:
-        entries = found.ls(path, detail=True)
+        entries = store.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
     names = {entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"}
+    # The lock's folder of terms stands beside the runs.
     return sorted(names - {TERMS})
 
 
@@ -87,7 +89,7 @@ def find_finished(out: str, plan: TrainingPlan, overwrite: bool) -> dict[str, An
 
 
 def note_settings(out: str, plan: TrainingPlan) -> None:
-    """Write down with what a run is begun, so that one with other settings can be told in words what differs."""
+    """Write down the settings of a run, so that a later one with other settings can be told what differs."""
     text = json.dumps(dataclasses.asdict(plan.job.settings), indent=1, default=str)
     filesystems.write_text(f"{out.rstrip('/')}/{WORK}/{plan.settings_hash}.json", text)
 
@@ -106,18 +108,19 @@ def _differences(there: Mapping[str, Any] | None, plan: TrainingPlan) -> str:
     changed = differences.changed(there, now, UNDECIDING) if there is not None else []
     if not changed:
         return "other clips or labels; give the same" if there is not None else "give the same again"
-    same = " ".join(each.match for each in changed if each.match) or "the same"
-    return f"{'; '.join(each.text for each in changed)}; give {same}"
+    same = " ".join(setting.match for setting in changed if setting.match) or "the same"
+    return f"{'; '.join(setting.text for setting in changed)}; give {same}"
 
 
 def remove_old(out: str) -> None:
-    """Take away what would pass for this run's: a finished model, and other runs' snapshots."""
+    """Remove the finished model and other runs' snapshots, which could be taken for this run's."""
+    # A folder without config.json is no finished model, whatever else it holds.
     filesystems.delete(f"{out.rstrip('/')}/{CONFIG}")
     for name in _unfinished(out):
         remove(f"{out.rstrip('/')}/{WORK}/{name}")
 
 
 def remove(url: str) -> None:
-    found, path = filesystems.filesystem(url)
+    store, path = filesystems.filesystem(url)
     with filesystems.writing(url), contextlib.suppress(FileNotFoundError):
-        found.rm(path, recursive=True)
+        store.rm(path, recursive=True)

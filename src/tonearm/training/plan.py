@@ -1,4 +1,4 @@
-"""A training planned before hours are spent, step by step; what is wrong with it is said here.
+"""A training planned step by step, so that errors are reported before hours are spent.
 
 ::
 
@@ -105,6 +105,7 @@ def take_in(
     windows = windows_of(initial, settings)
     from tonearm.training.fit.initial_weights import Classifier, count_parameters  # torch
 
+    # Before the clips are decoded: weights that are missing or of another model are refused within seconds.
     num_parameters = count_parameters(initial, Classifier(head.labels, collection.is_multi, settings.window_s))
     refs = {clip: track.ref for clip, track in collection.clips.items()}
     clips = open_clips(
@@ -184,5 +185,6 @@ def windows_of(initial: InitialModel, settings: TrainSettings) -> WindowPlan:
             "checkpoint takes at once"
         )
     if asked is not None:
+        # The model cannot take a shorter window.
         asked = max(asked, initial.min_samples / initial.sample_rate)
     return plan_windows(initial, asked, settings.max_windows, is_resizable=initial.from_scratch)

@@ -29,13 +29,11 @@ UNDECIDING = (
 
 
 def settings_hash(job: TrainingJob, collection: Collection) -> str:
-    """Return the hash; how a run is made and watched is no part of it.
-
-    Clips are in it as 0.1.0 knew them, by their places in the collection, so that its unfinished runs are resumed.
-    """
+    """Return the hash; how a run is made and watched is no part of it."""
     facts: dict[str, Any] = dataclasses.asdict(job.settings)
     for name in UNDECIDING:
         del facts[name]
+    # Clips are hashed as 0.1.0 knew them, by their places in the collection, so that its unfinished runs are resumed.
     places = {clip: place for place, clip in enumerate(collection.clips)}
     sides = [[places[example.clip] for example in side] for side in (job.train, job.validation, job.test)]
     keys = [track.ref.track_key for track in collection.clips.values()]

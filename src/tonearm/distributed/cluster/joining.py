@@ -20,9 +20,9 @@ from tonearm.errors import ClusterError, first_line
 from tonearm.planning.layout import local_cpus
 
 STDOUT, STDERR = 1, 2
-# After so long without its head Ray ends a driver without a word; its own 60 s leave little to say one and to clean up.
+# Ray ends a driver that cannot reach the head node for this long, without a message. Raised from Ray's 60 s so that a
+# run can say why it ends, and clean up, before that.
 GCS_RECONNECT_TIMEOUT_S = 150
-# What ``ray.init`` itself waits for a head that does not answer adds up to 400 s.
 ANSWERS_IN_S = 6
 
 
@@ -60,6 +60,7 @@ def _ray(num_workers: int | None, verbose: bool) -> Iterator[bool]:
 
 
 def _join(address: str, verbose: bool) -> None:
+    # Before ``ray.init``, whose waiting for a head node that does not answer adds up to 400 s.
     check_answers(address)
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(GCS_RECONNECT_TIMEOUT_S))
     ray.init(
@@ -106,14 +107,14 @@ _log_paths: list[str] = []
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what Ray and the libraries below write to stdout and stderr, Python and C++ alike, to a log file.
+    """Send what Ray and the libraries below write to stdout and stderr to a log file, which only a failed run leaves.
 
-    Each has a switch of its own, and some none; the descriptors are common to all. Who wants to reach the person all
-    the while keeps a copy, as ``api.progress.ProgressLine`` does. Only a run that fails leaves its log behind.
+    What must still reach the terminal needs a copy of the descriptor, as ``api.progress.ProgressLine`` has one.
     """
+    # Descriptors and not ``sys.stdout``: C++ writes to them too, and not every library has a switch for its messages.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    # A name that nobody can guess, and so put a link there.
+    # A name that cannot be guessed: otherwise another user could put a link there.
     log, path = tempfile.mkstemp(prefix=f"tonearm-ray-{os.getpid()}-", suffix=".log")
     _log_paths.append(path)
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A Ray of one's own on this machine."""
+"""A local Ray on this machine, started and ended by this process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ray.job_config import JobConfig
 from tonearm import own_process, surroundings
 from tonearm.errors import ClusterError
 
-# Ray gives its node half a minute, which no setting changes. On a busy machine, or the first time after an
-# installation, that may be too short, so it is tried so often.
+# Ray gives its node half a minute to start, and no setting changes that. It may be too short on a busy machine or the
+# first time after an installation, so a start is tried this often.
 RAY_STARTS_IN_S, STARTS = 30, 2
-# The path of a Unix socket may have so many bytes, and Ray's longest is of this form below its folder.
+# The path of a Unix socket has at most this many bytes, and the longest of Ray's has this form below its folder.
 SOCKET_BYTES = 107
 LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 PREFIX = "tonearm-"
@@ -30,7 +30,7 @@ ROOM_BYTES = 256 * 2**20
 
 
 def start(num_cpus: int, *, verbose: bool = False) -> None:
-    """Start a Ray of this process with so many logical CPUs, and join it; ``stop`` ends it.
+    """Start a local Ray with ``num_cpus`` logical CPUs, and join it; ``stop`` ends it.
 
     Raises:
         ClusterError: no folder is fit for its sockets and logs.
@@ -58,9 +58,11 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
                 _temp_dir=folder,
             )
             return
-        except Exception as error:  # Ray has no class of its own for a start that took too long
+        # Ray has no class for a start that took too long, only this text.
+        except Exception as error:
             if "timed out during startup" not in str(error):
                 raise
+            # ``ray.init`` leaves what it had started so far running.
             _end_all_but(before)
     raise TimeoutError(f"it did not come up within {RAY_STARTS_IN_S} s, {STARTS} times; the machine has too much to do")
 
@@ -72,6 +74,7 @@ _folders: dict[str, int] = {}
 @atexit.register
 def stop() -> None:
     """End the Ray of this process, where there is one, and remove its folder."""
+    # A forked child has the dictionary too, but its parent's Ray is not the child's to end.
     started = [folder for folder, pid in _folders.items() if pid == os.getpid()]
     if not started:
         return
@@ -104,7 +107,7 @@ def make_folder() -> str:
             reason = error.strerror or str(error)
             raise ClusterError(f"RAY_TMPDIR={asked} cannot be written ({reason}); give another or none") from None
     places = [place for place in _places() if len(os.fsencode(_below(place))) <= SOCKET_BYTES]
-    # Where none has room the one with most of it will have to do.
+    # Those with enough room in their order; where none has enough, the one with most room first.
     places.sort(key=lambda place: min(_free_bytes(place), ROOM_BYTES), reverse=True)
     for place in places:
         with contextlib.suppress(OSError):
@@ -113,11 +116,9 @@ def make_folder() -> str:
 
 
 def _make_token() -> None:
-    """Give the parts of this process's Ray a token of their own, that only this user can read.
-
-    Ray would write one for all Rays to come into the home, which may not be written, with the rights that files have
-    there by default: whoever can read it can run code as this user.
-    """
+    """Give this process's Ray a token that only this user can read."""
+    # Ray itself would write one token for all later Rays into the home folder, which may be read-only, and with the
+    # default rights of files there: anyone who can read it can run code as this user.
     is_asked = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if is_asked or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
@@ -146,11 +147,10 @@ def _free_bytes(place: str) -> int:
 
 
 def job_config() -> JobConfig:
-    """Return what a job of tonearm tells Ray of itself: where its workers find modules.
+    """Return the configuration of a job of tonearm: where its workers find modules."""
 
-    Ray would always put the driver's current folder first, and import whatever is called ``numpy.py`` there. Here it
-    is so only where the driver itself imports from there, as a program of somebody's own that uses tonearm may.
-    """
+    # Ray always puts the driver's current folder first on the search path, and would import a ``numpy.py`` there. The
+    # folder is given only where the driver itself imports from it, as a user's program that uses tonearm may.
 
     class WithoutFolder(JobConfig):
         def _runtime_env_has_working_dir(self) -> bool:

@@ -1,4 +1,4 @@
-"""A run's time on Ray: joined or started, checked to be large enough, looked at meanwhile and left as it was."""
+"""Ray for the time of a run: joined or started, checked to be large enough, polled, and left as it was."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def background_poll(look: Callable[[], None]) -> Iterator[None]:
-    """Call ``look`` repeatedly on a thread of its own while the block runs; what Ray refuses is asked again."""
+def background_poll(poll: Callable[[], None]) -> Iterator[None]:
+    """Call ``poll`` every 0.5 s on a background thread while the block runs; errors of Ray are ignored."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(POLL_S):
             with contextlib.suppress(ray.exceptions.RayError):
-                look()
+                poll()
 
     thread = threading.Thread(target=watch, name="background_poll", daemon=True)
     thread.start()
@@ -49,16 +49,16 @@ def session(num_workers: int | None, *, verbose: bool = False) -> Iterator[Layou
     """Join the cluster of ``RAY_ADDRESS`` or start a local one; leave it as it was afterwards.
 
     Args:
-        num_workers: scoring actors, or None for one a GPU and, without GPUs, one a machine.
+        num_workers: scoring actors; None for one per GPU, or without GPUs one per machine.
 
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
-    # Ray's own processes take seconds to start, and Ray Data a second to import.
+    # Ray's processes take seconds to start, and importing Ray Data takes a second: done side by side.
     threading.Thread(target=importlib.import_module, args=["ray.data"], name="importing", daemon=True).start()
     with joined(num_workers, verbose) as is_local:
-        look = functools.partial(plan, num_workers=num_workers, is_local=is_local)
-        with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
+        layout_for = functools.partial(plan, num_workers=num_workers, is_local=is_local)
+        with _planned(lambda: layout_for(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
 
 
@@ -85,6 +85,7 @@ def _planned(layout: Callable[[], T], num_workers: int | None, *, is_local: bool
     try:
         yield _awaited(layout, wait_s)
     finally:
+        # A request stands until the next one: without this the cluster would keep the run's nodes.
         request_resources(bundles=[])
 
 
@@ -128,14 +129,14 @@ def training_session(num_workers: int | None, *, verbose: bool = False) -> Itera
     """Join or start Ray as ``session`` does, for a training run.
 
     Args:
-        num_workers: None for one a GPU and, without GPUs, one.
+        num_workers: None for one per GPU, or without GPUs one.
 
     Raises:
         ClusterError: the cluster cannot be reached or is too small.
     """
     with joined(num_workers, verbose) as is_local:
-        look = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
-        with _planned(lambda: look(node_resources()), num_workers, is_local=is_local) as layout:
+        layout_for = functools.partial(plan_training, num_workers=num_workers, is_local=is_local)
+        with _planned(lambda: layout_for(node_resources()), num_workers, is_local=is_local) as layout:
             yield layout
 
 

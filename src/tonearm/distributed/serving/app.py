@@ -92,11 +92,11 @@ class RayEngine:
         self.heads = heads
 
     async def tag(self, data: bytes, max_windows: int | None) -> TrackResult:
-        """Return what all heads say of a track."""
+        """Return the results of all heads for a track."""
         return await ask(self.decoder.tag, data, max_windows)
 
     async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
-        """Return what all heads say of the object at ``uri``."""
+        """Return the results of all heads for the object at ``uri``."""
         self.allowed.check(uri)
         return await ask(self.decoder.tag_uri, uri, max_windows)
 

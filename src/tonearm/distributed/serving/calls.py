@@ -19,8 +19,9 @@ REPLICA_ERRORS = (ray.exceptions.RayError, RayServeException)
 
 
 def gives_errors(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T | TonearmError]]:
-    """Have ``method`` return what it would raise: an exception that crosses Ray loses its type and its brevity."""
+    """Have ``method`` return the ``TonearmError`` that it would raise."""
 
+    # An exception that crosses Ray loses its type, and its message grows by the remote traceback.
     @functools.wraps(method)
     async def guarded(*args: P.args, **kwargs: P.kwargs) -> T | TonearmError:
         try:
@@ -32,9 +33,7 @@ def gives_errors(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T |
 
 
 async def ask(method: Any, *arguments: Any) -> Any:
-    """Return what a deployment's method, one that ``gives_errors``, answers.
-
-    Scoring has no side effects, so what a replica was doing when it died is asked of another.
+    """Return the answer of a deployment's method, which must be one that ``gives_errors``.
 
     Raises:
         TonearmError: what the method gave, or busy, or unavailable after three replicas have died.
@@ -50,8 +49,10 @@ async def ask(method: Any, *arguments: Any) -> Any:
         except BackPressureError:
             raise RequestError("the models' queue is full", code="busy", retry_after_s=5.0) from None
         except ray.exceptions.RayTaskError:
-            raise  # a bug; the replica lives, and would say the same again
+            # A bug in the method: the replica lives, and would raise the same again.
+            raise
         except REPLICA_ERRORS as error:
+            # The replica died. Scoring has no side effects, so another replica may do the same again.
             reason = type(error).__name__
             continue
         if isinstance(outcome, TonearmError):

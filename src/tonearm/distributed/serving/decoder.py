@@ -30,12 +30,12 @@ class Decoder:
 
     @gives_errors
     async def tag(self, data: bytes, max_windows: int | None) -> TrackResult:
-        """Return what all heads say of a track."""
+        """Return the results of all heads for a track."""
         return await self.pipeline.tag(data, max_windows)
 
     @gives_errors
     async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
-        """Return what all heads say of the object at ``uri``, which the caller has found allowed."""
+        """Return the results of all heads for the object at ``uri``, which the caller has checked to be allowed."""
         return await self.pipeline.tag_uri(uri, max_windows)
 
     @gives_errors

@@ -15,7 +15,7 @@ from tonearm.web.telemetry import share
 
 
 class Head:
-    """One loaded checkpoint. A deployment, one a head."""
+    """One loaded model. A deployment; there is one per head."""
 
     def __init__(
         self, head: str, plan: HeadPlan, settings: ServeSettings, num_threads: int, metrics_folder: Path

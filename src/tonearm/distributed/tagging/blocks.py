@@ -79,7 +79,7 @@ def _plain_columns(ref: TrackRef, outcome: DecodedTrack | TrackError) -> dict[st
 def _streams(outcomes: Sequence[DecodedTrack | TrackError]) -> pa.Array:
     per_track = [() if isinstance(outcome, TrackError) else outcome.streams for outcome in outcomes]
     streams = [stream for of_track in per_track for stream in of_track]
-    # pa.array keeps every memoryview that it is given for ever (seen with pyarrow 26), and with it a track's audio and
+    # pa.array never releases a memoryview that it is given (seen with pyarrow 26), and with it a track's audio and
     # a file descriptor; from_buffers copies once and keeps nothing.
     pcm = [np.ascontiguousarray(stream.pcm).view(np.uint8) for stream in streams]
     edges = np.cumsum([0, *(len(part) for part in pcm)], dtype=np.int64)

@@ -96,11 +96,9 @@ class RunCounters(RunActor):
         ray.get(self.actor.enlist.remote(ray.get_runtime_context().current_actor))
 
     def end_scorers(self) -> None:
-        """End the actors that have enlisted, with their models and their CPUs.
-
-        Ray Data only drops its references to them. Of a run that breaks off others stay, in the traceback that a
-        notebook keeps and in cycles, and the next run on the same Ray would wait for those CPUs.
-        """
+        """End the actors that have enlisted, with their models and their CPUs."""
+        # Ray Data only drops its references to them. After a run that broke off other references stay, in the traceback
+        # that a notebook keeps and in cycles, and the next run on the same Ray would wait for those CPUs.
         with contextlib.suppress(ray.exceptions.RayError):
             for scorer in ray.get(self.actor.take_scorers.remote(), timeout=ANSWERS_IN_S):
                 ray.kill(scorer)
@@ -117,7 +115,7 @@ class RunCounters(RunActor):
 
 @contextlib.contextmanager
 def counting() -> Iterator[RunCounters]:
-    """Start a run's counters; end them with the block, and whoever has enlisted with them."""
+    """Start a run's counters; at the end of the block end them and the actors that enlisted with them."""
     counters = start_counters()
     try:
         yield counters
@@ -128,7 +126,8 @@ def counting() -> Iterator[RunCounters]:
 
 
 def start_counters() -> RunCounters:
-    """Return new counters that take no logical CPU, beside the driver: a worker's node may go."""
+    """Return new counters, which take no logical CPU."""
+    # On the driver's node: a worker's node may go during the run.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     actor = ray.remote(_Totals).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
     return RunCounters(actor.remote())

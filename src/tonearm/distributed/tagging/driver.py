@@ -51,7 +51,7 @@ def tag_library(
 
     Args:
         rescore: groups whose columns are made again where their rows were made with other settings; the same call
-            goes on where it was interrupted, and is done when all rows are made again.
+            resumes where it was interrupted, and is done when all rows are made again.
 
     Raises:
         UsageError: a source, checkpoint, destination or cluster that cannot be used.
@@ -98,13 +98,13 @@ def _tag(
     for source in listed.empty:
         watcher.waiting(f"{shown(source)} lists no track today; what it listed before stays")
     keys = manifest.listing_keys(listed)
-    columns = [each.head for each in run.plan.heads.values()]
-    found = resume.find(destination, run.groups, columns)
-    again = found.again(keys, heads, retry_errors=retry_errors)
-    rescored = tuple(head for head in heads if head not in run.groups and found.had[head].any())
-    run = dataclasses.replace(run, term=max(run.hold.term, found.highest_term + 1), again=rescored)
-    standing = np.sort(found.keys[found.counts])
-    num_done = int(np.count_nonzero(among(keys, standing))) - sum(each.num_tracks for each in again)
+    columns = [head_plan.head for head_plan in run.plan.heads.values()]
+    rows_there = resume.find(destination, run.groups, columns)
+    again = rows_there.again(keys, heads, retry_errors=retry_errors)
+    rescored = tuple(head for head in heads if head not in run.groups and rows_there.had[head].any())
+    run = dataclasses.replace(run, term=max(run.hold.term, rows_there.highest_term + 1), again=rescored)
+    standing = np.sort(rows_there.keys[rows_there.counts])
+    num_done = int(np.count_nonzero(among(keys, standing))) - sum(rows.num_tracks for rows in again)
     execution = None
     if num_done < len(keys):
         run = dataclasses.replace(
@@ -115,10 +115,10 @@ def _tag(
         todo = resume.write_todo(destination, listed.parts, standing, check=run.hold.check)
         todo += resume.write_again(destination, again)
         run, execution = _execute(run, todo, watcher)
-        found = resume.find(destination, run.groups, columns)
+        rows_there = resume.find(destination, run.groups, columns)
     run.hold.check()
-    compaction.mend(destination, found.outranked(), check=run.hold.check)
-    audit = dataclasses.replace(found.audit(keys, heads), num_outranked=0)
+    compaction.mend(destination, rows_there.outranked(), check=run.hold.check)
+    audit = dataclasses.replace(rows_there.audit(keys, heads), num_outranked=0)
     outcome = Outcome(
         run_id=run.run_id,
         audit=audit,

@@ -111,7 +111,7 @@ def _check_enough(clips: Mapping[ClipId, LabelledTrack], listing: Listing, targe
 def _predictions(
     scored: Sequence[ClipId], clips: Mapping[ClipId, LabelledTrack], rows: Mapping[ClipId, Any], labels: Sequence[str]
 ) -> Predictions:
-    """Return what the rows say of the clips that were scored, beside what is true of them."""
+    """Return the logits in the rows of the clips that were scored, beside the true labels."""
     windows = [
         (number, start_s, logits)
         for number, row in enumerate(rows[clip] for clip in scored)

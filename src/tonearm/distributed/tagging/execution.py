@@ -29,7 +29,7 @@ def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, 
     """Do what is left to do; return the run as it was settled, and what its execution was."""
     settings = run.settings
     with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
-        # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
+        # Not at the top: Ray Data takes a second to import, and ``session`` imports it while Ray's processes start.
         from tonearm.distributed.tagging import pipeline
 
         before = session.spilled_bytes()

@@ -1,10 +1,4 @@
-"""Ray Data's checkpoint marks, without its filter.
-
-Ray's own resume loads every finished id and filters the source with an actor that holds a whole CPU and at least 1 GiB.
-``resume.write_todo`` has already left the finished tracks out of the source, so only marks in two phases are wanted.
-Nor does Ray remove the files whose mark is still pending: it would do so before each execution, and if its run has been
-displaced in the meantime, those may be the successor's. ``compaction.recover`` does so at a run's start.
-"""
+"""Ray Data's checkpoint marks in two phases, without its filter and without its clean-up."""
 
 from __future__ import annotations
 
@@ -18,6 +12,10 @@ from tonearm.runs.places import KEY
 class MarksOnly(IdColumnCheckpointManager):
     """Filters nothing, removes nothing."""
 
+    # Ray's resume loads every finished id and filters the source with an actor that holds a whole CPU and at least
+    # 1 GiB. ``resume.write_todo`` has already left the finished tracks out of the source.
+    # Ray would also remove the files whose mark is pending, before each execution. If another run holds the lock by
+    # then, they may be that run's; ``compaction.recover`` removes them at a run's start.
     def load_checkpoint(
         self, data_file_dir: str | None = None, data_file_filesystem: FileSystem | None = None
     ) -> tuple[None, int]:

@@ -43,7 +43,7 @@ class Operators:
         return cls(plan, settings, layout, counters, quantized_models(plan, layout))
 
     def score(self, listed: ray.data.Dataset, scorer: type[ScoreTracks], facts: RunFacts) -> ray.data.Dataset:
-        """Return the data set of what ``scorer`` says of the listed tracks, one row per track.
+        """Return the data set of the rows that ``scorer`` makes of the listed tracks, one row per track.
 
         Args:
             listed: a data set of manifest rows, its blocks as large as files are to be.
@@ -95,11 +95,11 @@ def quantized_models(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[
 
 @contextmanager
 def context(settings: TagSettings) -> Iterator[ray.data.DataContext]:
-    """Yield a context of Ray Data of the block's own."""
-    own = ray.data.DataContext.get_current().copy()
-    own.enable_progress_bars = settings.verbose
-    with ray.data.DataContext.current(own):
-        yield own
+    """Yield a context of Ray Data that holds for the block alone."""
+    data_context = ray.data.DataContext.get_current().copy()
+    data_context.enable_progress_bars = settings.verbose
+    with ray.data.DataContext.current(data_context):
+        yield data_context
 
 
 def score_windows(listed: pa.Table, operators: Operators, per_block: int) -> Iterator[pa.Table]:
@@ -113,16 +113,18 @@ def execute_once(run: Run, parts: Sequence[TodoPart], operators: Operators, per_
     """Tag the tracks of one execution, with its marks in the folder of the given name."""
     destination = run.destination
     root, below = destination.rooted(), destination.below
-    with context(run.settings) as own:
-        own.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
-        own.max_errored_blocks = 0
-        own.use_datasource_v2 = False  # whose readers of footers are four more processes to start
+    with context(run.settings) as data_context:
+        data_context.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
+        data_context.max_errored_blocks = 0
+        # The second reader of Parquet starts four more processes to read footers.
+        data_context.use_datasource_v2 = False
         root.create_dir(below(destination.tracks), recursive=True)
         paths = [below(part.url) for part in parts]
-        # One block per part: Ray's own number would cut them smaller than files of rows are to be.
+        # One block per part: by itself Ray's reader cuts a small library into more blocks than files of rows should be.
         listed = ray.data.read_parquet(paths, filesystem=root, override_num_blocks=len(paths))
         listed = listed.repartition(target_num_rows_per_block=per_block)
         plan = run.plan.only(parts[0].heads) if parts[0].heads else run.plan
         rows = dataclasses.replace(operators, plan=plan).score(listed, ScoreTracks, run_facts(run))
         rows.write_datasink(TracksSink(below(destination.tracks), operators.counters, root))
+    # Before the next execution starts actors that need the same CPUs.
     operators.counters.end_scorers()

@@ -19,17 +19,15 @@ from tonearm.watchers import Watcher
 
 def refused_claims(plan: TagPlan, sources: Sequence[str]) -> list[str]:
     """Return a line for each of tonearm's own names that the run uses and that an installed package claims too."""
-    lines = [FAMILIES.refused_claim(each.checkpoint.family) for each in plan.heads.values()]
+    lines = [FAMILIES.refused_claim(head.checkpoint.family) for head in plan.heads.values()]
     lines += [SOURCES.refused_claim(scheme(source)) for source in sources]
     return list(dict.fromkeys(line for line in lines if line is not None))
 
 
 def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], watcher: Watcher) -> TagPlan:
-    """Return the plan with what is made on this machine before a run: converted models, int8.
-
-    A cluster's workers convert for themselves; int8 needs one check for all, which is this machine's.
-    """
-    is_int8 = any(each.precision == "int8" for each in plan.heads.values())
+    """Return the plan with what is made on this machine before a run: converted models, int8."""
+    # The workers of a cluster convert for themselves. Whether int8 is used must be decided once for all of them: here.
+    is_int8 = any(head.precision == "int8" for head in plan.heads.values())
     if os.environ.get("RAY_ADDRESS") and not is_int8:
         return plan
     return prepare(plan, settings, tracks, watcher.waiting)
@@ -37,7 +35,7 @@ def prepared(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], w
 
 def settled(plan: TagPlan, layout: Layout) -> TagPlan:
     """Return the plan with every precision settled for the workers of ``layout``."""
-    if all(each.is_settled for each in plan.heads.values()):
+    if all(head.is_settled for head in plan.heads.values()):
         return plan
     return settle(plan, "cuda" if layout.scorer_gpus else "cpu")
 

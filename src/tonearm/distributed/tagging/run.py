@@ -87,25 +87,24 @@ def note_runtimes(run: Run, described: Mapping[str, Mapping[str, str]]) -> Run:
 
 
 def tracks_per_block(num_tracks: int, layout: Layout) -> int:
-    """Return how many tracks share a block, and so a file and a checkpoint mark.
-
-    Small enough that a killed run loses little and that every worker has blocks to take, large enough that a million
-    tracks do not become a million files.
-    """
+    """Return how many tracks share a block, and so a file and a mark: 2 to 64."""
+    # Small enough that a killed run loses little and that every worker has blocks to take, large enough that a
+    # million tracks do not become a million files.
     return int(min(64, max(2, math.ceil(num_tracks / (8 * (layout.num_cpus + layout.num_scorers))))))
 
 
 def executions(todo: Sequence[TodoPart], num_tracks: int) -> Iterator[list[TodoPart]]:
     """Yield the parts in groups of ``num_tracks`` or a little more.
 
-    Ray Data keeps some 60 KB a block on the driver until an execution ends: one execution over a million tracks takes a
-    gigabyte, one over a hundred million does not fit. An execution ends with its last block, so it is long beside the
-    time that its actors take to start and its last blocks take to drain. It has one set of heads and one schema.
+    All parts of a group are for the same heads.
     """
+    # One execution has one plan and one schema of rows, so parts for other heads begin another.
     for _, alike in itertools.groupby(todo, key=lambda part: (part.heads, part.again)):
         parts: list[TodoPart] = []
         for part in alike:
             parts.append(part)
+            # Ray Data keeps some 60 KB per block on the driver until an execution ends: one execution over a million
+            # tracks takes a gigabyte, and one over a hundred million does not fit.
             if sum(part.num_tracks for part in parts) >= num_tracks:
                 yield parts
                 parts = []

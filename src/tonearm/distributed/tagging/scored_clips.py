@@ -24,7 +24,7 @@ def score_clips(refs: Sequence[TrackRef], settings: TagSettings, plan: TagPlan, 
     plan = plans.prepared(plan, settings, refs, watcher)
     watcher.starting(len(refs), 0)
     with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
-        # Ray Data takes seconds to import: ``session`` has begun to while Ray's processes started.
+        # Not at the top: Ray Data takes a second to import, and ``session`` imports it while Ray's processes start.
         from tonearm.distributed.tagging import pipeline
 
         rows: dict[int, Any] = {}

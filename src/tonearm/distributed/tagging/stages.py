@@ -62,7 +62,7 @@ LOGITS = pa.schema(
     ]
 )
 
-# A decoder's child outlives the task that started it; a Ray worker serves many tasks of one run.
+# A Ray worker serves many tasks of one run, so a decoder's child outlives the task that started it.
 _sandboxes: dict[tuple[int, DecodeSettings], DecodeSandbox] = {}
 
 
@@ -98,6 +98,7 @@ def decode_tracks(
             is_refused = isinstance(data, TrackError) and data.code in STORE_CODES
             num_bytes = 0 if isinstance(data, TrackError) else len(data)
             outcome = loader.decode(data, ref)
+            # The encoded bytes are not held while the rows wait.
             del data
             report.add(
                 {"fetched_bytes": num_bytes, "num_refused" if is_refused else "num_read": 1},
@@ -129,7 +130,9 @@ def _check(counters: RunCounters) -> None:
 
 
 class Report:
-    """Adds up what a worker has done and sends it on now and then; a call a track costs more than a short track."""
+    """Adds up what a worker has done and sends it every ``REPORT_S``."""
+
+    # A call per track costs more than decoding a short track.
 
     def __init__(self, counters: RunCounters, who: str) -> None:
         self.counters = counters
@@ -223,6 +226,7 @@ class ScoreTracks:
         counters: RunCounters,
         quantized: Mapping[str, ObjectRef[dict[str, bytes]]] | None = None,
     ) -> None:
+        # Before the model is loaded: an actor that starts after the run has ended must end itself.
         counters.enlist()
         for digest, files in (quantized or {}).items():
             packed: dict[str, bytes] = ray.get(files)
@@ -246,7 +250,7 @@ class ScoreTracks:
             scores = self.tagger.score_windows(tracks)
         outcomes = self.tagger.pooled(tracks, scores)
         old = block[OLD] if OLD in block.column_names else None
-        table = to_table(refs, outcomes, self.facts, [each.head for each in self.tagger.plans.values()], old)
+        table = to_table(refs, outcomes, self.facts, [head_plan.head for head_plan in self.tagger.plans.values()], old)
         good = [outcome for outcome in outcomes if not isinstance(outcome, TrackError)]
         totals = {
             "num_tracks": len(outcomes),

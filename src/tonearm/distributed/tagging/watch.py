@@ -43,7 +43,7 @@ RAYS_ADVICE = re.compile(r"\nFailed to .* after \d+/\d+ attempts|\nTo change ret
 
 
 class RunFailure:
-    """What is wrong with the whole of a run, whoever finds it: a worker that cannot start, or one of the guards."""
+    """The failure of a whole run, reported by a worker that cannot start or by one of the guards."""
 
     def __init__(self, counters: RunCounters) -> None:
         self.counters = counters
@@ -55,13 +55,14 @@ class RunFailure:
         Args:
             wake: no task may start any more that could raise it, so the driver's main thread is woken as by Ctrl-C.
         """
+        # Kept here too, as the counters do not answer once the Ray head node is gone.
         self.failure = failure
         if wake:
             interrupt_main_thread()
         self.counters.fail(failure)
 
     def read(self) -> TonearmError | None:
-        """Return what was found."""
+        """Return the failure that was reported, if any."""
         if self.failure is not None:
             return self.failure
         try:
@@ -70,7 +71,7 @@ class RunFailure:
             return None
 
 
-# Not SIGINT, which whatever a script starts in the background ignores.
+# Not SIGINT: shells make background jobs ignore it.
 WAKE = signal.SIGUSR1
 
 
@@ -92,7 +93,7 @@ def interruptible() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # Ray takes SIGTERM for itself when it starts, and ends the driver by it without a word.
+    # Ray replaces the handler of SIGTERM when it starts, and its own ends the driver without a message.
     before = {number: signal.signal(number, interrupt) for number in (WAKE, signal.SIGTERM)}
     try:
         yield
@@ -102,10 +103,7 @@ def interruptible() -> Iterator[None]:
 
 
 class StoreGuard:
-    """Stops a run whose store gives nothing any more, before it writes a failed row for every track that is left.
-
-    Some objects may be refused for good, so failures in a row prove nothing: many others are tried too.
-    """
+    """Stops a run whose store gives nothing any more, before it writes a failed row for every track that is left."""
 
     def __init__(self, run_failure: RunFailure, todo: Sequence[TodoPart], settings: FetchSettings) -> None:
         self.run_failure = run_failure
@@ -119,8 +117,10 @@ class StoreGuard:
         if counts.refused_in_a_row < self.limit:
             self.limit = REFUSED_READS
             return
+        # Some objects may be refused for good, so failures in a row prove nothing: others are tried too.
         why = self._probe()
         if why is None:
+            # The store is well. The next probe waits for twice as many failures, or every poll would probe again.
             self.limit = 2 * counts.refused_in_a_row
             return
         failed = counted(counts.refused_in_a_row, "read")
@@ -158,11 +158,12 @@ class StoreGuard:
 
 
 class ClusterGuard:
-    """Stops a run that would wait without end because the cluster has shrunk and does not grow again."""
+    """Stops a run that cannot finish because the cluster has shrunk and does not grow again."""
 
     def __init__(self, run_failure: RunFailure, layout: Layout, timeout_s: float) -> None:
         self.run_failure = run_failure
         self.layout = layout
+        # A cluster that grows by itself gets no less than it needs to grow.
         self.patience_s = max(timeout_s, session.growth_s())
         self.since: float | None = None
 
@@ -182,10 +183,7 @@ class ClusterGuard:
 
 
 class RayHeadGuard:
-    """Stops a run whose Ray head node is gone: Ray itself would end the driver a little later without a word.
-
-    It must not ask Ray anything, which may not answer any more.
-    """
+    """Stops a run whose Ray head node is gone, before Ray ends the driver without a message."""
 
     def __init__(self, run_failure: RunFailure, place: str, timeout_s: float) -> None:
         self.run_failure = run_failure
@@ -196,6 +194,7 @@ class RayHeadGuard:
 
     def look(self) -> None:
         """End the run when nothing has listened at the head node's address for ``timeout_s``."""
+        # A TCP connection and no call of Ray: a call blocks once the head node is gone, and the guard with it.
         try:
             socket.create_connection(self.address, timeout=5).close()
         except OSError:
@@ -222,7 +221,7 @@ class Guard(Protocol):
 def report_progress(
     counters: RunCounters, watcher: Watcher, guards: Sequence[Guard] = (), ray_head: RayHeadGuard | None = None
 ) -> Iterator[None]:
-    """Tell ``watcher`` what the stages have reported, repeatedly, while the block runs."""
+    """Tell ``watcher`` every 0.5 s what the stages have reported, while the block runs."""
 
     def look() -> None:
         counts = counters.read(ANSWERS_IN_S)
@@ -232,6 +231,7 @@ def report_progress(
                 guard.look(counts)
 
     with interruptible(), contextlib.ExitStack() as stack:
+        # On another thread: the first one waits for the counters, which do not answer without the head node.
         if ray_head is not None:
             stack.enter_context(session.background_poll(ray_head.look))
         stack.enter_context(session.background_poll(look))

@@ -78,7 +78,7 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
             Path(local_path(out)).mkdir(parents=True, exist_ok=True)
         check_space(Path(local_path(out)), plan.num_parameters)
     with run_lock.held_at(f"{out.rstrip('/')}/{WORK}/{LOCK}", out, waiting=watcher.note) as hold:
-        # Again, now that nobody else writes there: hours may have gone by since, and another run may have ended.
+        # Checked again now that nobody else writes there: the lock may have been waited for while another run ended.
         check_empty(out, overwrite)
         done = find_finished(out, plan, overwrite)
         if done is None and overwrite:
@@ -93,9 +93,10 @@ def _checked(settings: TrainSettings, out: str) -> TrainSettings:
     """Return the settings as workers take them; refuse what this machine cannot do before anything is listed."""
     check_form(out, "--out")
     check_trackers(settings.trackers)
-    # A cluster is asked once it is joined.
+    # A cluster is believed to have GPUs here, and asked once it is joined.
     check_precision(settings.precision, is_gpu=os.environ.get("RAY_ADDRESS") is not None or count_gpus() > 0)
-    if settings.cache is not None:  # Ray Train starts its workers in another folder
+    # Ray Train starts its workers in another folder, where a relative path would be another cache.
+    if settings.cache is not None:
         return dataclasses.replace(settings, cache=str(Path(settings.cache).absolute()))
     return settings
 

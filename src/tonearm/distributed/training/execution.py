@@ -1,4 +1,4 @@
-"""A training's loop on Ray Train, from the driver's side; imported where there is something to train."""
+"""A training's loop on Ray Train, from the driver's side; imported only if there is something to train."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from tonearm.training.publish.model_folder import write_model
 from tonearm.training.publish.trackers import Tracker, closing, open_trackers, values_of
 from tonearm.watchers import Watcher
 
-# A snapshot counts once Ray Train looks at its workers, each two seconds by default; a kill in between loses it.
+# A snapshot counts only once Ray Train has polled its workers, by default every two seconds; a kill before that loses
+# it.
 HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 
 
@@ -120,7 +121,7 @@ def fit(
         try:
             result = trainer.fit()
         except (KeyboardInterrupt, SystemExit):
-            # Ray Train answers Ctrl-C with a handler of its own, which ends in SystemExit.
+            # Ray Train sets its own handler for Ctrl-C, which raises SystemExit.
             raise Stopped(f"stopped; the same command goes on from the last snapshot in {shown(out)}") from None
         except Exception as error:
             fatal = events.read_failure()
@@ -156,7 +157,7 @@ def _reason(error: BaseException) -> str:
 def _listening(
     events: WorkerEvents, out: str, name: str, plan: TrainingPlan, watcher: Watcher
 ) -> Iterator[dict[str, Any]]:
-    """Pass events on to the watcher and the trackers while the block runs; yield what the loop said at its start."""
+    """Pass events on to the watcher and the trackers while the block runs; yield the loop's event of its start."""
     settings = plan.job.settings
     run: dict[str, Any] = {}
     trackers: list[Tracker] = []
@@ -165,6 +166,7 @@ def _listening(
         for event in events.take():
             if event["kind"] == "start":
                 run.update(event)
+                # Workers that are restarted send another start; the trackers of the run stay open.
                 if not trackers:
                     facts = _flat(dataclasses.asdict(settings))
                     trackers.extend(
@@ -188,6 +190,7 @@ def _listening(
             with background_poll(pass_on):
                 yield run
         finally:
+            # The events that came after the last poll.
             with contextlib.suppress(ray.exceptions.RayError):
                 pass_on()
 

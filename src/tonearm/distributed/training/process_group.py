@@ -46,10 +46,9 @@ class RayProcessGroup:
         return wrapped
 
     def align(self, model: nn.Module) -> None:
-        """Give every worker the first's running statistics, which its own batches have moved since the last step.
-
-        Gradients are shared, these are not, and the first worker's are what is saved: a conformer's batch norms.
-        """
+        """Give every worker the running statistics of the first worker."""
+        # Batch norms, as a conformer has them, differ between workers: gradients are averaged, buffers are not. The
+        # first worker's are what a snapshot saves, so all must score with those.
         if self.size == 1:
             return
         for buffer in model.buffers():
@@ -91,6 +90,6 @@ class RayProcessGroup:
         return None if checkpoint is None else Path(checkpoint.to_directory())
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Pass the event on to the driver."""
+        """Pass the event on to the driver, from the first worker alone."""
         if self.rank == 0:
             self.events.tell(event)

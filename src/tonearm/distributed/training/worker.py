@@ -1,4 +1,4 @@
-"""What Ray Train starts on each worker; its controller, which has no use for torch, loads this module too."""
+"""What Ray Train starts on each worker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 def train_worker(config: dict[str, Any]) -> None:
     """Run one worker's part, on that worker."""
-    from tonearm.distributed.training import process_group  # torch
+    # Not at the top: Ray Train's controller loads this module too, and has no use for torch.
+    from tonearm.distributed.training import process_group
 
     events: WorkerEvents = config["events"]
     if events.read_failure() is not None:
-        return  # what cannot work is not tried again
+        # Ray Train starts failed workers again, but what has failed for good would only fail again.
+        return
     try:
         process_group.run_loop(ray.get(config["job"]), events, config["threads"], config["precision"])
     except TonearmError as error:

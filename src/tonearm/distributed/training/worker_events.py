@@ -1,4 +1,4 @@
-"""What training workers tell, kept by an actor until the driver asks."""
+"""Events of training workers, kept by an actor until the driver takes them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ class WorkerEvents(RunActor):
 
 
 def start_worker_events() -> WorkerEvents:
-    """Return new events, with an actor of their own.
-
-    One call at a time: with several, two events of one worker may change places, and a tracker whose step goes back
-    takes it for another run's.
-    """
+    """Start the actor of one training."""
+    # One call at a time: with several, two events of one worker may change places, and a tracker that sees a step go
+    # back takes the event for another run's.
     return WorkerEvents(ray.remote(_Events).options(num_cpus=0, max_concurrency=1).remote())

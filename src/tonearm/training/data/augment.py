@@ -1,4 +1,4 @@
-"""What is done to a waveform before a model sees it, afresh each time: a pure function of settings and a generator.
+"""Augmentation of waveforms before a model sees them: a pure function of settings and a generator.
 
 Letters in shapes: S samples.
 """
@@ -32,6 +32,7 @@ def augment(waveform: Floats, sample_rate: int, settings: AugmentSettings, rng: 
     if settings.tilt_db or settings.frequency_masks or settings.bandwidth_hz is not None:
         waveform = _shape(waveform, sample_rate, settings, rng)
     if settings.noise_db is not None:
+        # Relative to the clip's level, so that a quiet clip is not drowned.
         level = np.sqrt(np.mean(np.square(waveform))) * 10 ** (-(settings.noise_db + rng.exponential(10.0)) / 20)
         waveform = waveform + (level * rng.standard_normal(len(waveform), np.float32)).astype(np.float32)
     if settings.gain_db:
@@ -48,6 +49,7 @@ def augment(waveform: Floats, sample_rate: int, settings: AugmentSettings, rng: 
 def mix(first: Floats, second: Floats, share: float) -> Floats:
     """Return mixup's waveform: ``share`` of the first [S], the rest of the second at the first's level."""
     second = np.resize(second, len(first)) if len(second) < len(first) else second[: len(first)]
+    # At one level, or the louder clip would be heard alone whatever the share says.
     level, other = _level(first), _level(second)
     return (share * first + (1 - share) * second * (level / other if other else 0.0)).astype(np.float32)
 

@@ -6,7 +6,7 @@
     FOLDER/KEY/00000.json   where each clip lies in it, written last: a shard without it is decoded again, and so is
                             at the next opening a clip that could not be read
 
-KEY stands for the tracks' keys in their order and for the windows, so a clip's place in its shard is known by its id.
+KEY is a hash of the tracks' keys in their order and of the windows.
 A ``ClipSet`` joins caches: windows spread over each clip to learn from, and held-out clips whole.
 """
 
@@ -71,8 +71,8 @@ class Clip:
         """Return the kept windows of those that tagging would score, as ``(start in seconds, float32 [samples])``."""
         plan, stream = self.plan, self.stream
         starts = [int(start) for start in plan.starts(stream.num_samples)]
-        kept = [start for start in starts if stream.keeps(start, plan.window_samples)]
-        return [(start / plan.sample_rate, stream.window(start, plan.window_samples)) for start in kept]
+        kept_starts = [start for start in starts if stream.keeps(start, plan.window_samples)]
+        return [(start / plan.sample_rate, stream.window(start, plan.window_samples)) for start in kept_starts]
 
 
 class ClipCache:
@@ -83,6 +83,7 @@ class ClipCache:
         self.errors: dict[ClipId, TrackError] = {}
         self._entries: dict[ClipId, tuple[int, dict[str, Any]]] = {}
         self._maps: dict[int, NDArray[np.uint8]] = {}
+        # The order of the ids is part of the folder's name, so it tells each clip's place in its shard.
         for shard, clips in enumerate(_shards(list(ids))):
             entries = json.loads(_index(folder, shard).read_text())["tracks"]
             for clip, entry in zip(clips, entries, strict=True):
@@ -96,8 +97,8 @@ class ClipCache:
         if shard not in self._maps:
             self._maps[shard] = np.memmap(_samples(self.folder, shard), np.uint8, "r")
         first, dtype = entry["offset"], np.dtype(entry["dtype"])
-        kept = sum(stop - start for start, stop in entry["spans"])
-        pcm = self._maps[shard][first : first + kept * dtype.itemsize].view(dtype)
+        num_kept = sum(stop - start for start, stop in entry["spans"])
+        pcm = self._maps[shard][first : first + num_kept * dtype.itemsize].view(dtype)
         # An index of 0.1.0 does not say the rate, which is the cache's.
         stream = PcmStream.of({"sample_rate": self.plan.sample_rate, **entry}, pcm)
         return Clip(stream, entry["duration_s"], entry["digest"], self.plan)
@@ -131,6 +132,7 @@ def open_cache(
     Raises:
         DestinationError: no space left, or a folder that cannot be written.
     """
+    # A changed file has another key, so its clips are never taken from an older cache.
     facts = [FORMAT, dataclasses.astuple(plan), [ref.track_key for ref in refs.values()]]
     folder = base / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     with writing(str(folder)):
@@ -153,7 +155,7 @@ def open_cache(
 
 
 class _Decoder:
-    """Decodes on several threads, each with a child of its own."""
+    """Decodes on several threads, each with its own sandboxed child process."""
 
     def __init__(self, fetch: FetchSettings, decode: DecodeSettings, plan: WindowPlan, num_threads: int) -> None:
         self._reader, self._request = ObjectReader(fetch), DecodeRequest((plan,), decode.max_scored_s)
@@ -173,6 +175,7 @@ class _Decoder:
         return self._pool.map(self._decode, refs)
 
     def _decode(self, ref: TrackRef) -> DecodedTrack | TrackError:
+        # There are as many children as threads, so one is always free.
         sandbox = self._free.pop()
         try:
             return TrackLoader(self._reader, sandbox, self._request).load(ref)
@@ -188,6 +191,7 @@ def _write_shard(
         for track in tracks:
             entries.append(_write_track(file, track))
             progress(len(entries))
+    # The index last: a shard without one was not finished, and is decoded again.
     _write_index(folder, shard, entries)
 
 
@@ -206,7 +210,7 @@ def _failed(folder: Path, shard: int) -> list[int]:
 
 
 def _write_track(file: BinaryIO, track: DecodedTrack | TrackError) -> dict[str, Any]:
-    """Append a track's samples; return what the index says of it."""
+    """Append a track's samples; return its entry for the index."""
     if isinstance(track, TrackError):
         return {"error": {"code": track.code, "message": track.message}}
     (stream,) = track.streams
@@ -226,7 +230,8 @@ def _write_index(folder: Path, shard: int, entries: list[dict[str, Any]]) -> Non
 
 
 def _check_space(folder: Path, shard: int, count: int) -> None:
-    """Say after the first shard, not after the last, that the disk is too small."""
+    """Refuse a disk that is too small."""
+    # The first shard tells how large the others will be: it is said now and not after hours.
     if shard:
         return
     size, free = _samples(folder, shard).stat().st_size, shutil.disk_usage(folder).free
@@ -303,8 +308,8 @@ def add_whole(clips: ClipSet, held_out: Iterable[ClipId], settings: TrainSetting
     plan, limit = clips.plan, settings.decode.max_scored_s
     most = max(1, int(limit * plan.sample_rate) // plan.window_samples)
     whole = dataclasses.replace(plan, max_windows=most)
-    wanted = set(held_out) - clips.errors.keys()
-    lengths = {clip: clips.clip(clip).stream.num_samples for clip in clips.refs if clip in wanted}
+    readable = set(held_out) - clips.errors.keys()
+    lengths = {clip: clips.clip(clip).stream.num_samples for clip in clips.refs if clip in readable}
     long = [clip for clip, length in lengths.items() if len(whole.starts(length)) != len(plan.starts(length))]
     if long:
         refs = {clip: clips.refs[clip] for clip in long}

@@ -101,6 +101,7 @@ def by_id(tracks: Iterable[LabelledTrack]) -> dict[ClipId, LabelledTrack]:
     repeated: Counter[int] = Counter()
     for track in tracks:
         ref = track.ref
+        # A second row of the same file may have other labels, so it is another clip, with another id.
         clip = ClipId(ref.track_key)
         while clip in clips:
             repeated[ref.track_key] += 1
@@ -121,6 +122,7 @@ def make_collection(listing: Listing, settings: LabelSettings) -> Collection:
         listing.tracks if sides is None else {clip: listing.tracks[clip] for clip in listing.tracks if clip in sides}
     )
     clips = only_labelled(listing, tracks, settings)
+    # Every side's clips must be clips of the collection: unlabelled ones are gone by now.
     if sides is not None:
         sides = {clip: side for clip, side in sides.items() if clip in clips}
     is_multi = settings.multi_label if settings.multi_label is not None else listing.is_multi

@@ -52,11 +52,12 @@ class Duplicate:
 class AcousticFingerprints:
     """The acoustic fingerprints of clips, each made once, by whichever split asks for it first.
 
-    Of the signs, 60 KB a clip, only so many are kept; of the summaries all.
+    All summaries are kept, and the signs of the last ``MOST_FINGERPRINTS`` clips.
     """
 
     def __init__(self, clips: ClipSet) -> None:
         self.clips = clips
+        # The signs take 60 KB per clip, so those of a large collection would not fit in memory.
         self.signs = functools.lru_cache(maxsize=MOST_FINGERPRINTS)(self._signs)
         self._summaries: dict[ClipId, NDArray[np.float32]] = {}
 
@@ -97,6 +98,7 @@ def find_duplicates(
         duplicates += [Duplicate(side, clip, other, 1.0) for other in same]
         others = [other for other in neighbours if other not in set(same)]
         duplicates += [
+            # 1 means the same samples, and these have another digest.
             Duplicate(side, clip, other, min(likeness, 0.9999))
             for likeness, other in _alike(fingerprints, clip, others)
         ]
@@ -113,7 +115,8 @@ def _alike(
         pairs = [(likeness_of(fingerprints.signs(clip), fingerprints.signs(other)), other) for other in nearest]
         copies = [pair for pair in pairs if pair[0] >= LEAST_ALIKE]
         alike += copies
-        if not copies:  # copies are nearest: further on there are none
+        # Copies are the nearest neighbours: after eight without any there are no more.
+        if not copies:
             break
     if not alike:
         return []
@@ -144,6 +147,7 @@ def acoustic_fingerprint(clip: Clip, sample_rate: int) -> tuple[NDArray[np.int8]
 
     waveform = clip.beginning(int(LONGEST_S * sample_rate))
     frame, hop = round(FRAME_S * sample_rate), round(HOP_S * sample_rate)
+    # A sign needs two frames, so a shorter clip is padded to have one at least.
     waveform = np.pad(waveform, (0, max(0, frame + 2 * hop - len(waveform))))
     power = librosa.feature.melspectrogram(
         y=waveform,
@@ -171,6 +175,7 @@ def likeness_of(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
 
     agreement = fftconvolve(first.astype(np.float32), second[::-1].astype(np.float32), axes=0).sum(axis=1)
     counted = [np.abs(signs).max(axis=1).astype(np.float64) for signs in (first, second)]
+    # Silent frames have no signs, so an overlap of silence is no overlap.
     overlap = np.round(fftconvolve(counted[0], counted[1][::-1]))
     least = max(round(LEAST_OVERLAP_S / HOP_S), 0.5 * min(part.sum() for part in counted))
     values = np.where(overlap >= least, agreement / (np.maximum(overlap, 1) * first.shape[1]), 0.0)

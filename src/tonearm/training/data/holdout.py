@@ -39,20 +39,22 @@ def hold_out(classes: Sequence[str], share: float, seed: int, *, keep_each: bool
             f"from, expected at least {least}{', one of each class' if keep_each else ''}; give {_below(most / total)} "
             "or less, or add clips"
         )
+    # scikit-learn refuses to stratify where a side has fewer clips than there are classes.
     if len(sizes) <= min(count, total - count):
         _, held = train_test_split(range(total), test_size=count, stratify=classes, random_state=seed)
-        found = set(held)
-        sides = [{classes[number] for number in range(total) if (number in found) is side} for side in (True, False)]
+        held_out = set(held)
+        sides = [{classes[number] for number in range(total) if (number in held_out) is side} for side in (True, False)]
+        # Its rounding may leave a small class on one side alone.
         if not keep_each or all(len(side) == len(sizes) for side in sides):
-            return found
+            return held_out
     rng = np.random.default_rng(seed)
-    wanted = _apportion(sizes, count, rng, keep_each=keep_each)
-    found = set()
+    left_to_take = _apportion(sizes, count, rng, keep_each=keep_each)
+    held_out = set()
     for number in rng.permutation(total).tolist():
-        if wanted[classes[number]]:
-            wanted[classes[number]] -= 1
-            found.add(number)
-    return found
+        if left_to_take[classes[number]]:
+            left_to_take[classes[number]] -= 1
+            held_out.add(number)
+    return held_out
 
 
 def _apportion(sizes: Mapping[str, int], count: int, rng: np.random.Generator, *, keep_each: bool) -> dict[str, int]:
@@ -118,12 +120,14 @@ def _folds(
     of_class: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(classes, groups, strict=True):
         of_class[label].add(group)
-    count = max(2, min(round(1 / share), *(len(found) for found in of_class.values())))
+    # A fold needs a group of every class, so a class of few groups limits the number of folds.
+    count = max(2, min(round(1 / share), *(len(class_groups) for class_groups in of_class.values())))
     if count > max(Counter(classes).values()):
         return
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of clips without a label, which may be fewer than folds
+        # It warns of a class with fewer clips than folds; here those are the clips without a label, which may be few.
+        warnings.simplefilter("ignore")
         for _, held in splitter.split(classes, classes, groups):
             yield set(held.tolist())
 
@@ -138,6 +142,7 @@ def _one_by_one(
     counts = {group: Counter(classes[number] for number in numbers) for group, numbers in members.items()}
     sizes, target = Counter(classes), share * len(classes)
     order = [sorted(members)[index] for index in np.random.default_rng(seed).permutation(len(members))]
+    # The largest first: the small ones then fill what is left of the share.
     order.sort(key=lambda group: -len(members[group]))
     held: set[str] = set()
     taken: Counter[str] = Counter()
@@ -171,7 +176,8 @@ def _one_by_one(
         if len(held) > 1 and is_nearer(-len(members[group])):
             held.remove(group)
             taken.subtract(counts[group])
-    if not held:  # every group is larger than twice the share
+    # Every group is larger than twice the share: the smallest that may go is held out, since one must be.
+    if not held:
         for group in reversed(order):
             if may_go(group):
                 take(group)

@@ -103,6 +103,7 @@ def _side(value: str | None, named: dict[str, set[str]], has_train: bool) -> str
         # Once the test clips are named, the usual names for them mean nothing special, save train itself.
         if value in usual and (side == TRAIN or not taken):
             return side
+    # Where only the held-out values are named, all other values are learnt from, unless some say "train" themselves.
     if has_train or value is None or not taken:
         return None
     return TRAIN

@@ -93,7 +93,7 @@ def _divide(
     classes = _rarest(divided) if is_multi else [(track.labels or ("",))[0] for track in divided]
     groups = [track.group for track in divided]
     if any(group is not None for group in groups):
-        # A clip without a group is a group of its own.
+        # A clip without a group is held out by itself; the NUL keeps its name apart from those of groups.
         places = {clip: place for place, clip in enumerate(tracks)}
         names = [group if group is not None else f"\0{places[clip]}" for group, clip in zip(groups, clips, strict=True)]
         if not is_multi:
@@ -110,10 +110,7 @@ def _divide(
 
 
 def _rarest(tracks: Sequence[LabelledTrack]) -> list[str]:
-    """Return of each clip's labels the rarest that another clip has too, to balance by.
-
-    A clip that shares none counts as one of the commonest: alone it could stand on one side only.
-    """
+    """Return for each clip the rarest of its labels that another clip has too, to balance by."""
     counts = Counter(label for track in tracks for label in track.labels or ())
     rare = [
         min(
@@ -125,6 +122,7 @@ def _rarest(tracks: Sequence[LabelledTrack]) -> list[str]:
     ]
     repeated = Counter(rare)
     classes = [label if repeated[label] > 1 else "" for label in rare]
+    # A class of one clip cannot be on both sides, so a lone clip counts as one of the commonest class.
     if classes.count("") == 1:
         commonest = Counter(classes).most_common(1)[0][0]
         classes = [label or commonest for label in classes]
@@ -146,9 +144,9 @@ def _check_groups(classes: list[str], groups: list[str]) -> None:
     of_class: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(classes, groups, strict=True):
         of_class[label].add(group)
-    for label, found in sorted(of_class.items()):
-        if len(found) < 2:
+    for label, class_groups in sorted(of_class.items()):
+        if len(class_groups) < 2:
             raise SourceError(
-                f"all clips of the class {label} are of one group ({next(iter(found))}), expected at least 2 groups so "
-                "that none stands on both sides; add clips of another, or leave --group-by out"
+                f"all clips of the class {label} are of one group ({next(iter(class_groups))}), expected at least 2 "
+                "groups so that none stands on both sides; add clips of another, or leave --group-by out"
             )

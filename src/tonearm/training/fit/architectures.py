@@ -29,15 +29,16 @@ def is_architecture(name: str) -> bool:
 @functools.cache
 def architecture_folder(name: str) -> Path:
     """Return a folder with its ``config.json`` and ``preprocessor_config.json``; it goes when this process ends."""
-    found = _scratch_config(name)
-    assert found is not None, name
+    scratch = _scratch_config(name)
+    assert scratch is not None, name
     folder = Path(_own_folder().name) / name
     folder.mkdir()
-    (folder / CONFIG).write_text(json.dumps({**found.config, "model_type": _model_type(name)}))
-    (folder / PREPROCESSOR).write_text(json.dumps(dict(found.preprocessor)))
+    (folder / CONFIG).write_text(json.dumps({**scratch.config, "model_type": _model_type(name)}))
+    (folder / PREPROCESSOR).write_text(json.dumps(dict(scratch.preprocessor)))
     return folder
 
 
+# Cached so that it lasts as long as the process: the folder is removed when the object goes.
 @functools.cache
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tonearm-")
@@ -52,7 +53,7 @@ def _model_type(name: str) -> str:
 
 def _scratch_config(name: str) -> ScratchConfig | None:
     family = FAMILIES.get(_model_type(name)) if name in SIZES or name.startswith(PREFIX) else None
-    found = None if family is None else family.scratch_config()
-    if found is None or name not in SIZES:
-        return found
-    return ScratchConfig({**found.config, **SIZES[name][1]}, found.preprocessor)
+    scratch = None if family is None else family.scratch_config()
+    if scratch is None or name not in SIZES:
+        return scratch
+    return ScratchConfig({**scratch.config, **SIZES[name][1]}, scratch.preprocessor)

@@ -1,4 +1,4 @@
-"""The figures of an epoch's end; apart from the loop, as scikit-learn takes seconds to import."""
+"""The figures of an epoch's end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def quick(predictions: Predictions, job: TrainingJob) -> dict[str, float]:
 
     Where a score is not a number, neither is any figure.
     """
+    # scikit-learn raises on NaN, and an evaluation whose figures are NaN is never the best one.
     if not np.isfinite(predictions.logits).all():
         names = ("macro_map", "micro_map") if job.is_multi else ("accuracy", "macro_f1")
         return dict.fromkeys(("loss", *names), math.nan)
@@ -28,6 +29,6 @@ def quick(predictions: Predictions, job: TrainingJob) -> dict[str, float]:
     if job.is_multi:
         every = metrics.multi_label_figures(scores, predictions.targets)
         return figures | {name: value for name, value in every.items() if name.endswith("_map")}
-    truth, said = predictions.targets.argmax(axis=1), scores.argmax(axis=1)
-    macro_f1 = metrics.macro_f1(truth, said, scores.shape[1])
-    return figures | {"accuracy": float(np.mean(truth == said)), "macro_f1": macro_f1}
+    truth, predicted = predictions.targets.argmax(axis=1), scores.argmax(axis=1)
+    macro_f1 = metrics.macro_f1(truth, predicted, scores.shape[1])
+    return figures | {"accuracy": float(np.mean(truth == predicted)), "macro_f1": macro_f1}

@@ -1,5 +1,5 @@
 """Cached clips as the examples of a training step. The order and every crop depend on the seed, the epoch and the clip
-alone, never on how many workers there are or where a run was taken up again.
+alone, never on the number of workers or on where a run was resumed.
 
 Letters in shapes: B clips, S samples, L labels.
 """
@@ -27,7 +27,7 @@ BATCHES_AHEAD = 3
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What a worker takes at once: waveforms float32 [S] each, targets [B, L], weights [B] (0 for filling)."""
+    """The clips of one forward pass: B waveforms float32 [S], targets [B, L], weights [B] (0 for filling)."""
 
     waveforms: list[Floats]
     targets: Tensor
@@ -60,23 +60,26 @@ class TrainingSet:
             micro: clips a worker takes at once.
         """
         order = self.order(epoch)
-        wanted = []
+        steps = []
         for step in range(first, self.num_steps(step_size)):
             clips = order[step * step_size : (step + 1) * step_size]
-            own = np.array_split(clips, size)[rank]
+            worker_clips = np.array_split(clips, size)[rank]
             # A worker without a clip of a short last step takes one at no weight, or the others would wait for it.
-            weights = np.ones(len(own), np.float32) if len(own) else np.zeros(1, np.float32)
-            own = own if len(own) else clips[:1]
-            parts = [(own[at : at + micro], weights[at : at + micro]) for at in range(0, len(own), micro)]
+            weights = np.ones(len(worker_clips), np.float32) if len(worker_clips) else np.zeros(1, np.float32)
+            worker_clips = worker_clips if len(worker_clips) else clips[:1]
+            parts = [
+                (worker_clips[at : at + micro], weights[at : at + micro]) for at in range(0, len(worker_clips), micro)
+            ]
+            # Every worker takes as many batches, or the others would wait for its gradients.
             count = math.ceil(math.ceil(len(clips) / size) / micro)
-            parts += [(own[:1], np.zeros(1, np.float32))] * (count - len(parts))
-            wanted.append((len(clips), parts))
+            parts += [(worker_clips[:1], np.zeros(1, np.float32))] * (count - len(parts))
+            steps.append((len(clips), parts))
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="examples") as pool:
             # Made ahead while the model computes, in order, a few at a time.
-            flat = [part for _, parts in wanted for part in parts]
+            flat = [part for _, parts in steps for part in parts]
             waiting = [pool.submit(self._batch, *part, epoch) for part in flat[:BATCHES_AHEAD]]
             position = len(waiting)
-            for num_clips, parts in wanted:
+            for num_clips, parts in steps:
                 batches = []
                 for _ in parts:
                     batches.append(waiting.pop(0).result())
@@ -99,6 +102,7 @@ class TrainingSet:
                 int(rng.integers(len(self.examples))),
                 float(rng.beta(self.settings.mixup, self.settings.mixup)),
             )
+            # The clip itself is always the larger part, so no example is mostly another clip.
             share = max(share, 1 - share)
             second, label = self._crop(other, epoch, PARTNER)
             waveform, target = mix(waveform, second, share), (share * target + (1 - share) * label).astype(np.float32)
@@ -108,6 +112,7 @@ class TrainingSet:
         example = self.examples[number]
         rng = generator(self.seed, CLIP, purpose, epoch, number)
         stream, length = self.clips.clip(example.clip).stream, self.plan.window_samples
+        # Every start within the decoded stretches is as likely as any other.
         rooms = np.array([max(stop - start - length, 0) + 1 for start, stop in stream.spans])
         place = int(rng.integers(rooms.sum())) if self.settings.crop else int(rooms.sum() // 2)
         span = int(np.searchsorted(np.cumsum(rooms), place, side="right"))

@@ -29,7 +29,7 @@ class InitialModel:
         name: as it was given: a folder, a hub id or an architecture.
         folder: holds config.json, preprocessor_config.json and, unless ``from_scratch``, weights.
         labels: its classifier's own, in the order of its logits; empty where it has no classifier to train on.
-        trained_window_s: None: a training chooses its windows again.
+        trained_window_s: always None, since a training chooses its windows itself.
         hop_s: None: a training cuts its windows end to end.
     """
 
@@ -79,7 +79,7 @@ def read_initial_model(source: str, *, revision: str | None = None, from_scratch
         folder = architecture_folder(source)
     else:
         patterns = CONFIG_FILES if from_scratch else CONFIG_FILES + WEIGHT_FILES + PICKLE_FILES
-        # Ray Train starts its workers in another folder.
+        # Ray Train starts its workers in another folder, where a relative path would lead elsewhere.
         folder = resolve(source, revision=revision, patterns=patterns).absolute()
     config = read_config(folder, source, may_be_encoder=True)
     preprocessor = read_preprocessor(folder, source)
@@ -137,6 +137,7 @@ def _classifier_labels(config: PreTrainedConfig) -> tuple[str, ...]:
         return ()
     id2label = sorted((int(key), value) for key, value in (config.id2label or {}).items())
     labels = tuple(str(label) for _, label in id2label)
+    # transformers names the labels of a model without any LABEL_0, LABEL_1 and so on.
     return () if all(label.startswith(PLACEHOLDER) for label in labels) else labels
 
 

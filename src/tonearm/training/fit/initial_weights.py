@@ -1,4 +1,4 @@
-"""The initial model as torch has it: loaded once in each process that trains, and never where it is only counted."""
+"""The initial model in torch: loaded once in every process that trains, and never just to count its parameters."""
 
 from __future__ import annotations
 
@@ -94,10 +94,8 @@ def _configured(initial: InitialModel, head: Classifier) -> tuple[PreTrainedConf
 
 
 def _blame(module: nn.Module, family: str) -> None:
-    """Have what the code of a family from outside raises in a forward pass name its package.
-
-    Inside the module, not around a step: there the other workers' deaths would be blamed on it too.
-    """
+    """Make errors in a forward pass of a family from another package name that package."""
+    # Inside the module and not around a step, where the package would be blamed for other workers' deaths too.
     if family in FAMILIES.own:
         return
     forward = module.forward

@@ -36,7 +36,7 @@ class TrainingJob:
         labels: in the order of the logits.
         windows: how a clip is cut.
         train, validation, test: the examples of each side.
-        caches: where the clips are, as ``ClipSet.caches``: also those that no side has, which the cache is known by.
+        caches: where the clips are, as ``ClipSet.caches``.
     """
 
     settings: TrainSettings
@@ -47,6 +47,7 @@ class TrainingJob:
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+    # With the clips that are on no side too: a cache is found by the keys of all its clips.
     caches: tuple[Mapping[ClipId, TrackRef], ...] = ()
 
     @property
@@ -71,8 +72,10 @@ class TrainingJob:
         """
         held_out = {example.clip for side in (self.validation, self.test) for example in side}
         needed = held_out | {example.clip for example in self.train}
+        # Only clips of the split are tried again: what the plan left out as broken may stay broken.
         clips = open_clips(self.caches, self.windows, self.settings, num_threads=num_threads, again=needed)
         add_whole(clips, held_out, self.settings, num_threads=num_threads)
+        # The plan counted on them, and on fewer clips it would be another run.
         failed = [clip for clip in clips.refs if clip in needed and clip in clips.errors]
         if failed:
             place, error = shown(clips.refs[failed[0]].uri), clips.errors[failed[0]]

@@ -108,8 +108,10 @@ class Loop:
             size=self.group.size,
         )
         for num_clips, batches in steps:
+            # So that a resumed run draws the same dropout and masks as one that was never interrupted.
             seed_step(settings.seed, progress.step, self.group.rank)
             rate = float(self.stepper.schedule.get_last_lr()[0])
+            # Losses stay on the device until they are logged: reading one would wait for the device at every step.
             pending.append(self.stepper.step(num_clips, batches, size=self.group.size))
             progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
             clips += num_clips
@@ -117,7 +119,8 @@ class Loop:
                 self._log(pending, rate, clips / (time.perf_counter() - clock))
                 pending, clock, clips = [], time.perf_counter(), 0
             if progress.step % settings.checkpoint_steps == 0:
-                if pending:  # before worthless weights take a good snapshot's place
+                # Checks the losses since the last log, or worthless weights would take a good snapshot's place.
+                if pending:
                     self._mean_loss(pending)
                 self._save()
         if pending:
@@ -152,7 +155,8 @@ class Loop:
         side = job.validation
         if side:
             predictions = self.predict(side)
-            from tonearm.training.fit.epoch_figures import quick  # scikit-learn
+            # Not at the top: it imports scikit-learn, which takes seconds.
+            from tonearm.training.fit.epoch_figures import quick
 
             figures = quick(predictions, job)
             progress.evaluations.append({"epoch": progress.epoch, "step": progress.step, **figures})
@@ -160,7 +164,8 @@ class Loop:
             value = -loss if job.metric == "loss" else figures[job.metric]
             self.group.tell({"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, **figures})
         else:
-            value, loss = float(progress.epoch), 0.0  # nothing to choose by: the last is kept
+            # Nothing to choose by, so every epoch counts as better than the last.
+            value, loss = float(progress.epoch), 0.0
         if progress.judge(value, loss) or job.settings.keep == "last":
             progress.kept_epoch = progress.epoch
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in self.bare.state_dict().items()}
@@ -170,16 +175,16 @@ class Loop:
         return patience is not None and self.progress.without_better >= patience
 
     def predict(self, side: Sequence[Example]) -> Predictions:
-        """Return the scores of every window of ``side``, the work shared between the workers, all of them told.
+        """Return the scores of every window of ``side`` on every worker; the work is shared between them.
 
-        They are those of ``tonearm evaluate``: windows of one length share a pass, since padding a window to another's
-        length changes what most families say of it (tests/parity/test_training_scores.py).
+        The scores are those of ``tonearm evaluate`` (tests/parity/test_training_scores.py).
         """
-        own = range(self.group.rank, len(side), self.group.size)
+        numbers = range(self.group.rank, len(side), self.group.size)
         self.group.align(self.bare)
         self.bare.eval()
         scored: list[tuple[tuple[int, float], NDArray[np.float32]]] = []
-        for batch in _by_length(self._windows(side, own), self.job.settings.batch_size):
+        # Only windows of one length share a pass: padding a window changes the scores of most families.
+        for batch in _by_length(self._windows(side, numbers), self.job.settings.batch_size):
             logits = self._score([waveform for _, waveform in batch])
             scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
@@ -222,6 +227,7 @@ class Loop:
         if self.group.rank != 0:
             self.group.save(facts, None)
             return
+        # A finished run is never resumed, so its last snapshot needs no state of the optimizer.
         state = {} if self.progress.is_done else {"model": self.bare.state_dict(), **self.stepper.state()}
         snapshot = Snapshot(self.progress, self.step_size, state, self.best_weights)
         with snapshot.written(predictions or {}) as folder:
@@ -232,6 +238,7 @@ class Loop:
         if folder is None:
             return
         snapshot = read_snapshot(folder)
+        # The schedule and the order of clips count in steps: with another step size they would be another run's.
         if snapshot.step_size != self.step_size:
             workers = max(1, snapshot.step_size * self.group.size // self.step_size)
             raise TrainingError(
@@ -254,6 +261,7 @@ def _by_length(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
         if len(batch) == size:
             yield waiting.pop(len(window[1]))
         elif sum(map(len, waiting.values())) >= MOST_WAITING * size:
+            # Too many windows wait for others of their length: the largest batch goes as it is.
             yield waiting.pop(max(waiting, key=lambda length: len(waiting[length])))
     yield from waiting.values()
 

@@ -61,6 +61,7 @@ def choose_precision(precision: str, device: str) -> Precision:
     if precision != "auto":
         return Precision(precision, "as asked")
     if is_gpu:
+        # The scaler keeps small gradients from becoming zero in fp16.
         return Precision("fp16", "on a GPU, with a gradient scaler")
     if _has_amx():
         return Precision("bf16", "this processor multiplies bf16 matrices (AMX)")

@@ -1,4 +1,4 @@
-"""What a finished run has left in its last snapshot: the weights that are kept, and what they say of every side."""
+"""The result of a finished run, read from its last snapshot: the kept weights and their predictions of every side."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Result:
         """
         job, figures = self.job, {}
         for side, predictions in sorted(self.predictions.items(), reverse=True):
+            # scikit-learn raises on a score that is no number; ``tonearm evaluate`` leaves such clips out too.
             scored = predictions.scored()
             if len(scored):
                 judged = evaluate(predictions.only(scored), job.labels, is_multi=job.is_multi)

@@ -4,7 +4,7 @@
 
     state.pt            where the run stands and, until it is done, the model, its optimizer, schedule and scaler
     best.safetensors    the weights that are kept, once an evaluation has been worth it
-    predictions.npz     what they say of every held-out clip, once the run is done
+    predictions.npz     their predictions of every held-out clip, once the run is done
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Progress:
     def of(cls, values: Mapping[str, Any]) -> Progress:
         """Return what a snapshot says, also one of 0.1.0, whose kept epoch was its best."""
         progress = cls(**{"kept_epoch": values["best_epoch"], **values})
+        # In a snapshot of 0.1.0 the best may be no number, which no evaluation would be better than.
         if progress.best is not None and not math.isfinite(progress.best):
             progress.best = None
         progress.losses = [(int(step), float(loss)) for step, loss in progress.losses]
@@ -101,7 +102,7 @@ class Snapshot:
 
 def read_snapshot(folder: Path) -> Snapshot:
     """Return the snapshot in ``folder``, also one of 0.1.0."""
-    # Nothing but tensors and plain values was written, so nothing else is read.
+    # Nothing but tensors and plain values was written. A pickle that holds more could run code, and is refused.
     values = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     progress, step_size = Progress.of(values.pop("progress")), values.pop("step_size")
     best_weights = load_file(folder / BEST) if (folder / BEST).is_file() else None

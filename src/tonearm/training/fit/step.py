@@ -58,9 +58,11 @@ class Stepper:
             # Gradients travel between the workers once a step, not once a batch.
             waiting = getattr(self.model, "no_sync", None)
             with torch.enable_grad() if is_last or waiting is None else waiting():
+                # Gradients are averaged over the workers: this factor makes them the mean over all clips of the step.
                 loss = self.losses(batch).sum() * (size / num_clips)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
+        # The norm to clip by is that of the gradients themselves, not of the scaled ones.
         self.scaler.unscale_(self.optimizer)
         if self.job.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.job.settings.clip_norm)
@@ -84,6 +86,8 @@ class Stepper:
         Raises:
             TrainingError: the weights are, or are about to be, worthless.
         """
+        # In fp16 the scaler skips a step whose gradients overflow and halves its scale; only at the least scale is the
+        # loss itself at fault.
         if math.isfinite(loss) or (self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE):
             return
         raise TrainingError(
@@ -123,9 +127,11 @@ def clip_losses(logits: Tensor, targets: Tensor, job: TrainingJob, weights: Tens
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make dropout and masking a pure function of the step, so that a resumed run draws what it would have drawn."""
+    """Make dropout and masking a pure function of the seed, the step and the worker."""
+    # A resumed run then draws what it would have drawn. By rank too: otherwise all workers would drop the same units.
     value = (seed * 1_000_003 + step * 101 + rank) % SEED_RANGE
     torch.manual_seed(value)
+    # transformers draws the masks of speech encoders (SpecAugment) with numpy's global generator.
     np.random.seed(value)
 
 

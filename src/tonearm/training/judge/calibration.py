@@ -32,13 +32,11 @@ def fit(predictions: Predictions, labels: Sequence[str], *, is_multi: bool, targ
 
 
 def fit_temperature(predictions: Predictions, *, is_multi: bool) -> float:
-    """Return the temperature at which the tracks' scores have the least log loss (arXiv:1706.04599).
-
-    The tracks', not the windows': a mean over windows is less sure than each of them, and it is what tagging shows.
-    """
+    """Return the temperature at which the tracks' scores have the least log loss (arXiv:1706.04599)."""
     targets = predictions.targets.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
+        # Scores of tracks, not of windows: tagging shows a mean over windows, which is less sure than any of them.
         scores = predictions.track_scores(is_multi=is_multi, temperature=float(np.exp(log_temperature))).astype(
             np.float64
         )
@@ -57,8 +55,10 @@ def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], target
     Args:
         scores, truth: [T].
     """
+    # A tag that no track has: no threshold can be shown to keep the promise.
     if not truth.any():
         return None
     precisions, _, thresholds = precision_recall_curve(truth, scores)
+    # The last of scikit-learn's precisions belongs to no threshold.
     good = np.flatnonzero(precisions[:-1] >= target_precision)
     return float(thresholds[good[0]]) if len(good) else None

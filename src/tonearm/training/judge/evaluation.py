@@ -34,7 +34,7 @@ class Evaluation:
     Attributes:
         uris: [T], of the tracks in ``predictions``.
         failed: ``uri -> reason`` of those that could not be scored.
-        calibration: fitted on all of them, or None where none was wanted.
+        calibration: fitted on all of them, or None where none was asked for.
         calibrated: figures after a calibration fitted on the other half of the tracks, so not on those it is judged by.
         unlabelled: clips that were left out for want of a label.
         head: what the model is called among a library's heads, where it was given as one of them.
@@ -83,6 +83,7 @@ def cross_fitted_scores(predictions: Predictions, *, is_multi: bool) -> NDArray[
     order = np.random.default_rng(HALVES_SEED).permutation(len(predictions.targets))
     scores = np.empty_like(predictions.targets)
     for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        # A temperature judged on the tracks that it was fitted on would always look as if it helped.
         temperature = calibration.fit_temperature(predictions.only(other), is_multi=is_multi)
         scores[half] = predictions.track_scores(is_multi=is_multi, temperature=temperature)[half]
     return scores
@@ -136,7 +137,7 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _table(evaluation: Evaluation) -> str:
-    """Return a row a track: what is true, what was said and how surely; a reader sorts it to find the mistakes."""
+    """Return a CSV with a row per track: true labels, prediction and scores; sorted, it shows the mistakes."""
     scores = evaluation.predictions.track_scores(is_multi=evaluation.is_multi)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

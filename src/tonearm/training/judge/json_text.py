@@ -1,4 +1,4 @@
-"""Figures as JSON that every reader takes: a number that is not finite is null, since JSON has none (RFC 8259, 6)."""
+"""Figures as JSON that every reader takes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def json_text(values: object) -> str:
 
 
 def _finite(value: object) -> object:
+    # JSON has no NaN and no infinity (RFC 8259, section 6), though Python would write them.
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -26,15 +26,17 @@ SURE = 1e-9
 CONFIDENCE = 0.95
 
 
-def evaluate(found: Predictions, labels: Sequence[str], *, is_multi: bool, temperature: float = 1.0) -> dict[str, Any]:
+def evaluate(
+    predictions: Predictions, labels: Sequence[str], *, is_multi: bool, temperature: float = 1.0
+) -> dict[str, Any]:
     """Return every figure, for windows and for tracks."""
-    windows = found.window_scores(is_multi=is_multi, temperature=temperature)
-    tracks = found.track_scores(is_multi=is_multi, temperature=temperature)
+    windows = predictions.window_scores(is_multi=is_multi, temperature=temperature)
+    tracks = predictions.track_scores(is_multi=is_multi, temperature=temperature)
     return {
-        "num_tracks": len(found.targets),
-        "num_windows": len(found.logits),
-        "track": figures_of(tracks, found.targets, labels, is_multi=is_multi),
-        "window": figures_of(windows, found.targets[found.owner], labels, is_multi=is_multi),
+        "num_tracks": len(predictions.targets),
+        "num_windows": len(predictions.logits),
+        "track": figures_of(tracks, predictions.targets, labels, is_multi=is_multi),
+        "window": figures_of(windows, predictions.targets[predictions.owner], labels, is_multi=is_multi),
     }
 
 
@@ -49,15 +51,15 @@ def figures_of(scores: Floats, targets: Floats, labels: Sequence[str], *, is_mul
 
 def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     numbers = list(range(len(labels)))
-    said = scores.argmax(axis=1)
-    right = int((said == truth).sum())
+    predicted = scores.argmax(axis=1)
+    right = int((predicted == truth).sum())
     low, high = interval(right, len(truth))
-    precision, recall, f1, support = precision_recall_fscore_support(truth, said, labels=numbers, zero_division=0)
+    precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=numbers, zero_division=0)
     figures: dict[str, Any] = {
         "accuracy": right / len(truth),
         "accuracy_interval": [low, high],
-        "macro_f1": macro_f1(truth, said, len(labels)),
-        "confusion": confusion_matrix(truth, said, labels=numbers).tolist(),
+        "macro_f1": macro_f1(truth, predicted, len(labels)),
+        "confusion": confusion_matrix(truth, predicted, labels=numbers).tolist(),
         "per_class": {
             label: {
                 "precision": float(precision[index]),
@@ -68,19 +70,21 @@ def _single(scores: Floats, truth: NDArray[np.int64], labels: Sequence[str]) -> 
             for index, label in enumerate(labels)
         },
     }
+    # Among three labels or fewer it would always be 1.
     if len(labels) > 3:
         best = np.argsort(-scores, axis=1, kind="stable")[:, :3]
         figures["top_3"] = float((best == truth[:, None]).any(axis=1).mean())
     return figures
 
 
-def macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], num_labels: int) -> float:
-    return float(f1_score(truth, said, labels=list(range(num_labels)), average="macro", zero_division=0))
+def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_labels: int) -> float:
+    return float(f1_score(truth, predicted, labels=list(range(num_labels)), average="macro", zero_division=0))
 
 
 def multi_label_figures(scores: Floats, targets: Floats) -> dict[str, float]:
     """Return mAP, AUC and d-prime over the labels that are both present and absent somewhere."""
     truth = (targets >= 0.5).astype(int)
+    # AUC is not defined for a label that every track has, or none.
     varied = (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
     if not varied.any():
         return {"macro_map": 0.0, "micro_map": 0.0, "mean_auc": 0.5, "d_prime": 0.0, "num_labels": 0}
@@ -100,16 +104,16 @@ def _per_tag(scores: Floats, targets: Floats, labels: Sequence[str]) -> dict[str
     precision, recall, f1, support = precision_recall_fscore_support(truth, scores >= 0.5, zero_division=0)
     figures = {}
     for index, label in enumerate(labels):
-        found: dict[str, float] = {
+        tag_figures: dict[str, float] = {
             "precision": float(precision[index]),
             "recall": float(recall[index]),
             "f1": float(f1[index]),
             "support": int(support[index]),
         }
         if 0 < support[index] < len(truth):
-            found["average_precision"] = float(average_precision_score(truth[:, index], scores[:, index]))
-            found["auc"] = float(roc_auc_score(truth[:, index], scores[:, index]))
-        figures[label] = found
+            tag_figures["average_precision"] = float(average_precision_score(truth[:, index], scores[:, index]))
+            tag_figures["auc"] = float(roc_auc_score(truth[:, index], scores[:, index]))
+        figures[label] = tag_figures
     return figures
 
 
@@ -123,23 +127,23 @@ def confidence_of(scores: Floats, targets: Floats, *, is_multi: bool) -> tuple[N
     """
     truth = targets >= 0.5
     if not is_multi:
-        said = scores.argmax(axis=1)
-        return scores.max(axis=1), truth[np.arange(len(said)), said]
+        predicted = scores.argmax(axis=1)
+        return scores.max(axis=1), truth[np.arange(len(predicted)), predicted]
     varied = truth.any(axis=0) & ~truth.all(axis=0)
     return scores[:, varied].ravel(), truth[:, varied].ravel()
 
 
 def interval(right: int, total: int) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share."""
-    found = binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
+    bounds = binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def calibration_error(confidence: NDArray[Any], is_right: NDArray[np.bool_]) -> float:
     """Return the expected calibration error over 15 bins of equal width (arXiv:1706.04599).
 
     Args:
-        confidence: [N], of what was said.
+        confidence: [N], the score of what was predicted.
         is_right: [N].
     """
     return float(sum(share * abs(accuracy - mean) for share, mean, accuracy, _ in reliability(confidence, is_right)))
@@ -149,6 +153,7 @@ def reliability(
     confidence: NDArray[Any], is_right: NDArray[np.bool_]
 ) -> list[tuple[float, float, float, tuple[float, float]]]:
     """Return for each bin that holds something: its share, mean confidence, share that is right, and its edges."""
+    # Bins are closed on the right, as in the paper: a score of exactly 1 is in the last, and 0 in the first.
     edges = np.linspace(0, 1, NUM_BINS + 1)
     places = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, NUM_BINS - 1)
     bins = []

@@ -91,4 +91,5 @@ def write_reliability(path: Path, sides: Mapping[str, tuple[NDArray[Any], NDArra
 
 
 def _figure(width: float, height: float) -> Figure:
+    # Not by pyplot, which keeps every figure that it makes until it is closed.
     return New(figsize=(width, height), layout="constrained")

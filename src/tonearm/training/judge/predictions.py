@@ -1,4 +1,4 @@
-"""What a model says of the windows of some tracks, beside what is true.
+"""The logits of a model for the windows of some tracks, beside their true labels.
 
 Letters in shapes: W windows, T tracks, L labels.
 """
@@ -22,7 +22,7 @@ STORED = ("logits", "owner", "start_s", "targets")
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a model says of some tracks, and what is true.
+    """The logits of a model for the windows of some tracks, and the true labels.
 
     Attributes:
         logits: float32 [W, L].
@@ -62,11 +62,11 @@ class Predictions:
         """Return those of some of the tracks, by their numbers here."""
         places = np.full(len(self.targets), -1)
         places[tracks] = np.arange(len(tracks))
-        kept = places[self.owner] >= 0
+        is_kept = places[self.owner] >= 0
         return Predictions(
-            self.logits[kept],
-            places[self.owner[kept]],
-            self.start_s[kept],
+            self.logits[is_kept],
+            places[self.owner[is_kept]],
+            self.start_s[is_kept],
             self.targets[tracks],
             self.clips[tracks],
         )
@@ -80,6 +80,7 @@ class Predictions:
 def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
     """Return the mean [T, L] of each track's windows [W, L]."""
     sums = np.zeros((num_tracks, windows.shape[1]))
+    # Not ``sums[owner] += windows``, which adds only one window of each track.
     np.add.at(sums, owner, windows)
     return (sums / np.bincount(owner, minlength=num_tracks)[:, None]).astype(np.float32)
 

@@ -85,9 +85,9 @@ def write_card(
                 metric, metric
             ),
             metric_name=metric,
-            metric_value=round(found["track"][metric], 4),
+            metric_value=round(judged["track"][metric], 4),
         )
-        for split, held_out, found in rows
+        for split, held_out, judged in rows
         for metric in metrics
     ]
     data = ModelCardData(
@@ -135,19 +135,19 @@ def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], si
         return ["No clips were held out, so nothing is known of how well it does."]
     if job.is_multi:
         lines = ["| split | tracks | macro mAP | micro mAP | mean AUC | d' |", "|---|---|---|---|---|---|"]
-        for split, held_out, found in rows:
-            track = found["track"]
+        for split, held_out, judged in rows:
+            track = judged["track"]
             lines.append(
-                f"| {_cell(split)} ({held_out}) | {found['num_tracks']:,} | {track['macro_map']:.3f} "
+                f"| {_cell(split)} ({held_out}) | {judged['num_tracks']:,} | {track['macro_map']:.3f} "
                 f"| {track['micro_map']:.3f} | {track['mean_auc']:.3f} | {track['d_prime']:.2f} |"
             )
     else:
         lines = ["| split | tracks | accuracy | 95% interval | macro F1 | ECE |", "|---|---|---|---|---|---|"]
-        for split, held_out, found in rows:
-            track = found["track"]
+        for split, held_out, judged in rows:
+            track = judged["track"]
             low, high = track["accuracy_interval"]
             lines.append(
-                f"| {_cell(split)} ({held_out}) | {found['num_tracks']:,} | {track['accuracy']:.3f} "
+                f"| {_cell(split)} ({held_out}) | {judged['num_tracks']:,} | {track['accuracy']:.3f} "
                 f"| {low:.3f} to {high:.3f} | {track['macro_f1']:.3f} | {track['ece']:.3f} |"
             )
     lines += ["", "Track level: the mean of the scores of a track's windows.", ""]
@@ -165,6 +165,7 @@ def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], si
 
 
 def _cell(text: str) -> str:
+    # A bar in a cell would end it.
     return text.replace("|", "\\|")
 
 
@@ -235,6 +236,7 @@ def source_share(plan: TrainingPlan, side: str) -> tuple[float, float] | None:
         (label,) = clips[clip].labels or ("",)
         by_source.setdefault(clips[clip].source, Counter())[label] += 1
         every[label] += 1
+    # A source that training does not have says nothing, so the guess is the most frequent class of all.
     most = every.most_common(1)[0][0]
     guesses = [by_source.get(clips[clip].source, every).most_common(1)[0][0] for clip in held]
     truths = [(clips[clip].labels or ("",))[0] for clip in held]

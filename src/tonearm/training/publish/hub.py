@@ -23,7 +23,7 @@ CARD = "README.md"
 NAMES = (*CONFIG_FILES, METRICS, COMPANION, CARD)
 PATTERNS = (*WEIGHT_FILES, "*.png")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
-# What a run's settings say of the machine that it ran on is nobody else's business.
+# Settings that describe the machine of the run and not the model are not published.
 OWN_SETTINGS = ("cache", "verbose", "trackers", "workers")
 
 
@@ -88,6 +88,7 @@ def _bare_card(info: CheckpointInfo) -> str:
 
 def _public_metrics(path: Path) -> bytes:
     facts = json.loads(path.read_text())
+    # Paths of the machine may hold a person's name: only their last part is published.
     facts["source"] = str(facts.get("source", "")).rstrip("/").rpartition("/")[2]
     settings = facts.get("settings", {})
     for name in OWN_SETTINGS:
@@ -97,7 +98,7 @@ def _public_metrics(path: Path) -> bytes:
     return json_text(facts).encode()
 
 
-def publish(found: Package, *, private: bool = False, message: str | None = None) -> str:
+def publish(package: Package, *, private: bool = False, message: str | None = None) -> str:
     """Send a package to the Hub in one commit, making the repository where there is none; return its address.
 
     Raises:
@@ -105,24 +106,24 @@ def publish(found: Package, *, private: bool = False, message: str | None = None
     """
     api = HfApi(library_name="tonearm")
     try:
-        address = api.create_repo(found.repo, private=private, exist_ok=True)
+        address = api.create_repo(package.repo, private=private, exist_ok=True)
         operations = [
             CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
-            for name, content in found.files.items()
+            for name, content in package.files.items()
         ]
-        api.create_commit(found.repo, operations, commit_message=message or "Publish a model trained with tonearm")
+        api.create_commit(package.repo, operations, commit_message=message or "Publish a model trained with tonearm")
     except LocalTokenNotFoundError:
-        raise DestinationError(f"{found.repo}: no Hub token; run `hf auth login` or set HF_TOKEN") from None
+        raise DestinationError(f"{package.repo}: no Hub token; run `hf auth login` or set HF_TOKEN") from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403):
             raise DestinationError(
-                f"{found.repo}: the Hub refused ({status}); give a token that may write there with `hf auth login` or "
-                "HF_TOKEN"
+                f"{package.repo}: the Hub refused ({status}); give a token that may write there with `hf auth login` "
+                "or HF_TOKEN"
             ) from None
-        raise DestinationError(f"{found.repo}: the Hub refused ({_line(error)})") from None
+        raise DestinationError(f"{package.repo}: the Hub refused ({_line(error)})") from None
     except (httpx2.HTTPError, OSError) as error:
-        raise DestinationError(f"{found.repo}: the Hub could not be reached ({_line(error)}); try again") from None
+        raise DestinationError(f"{package.repo}: the Hub could not be reached ({_line(error)}); try again") from None
     return str(address)
 
 

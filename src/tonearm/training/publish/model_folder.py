@@ -28,8 +28,6 @@ def write_model(
 ) -> dict[str, Any]:
     """Write the model's folder to ``out``, a folder or an object store's prefix; return what metrics.json says.
 
-    ``config.json`` goes last: a folder that has one is whole.
-
     Raises:
         DestinationError: no space left, or a place that cannot be written.
     """
@@ -37,6 +35,7 @@ def write_model(
         folder = Path(name)
         with filesystems.writing(name):
             facts = _write(folder, plan, result, source, comparisons)
+        # config.json last: a folder that has one is whole.
         filesystems.copy_files(folder, out, last=CONFIG)
     return facts
 
@@ -46,7 +45,7 @@ def _write(
 ) -> dict[str, Any]:
     job = plan.job
     model, extractor = empty_model(job.initial, Classifier(job.labels, job.is_multi, job.settings.window_s))
-    # The loop's own weights take the places of none: the initial ones were never loaded here.
+    # ``assign``, since the empty model has shapes and no memory to copy into: no initial weights are loaded here.
     model.load_state_dict(result.weights, assign=True)
     model.eval()
     model.save_pretrained(folder)
@@ -54,6 +53,7 @@ def _write(
     write_sidecar(folder, TonearmSidecar(window_s=job.windows.window_s))
     figures = result.figures()
     facts = _facts(plan, result, figures, source, comparisons)
+    # A loss may be NaN or infinite, for which JSON has no number: ``json_text`` writes null.
     (folder / METRICS).write_text(json_text(facts))
     progress = result.progress
     write_curves(folder / "curves.png", progress.losses, progress.evaluations)

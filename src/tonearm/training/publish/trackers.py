@@ -43,6 +43,7 @@ class TensorBoard:
         """Write the values."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        # Not at each step: in a store every copy writes whole files.
         if any(name.startswith("validation/") for name in values):
             self.writer.flush()  # type: ignore[no-untyped-call]
             self._copy()
@@ -60,7 +61,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of the project ``tonearm``, or of what WANDB_PROJECT names; taken up again under the same id."""
+    """A run of the project ``tonearm``, or of what WANDB_PROJECT names; resumed under the same id."""
 
     def __init__(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
         import wandb
@@ -68,6 +69,7 @@ class WeightsAndBiases:
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=name,
+            # A run that is resumed goes on with its curve instead of beginning another one.
             id=fingerprint,
             resume="allow",
             config=dict(facts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,20 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
 
 from tests.checkpoints import save_small
 from tests.labelled import job_of, loop_of, planned, train_settings
-from tonearm.errors import SettingsError, TrainingError
+from tests.unit.training.fit.runs import run_in, weights
+from tonearm.errors import TrainingError
 from tonearm.settings import TrainSettings
 from tonearm.training.data.collection import ClipId
 from tonearm.training.fit import epoch_figures
-from tonearm.training.fit.epoch_figures import quick
 from tonearm.training.fit.job import Example
 from tonearm.training.fit.loop import MOST_WAITING, Loop, _by_length
 from tonearm.training.fit.process_group import SingleProcess
-from tonearm.training.fit.recipe import Schedule, choose_precision
 from tonearm.training.fit.result import read_result
-from tonearm.training.fit.snapshot import BEST, STATE, Progress
-from tonearm.training.judge.predictions import Predictions, read_predictions
-from tonearm.training.plan import TrainingPlan
+from tonearm.training.fit.snapshot import STATE, Progress
+from tonearm.training.judge.predictions import read_predictions
 
 
 class Killed(Exception):
@@ -45,16 +41,6 @@ class Mortal(SingleProcess):
         super().tell(event)
         if event["kind"] == "step" and event["step"] == self.dies_at:
             raise Killed
-
-
-def run_in(run: TrainingPlan, group: SingleProcess) -> Loop:
-    loop = Loop(run.job, run.job.open_clips(2), group)
-    loop.run()
-    return loop
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / BEST)
 
 
 @pytest.mark.processes
@@ -108,21 +94,6 @@ def test_a_finished_run_is_not_run_again(collection: Path, start: Path, cache: P
     group = SingleProcess(tmp_path)
     run_in(run, group)
     assert [event["kind"] for event in group.events] == ["start"]
-
-
-@pytest.mark.processes
-def test_accumulated_small_batches_are_one_large_one(collection: Path, cache: Path, tmp_path: Path) -> None:
-    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
-    start = save_small(tmp_path / "still", "hubert", layerdrop=0.0, apply_spec_augment=False, **still)
-    runs = [
-        planned(collection, train_settings(start, cache, batch_size=batch, accumulate=parts))
-        for batch, parts in ((8, 1), (2, 4))
-    ]
-    losses = [
-        [loss for _, loss in run_in(run, SingleProcess(tmp_path / str(number))).progress.losses]
-        for number, run in enumerate(runs)
-    ]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
 @pytest.mark.processes
@@ -214,22 +185,6 @@ def test_patience_ends_a_run_whichever_weights_it_keeps(keep: str, kept: int) ->
     assert (progress.epoch, progress.best, progress.best_epoch, progress.kept_epoch) == (4, 0.9, 1, kept)
 
 
-@pytest.mark.parametrize("is_multi", [False, True])
-def test_scores_that_are_no_numbers_give_no_figures(is_multi: bool) -> None:
-    targets = np.eye(2, dtype=np.float32)
-    found = Predictions(
-        np.array([[1.0, 0.0], [math.nan, 0.0]], np.float32), np.arange(2), np.zeros(2), targets, np.arange(2)
-    )
-    job = job_of(TrainSettings(), ("a", "b"), is_multi=is_multi)
-    assert all(math.isnan(value) for value in quick(found, job).values())
-
-
-def test_a_snapshot_of_0_1_0_is_resumed() -> None:
-    values = dataclasses.asdict(Progress(epoch=3, best=0.5, best_epoch=2))
-    del values["kept_epoch"], values["best_loss"]
-    assert (Progress.of(values).kept_epoch, Progress.of(values).best_loss) == (2, math.inf)
-
-
 @pytest.mark.processes
 def test_a_run_without_an_evaluation_that_is_a_number_says_so(
     collection: Path, start: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,36 +218,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_snapshot(
 
 
 @pytest.mark.processes
-def test_the_feature_encoder_stays_as_it_was(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    run = planned(collection, train_settings(start, cache, freeze_feature_encoder=True))
-    run_in(run, SingleProcess(tmp_path))
-    before, after = load_file(start / "model.safetensors"), weights(tmp_path)
-    moved = {name for name in after if name in before and after[name].shape == before[name].shape
-             and not torch.equal(before[name], after[name])}  # fmt: skip
-    assert not any("feature_extractor" in name for name in moved)
-    assert any("encoder.layers" in name for name in moved)
-
-
-@pytest.mark.processes
-def test_a_family_without_a_feature_encoder_says_so(
-    collection: Path, ast_start: Path, cache: Path, tmp_path: Path
-) -> None:
-    run = planned(collection, train_settings(ast_start, cache, freeze_feature_encoder=True))
-    with pytest.raises(TrainingError, match="has no feature encoder"):
-        loop_of(run, tmp_path)
-
-
-@pytest.mark.processes
-def test_rare_classes_weigh_more_on_request(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
-    plain = run_in(planned(collection, train_settings(start, cache)), SingleProcess(tmp_path / "plain"))
-    loop = loop_of(planned(collection, train_settings(start, cache, class_weights=True)), tmp_path / "weighted")
-    counts = loop.job.targets(loop.job.train).sum(axis=0)
-    assert loop.stepper.weights is not None
-    np.testing.assert_allclose(loop.stepper.weights.numpy() * counts, len(loop.job.train) / 3, rtol=1e-6)
-    assert plain.stepper.weights is None
-
-
-@pytest.mark.processes
 def test_another_number_of_clips_a_step_cannot_go_on(
     collection: Path, start: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -303,33 +228,6 @@ def test_another_number_of_clips_a_step_cannot_go_on(
     group.size = 2
     with pytest.raises(TrainingError, match="took 4 clips a step, this one takes 8 on 2 workers; give --workers 1"):
         run_in(run, group)
-
-
-def test_the_schedule_is_the_references() -> None:
-    from transformers import get_linear_schedule_with_warmup
-
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter], lr=1.0)
-    reference = get_linear_schedule_with_warmup(optimizer, 10, 100)
-    own = Schedule.of(100, 0.1)
-    for step in range(100):
-        assert own.factor(step) == pytest.approx(reference.get_last_lr()[0])
-        optimizer.step()
-        reference.step()
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "chosen"),
-    [("auto", "cuda:0", "fp16"), ("bf16", "cuda:0", "bf16"), ("fp32", "cpu", "fp32"), ("bf16", "cpu", "bf16")],
-)
-def test_the_precision_fits_the_device(precision: str, device: str, chosen: str) -> None:
-    assert choose_precision(precision, device)[0] == chosen
-
-
-@pytest.mark.parametrize(("precision", "message"), [("fp16", "no fast fp16"), ("int8", "for scoring")])
-def test_a_precision_that_does_not_train_is_refused(precision: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        choose_precision(precision, "cpu")
 
 
 @pytest.mark.processes

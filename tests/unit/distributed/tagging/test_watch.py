@@ -1,4 +1,4 @@
-"""How a run is cut into executions, and how one that a shrunken cluster cannot finish is ended."""
+"""A run is ended where the Ray head is gone, the cluster has shrunk too far, or a signal says so."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from unittest import mock
 import pytest
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.run_failures import KeptFailure
-from tonearm.distributed.tagging.run import executions
 from tonearm.distributed.tagging.watch import (
     WAKE,
     ClusterGuard,
@@ -22,46 +20,10 @@ from tonearm.distributed.tagging.watch import (
     interrupt_main_thread,
     interruptible,
 )
-from tonearm.errors import DestinationError, Stopped, TonearmError
-from tonearm.planning.layout import Layout, stuck
-from tonearm.runs.resume import TodoPart
-
-
-def test_executions_are_whole_parts_of_at_least_so_many_tracks() -> None:
-    parts = [TodoPart(f"p{number}", count) for number, count in enumerate([50, 50, 50, 10, 120, 5])]
-    assert [[part.url for part in some] for some in executions(parts, 100)] == [
-        ["p0", "p1"],
-        ["p2", "p3", "p4"],
-        ["p5"],
-    ]
-    assert list(executions([], 100)) == []
-
-
-def test_a_leg_has_one_set_of_heads() -> None:
-    fresh, tags = [TodoPart("a", 1), TodoPart("b", 1)], TodoPart("c", 1, ("tags",), again=0)
-    both = TodoPart("d", 1, ("genre", "tags"), again=1)
-    assert list(executions([*fresh, tags, both], 100)) == [fresh, [tags], [both]]
-
+from tonearm.errors import Stopped, TonearmError
+from tonearm.planning.layout import Layout
 
 LOCAL = Layout(num_scorers=2, scorer_cpus=0.9, scorer_gpus=0.0, scorer_threads=1, num_cpus=4, is_local=False)
-GPUS = Layout(num_scorers=4, scorer_cpus=0.9, scorer_gpus=1.0, scorer_threads=1, num_cpus=24, is_local=False)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "layout", "why"),
-    [
-        ([{"CPU": 2.0}, {"CPU": 2.0}], LOCAL, None),
-        ([{}, {"CPU": 2.0}], LOCAL, "hold every CPU"),  # both actors move in, and leave 0.2 of a CPU
-        ([{}, {"CPU": 4.0}], LOCAL, None),
-        ([{}], LOCAL, "no node is left that can score"),
-        ([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 16.0}], GPUS, None),
-        ([{"CPU": 16.0}], GPUS, "no node is left that can score"),
-        ([{"CPU": 1.0, "GPU": 1.0}], GPUS, "1 scoring worker holds every CPU"),
-    ],
-)
-def test_what_is_left_of_a_cluster(nodes: list[dict[str, float]], layout: Layout, why: str | None) -> None:
-    found = stuck(nodes, layout)
-    assert (found is None) if why is None else (found is not None and why in found)
 
 
 def test_a_run_that_ignores_ctrl_c_is_woken_all_the_same() -> None:
@@ -175,12 +137,3 @@ def test_a_run_that_broke_off_names_the_error_and_not_rays_advice() -> None:
     said = "broke off: AttributeError: type object 'tqdm' has no attribute '_lock'; the"
     with pytest.raises(Stopped, match=said), explain_failures("DEST", mock.Mock(read=lambda: None)):
         raise error
-
-
-def test_what_was_told_first_is_why_a_run_ends() -> None:
-    """A guard stops the run; what its workers then die of is a consequence."""
-    kept = KeptFailure()
-    assert kept.read_failure() is None
-    kept.fail(Stopped("the store gives nothing"))
-    kept.fail(DestinationError("a file cannot be written"))
-    assert str(kept.read_failure()) == "the store gives nothing"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
 
 from tests.labelled import planned, train_settings, write_folders, write_gtzan
 from tonearm.distributed.training import driver
+from tonearm.errors import SourceError
 from tonearm.settings import LabelSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.sources.track_ref import make_ref
@@ -75,8 +75,15 @@ def driver_watcher() -> driver.Watcher:
 
 
 @pytest.mark.processes
-def test_workers_are_sent_the_job_alone(collection: Path, start: Path, cache: Path) -> None:
-    """Nothing of the collection's own words travels: no groups, no notes, no names of labels per clip."""
-    plan = planned(collection, train_settings(start, cache))
-    sent = pickle.dumps(plan.job)
-    assert b"LabelledTrack" not in sent and len(sent) < 250 * len(plan.collection.clips)
+def test_several_labels_need_a_word_where_one_is_expected(
+    collection: Path, start: Path, cache: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "clips.csv"
+    files = sorted(collection.rglob("*.wav"))
+    rows = [f"{path},{path.parent.name}{';loud' if number % 2 else ''}" for number, path in enumerate(files)]
+    table.write_text("\n".join(["file,tags", *rows]))
+    run = planned(table, train_settings(start, cache))
+    assert run.job.is_multi
+    assert run.job.labels == ("bird", "cello", "drone", "loud")
+    with pytest.raises(SourceError, match="has 2 labels, expected 1; give --multi-label"):
+        planned(table, train_settings(start, cache, labels={"multi_label": False}))
