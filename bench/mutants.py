@@ -1,7 +1,7 @@
 """Whether the fast tests notice: seeded mutants of the modules that the promises rest on, and how many are caught.
 
 python -m bench.mutants                     300 mutants (half an hour at most); exits 1 when too few are caught
-python -m bench.mutants --only lock         one module; --by tests/unit/test_lock.py: by one file of tests alone
+python -m bench.mutants --only lock         one module; --by tests/unit/runs/lock: by these tests alone
 python -m bench.mutants --tests TREE        with the tests of another checkout, to compare
 
 Cosmic Ray makes the mutants. Each is tried in a copy of the checkout, never in the checkout itself, by the fast tests
@@ -283,8 +283,8 @@ class Covering:
         found = frozenset().union(*(self.by_line.get((module, line), frozenset()) for line in mutant.lines))
         if "" in found or not found:
             found = frozenset().union(*(names for (path, _), names in self.by_line.items() if path == module))
-        own = f"tests/unit/test_{mutant.module}.py"
-        return sorted(found - {""}, key=lambda name: (not name.startswith(own), self.seconds.get(name, 0.0)))
+        own_tests = f"/test_{mutant.module}.py::"
+        return sorted(found - {""}, key=lambda name: (own_tests not in name, self.seconds.get(name, 0.0)))
 
 
 def measure_coverage(workspace: Workspace, by: Sequence[str]) -> Covering:
