@@ -1,7 +1,7 @@
 """Whether the fast tests notice: seeded mutants of the modules that the promises rest on, and how many are caught.
 
 python -m bench.mutants                     300 mutants (half an hour at most); exits 1 when too few are caught
-python -m bench.mutants --only lock         one module; --by tests/unit/test_lock.py: by one file of tests alone
+python -m bench.mutants --only lock         one module; --by tests/unit/runs/lock: by these tests alone
 python -m bench.mutants --tests TREE        with the tests of another checkout, to compare
 
 Cosmic Ray makes the mutants. Each is tried in a copy of the checkout, never in the checkout itself, by the fast tests

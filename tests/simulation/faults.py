@@ -229,7 +229,7 @@ LATE: dict[str, Change] = {
 # The schedule by which each is found. The first 400 show none of "Ray removes what is pending", "a listing's files are
 # removed without a look", "inputs are deleted without a look", "a late commit counts" and "runs share the names of
 # their todo": they need two runs within a few tenths of a second. All but the first, which is Ray's own, have a test by
-# themselves in test_manifest_listings, test_compaction, test_track_files and test_resume.
+# themselves in test_manifest_merge, test_compaction, test_track_files and test_resume.
 SEEDS = {
     "a suspended holder goes on": 6,
     "a pid is believed in another container": 14,

@@ -16,7 +16,6 @@ from tonearm.distributed.cluster import local_ray
 from tonearm.distributed.training import driver
 from tonearm.errors import ClusterError, DestinationError, UsageError
 from tonearm.exports.output import check_output
-from tonearm.runs.destination import Destination
 from tonearm.settings import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
@@ -142,42 +141,9 @@ def test_workers_import_from_the_current_folder_only_where_their_driver_does(
     assert config._py_driver_sys_path == [str(tmp_path)] and config._runtime_env_has_working_dir()
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize(
-    ("out", "message"),
-    [
-        ("", "got the destination ''"),
-        ("  ", "expected a folder"),
-        ("file://out", "names another machine; expected file:///FOLDER"),
-        ("file://host/out", "names another machine"),
-        ("file:/out", "neither a path nor a URL"),
-        ("s3:/bucket/out", "neither a path nor a URL"),
-        (" s3://bucket/out", "neither a path nor a URL"),
-        ("/music/s3://bucket", "neither a path nor a URL"),
-        ("bad\udcffname", "expected a name in UTF-8"),
-    ],
-)
-def test_an_out_that_means_another_place_is_refused(out: str, message: str) -> None:
-    with pytest.raises(DestinationError, match=message) as caught:
-        Destination.of(out)
-    assert caught.value.message.isprintable()
-
-
 @pytest.mark.parametrize("wrong", ["file://out", "s3:/bucket/out", " s3://bucket/out"])
 def test_other_outputs_are_looked_at_as_well(wrong: str) -> None:
     with pytest.raises(DestinationError, match="got OUTPUT"):
         check_output(wrong, is_folder=False, overwrite=False)
     with pytest.raises(DestinationError, match="got --out"):
         driver.train("no such collection", wrong, TrainSettings(), TrainingLine(1))
-
-
-@pytest.mark.parametrize("name", ["a?b", "a#b", "%41", "*", "[x]", "a b", "a\nb", "a\tb", "ä日", "a;b", "a:b", "-a"])
-def test_a_folder_of_any_name_is_written_by_its_name(name: str, tmp_path: Path) -> None:
-    for out in (str(tmp_path / name), f"{tmp_path / name}/"):
-        destination = Destination.of(out)
-        root = destination.rooted()
-        root.create_dir(destination.below(destination.tracks), recursive=True)
-        with root.open_output_stream(destination.below(destination.join("tracks", "x"))) as file:
-            file.write(b"1")
-        assert (tmp_path / name / "tracks" / "x").read_bytes() == b"1"
-    assert [path.name for path in tmp_path.iterdir()] == [name]

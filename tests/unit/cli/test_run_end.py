@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tables import make_error, make_row, make_run, write_tracks
+from tests.tables import make_error, make_row, write_tracks
 from tonearm.cli import run_end
 from tonearm.report.figures import gather
-from tonearm.runs import run_summary
 from tonearm.runs.resume import Audit
-from tonearm.runs.rows.telling_tags import most_telling, weight
-from tonearm.runs.run_summary import FoundLabels, RunSummary
 
 
 def outcome(num_ok: int, num_error: int = 0, *, before: int = 0, is_idle: bool = False, **codes: int) -> Any:
@@ -85,16 +82,6 @@ def test_without_any_tag_that_is_sure_the_highest_means_are_said(tmp_path: Path)
     assert tags == "tags: none scores 0.5 or more; the highest means are Flute 0.25, Choir 0.12"
 
 
-def test_tags_are_ranked_by_what_they_say() -> None:
-    scores = {"Music": 0.95, "Musical instrument": 0.6, "Guitar": 0.5, "Acoustic guitar": 0.45, "Applause": 0.001}
-    tags = [{"label": label, "score": score} for label, score in scores.items()]
-    assert [tag["label"] for tag in most_telling(tags)] == [
-        "Acoustic guitar", "Guitar", "Musical instrument", "Music", "Applause",
-    ]  # fmt: skip
-    assert weight("MUSIC") < 0.1 and weight("of a model of one's own") == 1.0
-    assert most_telling(None) == []
-
-
 @pytest.mark.parametrize("out", ["demo-out", "my labels/it's", "s3://labels/records"])
 def test_what_to_do_next_is_said_as_a_shell_takes_it(out: str) -> None:
     lines = run_end.next_lines(out, f"{out}/report.html")
@@ -103,11 +90,3 @@ def test_what_to_do_next_is_said_as_a_shell_takes_it(out: str) -> None:
     assert [shlex.split(command)[:3] for command in commands] == [
         ["tonearm", name, out] for name in ("export", "status", "report")
     ]
-
-
-def test_what_was_found_survives_json_and_may_be_missing() -> None:
-    labels = FoundLabels({"jazz": 3}, 1, {"Guitar": 2}, 1)
-    run = make_run(found=labels)
-    assert RunSummary.from_json(run.to_json()).found == labels
-    assert run_summary.RunSummary.from_json(make_run().to_json()).found is None
-    assert run_end.found_lines(None) == []

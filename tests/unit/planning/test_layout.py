@@ -1,10 +1,39 @@
-"""A cluster that has shrunk is stuck where its scorers no longer fit, or leave no CPU to decode."""
+"""A local run or a cluster is laid out by its CPUs and GPUs; a layout that could never start is refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from tonearm.planning.layout import Layout, stuck
+from tonearm.errors import ClusterError
+from tonearm.planning.layout import Layout, plan, stuck
+
+
+def test_a_local_machine_scores_with_all_its_cores() -> None:
+    layout = plan([{"CPU": 4.0}], None, is_local=True)
+    assert layout.num_scorers == 1
+    assert layout.scorer_cpus < 1, "a whole CPU would let Ray fuse decoding into scoring"
+
+
+def test_one_scorer_a_gpu() -> None:
+    layout = plan([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, is_local=False)
+    assert (layout.num_scorers, layout.scorer_gpus) == (4, 1.0)
+
+
+def test_more_workers_than_gpus_share_them() -> None:
+    layout = plan([{"CPU": 16.0, "GPU": 1.0}], 2, is_local=False)
+    assert (layout.num_scorers, layout.scorer_gpus) == (2, 0.5)
+
+
+@pytest.mark.parametrize(("nodes", "workers"), [([{"CPU": 1.0}], 1), ([{"CPU": 2.0}], 2), ([], None)])
+def test_actors_that_would_take_every_cpu_are_refused(nodes: list[dict[str, float]], workers: int | None) -> None:
+    with pytest.raises(ClusterError, match=r"--workers \d"):
+        plan(nodes, workers, is_local=False)
+
+
+def test_cpu_nodes_leave_the_gpu_node_its_cpus() -> None:
+    layout = plan([{"CPU": 1.0, "GPU": 1.0}, {"CPU": 2.0}], None, is_local=False)
+    assert layout.num_scorers == 1
+
 
 LOCAL = Layout(num_scorers=2, scorer_cpus=0.9, scorer_gpus=0.0, scorer_threads=1, num_cpus=4, is_local=False)
 

@@ -18,7 +18,7 @@ from tests.tables import RUN_ID, make_error, make_row, make_run, make_tracks, ro
 from tonearm.errors import DestinationError
 from tonearm.report import text
 from tonearm.report.figures import LibraryFigures
-from tonearm.report.page import RunSummary, read_run, render_report, write_report
+from tonearm.report.page import RunSummary, render_report, write_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
@@ -260,11 +260,6 @@ def test_without_a_run_the_last_one_is_shown(tmp_path: Path) -> None:
     assert f"run {RUN_ID}" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_run_survives_json(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    assert read_run(str(tmp_path)) == RunSummary.from_json(run.to_json()) == run
-
-
 def test_a_run_without_speed_and_with_unknown_parts_is_read(tmp_path: Path) -> None:
     values = (
         make_run(speed=None, genre_model=None, notice=None).to_json().replace('"wall_s"', '"later": [1], "wall_s"', 1)
@@ -272,12 +267,6 @@ def test_a_run_without_speed_and_with_unknown_parts_is_read(tmp_path: Path) -> N
     run = RunSummary.from_json(values)
     assert run.speed is None and run.genre_model is None
     assert "nothing left to do" in render_report("out", LibraryFigures(num_ok=1), run)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"run_id": 1}', "null", '{"started": 5}'])
-def test_what_is_no_run_is_named(content: str) -> None:
-    with pytest.raises(DestinationError, match=r"runs/x\.json: not a run's summary"):
-        RunSummary.from_json(content, where="runs/x.json")
 
 
 MEASURE = """

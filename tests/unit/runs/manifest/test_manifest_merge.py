@@ -1,109 +1,26 @@
-"""What is listed after several sources: nothing hidden, nothing twice, and no reader that fails meanwhile."""
+"""What a source takes away and what it leaves when several are listed after one another."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.runs.manifest.library import Library
 from tonearm.errors import DestinationError, SourceError, Stopped
-from tonearm.runs.manifest import manifest, manifest_marker, manifest_merge, manifest_parts
-from tonearm.runs.rows.schema import MANIFEST
+from tonearm.runs.manifest import manifest, manifest_marker
 from tonearm.sources import track_ref
 from tonearm.sources.listing import FILES, ListingCounts, list_tracks, source_name
 from tonearm.storage import filesystems
 
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have parts of four rows, read and written two at a time."""
-    monkeypatch.setattr(manifest_parts, "PART_ROWS", 4)
-    monkeypatch.setattr(manifest_merge, "PART_ROWS", 4)
-    monkeypatch.setattr(manifest_parts, "BATCH_ROWS", 2)
-
-
-class Library:
-    """Files, tables and the manifest of one test; tracks go by their path below the root, or by their key in s3://b."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.out = root, str(root / "out")
-
-    def path(self, name: str) -> str:
-        return str(self.root / name)
-
-    def make(self, *names: str, size: int = 1) -> None:
-        for name in names:
-            path = self.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(size))
-            os.utime(path, (size, size))
-
-    def drop(self, *names: str) -> None:
-        for name in names:
-            (self.root / name).unlink()
-
-    def table(self, name: str, *keys: str, size: int = 3) -> str:
-        """Write a table of objects in a bucket, which nothing looks up."""
-        (self.root / name).write_text("uri,size\n" + "".join(f"s3://b/{key},{size}\n" for key in keys))
-        return self.path(name)
-
-    def tag(self, *sources: str, limit: int | None = None, term: int = 0) -> manifest.Manifest:
-        return manifest.write_manifest([self.path(source) for source in sources], self.out, limit=limit, term=term)
-
-    def names(self) -> set[str]:
-        """Return what is listed, after looking at all that says it and at what lies in the folder."""
-        refs = list(manifest.read_tracks(self.out))
-        uris = [ref.uri for ref in refs]
-        assert len(uris) == len(set(uris)), "listed twice"
-        keys = sorted(ref.track_key for ref in refs)
-        assert manifest.read_keys(self.out).tolist() == keys
-        found = manifest.read_manifest(self.out)
-        assert (found.num_tracks, found.num_bytes) == (len(refs), sum(ref.size_bytes or 0 for ref in refs))
-        assert found.digest == manifest._digest(np.array(keys, np.int64))
-        assert sum(num_tracks for _, _, num_tracks, _ in manifest.listings(self.out)) == len(refs)
-        for part in found.parts:
-            assert pq.read_schema(part).equals(MANIFEST, check_metadata=True)
-        marker = manifest_marker.read(self.out)
-        assert marker is not None
-        markers = {manifest.MARKER, *manifest_marker.of_terms(self.out)[-1:]}
-        assert {path.name for path in Path(self.out).iterdir()} == {*markers, *marker.files}, "nothing left over"
-        for each in marker.listings:
-            own, covered = (
-                [(uri, name[-16:]) for name in names for uri in pq.read_table(f"{self.out}/{name}")["uri"].to_pylist()]
-                for names in (each.parts, each.covered)
-            )
-            covers = {uri for uri, _ in covered}
-            assert covers <= set(uris) - {uri for uri, _ in own}, "what a listing covers is in another"
-            assert len(set(covered)) == len(covers), "no run writes what an earlier one wrote"
-        return {uri.removeprefix(f"{self.root}/").removeprefix("s3://b/") for uri in uris}
-
-    def listings(self) -> dict[str, tuple[bool, int, int]]:
-        return {source.removeprefix(f"{self.root}/"): rest for source, *rest in map(tuple, manifest.listings(self.out))}
-
-    def make_old(self, *names: str) -> None:
-        """Write a manifest of 0.1.0 that lists files, now or no longer there, and tables' objects."""
-        folder = Path(self.out)
-        folder.mkdir(parents=True)
-        uris = [name if "://" in name else self.path(name) for name in names]
-        filesystems.write_table(
-            f"{folder}/part-00000-0badf00d.parquet", manifest.to_table(list(map(track_ref.make_ref, uris)))
-        )
-        values = {"num_tracks": len(names), "num_bytes": 0, "skipped": {".txt": 2}, "digest": "0" * 16}
-        values["parts"] = ["part-00000-0badf00d.parquet"]
-        (folder / manifest.MARKER).write_text(json.dumps(values))
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path)
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 
 def test_another_source_hides_nothing(library: Library) -> None:
@@ -380,14 +297,6 @@ def test_objects_given_one_by_one_share_a_listing(library: Library) -> None:
     assert manifest.prune(library.out, [FILES]) == 8
 
 
-def test_small_parts_are_joined(library: Library) -> None:
-    for number in range(40):
-        library.make(f"a/{number:02d}.mp3")
-        library.tag(f"a/{number:02d}.mp3")
-    assert len(library.names()) == 40
-    assert len(manifest.read_manifest(library.out).parts) <= 10 + manifest_merge.MANY_SMALL + 1
-
-
 def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     from tonearm.sources import buckets
 
@@ -402,21 +311,6 @@ def test_a_signed_address_is_one_object_however_it_is_signed(library: Library, m
     listed = {name.partition("host/")[2] for name in library.names()}
     assert listed == {"a.mp3?X-Amz-Signature=other&X-Amz-Date=2", "get?id=1", "get?id=2&token=s3cret"}
     assert manifest.prune(library.out, ["https://host/get?token=x&id=2"]) == 1
-
-
-def test_credentials_are_never_in_the_marker(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "tonearm.sources.listing.open_source", lambda source, skipped: iter([track_ref.make_ref("s3://b/1")])
-    )
-    sources = [
-        "https://me:s3cret@host/tracks.csv?sig=s3cret&id=s3cret",
-        "https://host/tracks.csv?X-Amz-Credential=s3cret#s3cret",
-        "s3://me:s3cret@bucket/music/",
-    ]
-    manifest.write_manifest(sources, library.out)
-    text = (library.root / "out" / manifest.MARKER).read_text()
-    assert "s3cret" not in text
-    assert [source for source, *_ in manifest.listings(library.out)] == list(map(source_name, sources))
 
 
 @pytest.mark.parametrize(
@@ -446,212 +340,12 @@ def test_addresses_that_differ_in_more_than_how_they_are_signed_are_two_sources(
     assert source_name("https://h/t.csv?token=b&list=1") == first
 
 
-READERS: list[Callable[[str], object]] = [
-    manifest.read_manifest,
-    manifest.read_keys,
-    manifest.listings,
-    lambda folder: next(manifest.read_tracks(folder)),
-    lambda folder: manifest.prune(folder, ["/m"]),
-]
-
-
-def test_a_newer_format_is_left_as_it_is(library: Library) -> None:
-    library.make("a/1.mp3")
-    library.tag("a")
-    marker = library.root / "out" / manifest.MARKER
-    values = json.loads(marker.read_text()) | {"format": 3}
-    marker.write_text(json.dumps(values))
-    before = {path.name: path.read_bytes() for path in marker.parent.iterdir()}
-    library.make("b/1.mp3")
-    for act in (*READERS, lambda folder: library.tag("b")):
-        with pytest.raises(DestinationError, match=r"is of format 3, which a newer tonearm .* up to format 2: use the"):
-            act(library.out)
-    assert {path.name: path.read_bytes() for path in marker.parent.iterdir()} == before
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[]",
-        "7",
-        "{}",
-        '{"format": 2}',
-        '{"format": 2, "digest": "", "listings": [7]}',
-        '{"num_tracks": 1, "num_bytes": 1, "skipped": {}, "parts": ["../../secret.parquet"], "digest": ""}',
-        '{"num_tracks": 1, "num_bytes": 1, "skipped": {}, "parts": [".."], "digest": ""}',
-        '{"num_tracks": "1", "num_bytes": 1, "skipped": {}, "parts": [], "digest": ""}',
-        "\x00\xff" * 100,
-        "[" * 100_000,
-    ],
-)
-def test_garbage_is_one_line_and_no_listing_is_lost_to_it(library: Library, text: str) -> None:
-    """Taken for no marker at all, it would put every source out of sight but the next one that is tagged."""
-    library.make("a/1.mp3", "b/2.mp3")
-    library.tag("a", "b")
-    marker = library.root / "out" / manifest.MARKER
-    whole = marker.read_bytes()
-    marker.write_text(text, encoding="latin-1")
-    before = {path.name: path.read_bytes() for path in marker.parent.iterdir()}
-    line = r"_manifest\.json is not what tonearm writes, .* Put that file back, or delete it and run .* every source"
-    for act in (*READERS, lambda folder: library.tag("a")):
-        with pytest.raises(DestinationError, match=line) as refusal:
-            act(library.out)
-        assert "\n" not in refusal.value.message
-    assert {path.name: path.read_bytes() for path in marker.parent.iterdir()} == before
-    marker.write_bytes(whole)
-    assert library.names() == {"a/1.mp3", "b/2.mp3"}
-    marker.unlink()
-    library.tag("a")
-    assert library.names() == {"a/1.mp3"}, "as was said"
-
-
-@pytest.mark.parametrize("name", [manifest.MARKER, "_manifest-000000000002.json"])
-def test_of_two_markers_that_say_the_same_one_is_enough(library: Library, name: str) -> None:
-    library.make("a/1.mp3", "b/2.mp3")
-    library.tag("a", term=1)
-    library.tag("b", term=2)
-    (library.root / "out" / name).write_text("garbage")
-    assert len(manifest.read_keys(library.out)) == 2
-    library.tag("b", term=3)
-    assert library.names() == {"a/1.mp3", "b/2.mp3"}
-
-
-def test_an_older_marker_does_not_stand_in_for_a_damaged_one(library: Library) -> None:
-    """It lacks what was listed since; who has no copy of the damaged one may delete it and tag that again."""
-    library.make("a/1.mp3", "b/2.mp3")
-    library.tag("a", term=1)
-    marker = library.root / "out" / manifest.MARKER
-    older, parts = marker.read_bytes(), {path: path.read_bytes() for path in marker.parent.glob("*.parquet")}
-    library.tag("b", term=2)
-    marker.write_bytes(older)
-    newer = marker.with_name("_manifest-000000000002.json")
-    newer.write_text("garbage")
-    for path, data in parts.items():
-        path.write_bytes(data)
-    for act in (*READERS, lambda folder: library.tag("a", term=3)):
-        with pytest.raises(DestinationError, match=r"_manifest-000000000002\.json is not what tonearm writes"):
-            act(library.out)
-    newer.unlink()
-    library.tag("b", term=3)
-    assert library.names() == {"a/1.mp3", "b/2.mp3"}
-
-
-def test_a_marker_that_cannot_be_read_is_not_taken_for_none(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    library.make("a/1.mp3", "b/2.mp3")
-    library.tag("a")
-
-    def fail(url: str) -> bytes:
-        raise OSError(5, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(filesystems, "read_bytes", fail)
-        for act in (*READERS, lambda folder: library.tag("b")):
-            with pytest.raises(DestinationError, match="cannot be read"):
-                act(library.out)
-    assert library.names() == {"a/1.mp3"}
-
-
-@pytest.mark.parametrize("damage", [None, b"", b"PAR1 no more", b"uri\n"])
-def test_a_part_that_is_gone_or_damaged_is_one_line_and_its_source_mends_it(
-    library: Library, damage: bytes | None
-) -> None:
-    library.make("a/1.mp3", "b/2.mp3")
-    part = Path(library.tag("a").parts[0])
-    part.unlink() if damage is None else part.write_bytes(damage)
-    for read in (manifest.read_keys, lambda folder: list(manifest.read_tracks(folder))):
-        with pytest.raises(SourceError, match=f"{part.name}.*run tonearm tag with its sources again"):
-            read(library.out)
-    with pytest.raises(
-        SourceError, match=f"{part.name}.*run tonearm tag with its sources again \\({library.path('a')}"
-    ):
-        library.tag("b")
-    library.tag("a")
-    library.tag("b")
-    assert library.names() == {"a/1.mp3", "b/2.mp3"}
-
-
 def test_of_a_damaged_manifest_of_0_1_0_a_complete_listing_makes_a_whole_one(library: Library) -> None:
     library.make_old("a/1.mp3", "b/2.mp3")
     (library.root / "out/part-00000-0badf00d.parquet").write_bytes(b"")
     library.make("a/1.mp3")
     library.tag("a")
     assert library.names() == {"a/1.mp3"}
-
-
-def replacing(library: Library, monkeypatch: pytest.MonkeyPatch, *, num_times: int) -> Iterator[int]:
-    """Have another listing end just before a part is read, so many times; yield how often it has."""
-    done, real = 0, filesystems.read_bytes
-
-    def read_bytes(url: str) -> bytes:
-        nonlocal done
-        if url.endswith(".parquet") and done < num_times and "/part-00001" in url:
-            done += 1
-            monkeypatch.setattr(filesystems, "read_bytes", real)
-            library.make(f"a/new{done}.mp3")
-            library.tag("a")
-            monkeypatch.setattr(filesystems, "read_bytes", read_bytes)
-        return real(url)
-
-    monkeypatch.setattr(filesystems, "read_bytes", read_bytes)
-    while True:
-        yield done
-
-
-@pytest.mark.parametrize("num_times", [1, 3])
-def test_a_reader_goes_on_with_the_manifest_that_takes_the_place_of_its_own(
-    library: Library, monkeypatch: pytest.MonkeyPatch, num_times: int
-) -> None:
-    library.make(*(f"a/{number:02d}.mp3" for number in range(11)))
-    library.tag("a")
-    done = replacing(library, monkeypatch, num_times=num_times)
-    next(done)
-    keys = manifest.read_keys(library.out)
-    assert next(done) == num_times
-    assert keys.tolist() == manifest.read_keys(library.out).tolist()
-    assert len(keys) == 11 + num_times
-
-
-def test_tracks_that_are_read_while_the_manifest_is_replaced_come_once(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.make(*(f"a/{number:02d}.mp3" for number in range(11)))
-    library.tag("a")
-    next(replacing(library, monkeypatch, num_times=2))
-    uris = [ref.uri for ref in manifest.read_tracks(library.out)]
-    assert len(uris) == len(set(uris)) == 13
-
-
-def test_a_manifest_that_is_replaced_between_its_marker_and_its_parts_is_read_again(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.make("a/1.mp3", "b/2.mp3")
-    library.tag("a")
-    real = filesystems.list_files
-
-    def list_files(url: str) -> list[str]:
-        monkeypatch.setattr(filesystems, "list_files", real)
-        library.tag("a", "b")
-        return real(url)
-
-    monkeypatch.setattr(filesystems, "list_files", list_files)
-    assert manifest.read_manifest(library.out).num_tracks == 2
-
-
-def test_a_manifest_that_never_stays_is_one_line(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    library.make(*(f"a/{number:02d}.mp3" for number in range(5)))
-    library.tag("a")
-    next(replacing(library, monkeypatch, num_times=99))
-    with pytest.raises(SourceError, match="again"):
-        manifest.read_keys(library.out)
-
-
-def test_a_part_that_a_stores_listing_does_not_show_yet_is_there(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.make("a/1.mp3")
-    monkeypatch.setattr(filesystems, "list_files", lambda url: [])
-    made = library.tag("a")
-    assert manifest.read_manifest(library.out) == made
 
 
 def test_a_store_that_refuses_deletes_ends_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -673,20 +367,6 @@ def test_a_store_that_refuses_deletes_ends_nothing(library: Library, monkeypatch
         assert len(manifest.read_keys(library.out)) == 4
     library.tag("a")
     assert library.names() == {"a/2.mp3", "a/5.mp3", "a/6.mp3", "a/7.mp3"}
-
-
-def test_nothing_is_deleted_before_the_marker_is_there(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    library.make("a/1.mp3", "b/2.mp3")
-    library.tag("a")
-
-    def fail(url: str, text: str) -> None:
-        raise DestinationError("no space left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(filesystems, "write_text", fail)
-        with pytest.raises(DestinationError, match="no space"):
-            library.tag("a", "b")
-    assert len(manifest.read_keys(library.out)) == 1
 
 
 def test_a_run_that_may_not_write_any_more_changes_nothing(library: Library) -> None:
@@ -734,44 +414,6 @@ def test_a_listing_of_a_displaced_run_does_not_take_the_place_of_a_later_ones(
     assert library.names() == {"a/1.mp3"}
 
 
-def test_a_marker_that_a_displaced_run_had_under_way_hides_nothing_when_it_lands(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that is suspended between its last look at the lock and its write, or a store that is slow."""
-    library.make("a/1.mp3")
-    late: list[tuple[str, str]] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(filesystems, "write_text", lambda url, text: late.append((url, text)))
-        library.tag("a", term=1)
-    library.make("a/2.mp3")
-    library.tag("a", term=2)
-    for url, text in late:
-        filesystems.write_text(url, text)
-    assert {Path(uri).name for uri in (ref.uri for ref in manifest.read_tracks(library.out))} == {"1.mp3", "2.mp3"}
-    library.tag("a", term=3)
-    assert library.names() == {"a/1.mp3", "a/2.mp3"}, "the next run clears it away"
-
-
-def test_who_was_displaced_while_it_wrote_its_marker_removes_nothing(library: Library) -> None:
-    """The one that took over goes on from the marker before, whose files it needs."""
-    library.make("a/1.mp3")
-    library.tag("a", term=1)
-    before = set(Path(library.out).glob("*.parquet"))
-    looks: list[int] = []
-
-    def check() -> None:
-        looks.append(1)
-        if len(looks) == 2:
-            raise Stopped("another run has taken over")
-
-    library.make("a/2.mp3")
-    with pytest.raises(Stopped):
-        manifest.write_manifest([library.path("a")], library.out, term=2, check=check)
-    assert before < set(Path(library.out).glob("*.parquet"))
-    library.tag("a", term=3)
-    assert library.names() == {"a/1.mp3", "a/2.mp3"}
-
-
 def test_a_lock_that_counts_from_one_again_hides_no_listing(library: Library) -> None:
     """Where somebody has deleted its claims."""
     library.make("a/1.mp3")
@@ -814,37 +456,6 @@ def test_forgetting_needs_a_known_source(library: Library) -> None:
     assert manifest.prune(library.out, [library.path("a") + "/"]) == 1
     assert library.names() == {"b/2.mp3"}
     assert library.listings() == {"b": [True, 1, 5]}
-
-
-@pytest.fixture
-def meeting(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Names of objects that have one key at first."""
-    names: set[str] = set()
-    real = track_ref.track_key
-
-    def clashing(uri: str, size: int | None, etag: str | None, modified: object, salt: int = 0) -> int:
-        return 70 if not salt and uri.rpartition("/")[2] in names else real(uri, size, etag, modified, salt)
-
-    monkeypatch.setattr(track_ref, "track_key", clashing)
-    return names
-
-
-@pytest.mark.parametrize("order", [["a", "b"], ["b", "a"], ["a", "b", "b"], ["a", "b", "a", "b"], ["ab"], ["ab", "b"]])
-def test_objects_of_several_sources_that_share_a_key_get_keys_of_their_own(
-    library: Library, meeting: set[str], order: list[str]
-) -> None:
-    meeting |= {"2", "3"}
-    library.table("a.csv", "1", "2")
-    library.table("b.csv", "3", "4")
-    for names in order:
-        made = library.tag(*(f"{name}.csv" for name in names))
-        assert sorted(ref.track_key for ref in manifest.read_tracks(made)) == manifest.listing_keys(made).tolist()
-        assert made.digest == manifest._digest(manifest.listing_keys(made))
-    assert library.names() == {"1", "2", "3", "4"}
-    found = {ref.uri: ref.track_key for ref in manifest.read_tracks(library.out)}
-    salts = {"1": 0, "2": 1, "3": 1, "4": 0}
-    expected = {f"s3://b/{x}": track_ref.track_key(f"s3://b/{x}", 3, None, None, salt) for x, salt in salts.items()}
-    assert found == expected, "whatever the order"
 
 
 EXAMPLES = int(os.environ.get("TONEARM_LISTING_EXAMPLES", "40"))

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonearm.runs.rows.ranking import Ranking
+from tonearm.runs.rows.ranking import Ranking, among
 
 ROW = st.tuples(st.integers(1, 5), st.none() | st.integers(1, 4), st.none() | st.sampled_from(["a", "b", "c"]))
 
@@ -74,3 +74,10 @@ def test_a_million_rows_take_no_time_and_little_memory() -> None:
         for part in np.split(keys, 100)
     ]
     assert sum(mask.sum() for mask in ranking.masks(tables)) == 1_000_000
+
+
+def test_among_is_membership_in_sorted_keys() -> None:
+    keys = np.array([2, 4, 6])
+    assert among(np.array([1, 2, 3, 6, 7]), keys).tolist() == [False, True, False, True, False]
+    assert among(np.array([1, 2]), np.empty(0, np.int64)).tolist() == [False, False]
+    assert among(np.empty(0, np.int64), keys).tolist() == []

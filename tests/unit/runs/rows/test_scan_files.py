@@ -1,4 +1,4 @@
-"""The places of a destination, and its rows file by file."""
+"""Rows file by file: each file with the columns that it has, in order, and named when it cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.tables import make_row, write_tracks
 from tonearm.errors import DestinationError
 from tonearm.runs.destination import Destination
 from tonearm.runs.rows import finished_rows
-from tonearm.runs.rows.ranking import among
 
 
 def ok(key: int, **changes: object) -> dict[str, object]:
@@ -28,29 +27,6 @@ def keys_of(place: Destination) -> list[int]:
     return sorted(
         key for _, table in finished_rows.scan_files(place.url, ["track_key"]) for key in table["track_key"].to_pylist()
     )
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/labels", "gs://bucket", "az://bucket/a/b", "memory://bucket/x"])
-def test_a_store_is_a_destination(url: str) -> None:
-    place = Destination.of(url)
-    assert place.tracks == f"{url}/tracks"
-    assert place.manifest == f"{url}/manifest"
-    assert place.report == f"{url}/report.html"
-    assert place.checkpoint("ab") == f"{url}/_checkpoint/ab"
-    assert place.run("r") == f"{url}/runs/r.json"
-    assert Destination(f"{url}/").join("a", "b") == f"{url}/a/b"
-
-
-def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert Destination.of("out").url == str(tmp_path / "out")
-    assert Destination("/").join("tracks") == "/tracks"
-
-
-@pytest.mark.parametrize(("url", "says"), [("https://h/x", "expected a folder, s3://"), ("s3://", "expected a bucket")])
-def test_what_cannot_hold_rows_is_refused(url: str, says: str) -> None:
-    with pytest.raises(DestinationError, match=says):
-        Destination.of(url)
 
 
 def test_a_file_that_is_no_table_is_named(place: Destination) -> None:
@@ -88,10 +64,3 @@ def test_files_are_read_in_their_order(place: Destination) -> None:
     some = [file for file, _ in pairs][2:4]
     assert [file for file, _ in finished_rows.scan_files(place.url, None, some)] == some
     assert keys_of(place) == list(range(31, 101))
-
-
-def test_among_is_membership_in_sorted_keys() -> None:
-    keys = np.array([2, 4, 6])
-    assert among(np.array([1, 2, 3, 6, 7]), keys).tolist() == [False, True, False, True, False]
-    assert among(np.array([1, 2]), np.empty(0, np.int64)).tolist() == [False, False]
-    assert among(np.empty(0, np.int64), keys).tolist() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import json
 import os
@@ -13,99 +12,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.commands import environment, wait_for
-from tonearm.errors import DestinationError, Stopped
+from tests.commands import environment
+from tests.unit.runs.lock.locks import OLD, FakeClock, is_ours, leave, on_disk, path_of, take
+from tonearm.errors import DestinationError
 from tonearm.runs.destination import Destination
-from tonearm.runs.lock import hold as hold_module
 from tonearm.runs.lock import lock_file, run_lock
 from tonearm.runs.lock.run_lock import Hold, Holder, Machine
 from tonearm.storage import filesystems
 
-ELSEWHERE = Machine("elsewhere", "another-boot", "pid:[1]")
 THIRD = Machine("third", "a-third-boot", "pid:[1]")
-# What tonearm 0.1.0 writes.
-OLD = {"token": "x", "host": "elsewhere", "pid": 7, "process_started": 1.5, "since": "2026-01-01 00:00:00", "beat": 3}
-
-
-class FakeClock(run_lock.Clock):
-    """Time passes only while somebody waits; what is planned for a moment happens then."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.planned: list[tuple[float, Callable[[], object]]] = []
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        due = [action for when, action in self.planned if when <= self.seconds]
-        self.planned = [entry for entry in self.planned if entry[0] > self.seconds]
-        for action in due:
-            action()
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        return event.wait()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Destination:
-    return Destination.of(str(tmp_path / "out"))
-
-
-@pytest.fixture
-def memory() -> Iterator[Destination]:
-    """A destination that is no local one, so that claims are split as on an object store."""
-    destination = Destination.of(f"memory://{os.getpid()}-{time.monotonic_ns()}/out")
-    yield destination
-    filesystem, path = filesystems.filesystem(destination.url)
-    with contextlib.suppress(FileNotFoundError):
-        filesystem.rm(path, recursive=True)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    fake = FakeClock()
-    monkeypatch.setattr(run_lock, "CLOCK", fake)
-    return fake
-
-
-def path_of(place: Destination) -> Path:
-    return Path(place.join("_checkpoint", "lock.json"))
-
-
-def leave(place: Destination, **values: object) -> None:
-    """Write a lock and its claim as a live run of this machine leaves them, with other ``values``."""
-    holder = dataclasses.replace(Holder.of_this_process(), token="x", since="2026-01-01 00:00:00", term=1)
-    text = json.dumps(dataclasses.asdict(holder) | values)
-    path_of(place).parent.mkdir(parents=True, exist_ok=True)
-    path_of(place).write_text(text)
-    claim = Path(lock_file.claim_url(str(path_of(place)), int(str(values.get("term", 1)))))
-    claim.parent.mkdir(exist_ok=True)
-    if not claim.exists():
-        claim.write_text(text)
-
-
-def is_ours(place: Destination) -> bool:
-    holder = run_lock.read_holder(place)
-    return holder is not None and holder.token != "x" and holder.pid == os.getpid()
-
-
-def take(place: Destination, machine: Machine = ELSEWHERE, **keywords: Any) -> Hold:
-    """Take the lock as a run of another machine does; nothing beats."""
-    return run_lock.acquire(run_lock.lock_url(place), place.url, machine=machine, **keywords)
-
-
-def on_disk(place: Destination) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(filesystems.read_bytes(run_lock.lock_url(place)))
-    return values
 
 
 def race(place: Destination, num_writers: int) -> list[Hold]:
@@ -194,25 +116,7 @@ def test_it_is_freed_when_the_run_fails(place: Destination) -> None:
     assert not path_of(place).exists()
 
 
-def test_the_holder_beats(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
-    with run_lock.held(place):
-        wait_for(lambda: on_disk(place)["beat"] >= 3, what="three beats", timeout_s=10)
-        assert is_ours(place)
-
-
 # Whom a process number is believed of.
-
-
-def test_the_dead_are_known_where_their_number_means_something() -> None:
-    ours = Holder.of_this_process()
-    assert not ours.is_dead()
-    assert dataclasses.replace(ours, process_started=1.0).is_dead(), "another process has its number by now"
-    gone = dataclasses.replace(ours, pid=2**22 + 1)
-    assert gone.is_dead(), "no process has that number"
-    for other in ({"host": "elsewhere"}, {"boot_id": "another"}, {"boot_id": ""}, {"pid_namespace": "pid:[1]"}):
-        assert not dataclasses.replace(gone, **other).is_dead(), other
-    assert not Holder.parse(json.dumps(OLD | {"host": ours.host, "pid": gone.pid}).encode()).is_dead()
 
 
 @pytest.mark.processes
@@ -317,128 +221,6 @@ def test_a_lock_of_the_last_version_is_understood(place: Destination, clock: Fak
         pass
 
 
-# A holder that was suspended, or that its store did not let write.
-
-
-def test_a_suspended_holder_finds_that_another_has_taken_over(
-    place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
-) -> None:
-    calls: list[Stopped] = []
-    with run_lock.held(place) as first:
-        first.on_lost(calls.append)
-        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
-        with run_lock.held(place) as second:
-            assert second.term == first.term + 1
-            first.beat()
-            assert on_disk(place)["token"] == second.token, "no beat over a foreign token"
-            for _ in range(2):
-                with pytest.raises(Stopped) as caught:
-                    first.check()
-            assert "process" in caught.value.message and "on elsewhere" in caught.value.message
-            assert "what is written stays. Run the same command again" in caught.value.message
-            assert "\n" not in caught.value.message
-            first.beat()
-            assert calls == [first.lost]
-            second.check()
-            first.release()
-            assert on_disk(place)["token"] == second.token, "only its own lock is deleted"
-            late: list[Stopped] = []
-            first.on_lost(late.append)
-            assert late == calls, "who asks late is told at once"
-    assert not path_of(place).exists()
-
-
-def test_the_beats_of_a_thread_end_with_the_loss(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
-    lost = threading.Event()
-    with run_lock.held(place) as hold:
-        with hold.on_lost(lambda failure: lost.set()):
-            leave(place, host="elsewhere", term=2, token="other")
-            assert lost.wait(10)
-        wait_for(lambda: not any(thread.name == "lock" for thread in threading.enumerate()), what="the thread's end")
-    assert on_disk(place)["token"] == "other"
-
-
-def test_a_callback_that_is_forgotten_is_not_called(place: Destination, clock: FakeClock) -> None:
-    calls: list[Stopped] = []
-    with run_lock.held(place) as hold:
-        with hold.on_lost(calls.append):
-            pass
-        leave(place, host="elsewhere", term=2)
-        with pytest.raises(Stopped):
-            hold.check()
-    assert calls == []
-
-
-def test_a_claim_alone_displaces_a_holder(place: Destination, clock: FakeClock) -> None:
-    """The other has claimed the next term and not yet written the lock: what this one writes now is late."""
-    with run_lock.held(place) as hold:
-        other = dataclasses.replace(Holder.of_this_process(ELSEWHERE), term=hold.term + 1)
-        filesystems.create_bytes(lock_file.claim_url(hold.url, other.term), lock_file.to_json(other).encode())
-        with pytest.raises(Stopped, match="on elsewhere"):
-            hold.check()
-
-
-def test_a_lock_of_a_lower_term_is_written_over(place: Destination, clock: FakeClock) -> None:
-    leave(place, term=3, released=True)
-    with run_lock.held(place) as hold:
-        leave(place, term=2, token="woke up late", host="elsewhere")
-        hold.beat()
-        assert on_disk(place)["token"] == hold.token
-        path_of(place).unlink()
-        hold.check()
-        assert on_disk(place)["token"] == hold.token, "somebody deleted it"
-
-
-def test_where_all_was_deleted_the_chain_has_begun_again(place: Destination, clock: FakeClock) -> None:
-    """The training folder of a run that ended: a run that wakes up later owns nothing there."""
-    hold = take(place)
-    for path in sorted(path_of(place).parent.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    with pytest.raises(Stopped):
-        hold.check()
-    assert not path_of(place).exists()
-
-
-def test_a_store_that_refuses_a_beat_or_the_end_does_not_end_the_run(
-    place: Destination, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
-    refused = threading.Event()
-
-    def refuse(*_: object) -> None:
-        refused.set()
-        raise DestinationError("the store says no")
-
-    with run_lock.held(place):
-        monkeypatch.setattr(filesystems, "write_text", refuse)
-        assert refused.wait(10)
-        refused.clear()
-        assert refused.wait(10), "it beats on"
-        monkeypatch.setattr(filesystems, "delete", refuse)
-    assert not any(thread.name == "lock" for thread in threading.enumerate())
-
-
-def test_a_store_that_says_nothing_is_asked_again_before_an_execution(
-    place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
-) -> None:
-    hold, real = take(place), filesystems.read_bytes
-    answers = [errno.EIO, errno.EIO]
-
-    def read(url: str, **keywords: Any) -> bytes:
-        if answers:
-            raise OSError(answers.pop(), "Input/output error")
-        return real(url, **keywords)
-
-    monkeypatch.setattr(filesystems, "read_bytes", read)
-    hold.check()
-    assert clock.seconds == 3
-    answers = [errno.EIO] * 99
-    with pytest.raises(Stopped, match=r"cannot be known .*lock.json cannot be read .*Run the same command"):
-        hold.check()
-    assert hold.lost is None and len(answers) == 99 - hold_module.NUM_CHECKS
-
-
 # What is found in the lock's place.
 
 
@@ -455,41 +237,6 @@ def test_a_read_that_fails_is_not_free(place: Destination, monkeypatch: pytest.M
         assert "\n" not in caught.value.message
         monkeypatch.setattr(filesystems, "read_bytes", real)
         assert on_disk(place)["token"] == first.token
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"{", r"it begins with b'\{'"),
-        (b"", "it is empty"),
-        (b"\x00\xff" * 50, "it begins with"),
-        (b"[" * 60_000, "it begins with"),
-        (b'{"ID": "9db590f1", "Operation": "OperationTypeApply", "Who": "me@host"}', "it has no 'token'"),
-        (json.dumps(OLD | {"pid": "7"}).encode(), "its 'pid' is '7'"),
-        (json.dumps(OLD | {"host": "a\nb"}).encode(), "its 'host' is"),
-        (json.dumps(OLD | {"term": -1}).encode(), "its 'term' is"),
-        (json.dumps(OLD | {"term": 10**30}).encode(), "its 'term' is"),
-        (b'"lock"', "it begins with"),
-        (b" " * 10_000_000, "it has more than 65,536 bytes"),
-    ],
-)
-def test_what_is_no_lock_is_left_alone(place: Destination, content: bytes, says: str) -> None:
-    path_of(place).parent.mkdir(parents=True)
-    path_of(place).write_bytes(content)
-    with pytest.raises(DestinationError, match=says) as caught, run_lock.held(place):
-        raise AssertionError("it counts as free")
-    assert "is no lock of tonearm" in caught.value.message and "delete this file" in caught.value.message
-    assert "\n" not in caught.value.message and len(caught.value.message) < 500
-    assert path_of(place).read_bytes() == content
-    assert not list(path_of(place).parent.glob("terms/*")), "nothing is claimed"
-
-
-def test_a_large_lock_is_not_read_whole(place: Destination) -> None:
-    path_of(place).parent.mkdir(parents=True)
-    path_of(place).write_bytes(b" " * 10_000_000)
-    assert len(filesystems.read_bytes(str(path_of(place)), max_bytes=100)) == 100
-    path_of(place).write_bytes(b"")
-    assert filesystems.read_bytes(str(path_of(place)), max_bytes=100) == b""
 
 
 def test_a_claim_that_cannot_be_made_out_is_watched(place: Destination, clock: FakeClock) -> None:
@@ -683,21 +430,6 @@ def test_of_many_processes_one_holds(place: Destination) -> None:
     assert all(process.returncode == 0 for process in processes)
 
 
-def test_who_was_displaced_is_stopped_whatever_it_stumbles_over(place: Destination) -> None:
-    """Files that are gone and facts that are others are the successor's doing."""
-    with pytest.raises(Stopped, match="has taken over"), run_lock.held(place):
-        successor = dataclasses.replace(Holder.of_this_process(ELSEWHERE), term=2)
-        filesystems.create_bytes(
-            lock_file.claim_url(run_lock.lock_url(place), 2), lock_file.to_json(successor).encode()
-        )
-        raise DestinationError("tracks/ changed while it was read")
-    with (
-        pytest.raises(DestinationError, match="tracks/ changed"),
-        run_lock.held_at(f"{place.url}/other.json", place.url),
-    ):
-        raise DestinationError("tracks/ changed while it was read")
-
-
 def test_a_store_that_ignores_preconditions(memory: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several create the claim; the run says so, waits, and at most one holds at a time."""
 
@@ -770,62 +502,3 @@ def test_one_that_fails_before_it_begins_keeps_nobody_waiting(
     with run_lock.held(place) as hold:
         assert hold.term == 2
     assert clock.seconds == 0
-
-
-# Creating only if absent.
-
-
-@pytest.mark.parametrize("refusal", [None, errno.EPERM, errno.ENOTSUP])
-def test_a_file_is_created_only_if_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None) -> None:
-    def link(*_: object) -> None:
-        raise OSError(refusal, "no links here")
-
-    if refusal is not None:
-        monkeypatch.setattr(os, "link", link)
-    url = str(tmp_path / "a" / "b.json")
-    filesystems.create_bytes(url, b"first")
-    with pytest.raises(FileExistsError):
-        filesystems.create_bytes(url, b"second")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
-    assert Path(url).read_bytes() == b"first"
-
-
-def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.link
-
-    def link(source: Any, target: Any) -> None:
-        real(source, target)
-        raise FileExistsError(errno.EEXIST, "File exists")
-
-    monkeypatch.setattr(os, "link", link)
-    filesystems.create_bytes(str(tmp_path / "a"), b"x")
-    monkeypatch.setattr(os, "link", real)
-    with pytest.raises(FileExistsError):
-        filesystems.create_bytes(str(tmp_path / "a"), b"x")
-
-
-def test_a_full_disk_is_no_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "link", link)
-    with pytest.raises(DestinationError, match="no space left"):
-        filesystems.create_bytes(str(tmp_path / "a"), b"x")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_of_this_process_whose_end_could_not_be_written(
-    place: Destination, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full disk takes no mark of the end, and the next run of a notebook must not wait for its own process."""
-    first = run_lock.acquire(run_lock.lock_url(place), place.url)
-
-    def is_full(url: str, holder: Holder) -> None:
-        raise DestinationError(f"{url} cannot be written: no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lock_file, "write", is_full)
-        first.release()
-    second = run_lock.acquire(run_lock.lock_url(place), place.url)
-    assert second.term == first.term + 1
-    second.release()
