@@ -162,7 +162,13 @@ def _complete(values: dict[str, Any], graph: Mapping[str, Any], notes: list[str]
     if "labels" not in values:
         scores = " or ".join(str(output["num_scores"]) for output in graph["outputs"][:3])
         raise UsageError(f"got no labels; give --labels FILE, in the order of its {scores} scores")
-    endings = {output["ending"] for output in _scores(values, graph)}
+    outputs = _scores(values, graph)
+    if not outputs and not isinstance(values.get("scores_output"), str):  # a text may name a tensor inside the graph
+        sizes = ", ".join(f"{output['name']} with {output['num_scores']} scores" for output in graph["outputs"][:5])
+        asked = values.get("scores_output")
+        got = f"{len(values['labels'])} labels" if asked is None else f"--scores-output {asked}"
+        raise UsageError(f"got {got}, which no output fits; expected one of its outputs: {sizes}")
+    endings = {output["ending"] for output in outputs}
     ending = endings.pop() if len(endings) == 1 else None
     applied = {"independent": "sigmoid", "exclusive": "softmax"}.get(str(ending))
     # A person names the activation of the model, often without knowing that the export includes it.
