@@ -348,7 +348,7 @@ def reading(url: str) -> Iterator[None]:
     except store_errors(scheme(url)) as error:
         if isinstance(error, NotADirectoryError):
             raise DestinationError(
-                f"{shown(url)} cannot be read: a file is where a folder should be; give another place"
+                f"{shown(url)} cannot be used: a file is where a folder should be; give another place"
             ) from None
         failure = diagnose(error)
         advice = "check the keys, the network and AWS_ENDPOINT_URL" if scheme(url) == "s3" else "check its rights"

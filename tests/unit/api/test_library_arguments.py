@@ -73,7 +73,7 @@ def test_a_name_with_nul_is_no_destination() -> None:
 def test_a_file_is_no_library_and_nothing_was_to_be_written(out: Path) -> None:
     """The message said that it cannot be written, to somebody who wanted to read."""
     (file,) = glob.glob(f"{out}/tracks/*.parquet")
-    with pytest.raises(DestinationError, match="cannot be read: a file is where a folder should be"):
+    with pytest.raises(DestinationError, match="cannot be used: a file is where a folder should be"):
         tonearm.open(file)
 
 
