@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any, Unpack
 
 from tonearm.api import flags as flags_
-from tonearm.api.flags import ModelFlags, Source
+from tonearm.api.flags import ModelFlags, Source, place_of
 from tonearm.audio import plots
 from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
@@ -53,7 +52,7 @@ def plot(source: Source, *, out: Source = "", timeline: bool = False, **flags: U
         DestinationError: the folder cannot be written.
     """
     settings, folder = flags_.tag_settings(flags, ModelFlags, verb="plot"), Path(out)
-    ref = next(list_tracks([os.fspath(source)], limit=1))
+    ref = next(list_tracks([place_of(source, "the file")], limit=1))
     data = ObjectReader(settings.fetch).read(ref)
     stem = file_name(track_name(ref.uri))
     with DecodeSandbox(settings.decode) as sandbox:

@@ -77,12 +77,12 @@ def plan(
         UsageError: what ``tag`` would refuse.
     """
     places = flags_.source_list(sources)
-    check_extras([*places, *([] if out is None else [os.fspath(out)])])
+    check_extras([*places, *([] if out is None else [flags_.place_of(out, "out")])])
     settings, told = flags_.tag_settings(flags, verb="plan"), watcher or Watcher()
     tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
     check_quantizer(tagging)
     layout = _layout(settings, cpus, gpus)
-    destination = Destination.of(os.fspath(out)) if out is not None else None
+    destination = Destination.of(flags_.place_of(out, "out")) if out is not None else None
     done, rows = np.empty(0, np.int64), None
     if destination is not None:
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)

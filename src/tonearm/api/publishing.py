@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tonearm.api.flags import Source
+from tonearm.api.flags import Source, place_of
 from tonearm.errors import UsageError
 from tonearm.models.checkpoint import describe_checkpoint
 from tonearm.training.publish import hub
@@ -60,7 +59,7 @@ def publish(
         UsageError: no such folder, no whole model in it, or a name that the Hub does not take.
         DestinationError: no token, no access or no network.
     """
-    folder = Path(os.fspath(model))
+    folder = Path(place_of(model, "the model"))
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; give the one that `tonearm train --out` has written")
     package = hub.package(folder, repo, license=license, datasets=datasets, base_model=base_model, tags=tags)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -67,11 +66,12 @@ def train(
         UsageError: a source, labels, settings or a cluster that cannot be used.
         Stopped: it ended early; the same call resumes it.
     """
-    check_extras([os.fspath(source), os.fspath(out)])
+    listed, target = flags_.place_of(source, "the source"), flags_.place_of(out, "out")
+    check_extras([listed, target])
     settings = flags_.train_settings(flags)
     with contextlib.ExitStack() as stack:
         told = watcher or stack.enter_context(TrainingLine(settings.epochs))
-        return driver.train(os.fspath(source), os.fspath(out), settings, told, overwrite=overwrite)
+        return driver.train(listed, target, settings, told, overwrite=overwrite)
 
 
 def evaluate(
@@ -109,9 +109,9 @@ def evaluate(
         UsageError: a model or source that cannot be used, or labels that the model does not know.
         TooManyFailures: more clips failed than ``max_error_rate`` allows.
     """
-    place = None if out is None else os.fspath(out)
-    check_extras([os.fspath(source), *([] if place is None else [place])])
-    asked = _asked(os.fspath(model), head)
+    listed, place = flags_.place_of(source, "the source"), None if out is None else flags_.place_of(out, "out")
+    check_extras([listed, *([] if place is None else [place])])
+    asked = _asked(flags_.place_of(model, "the model"), head)
     name, settings = asked.model, _scoring_settings(asked.model, flags)
     settings = settings if head is None else _as_head(settings, head, asked, multi_label)
     if calibrate and local_folder(name) is None:
@@ -126,9 +126,7 @@ def evaluate(
     target_precision = wanted_precision if calibrate else None
     with contextlib.ExitStack() as stack:
         told = watcher or stack.enter_context(ProgressLine("evaluating"))
-        evaluation = evaluating.evaluate(
-            os.fspath(source), settings, labels, told, on=on, target_precision=target_precision
-        )
+        evaluation = evaluating.evaluate(listed, settings, labels, told, on=on, target_precision=target_precision)
         told.judged(evaluation)
         if calibrate:
             evaluating.store_calibration(name, evaluation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,19 @@ def test_the_command_of_a_run_names_its_heads() -> None:
     """The summary of a run that was started from Python says which command does the same."""
     command = tagging._command(["music"], "out", {"heads": {"mood": Path("m"), "level": ""}}, False, ["genre"])
     assert command[5:] == ["--rescore", "genre", "--head", "mood=m", "--head", "level"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tonearm.train(None, out="out"),  # type: ignore[arg-type]
+        lambda: tonearm.train("music", out=5),  # type: ignore[arg-type]
+        lambda: tonearm.evaluate("model", None),  # type: ignore[arg-type]
+        lambda: tonearm.evaluate(None, "music"),  # type: ignore[arg-type]
+        lambda: tonearm.plan("music", out=5),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_place_is_refused_by_every_verb(call: Callable[[], object]) -> None:
+    """A place that was None ended in a bare TypeError of ``os.fspath``."""
+    with pytest.raises(UsageError, match="expected a path or a URL"):
+        call()
