@@ -28,6 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TONEARM_CACHE", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder))  # what is in the user's own cache counts too
         for name in MODELS:
             try:
                 wheel.add(name)
@@ -77,7 +78,9 @@ def test_int8_can_be_tried(cache: Path) -> None:
 def test_without_a_network_one_line_says_how(tmp_path: Path) -> None:
     """An index that cannot be reached: the command ends with what to do, and the cache is as it was."""
     offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""}
-    run = tonearm("models", "add", "musicnn", TONEARM_CACHE=str(tmp_path / "cache"), **offline)
+    run = tonearm(
+        "models", "add", "musicnn", TONEARM_CACHE=str(tmp_path / "cache"), XDG_CACHE_HOME=str(tmp_path), **offline
+    )
     assert run.returncode == 2 and not run.stdout
     (line,) = run.stderr.splitlines()
     assert wheel.FILE in line and "--wheel FILE" in line

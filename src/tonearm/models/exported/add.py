@@ -35,6 +35,7 @@ from tonearm.models.exported.runtime import ExportedRuntime
 from tonearm.models.pooling import sigmoid, softmax
 from tonearm.settings import DecodeSettings
 from tonearm.storage import filesystems
+from tonearm.wording import counted
 
 Floats = NDArray[np.float32]
 NUM_SHOWN = 5
@@ -166,7 +167,7 @@ def _complete(values: dict[str, Any], graph: Mapping[str, Any], notes: list[str]
     if not outputs and not isinstance(values.get("scores_output"), str):  # a text may name a tensor inside the graph
         sizes = ", ".join(f"{output['name']} with {output['num_scores']} scores" for output in graph["outputs"][:5])
         asked = values.get("scores_output")
-        got = f"{len(values['labels'])} labels" if asked is None else f"--scores-output {asked}"
+        got = counted(len(values["labels"]), "label") if asked is None else f"--scores-output {asked}"
         raise UsageError(f"got {got}, which no output fits; expected one of its outputs: {sizes}")
     endings = {output["ending"] for output in outputs}
     ending = endings.pop() if len(endings) == 1 else None

@@ -44,7 +44,7 @@ def test_what_follows_a_packed_body_is_refused(app: App) -> None:
     whole = gzip.compress(DATA)
     for fine in (whole + bytes(9), gzip.compress(DATA[:100]) + bytes(3) + gzip.compress(DATA[100:])):
         assert classify(app, content=fine, headers={"content-encoding": "gzip"})[0] == DATA
-    for behind, says in ((b"junk", "goes on after its end"), (b"\x1f", "ends early"), (b"\x1fx", "goes on")):
+    for behind, says in ((b"junk", "follows its end"), (b"\x1f", "ends early"), (b"\x1fx", "follows its end")):
         answer = app.ask("POST", "/models/genre", content=whole + behind, headers={"content-encoding": "gzip"})
         assert refusal(answer) == (400, "malformed")
         assert says in answer.json()["error"]
