@@ -155,7 +155,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(command: tuple[str | Path, .
         run = tonearm(*command, "--out", folder / "model")
         assert run.returncode == 2, run.stderr
         last = run.stderr.strip().splitlines()[-1]
-        assert "the last good checkpoint is kept" in last
+        assert "the last good snapshot is kept" in last
         assert "Traceback" not in run.stderr
         kept = checkpoints(folder / "model")
         assert kept
