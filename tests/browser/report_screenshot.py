@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-from tests.browser.test_page import CHROMIUM, FLAGS
+from tests.browser.pages import CHROMIUM, FLAGS
 
 WIDTH, HEIGHT = 1100, 1130
 
