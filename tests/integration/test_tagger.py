@@ -91,7 +91,7 @@ def test_what_is_no_track_is_refused_in_one_line(tagger: tonearm.Tagger, songs: 
         (np.zeros(16000, np.float32), None, "sample_rate=None"),
         (np.zeros(16000, np.float32), 0, "sample_rate=0"),
         (np.zeros((16000, 2), np.float32), 16000, "transpose"),
-        (np.zeros((2, 2, 100), np.float32), 16000, "2x2x100"),
+        (np.zeros((2, 2, 100), np.float32), 16000, r"shape \(2, 2, 100\)"),
         (np.zeros(16000, np.uint8), 16000, "uint8"),
         (np.full(16000, np.nan, np.float32), 16000, "finite"),
     ],
