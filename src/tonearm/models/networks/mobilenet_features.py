@@ -5,20 +5,17 @@ The reference of ``tonearm.models.features.EmphasizedLogMel``, and what ``transf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import spectrogram, window_function
 
 from tonearm.models.features import LOG_OFFSET, kaldi_filters
+from tonearm.models.networks.log_mel_extractor import Floats, LogMelExtractor
 
-Floats = NDArray[np.float32]
 
-
-class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
+class MobileNetAudioFeatureExtractor(LogMelExtractor):
     """Pre-emphasis, power spectra of centred frames, Kaldi's mel bands, logarithm, ``(x - mean) / std``.
 
     Args:
@@ -28,8 +25,6 @@ class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
     Raises:
         ValueError: sizes or frequencies that no spectrogram has.
     """
-
-    model_input_names = ("input_features",)
 
     def __init__(
         self,
@@ -60,21 +55,9 @@ class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
         self.min_frequency, self.max_frequency, self.preemphasis = min_frequency, max_frequency, preemphasis
         self.mean, self.std, self.max_length = mean, std, max_length
 
-    def __call__(
-        self, raw_speech: Floats | Sequence[Floats], sampling_rate: int | None = None, **options: Any
-    ) -> BatchFeature:
-        """Return ``input_features`` [B, mel bins, frames] of waveforms of one length.
-
-        Raises:
-            ValueError: a rate that is not the model's.
-        """
-        if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"got sound at {sampling_rate} Hz, expected {self.sampling_rate} Hz")
-        waveforms = [raw_speech] if np.ndim(raw_speech[0]) == 0 else raw_speech
-        made = [self._log_mel(np.asarray(waveform, np.float64)) for waveform in waveforms]
-        return BatchFeature({"input_features": made}, tensor_type=options.get("return_tensors"))
-
-    def _log_mel(self, waveform: NDArray[np.float64]) -> Floats:
+    def log_mel(self, waveform: NDArray[np.floating[Any]]) -> Floats:
+        """Return float32 [mel bins, frames]."""
+        waveform = np.asarray(waveform, np.float64)
         mel = spectrogram(
             waveform[1:] - self.preemphasis * waveform[:-1],
             window_function(self.win_length, "hann", periodic=False, frame_length=self.n_fft, center=True),

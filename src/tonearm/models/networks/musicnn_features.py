@@ -5,28 +5,23 @@ The reference of ``tonearm.models.features.MusicnnLogMel``, and what ``transform
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import spectrogram, window_function
 
 from tonearm.models.features import LOG_SCALE, slaney_filters
+from tonearm.models.networks.log_mel_extractor import Floats, LogMelExtractor
 
-Floats = NDArray[np.float32]
 
-
-class MusicnnFeatureExtractor(SequenceFeatureExtractor):
+class MusicnnFeatureExtractor(LogMelExtractor):
     """Power spectra of centred Hann frames, Slaney's mel bands, rounding to float16, ``log10(1 + 10000 mel)``.
 
     Args:
         max_length: frames that are made; what a longer window has after them is left out, and a shorter one's are
             repeated from the first, as in training.
     """
-
-    model_input_names = ("input_features",)
 
     def __init__(
         self,
@@ -42,23 +37,10 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.num_mel_bins, self.n_fft, self.hop_length, self.max_length = num_mel_bins, n_fft, hop_length, max_length
 
-    def __call__(
-        self, raw_speech: Floats | Sequence[Floats], sampling_rate: int | None = None, **options: Any
-    ) -> BatchFeature:
-        """Return ``input_features`` [B, frames, mel bands] of waveforms.
-
-        Raises:
-            ValueError: a rate that is not the model's.
-        """
-        if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"got sound at {sampling_rate} Hz, expected {self.sampling_rate} Hz")
-        waveforms = [raw_speech] if np.ndim(raw_speech[0]) == 0 else raw_speech
-        made = [self._log_mel(np.asarray(waveform, np.float32)) for waveform in waveforms]
-        return BatchFeature({"input_features": made}, tensor_type=options.get("return_tensors"))
-
-    def _log_mel(self, waveform: Floats) -> Floats:
+    def log_mel(self, waveform: NDArray[np.floating[Any]]) -> Floats:
+        """Return float32 [frames, mel bins]."""
         mel = spectrogram(
-            waveform,
+            np.asarray(waveform, np.float32),
             window_function(self.n_fft, "hann"),
             frame_length=self.n_fft,
             hop_length=self.hop_length,
