@@ -19,7 +19,7 @@ from tonearm.errors import CheckpointError, SettingsError, TrackError
 from tonearm.models import runtimes
 from tonearm.models.checkpoint import resolve
 from tonearm.models.exported import runtime as exported
-from tonearm.models.openvino import cache, rates, select
+from tonearm.models.openvino import cache, select
 from tonearm.models.openvino.cache import Converted, Int8Check
 from tonearm.models.openvino.processor import has_bf16
 from tonearm.models.openvino.select import Request
@@ -96,7 +96,7 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
     """
     before, plan = plan, settle(plan, "cuda" if runtimes.count_gpus() else "cpu")
     heads: dict[str, HeadPlan] = dict(plan.heads)
-    uncalibrated: dict[str, Converted] = {}
+    uncalibrated: dict[str, tuple[Converted, bool]] = {}
     for name, head in plan.heads.items():
         if head.checkpoint.is_exported:  # read already, when it was described
             if head.note and before.heads[name].note != head.note:
@@ -114,20 +114,19 @@ def prepare(plan: TagPlan, settings: TagSettings, tracks: Iterable[TrackRef], sa
             is_guarded = plan.models.int8_guard and not before.heads[name].is_settled
             verdict = converted.settled_verdict(is_guarded=is_guarded)
             if verdict is None:
-                uncalibrated[name] = converted
+                uncalibrated[name] = converted, is_guarded
             elif is_guarded:
                 heads[name] = _judged(head, converted, verdict, plan.models.force_precision)
         elif not plan.models.force_precision:
-            _check_gain(request, head, converted)
+            _check_gain(head, converted, precision)
     if uncalibrated:
-        guarded = {name for name in uncalibrated if plan.models.int8_guard and not before.heads[name].is_settled}
         windows = _windows(plan.only(list(uncalibrated)), settings, tracks)
-        for name, converted in uncalibrated.items():
+        for name, (converted, is_guarded) in uncalibrated.items():
             heads[name] = _calibrated(
                 heads[name],
                 converted,
                 windows[name],
-                is_guarded=name in guarded,
+                is_guarded=is_guarded,
                 is_forced=plan.models.force_precision,
                 say=say,
             )
@@ -148,7 +147,7 @@ def check_gains(heads: Mapping[str, HeadPlan], models: ModelSettings) -> None:
             request = _request(head, models, precision)
             converted, _ = select.convert(request, head.checkpoint)
             if converted is not None:
-                _check_gain(request, head, converted)
+                _check_gain(head, converted, precision)
 
 
 def _request(head: HeadPlan, models: ModelSettings, precision: str) -> Request:
@@ -156,12 +155,17 @@ def _request(head: HeadPlan, models: ModelSettings, precision: str) -> Request:
     return Request(head.source, head.revision, models.allow_pickle, head.runtime, precision, threads, samples)
 
 
-def _check_gain(request: Request, head: HeadPlan, converted: Converted) -> None:
-    if reason := select.no_gain(request, head.checkpoint, converted):
+def _check_gain(head: HeadPlan, converted: Converted, precision: str) -> None:
+    if reason := _no_gain(head, converted, precision):
         raise SettingsError(
-            f"got precision {request.precision} for {head.checkpoint.name}, but {reason}; give precision fp32, or "
+            f"got precision {precision} for {head.checkpoint.name}, but {reason}; give precision fp32, or "
             "insist with --force-precision"
         )
+
+
+def _no_gain(head: HeadPlan, converted: Converted, precision: str) -> str | None:
+    samples, threads = head.windows.window_samples, runtimes.usable_cores()
+    return select.no_gain(head.checkpoint, converted, precision, samples, threads)
 
 
 def _calibrated(
@@ -198,8 +202,8 @@ def _calibrated(
 def _judged(head: HeadPlan, converted: Converted, verdict: Int8Check, is_forced: bool) -> HeadPlan:
     """Return the head in int8, or in the next best where that says something else or is no faster here."""
     refusal = verdict.refusal(is_multi=_is_multi(head))
-    if refusal is None and not is_forced and select.is_large(head.checkpoint):
-        refusal = rates.no_gain(converted, "int8", head.windows.window_samples, runtimes.usable_cores())
+    if refusal is None and not is_forced:
+        refusal = _no_gain(head, converted, "int8")
     return head if refusal is None else _instead(head, converted, f"not int8: {refusal}")
 
 

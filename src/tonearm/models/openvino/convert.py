@@ -25,8 +25,9 @@ from tonearm.models.families import family_of
 from tonearm.models.features import EQUALS, Features, load_features, save_features
 from tonearm.models.openvino.cache import FORMAT, Converted, Int8Check, bundle_with_model
 from tonearm.models.openvino.processor import core
+from tonearm.models.openvino.rates import measure_here
 from tonearm.models.openvino.release_memory import trim
-from tonearm.models.openvino.runtime import OpenVinoRuntime, measure_streams, network_inputs
+from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
 from tonearm.models.runtimes import Scores
 from tonearm.models.torch_runtime import WithEmbedding
@@ -68,9 +69,8 @@ def main() -> None:
     if message["task"] == "convert":
         _convert(message)
     elif message["task"] == "measure":
-        noise = _noise(message["window_samples"]).numpy()[0]
-        converted = Converted(Path(message["folder"]))
-        print(json.dumps(measure_streams(converted, message["precision"], noise, message["num_threads"])))
+        what = (message["precision"], message["window_samples"], message["num_threads"])
+        print(json.dumps(measure_here(Converted(Path(message["folder"])), *what)))
     else:
         _quantize(message)
 

@@ -45,7 +45,7 @@ def fastest_streams(converted: Converted, precision: str, window_samples: int, n
     """Return how many passes at a time are fastest with ``num_threads``."""
     if num_threads < 2:
         return 1
-    rates = _rates(converted, precision, window_samples, num_threads, _measure_here)
+    rates = _rates(converted, precision, window_samples, num_threads, measure_here)
     return int(max(rates, key=lambda layout: rates[layout]).split("x")[0]) if rates else 1
 
 
@@ -120,7 +120,8 @@ def _rates(
     return measured[key]
 
 
-def _measure_here(converted: Converted, precision: str, window_samples: int, num_threads: int) -> Rates:
+def measure_here(converted: Converted, precision: str, window_samples: int, num_threads: int) -> Rates:
+    """Return the rates by layout, measured in this process."""
     # Imported here because it loads torch, which a driver that only reads known rates can do without.
     from tonearm.models.openvino.runtime import measure_streams
 

@@ -157,12 +157,14 @@ def next_best(info: CheckpointInfo, converted: Converted, window_samples: int, n
     return "bf16" if has_bf16() else "fp32"
 
 
-def no_gain(request: Request, info: CheckpointInfo, converted: Converted) -> str | None:
-    """Return why the requested precision is no faster here; None if it is, or if the model is small."""
+def no_gain(
+    info: CheckpointInfo, converted: Converted, precision: str, window_samples: int, num_threads: int
+) -> str | None:
+    """Return why a precision is no faster here than a more accurate one; None if it is, or if the model is small."""
     # Nobody would notice the difference on a small model, and measuring takes seconds.
     if not is_large(info):
         return None
-    return rates.no_gain(converted, request.precision, request.window_samples, request.num_threads)
+    return rates.no_gain(converted, precision, window_samples, num_threads)
 
 
 def flag_for(request: Request) -> str:
