@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 import tonearm
+from tests import caches
 from tests.commands import read_tracks
 from tests.graphs import LABELS, NUM_FEATURES, NUM_SAMPLES, RATE, expected_scores, save_described
 from tests.one_process import tonearm as run_tonearm
@@ -45,10 +46,8 @@ NUM_EACH = 6
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TONEARM_CACHE", folder)
-        patch.setenv("XDG_CACHE_HOME", folder)
+        caches.keep_in(patch, tmp_path_factory.mktemp("cache"))
         yield
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import caches
 from tests.commands import read_tracks, tonearm
 from tests.musicnn_wheel import windows
 from tonearm.errors import CheckpointError
@@ -27,8 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache with both models."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TONEARM_CACHE", str(folder))
-        patch.setenv("XDG_CACHE_HOME", str(folder))  # what is in the user's own cache counts too
+        caches.keep_in(patch, folder)
         for name in MODELS:
             try:
                 wheel.add(name)

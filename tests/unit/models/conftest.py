@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import caches
 from tests.checkpoints import AST, save_small
 from tests.made_once import made_once
 from tests.musicnn_wheel import random_variables, write_wheel
@@ -47,7 +48,6 @@ def made_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_wheel: Path) -> Path:
     """An empty cache, for which the made wheel is the published one."""
-    monkeypatch.setenv("TONEARM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is in the user's own cache counts too
+    caches.keep_in(monkeypatch, tmp_path / "cache")
     monkeypatch.setattr(wheel, "SHA256", hashlib.sha256(made_wheel.read_bytes()).hexdigest())
     return tmp_path / "cache"

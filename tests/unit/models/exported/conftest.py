@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import caches
 from tests.graphs import save_described
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep nothing from one run of the tests for the next: a graph that was read before needs no child."""
-    folder = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TONEARM_CACHE", folder)
-        patch.setenv("XDG_CACHE_HOME", folder)
+        caches.keep_in(patch, tmp_path_factory.mktemp("cache"))
         yield
 
 
