@@ -38,7 +38,7 @@ demo-models: $(STAMP)
 		--tracker none --overwrite
 	$(BIN)/python -m tonearm.models.openvino.convert src/tonearm/demo/models/genre src/tonearm/demo/models/tags
 
-# No Ray, no process, no server: under 90 seconds.
+# No Ray, no process, no server: two minutes on two cores.
 test-fast: $(STAMP)
 	$(PYTEST) tests/unit -m fast -p no:schemathesis -n $$(nproc) --dist loadscope --durations=5
 

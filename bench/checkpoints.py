@@ -1,4 +1,4 @@
-"""Full-size checkpoints with random weights: the shapes of the default models, without a download."""
+"""Checkpoints with random weights: the shapes of the default models and of efficient CNNs, without a download."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def save_ast(folder: Path) -> Path:
     config = ASTConfig(num_labels=527, problem_type="multi_label_classification")
     # Less than the other: with more, dozens of sigmoids are one, and none of them the first.
     return _save(ASTForAudioClassification(config), ASTFeatureExtractor(), folder, scale=4)
+
+
+def save_efficient(name: str, folder: Path) -> Path:
+    """Save an efficient CNN of ``tonearm.training.fit.architectures`` with AudioSet's 527 tags."""
+    from tonearm.training.fit.initial import read_initial_model
+    from tonearm.training.fit.initial_weights import Classifier, load_initial_model
+
+    labels = tuple(f"label {number}" for number in range(527))
+    initial = read_initial_model(name, from_scratch=True)
+    model, extractor = load_initial_model(initial, Classifier(labels, is_multi=True), seed=0)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
 
 
 def _save(model: Any, extractor: Any, folder: Path, *, scale: float) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,14 +56,17 @@ def measure(case: Case, folder: Path) -> Section:
     from tonearm.settings import ModelSettings
     from tonearm.tagging import Tagger
 
-    tags = Classifier.load(str(case.tags), precision=PRECISION)
+    # Forced, so that what is timed is always this precision; what the card's check of itself found is in the text.
+    tags = Classifier.load(str(case.tags), precision=PRECISION, is_forced=True)
     window = np.random.default_rng(0).standard_normal(163840).astype(np.float32) * 0.1
     windows = [window] * (tags.batch_size * 8)
     flops = window_flops(case.tags)
     card = _card_rates()
     forward = [_rate(lambda: tags.score(windows), flops * len(windows)) for _ in range(REPEATS)]
     torch.cuda.empty_cache()
-    models = ModelSettings(genre_model=str(case.genre), tag_model=str(case.tags), precision=PRECISION)
+    models = ModelSettings(
+        genre_model=str(case.genre), tag_model=str(case.tags), precision=PRECISION, force_precision=True
+    )
     tagger = Tagger.load(models)
     decoded = _decoded(case.clips, tagger)
     audio_s = CLIP_S * len(decoded)
@@ -78,6 +81,8 @@ def measure(case: Case, folder: Path) -> Section:
             f"{flops / 1e9:.0f} GFLOP a window: {statistics.median(forward) / flops:,.0f} windows a second.",
             f"Both heads: {statistics.median(alone):,.0f} hours of audio an hour from memory, "
             f"{statistics.median(whole):,.0f} from files, decoded by {_cores()} cores.",
+            "",
+            *_checked(tagger.describe()),
         ]
     )
     figures = (
@@ -96,6 +101,13 @@ def measure(case: Case, folder: Path) -> Section:
         Figure("hours of audio an hour, both heads, from files", tuple(whole), None, "h"),
     )
     return Section(text, _is_right(case, tagger, decoded), figures)
+
+
+def _checked(described: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield a line per head of what the card's check of its graphs and half precision has left."""
+    for head, how in described.items():
+        found = how["note"] or "says what fp32 says"
+        yield f"Checked before the first batch, {head}: {how['precision']}, {how['passes']}; {found}."
 
 
 def window_flops(folder: Path) -> float:

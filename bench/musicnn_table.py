@@ -79,7 +79,7 @@ class Scorer:
     """A musicnn in torch."""
 
     def __init__(self, name: str) -> None:
-        self.model, extractor, _ = load_model(name, revision=None, allow_pickle=False)
+        self.model, extractor = load_model(name, revision=None, allow_pickle=False)
         self.features = build_features(extractor)
         self.labels = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
 

@@ -17,9 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ import pyarrow.parquet as pq
 import soundfile
 
 from bench import machine
+from bench.processor_time import ProcessorTime
 from tonearm import demo
 from tonearm.audio.decode import DecodedTrack
 from tonearm.distributed.tagging import driver, pipeline, stages
@@ -123,49 +122,6 @@ class Notes(Watcher):
     def progress(self, counts: Any) -> None:
         """Note the resident memory now."""
         self.memory[10 * counts.num_tracks // self.num_tracks] = psutil.Process().memory_info().rss
-
-
-class ProcessorTime(threading.Thread):
-    """Adds up the processor time of this process and all below it, by what they are."""
-
-    KINDS = (
-        ("sandbox_child", "decoders' children"),
-        ("_Totals", "counters"),
-        ("MapWorker", "scoring actor"),
-        ("ray::", "tasks: decode, write, re-block"),
-        ("raylet", "Ray's own"),
-        ("gcs_server", "Ray's own"),
-        ("/ray/", "Ray's own"),
-    )
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.ended = threading.Event()
-        self.seconds: dict[int, float] = {}
-        self.kinds: dict[int, str] = {}
-
-    def run(self) -> None:
-        own = psutil.Process()
-        while not self.ended.wait(0.5):
-            for process in [own, *own.children(recursive=True)]:
-                try:
-                    times, line = process.cpu_times(), " ".join(process.cmdline())
-                except psutil.Error:
-                    continue
-                self.seconds[process.pid] = times.user + times.system
-                found = next((kind for mark, kind in self.KINDS if mark in line), "tasks: decode, write, re-block")
-                if process.pid == own.pid:
-                    found = "driver"
-                # A worker that once was an actor stays one in this account; between tasks its name is IDLE.
-                if self.kinds.get(process.pid) != "scoring actor":
-                    self.kinds[process.pid] = found
-
-    def by_kind(self) -> dict[str, float]:
-        """Return the seconds of each kind of process."""
-        totals: Counter[str] = Counter()
-        for pid, seconds in self.seconds.items():
-            totals[self.kinds[pid]] += seconds
-        return dict(totals.most_common())
 
 
 def write_source(path: Path, num_rows: int) -> None:

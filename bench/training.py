@@ -18,12 +18,15 @@ from bench.checkpoints import save_distilhubert
 from bench.figures import Section
 from tonearm.demo.collection import write_collection
 from tonearm.settings import LabelSettings, TrainSettings
-from tonearm.training.data.collection import list_clips
+from tonearm.training.data.clips import open_clips
+from tonearm.training.data.collection import draw, list_clips
+from tonearm.training.data.duplicates import AcousticFingerprints
 from tonearm.training.fit.examples import model_inputs
+from tonearm.training.fit.initial import choose_model, read_initial_model
 from tonearm.training.fit.loop import Loop
 from tonearm.training.fit.process_group import SingleProcess
 from tonearm.training.fit.step import seed_step
-from tonearm.training.plan import draw, plan_training, take_in
+from tonearm.training.plan import plan_training
 
 ROUNDS, WARM_UP, STEPS = 3, 1, 4
 TOLERANCE = 1e-3
@@ -56,8 +59,10 @@ def measure(case: Case, folder: Path, *, device: str | None = None) -> Section:
     if not table.is_file():
         write_collection(table.parent, train_songs=2, test_songs=1)
     drawn = draw(list_clips(str(table), case.settings.labels), case.settings)
-    materials = take_in(drawn.collection, case.settings, num_threads=torch.get_num_threads())
-    run = plan_training(drawn, materials, case.settings, num_threads=torch.get_num_threads())
+    initial = read_initial_model(case.settings.model, from_scratch=case.settings.from_scratch)
+    model, num_threads = choose_model(initial, drawn.collection, case.settings), torch.get_num_threads()
+    clips = open_clips([drawn.collection.refs], model.windows, case.settings, num_threads=num_threads)
+    run = plan_training(drawn, model, AcousticFingerprints(clips), case.settings, num_threads=num_threads)
     loop = Loop(run.job, run.job.open_clips(1), SingleProcess(folder / "unused", device), num_threads=1)
     batches = _batches(loop, (WARM_UP + STEPS) * ROUNDS)
     peer = _Trainer(loop, folder)

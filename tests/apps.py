@@ -39,6 +39,9 @@ class NotingEngine:
         self.calls.append((data, max_windows))
         raise DecodeError("not audio", code="not_audio")
 
+    async def runs_on(self) -> dict[str, dict[str, str]]:
+        return {}
+
     async def tag_uri(self, uri: str, max_windows: int | None) -> TrackResult:
         self.calls.append((uri, max_windows))
         raise DecodeError("not audio", code="not_audio")

@@ -32,7 +32,7 @@ def describe(folder: Path) -> object:
 
 def load(folder: Path, *, allow_pickle: bool = False) -> Any:
     """Return the model of a folder."""
-    return load_model(str(folder), revision=None, allow_pickle=allow_pickle)[0]
+    return load_model(str(folder), revision=None, allow_pickle=allow_pickle).model
 
 
 def assert_refused(folder: Path, message: str, *uses: Callable[[Path], object]) -> None:

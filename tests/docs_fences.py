@@ -22,6 +22,8 @@ RUN_BY: dict[tuple[str, str], str] = {
     ("*", "console tagged"): f"{DOCS}::test_commands_about_a_tagged_library",
     ("*", "python tagged"): f"{DOCS}::test_python_about_a_tagged_library",
     ("*", "console trained"): f"{DOCS}::test_commands_of_training",
+    ("distill.md", "console distilled"): f"{DOCS}::test_commands_of_distilling",
+    ("distill.md", "json fallback"): "tests/unit/test_docs.py::test_the_fallback_is_accepted",
     ("serve.md", "console served"): f"{DOCS}::test_a_server_and_what_it_is_asked",
     ("serve.md", "console asked"): f"{DOCS}::test_a_server_and_what_it_is_asked",
     ("serve.md", "python asked"): f"{DOCS}::test_a_server_and_what_it_is_asked",

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from tonearm.audio.windows import WindowPlan
 from tonearm.settings import TrainSettings, build
-from tonearm.training.data.collection import list_clips
-from tonearm.training.fit.initial import InitialModel
+from tonearm.training.data.clips import open_clips
+from tonearm.training.data.collection import Drawn, draw, list_clips
+from tonearm.training.data.duplicates import AcousticFingerprints
+from tonearm.training.fit.initial import InitialModel, ModelChoice, choose_model, read_initial_model
 from tonearm.training.fit.job import Example, TrainingJob
 from tonearm.training.fit.loop import Loop
 from tonearm.training.fit.process_group import SingleProcess
-from tonearm.training.plan import TrainingPlan, draw, plan_training, take_in
+from tonearm.training.plan import TrainingPlan, plan_training
 
 RATE = 16000
 PITCH_HZ = {"bird": 3000.0, "cello": 300.0, "drone": 90.0, "flute": 1100.0}
@@ -77,8 +79,14 @@ def train_settings(model: str | Path, cache: Path, **changes: Any) -> TrainSetti
 def planned(source: str | Path, settings: TrainSettings) -> TrainingPlan:
     """Return a training that is ready to start."""
     drawn = draw(list_clips(str(source), settings.labels), settings)
-    materials = take_in(drawn.collection, settings, num_threads=2)
-    return plan_training(drawn, materials, settings, num_threads=2)
+    return plan_training(drawn, *taken_in(drawn, settings), settings, num_threads=2)
+
+
+def taken_in(drawn: Drawn, settings: TrainSettings) -> tuple[ModelChoice, AcousticFingerprints]:
+    """Return the model of a training, and what its clips sound like."""
+    initial = read_initial_model(settings.model, revision=settings.revision, from_scratch=settings.from_scratch)
+    model = choose_model(initial, drawn.collection, settings)
+    return model, AcousticFingerprints(open_clips([drawn.collection.refs], model.windows, settings, num_threads=2))
 
 
 def job_of(

@@ -22,7 +22,7 @@ from unittest import mock
 
 from tests.commands import environment
 
-ON_RAY = ("tag", "train", "evaluate")
+ON_RAY = ("tag", "train", "distill", "evaluate")
 # A Ray that does nothing takes a fifteenth of a core, and starting it five seconds of one.
 IDLE_S = 60.0
 

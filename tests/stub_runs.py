@@ -22,8 +22,8 @@ from tonearm.planning.summary import Outcome
 from tonearm.runs import groups
 from tonearm.runs.destination import Destination
 from tonearm.runs.manifest import manifest
-from tonearm.runs.resume import OLD, TodoPart
 from tonearm.runs.rows import schema
+from tonearm.runs.todo import OLD, TodoPart
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
 from tonearm.tagging import to_table

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tonearm.api.planning import plan
     from tonearm.api.tagger import Tagger, tag_file
     from tonearm.api.tagging import tag
-    from tonearm.api.training import evaluate, train
+    from tonearm.api.training import distill, evaluate, train
     from tonearm.client import AsyncClient, Client
     from tonearm.errors import (
         ApiError,
@@ -63,6 +63,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "__version__",
+    "distill",
     "evaluate",
     "open",
     "plan",
@@ -76,6 +77,7 @@ _HOMES = {
     "Client": "client",
     "Library": "api.library",
     "Tagger": "api.tagger",
+    "distill": "api.training",
     "evaluate": "api.training",
     "open": "api.library",
     "plan": "api.planning",

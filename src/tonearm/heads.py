@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from tonearm.errors import PluginError, SettingsError
 from tonearm.plugins import Registry
@@ -234,6 +234,43 @@ class HeadSettings:
             raise SettingsError(f"{where}: got no model; give a folder or a hub id")
         activation = next((known for known in ACTIVATIONS if colon and known == word), None)
         return cls(text, activation)
+
+
+@dataclasses.dataclass(frozen=True)
+class FallbackSettings:
+    """The model that windows go to of which a head's own model is unsure.
+
+    Attributes:
+        model: a folder or hub id.
+        threshold: windows without a score of at least this go there; what the head's model says of itself by default.
+        revision: commit, tag or branch of a hub id; its main branch by default.
+    """
+
+    model: str
+    threshold: Annotated[float, Ge(0), Le(1)] | None = None
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> FallbackSettings:
+        """Return the fallback that ``MODEL[:THRESHOLD]`` stands for.
+
+        Raises:
+            SettingsError: no model, or a threshold that no score can be.
+        """
+        model, colon, number = text.rpartition(":")
+        threshold = None
+        # s3:// has a colon too, and a folder may.
+        if colon and "/" not in number and not Path(text).exists():
+            try:
+                threshold = float(number)
+            except ValueError:
+                threshold = math.nan
+            if not 0 <= threshold <= 1:
+                raise SettingsError(f"{where}: got the threshold {number!r}, expected a score from 0 to 1")
+            text = model
+        if not text:
+            raise SettingsError(f"{where}: got no model; give a folder or a hub id")
+        return cls(text, threshold)
 
 
 class InstalledHead(Protocol):

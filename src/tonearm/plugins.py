@@ -12,11 +12,18 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from tonearm.errors import PluginError, TonearmError, first_line
 
 Thing = TypeVar("Thing")
+
+
+class Outside(NamedTuple, Generic[Thing]):
+    """What other packages add: what can be used, by name, and a line for each thing that cannot."""
+
+    usable: dict[str, Thing]
+    problems: list[str]
 
 
 class Registry(Generic[Thing]):
@@ -25,7 +32,7 @@ class Registry(Generic[Thing]):
     Args:
         group: of the entry points.
         noun: what messages call one of them.
-        own: those that are part of tonearm, by name.
+        builtin: those that are part of tonearm, by name.
         contract: the Protocol; a thing from outside must have all of its members.
         make: what is made of the class that an entry point names; the class itself by default.
     """
@@ -34,11 +41,11 @@ class Registry(Generic[Thing]):
         self,
         group: str,
         noun: str,
-        own: Mapping[str, Thing],
+        builtin: Mapping[str, Thing],
         contract: type,
         make: Callable[[type], object] = lambda kind: kind,
     ) -> None:
-        self.group, self.noun, self.own, self.contract, self.make = group, noun, own, contract, make
+        self.group, self.noun, self.builtin, self.contract, self.make = group, noun, builtin, contract, make
         self._loaded: dict[str, Thing] = {}
 
     def get(self, name: str) -> Thing | None:
@@ -47,8 +54,8 @@ class Registry(Generic[Thing]):
         Raises:
             PluginError: the package that has it cannot be used, or several claim the name.
         """
-        if name in self.own:
-            return self.own[name]
+        if name in self.builtin:
+            return self.builtin[name]
         if name not in self._loaded:
             claims = _installed(self.group).get(name)
             if claims is None:
@@ -58,20 +65,20 @@ class Registry(Generic[Thing]):
 
     def names(self) -> list[str]:
         """Return every name: tonearm's own, then those of other packages, loaded or not."""
-        return [*self.own, *(name for name in _installed(self.group) if name not in self.own)]
+        return [*self.builtin, *(name for name in _installed(self.group) if name not in self.builtin)]
 
     def refused_claim(self, name: str) -> str | None:
         """Return the line for a package that claims tonearm's own ``name``, None without one; loads nothing."""
         claims = _installed(self.group).get(name, ())
-        if name not in self.own or not claims:
+        if name not in self.builtin or not claims:
             return None
         return (
             f"the {self.noun} {name!r} is tonearm's own; {_packages(claims)} may not take its name and is not used; it "
             "needs another name"
         )
 
-    def outside(self) -> tuple[dict[str, Thing], list[str]]:
-        """Load what other packages add; return what can be used, by name, and a line for each that cannot."""
+    def outside(self) -> Outside[Thing]:
+        """Load what other packages add."""
         usable: dict[str, Thing] = {}
         problems = []
         for name in _installed(self.group):
@@ -81,7 +88,7 @@ class Registry(Generic[Thing]):
                 usable[name] = cast(Thing, self.get(name))
             except PluginError as error:
                 problems.append(error.message)
-        return usable, problems
+        return Outside(usable, problems)
 
     @contextlib.contextmanager
     def using(self, name: str) -> Iterator[None]:
@@ -90,7 +97,7 @@ class Registry(Generic[Thing]):
         Raises:
             PluginError: for any error that is not one of tonearm's.
         """
-        if name in self.own or name not in _installed(self.group):
+        if name in self.builtin or name not in _installed(self.group):
             yield
             return
         with self._blaming(name, _packages(_installed(self.group)[name]), "failed"):
@@ -102,7 +109,7 @@ class Registry(Generic[Thing]):
             yield
         except TonearmError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"the {self.noun} {name!r} of the package {package} {what} "
                 f"({type(error).__name__}: {first_line(error)}); update the package, or uninstall it"

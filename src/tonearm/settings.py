@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from tonearm.heads import PUBLISHED, HeadSettings, check_names
+from tonearm.heads import PUBLISHED, FallbackSettings, HeadSettings, check_names
 from tonearm.origins import check_origins, check_root_path
 from tonearm.settings_files import build as build
 from tonearm.settings_files import merge as merge
@@ -83,7 +83,8 @@ class ModelSettings:
         top_window_tags: tags kept per window of the timeline.
         allow_pickle: load weights that are pickled, which may run any code; only for models that you trust.
         heads: further heads by name; see ``heads.read_heads`` for what a file has.
-        force_precision: use a precision also where it is no faster on this processor than a closer one.
+        force_precision: use a precision also where it is no faster on this processor than a closer one, or where the
+            scores of a GPU in it are not those of fp32.
         int8_guard: fall back to a closer precision unless int8 agrees with fp32; false uses int8 unchecked.
     """
 
@@ -136,6 +137,7 @@ class TagSettings:
     """One tagging run.
 
     Attributes:
+        fallback: by head, the model that windows go to of which the head's own is unsure.
         tracks_per_block: tracks of one Ray Data block, the unit that is done again when a worker is lost; by default
             what suits their number.
     """
@@ -144,6 +146,7 @@ class TagSettings:
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
     cluster: ClusterSettings = ClusterSettings()
+    fallback: Mapping[str, FallbackSettings] = dataclasses.field(default_factory=dict, hash=False)
     max_windows: Positive | None = None
     workers: Positive | None = None
     limit: Positive | None = None
@@ -277,6 +280,38 @@ class TrainSettings:
     augment: AugmentSettings = AugmentSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillSettings(TrainSettings):
+    """One distillation: a training whose targets are a teacher's scores of the same windows.
+
+    Attributes:
+        model: the student: an architecture, which begins with random weights, or a model's folder or hub id to go on
+            with.
+        window_s: seconds of the windows that both hear; the teacher's own.
+        max_windows: of each track that the teacher scores and the student learns from or is judged by, evenly over it.
+        teacher_precision: number format of the teacher.
+        least_audio_s: with less in all, nothing is begun.
+        target_agreement: share of windows whose first label is to be the teacher's once it is asked about those of
+            which the student is unsure; the threshold for that is kept with the student.
+    """
+
+    model: str = "mn04"
+    max_windows: Positive = 32
+    epochs: Positive = 30
+    batch_size: Positive = 16
+    learning_rate: AboveZero = 1e-3
+    weight_decay: NotNegative = 0.01
+    evaluate_every: Positive = 5
+    # The last weights: held-out windows that had chosen an epoch would flatter it.
+    keep: Literal["best", "last"] = "last"
+    metric: Literal["auto", "accuracy", "macro_f1", "macro_map", "loss"] = "loss"
+    teacher_precision: Precision = "auto"
+    least_audio_s: Seconds = 600.0
+    target_agreement: Annotated[float, Gt(0), Le(1)] = 0.95
+    labels: LabelSettings = LabelSettings(duplicates="drop")
+    augment: AugmentSettings = AugmentSettings(mixup=0.3)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from tonearm.errors import SettingsError
-from tonearm.heads import HeadSettings, read_heads
+from tonearm.heads import FallbackSettings, HeadSettings, read_heads
 
 # What a file of settings has tables for that flags are put into.
 TABLES = ("models", "tag", "serve", "train")
@@ -42,6 +42,8 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings") 
         hint = hints[name]
         if hint == Mapping[str, HeadSettings]:
             value = read_heads(value, f"{where}, [{name}]", functools.partial(build, HeadSettings))
+        if hint == Mapping[str, FallbackSettings]:
+            value = read_fallbacks(value, f"{where}, [{name}]")
         if dataclasses.is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
             value = build(hint, value, where=f"{where}, [{name}]")  # type: ignore[type-var, arg-type]
         given[name] = _checked(hint, value, f"{where}: {name}")
@@ -60,6 +62,32 @@ def _checked(hint: Any, value: object, where: str) -> object:
     except ValidationError as error:
         expected = error.errors()[0]["msg"].lower().replace("input should be less than inf", "expected a finite number")
         raise SettingsError(f"{where}: got {value!r}; {expected}") from None
+
+
+def read_fallbacks(values: object, where: str) -> dict[str, FallbackSettings]:
+    """Return the fallbacks of a table ``[fallback]``: ``HEAD = "MODEL[:THRESHOLD]"``, or a table for each.
+
+    ``"none"`` takes one away.
+
+    Args:
+        where: what messages call the table.
+
+    Raises:
+        SettingsError: no model, or no such threshold.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"{where}: got {values!r}, expected a table of models by head")
+    fallbacks = {}
+    for name, value in values.items():
+        if isinstance(value, FallbackSettings):
+            fallbacks[name] = value
+        elif isinstance(value, Mapping) and value.get("model"):
+            fallbacks[name] = build(FallbackSettings, value, where=f"{where}, [{name}]")
+        elif not isinstance(value, str):
+            raise SettingsError(f"{where}: {name}: got {value!r}, expected a model or a table with one")
+        elif value != "none":
+            fallbacks[name] = FallbackSettings.parse(value, f"{where}: {name}")
+    return fallbacks
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def test_whose_page_may_ask(page: Page) -> None:
+def test_only_allowed_origins_may_call_the_server(page: Page) -> None:
     with listening(App()) as port:
         origin = f"http://127.0.0.1:{port}"
         page.goto(f"{origin}/")

@@ -95,7 +95,7 @@ def test_files_in_labels_out(page: Page, tracks: list[Path]) -> None:
     assert drawn
 
 
-def test_it_plays_where_one_clicks(page: Page, medley: Path) -> None:
+def test_a_click_on_the_timeline_plays_from_there(page: Page, medley: Path) -> None:
     upload(page, medley)
     expect_results(page, 1)
     expect(page.locator(".timeline button")).to_have_text(["techno", "classical"])  # windows of one genre are joined
@@ -163,7 +163,9 @@ def test_the_microphone(page: Page) -> None:
     expect(page.locator(".play")).to_have_attribute("aria-label", "Pause")
 
 
-def test_a_phone_in_the_dark(browser: Browser, server: Server, tracks: list[Path], tmp_path: Path) -> None:
+def test_the_page_fits_a_phone_in_dark_mode(
+    browser: Browser, server: Server, tracks: list[Path], tmp_path: Path
+) -> None:
     nameless = tmp_path / f"{'a name that is much too long ' * 5}.wav"
     nameless.write_bytes(b"not audio")
     context = browser.new_context(
@@ -271,7 +273,7 @@ def test_a_busy_server_is_asked_again(page: Page, tracks: list[Path]) -> None:
 SCORED = ("genre_score", "genre_scores", "tags", "windows")
 
 
-def test_results_are_taken_along(page: Page, server: Server, medley: Path, tracks: list[Path]) -> None:
+def test_results_can_be_downloaded(page: Page, server: Server, medley: Path, tracks: list[Path]) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     upload(page, medley)
     expect_results(page, 1)
@@ -365,7 +367,7 @@ def test_a_wrong_key_is_told_from_a_missing_one(page: Page, server: Server, trac
 
 
 @pytest.mark.slow
-def test_further_heads_are_taken_along(browser: Browser, medley: Path) -> None:
+def test_further_heads_are_in_the_download(browser: Browser, medley: Path) -> None:
     """What heads besides genre and tags say is in the page's text, CSV and Audacity labels, as exports have it."""
     heads = ("--head", f"style={genre_model_path()}:single", "--head", f"mood={tag_model_path()}:multi")
     with serving(*heads) as running:
@@ -401,7 +403,7 @@ def test_a_server_with_keys_asks_for_one(browser: Browser, tracks: list[Path]) -
         context = browser.new_context()
         for page in opened(context.new_page(), guarded):
             upload(page, tracks[0])
-            page.locator("#key").fill(new_key("stranger")[0])
+            page.locator("#key").fill(new_key("stranger").key)
             page.locator("#access button").click()
             expect(page.locator("#access")).to_contain_text("The server does not know this API key")
             page.locator("#key").fill(key)

@@ -137,7 +137,7 @@ def test_columns_sort_over_all_pages(page: Page, rows: pd.DataFrame) -> None:
     assert page.locator("#tracks tbody tr").first.locator(".figure").inner_text() == best, "the order stays"
 
 
-def test_no_word_is_broken(page: Page) -> None:
+def test_words_in_the_table_are_not_broken(page: Page) -> None:
     assert page.evaluate(BROKEN_WORDS) == []
     page.locator("select[name=state]").select_option("failed")
     assert page.evaluate(BROKEN_WORDS) == []

@@ -107,7 +107,7 @@ def test_a_killed_driver(job: Job, undisturbed: pa.Table) -> None:
     os.kill(job.process.pid, signal.SIGKILL)
     job.process.communicate()
     status = one_process.tonearm("status", job.out)
-    assert "was killed; run the same command to go on" in status.stdout
+    assert "was killed; run the same command to resume" in status.stdout
     again = tonearm(*job.arguments, **job.environment)
     assert again.returncode == 0, again.stderr
     assert "done before" in again.stderr
@@ -181,7 +181,7 @@ print(said)
 
 
 @pytest.mark.breaks
-def test_a_head_that_leaves_a_question_unanswered(cluster: Nodes, tmp_path: Path) -> None:
+def test_a_lost_ray_head_is_noticed_while_a_call_to_it_is_unanswered(cluster: Nodes, tmp_path: Path) -> None:
     """A run says that its head is gone even while a question to that head is unanswered."""
     environment = os.environ | {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "disabled"}
     up = tmp_path / "up"

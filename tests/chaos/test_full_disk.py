@@ -49,7 +49,7 @@ def test_a_full_disk_stops_the_run_until_there_is_space(small_disk: Path, tmp_pa
     full = tonearm(*command, out)
     assert full.returncode == 4, full.stderr
     last = full.stderr.strip().splitlines()[-1]
-    assert "is full" in last and "Free some space and run the same command to go on" in last
+    assert "is full" in last and "Free some space and run the same command to resume" in last
     assert "Traceback" not in full.stderr
     before = len(finished_files(out))
     filler.unlink()

@@ -86,7 +86,7 @@ def test_killed_driver_resumes_to_the_undisturbed_table(
     assert_equal(read_tracks(out), undisturbed)
 
 
-def test_a_file_holds_as_many_tracks_as_it_is_to(undisturbed_out: Path) -> None:
+def test_each_file_has_the_configured_number_of_tracks(undisturbed_out: Path) -> None:
     sizes = [pq.read_metadata(path).num_rows for path in undisturbed_out.glob("tracks/*.parquet")]
     assert sum(sizes) == 29
     assert sorted(sizes) == [1, *[2] * 14]
@@ -128,7 +128,7 @@ def test_a_second_run_into_the_same_place_is_refused_and_ctrl_c_stops_the_first(
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 4, errors
-    assert "Run the same command to go on" in errors
+    assert "Run the same command to resume" in errors
     assert "Traceback" not in errors
     again = tonearm("tag", library, "--out", out, "--demo-models", "--config", settings)
     assert again.returncode == 0, again.stderr

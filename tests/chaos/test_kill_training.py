@@ -136,7 +136,7 @@ def test_ctrl_c_says_how_to_go_on(running: tuple[subprocess.Popen[str], Path]) -
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 4, errors
-    assert "the same command goes on" in errors
+    assert "the same command resumes" in errors
     assert "Traceback" not in errors
     assert checkpoints(out)
 

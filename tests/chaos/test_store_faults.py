@@ -112,7 +112,7 @@ BAD_DAYS: dict[str, list[Fault]] = {
 
 
 @pytest.mark.parametrize("day", BAD_DAYS)
-def test_faults_that_come_and_go(
+def test_passing_store_faults_are_retried(
     s3: S3Server, music: str, config: Path, undisturbed: pa.Table, proxy: FaultProxy, env: dict[str, str], day: str
 ) -> None:
     """Slow-downs, resets, cut answers and stalls of a store lose no row."""

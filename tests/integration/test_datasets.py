@@ -86,7 +86,7 @@ def test_a_data_set_without_audio_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_tagged(songs: Path, tmp_path: Path) -> None:
+def test_a_hub_data_set_is_tagged(songs: Path, tmp_path: Path) -> None:
     """A saved data set is tagged like a folder."""
     save(songs, tmp_path / "set")
     run = tonearm("tag", tmp_path / "set", "--out", tmp_path / "out", "--demo-models")

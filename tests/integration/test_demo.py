@@ -14,7 +14,7 @@ from tonearm.demo.library import ENCODINGS, write_library
 from tonearm.demo.songs import GENRES, TAGS, compose
 
 
-def test_a_seed_is_a_song() -> None:
+def test_one_seed_gives_one_song() -> None:
     first, again, other = compose("jazz", 4, 6.0), compose("jazz", 4, 6.0), compose("jazz", 5, 6.0)
     np.testing.assert_array_equal(first.samples, again.samples)
     assert first.samples.shape != other.samples.shape or not np.allclose(first.samples, other.samples)

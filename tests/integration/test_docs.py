@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,12 +39,13 @@ class Desk:
 
     def words(self, words: Sequence[str]) -> list[str]:
         """Return a command's words as a shell would pass them."""
-        return [
-            str(self.home / word.removeprefix("~/")) if word.startswith("~/")
-            else str(self.folder / word) if word in self.models
-            else word
-            for word in words
-        ]  # fmt: skip
+        return [self._word(word) for word in words]
+
+    def _word(self, word: str) -> str:
+        name, equals, model = word.rpartition("=")  # of --head and --fallback
+        if word.startswith("~/"):
+            return str(self.home / word.removeprefix("~/"))
+        return f"{name}{equals}{self.folder / model}" if model in self.models else word
 
     def run(self, fence: Fence, *, once: bool = False, env: dict[str, str] | None = None) -> str:
         """Run a block's ``tonearm`` commands and return what they print.
@@ -131,6 +133,23 @@ def test_commands_of_training(songs: Path, tmp_path: Path) -> None:
         desk.run(fence)
     assert (desk.folder / "genres" / "model.safetensors").is_file()
     assert (desk.folder / "calibrated-labels" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_commands_of_distilling(songs: Path, tmp_path: Path) -> None:
+    """A student is made with the documented command, of a model and songs that are small enough."""
+    desk = Desk(tmp_path / "desk", tmp_path, models=("models/large", "student"))
+    (desk.folder / "models").mkdir(parents=True)
+    (tmp_path / "Music").symlink_to(songs)
+    save_small(desk.folder / "models" / "large", "hubert", conv_dim=(96, 96, 96))
+    student = save_small(tmp_path / "small", "mobilenet_audio")
+    start = f"[distill]\nmodel = {str(student)!r}\ncache = {str(tmp_path / 'cache')!r}\nmax_error_rate = 0.5\n"
+    short = "window_s = 0.5\nepochs = 1\nmax_windows = 2\nleast_audio_s = 1.0\ntrackers = []\n"
+    tag = "[tag]\nmax_error_rate = 0.5\n"
+    write_settings(desk.folder, tag + start + short + "[distill.labels]\nvalidation_share = 0.3\n")
+    said = "".join(desk.run(fence) for fence in fences("console distilled"))
+    assert (desk.folder / "student" / "model.safetensors").is_file()
+    assert re.search(r"genre: \S+% of \d+ windows, below \S+, went to large", said), said
 
 
 @pytest.fixture(scope="module")

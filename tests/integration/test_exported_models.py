@@ -15,6 +15,7 @@ import numpy as np
 import openvino
 import pytest
 import soundfile
+from bench.distill import GROUPS
 
 import tonearm
 from tests import caches
@@ -27,19 +28,6 @@ from tonearm.models.calibration import read_sidecar
 from tonearm.models.classifier import Classifier
 from tonearm.models.exported.add import add
 
-# By shared/models/README.md: what of YAMNet's classes each class of ESC-10 is.
-GROUPS = {
-    "baby_cry": ("Baby cry, infant cry", "Crying, sobbing"),
-    "chainsaw": ("Chainsaw",),
-    "clock_tick": ("Tick", "Tick-tock", "Clock"),
-    "dog_bark": ("Bark", "Dog", "Bow-wow", "Yip"),
-    "fire_crackling": ("Fire", "Crackle"),
-    "helicopter": ("Helicopter",),
-    "person_sneeze": ("Sneeze",),
-    "rain": ("Rain", "Raindrop", "Rain on surface"),
-    "rooster": ("Chicken, rooster", "Crowing, cock-a-doodle-doo"),
-    "sea_waves": ("Waves, surf", "Ocean"),
-}
 NUM_CLIPS, WINDOW, HOP = 320, 15_600, 7_800
 NUM_EACH = 6
 
@@ -80,9 +68,7 @@ def sigmoid(values: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_yamnet_says_through_tag_what_it_says_by_itself(
-    shared_models: Path, shared_audio: Path, tmp_path: Path
-) -> None:
+def test_yamnet_scores_the_same_in_a_run_as_alone(shared_models: Path, shared_audio: Path, tmp_path: Path) -> None:
     """YAMNet on ESC-10 by groups of classes: 0.93 or more, within two clips of OpenVINO called directly."""
     yamnet = shared_models / "yamnet"
     added = run_tonearm(

@@ -197,7 +197,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs(name: str) -> None:
+def test_compression_bombs_are_refused(name: str) -> None:
     """What is small and claims to be huge costs no more than the limits say."""
     make, codes = BOMBS[name]
     with DecodeSandbox(SETTINGS) as sandbox:
@@ -219,7 +219,7 @@ def test_what_is_too_long_is_refused_before_it_is_decoded(name: str) -> None:
         assert peak_bytes(sandbox.child_pid) - before < 50 * 2**20
 
 
-def test_what_outgrows_the_limit_is_refused_on_the_way() -> None:
+def test_a_stream_that_exceeds_the_limit_is_refused_while_it_is_read() -> None:
     """Where the header tells no length, decoding ends once there is more than allowed."""
     data = silence(5 * 3600)
     at = data.index(b"fLaC") + 4 + 4 + 14

@@ -78,3 +78,53 @@ def test_scorers_on_gpus_get_their_blocks_as_they_come(tmp_path: Path) -> None:
     """``map_batches`` refuses whole blocks there, and a run could not start."""
     run = subprocess.run([sys.executable, "-c", SCORING, tmp_path], env=environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+ASKING = """
+import ray
+
+from tonearm import demo
+from tonearm.distributed.tagging import card_check
+from tonearm.planning import adoption
+from tonearm.planning.layout import Layout
+from tonearm.planning.preparation import settle
+from tonearm.settings import ModelSettings
+
+
+def describe(plan):
+    import os
+
+    assert ray.get_gpu_ids() and list(plan.heads) == ["genre"]
+    return {"genre": {"precision": "fp32", "note": f"not fp16: it is off in process {os.getpid()}"}}
+
+
+def fail(plan):
+    raise RuntimeError("no such model")
+
+
+ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, configure_logging=False)
+plan = settle(adoption.planned(ModelSettings(**demo.models()), None, 60.0), "cuda")
+layout = Layout(num_scorers=1, scorer_cpus=0.9, scorer_gpus=1.0, scorer_threads=1, num_cpus=2.0, is_local=True)
+stored = adoption.settled(plan.only(["tags"]), {})
+said = []
+found = [card_check.settled(plan, stored, layout, said.append, describe) for _ in range(2)]
+assert [{name: head.precision for name, head in each.heads.items()} for each in found] == [
+    {"genre": "fp32", "tags": "fp16"}
+] * 2
+assert len(set(said)) == 2 and said[0].startswith("genre runs in fp32 on this GPU (not fp16: it is off in"), said
+assert card_check.settled(plan, stored, layout, said.append, fail) == plan
+for not_asked in (
+    (plan, adoption.settled(plan, {}), layout),
+    (plan, {}, Layout(1, 0.9, 0.0, 1, 2.0, True)),
+    (settle(adoption.planned(ModelSettings(**demo.models(), force_precision=True), None, 60.0), "cuda"), {}, layout),
+    (settle(adoption.planned(ModelSettings(**demo.models(), precision="fp32"), None, 60.0), "cuda"), {}, layout),
+):
+    assert card_check.settled(*not_asked, said.append, describe) == not_asked[0]
+"""
+
+
+@pytest.mark.slow
+def test_a_new_destination_asks_a_gpu_before_it_settles_on_half_precision() -> None:
+    """In a process that ends with its GPU's memory, for the heads alone whose precision nothing has settled yet."""
+    run = subprocess.run([sys.executable, "-c", ASKING], env=environment(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]

@@ -32,7 +32,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("max_windows", [None, 12])
-def test_three_hours(max_windows: int | None, library: Path, tmp_path: Path) -> None:
+def test_a_track_of_three_hours_is_tagged(max_windows: int | None, library: Path, tmp_path: Path) -> None:
     """Three hours of audio are one row, and no process exceeds 2 GiB for it."""
     out = tmp_path / "out"
     tiny = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}

@@ -58,7 +58,7 @@ def listed(out: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["finished", "compacted", "replaced", "deleted"])
-def test_where_all_is_done_nothing_is_to_do(name: str, tmp_path: Path) -> None:
+def test_a_finished_old_destination_has_nothing_to_do(name: str, tmp_path: Path) -> None:
     """Today's command finds every row of 0.1.0's finished and compacted destinations, and leaves them as they are."""
     out, library = restore(name, tmp_path)
     before = rows_of(out)

@@ -12,7 +12,7 @@ from tests.one_process import tonearm
 
 
 @pytest.mark.slow
-def test_planned_beside_true(songs: Path, tmp_path: Path) -> None:
+def test_the_plan_is_near_what_the_run_takes(songs: Path, tmp_path: Path) -> None:
     """What `tonearm plan` says comes true within its interval."""
     out = tmp_path / "out"
     planned = tonearm("plan", songs, "--demo-models", "--out", out, "--json")

@@ -61,7 +61,7 @@ def test_a_long_track_shows_its_middle(
     ("name", "says", "status"),
     [("none.wav", "no file or folder", 2), ("broken.wav", "not a file that FFmpeg can read", 3)],
 )
-def test_what_has_no_pictures(name: str, says: str, status: int, tmp_path: Path) -> None:
+def test_a_file_without_audio_has_no_pictures(name: str, says: str, status: int, tmp_path: Path) -> None:
     import re
 
     (tmp_path / "broken.wav").write_bytes(b"<html>" * 100)

@@ -155,7 +155,7 @@ def test_a_compaction_that_is_under_way_changes_nothing_in_the_views(
     def killed(*how: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compaction, "_write_marks" if when == "writing" else "_complete", killed)
+    monkeypatch.setattr(compaction, "_write_marks" if when == "writing" else "_complete_step", killed)
     with pytest.raises(KeyboardInterrupt):
         compaction.compact(Destination.of(str(folder)))
     assert len(list((folder / "tracks").iterdir())) > num_files

@@ -65,7 +65,36 @@ def test_equals_decoding_here(short: bytes) -> None:
     assert np.array_equal(there.streams[0].pcm, here.streams[0].pcm)
 
 
-def test_results_outlive_later_tracks_and_the_sandbox(short: bytes) -> None:
+def test_samples_that_somebody_holds_are_not_written_over(short: bytes) -> None:
+    """A file of samples is used again only once nobody holds samples of it, whatever the next track's length."""
+    tracks = [short, flac(3.0), flac(1.0), short, flac(0.5)]
+    expected = [decode(track, REQUEST).streams[0].pcm for track in tracks]
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        held = [sandbox.decode(track, REQUEST).streams[0].pcm for track in tracks]
+        for track, samples in zip(tracks, expected, strict=True):
+            assert np.array_equal(sandbox.decode(track, REQUEST).streams[0].pcm, samples)
+        assert all(np.array_equal(own, samples) for own, samples in zip(held, expected, strict=True))
+
+
+def test_files_of_samples_do_not_pile_up(short: bytes) -> None:
+    """Each is closed or used again, also those that are given back after the sandbox has ended."""
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("only Linux lists the descriptors of a process")
+    before = len(list(descriptors.iterdir()))
+    with DecodeSandbox(DecodeSettings()) as sandbox:
+        sandbox.decode(short, REQUEST)
+        first = len(list(descriptors.iterdir()))
+        held = [sandbox.decode(short, REQUEST) for _ in range(5)]
+        held = held[-1:]
+        for _ in range(20):
+            sandbox.decode(short, REQUEST)
+        assert len(list(descriptors.iterdir())) <= first + 4
+    del held
+    assert len(list(descriptors.iterdir())) == before
+
+
+def test_results_stay_valid_after_later_tracks_and_after_the_sandbox(short: bytes) -> None:
     with DecodeSandbox(DecodeSettings()) as sandbox:
         first = sandbox.decode(short, REQUEST).streams[0]
         before = first.pcm.copy()
@@ -214,7 +243,7 @@ def test_a_large_file_does_not_take_the_memory_of_the_tracks_after_it() -> None:
 @pytest.mark.parametrize(
     "sent", [b"", b"\1", b"\xff" * 8, b"\2" + bytes(7) + b"[]", b"\1" + bytes(7) + b"x", b"\2" + bytes(7) + b"\xff\xff"]
 )
-def test_what_a_broken_child_sends_is_no_message(sent: bytes) -> None:
+def test_garbage_from_a_broken_child_is_not_taken_for_a_message(sent: bytes) -> None:
     here, there = socket.socketpair()
     with here, there:
         there.sendall(sent)

@@ -164,7 +164,7 @@ def test_any_audio_type_or_none(server: Server, song: bytes, kind: str | None) -
     assert post(server, "/models/genre", song, **headers).json()[0]["label"] == "rock"
 
 
-def test_a_file_in_any_dress_says_the_same(server: Server, song: bytes) -> None:
+def test_an_upload_in_any_form_gives_the_same_scores(server: Server, song: bytes) -> None:
     url = f"{server.url}/models/genre?top_k=3"
     plain = httpx.post(url, content=song, timeout=60).json()
     assert len(plain) == 3
@@ -319,6 +319,9 @@ def test_long_audio_is_heard_to_its_end(server: Server, long_song: bytes) -> Non
 
 def test_embeddings(server: Server, song: bytes) -> None:
     heads = {entry["name"]: entry for entry in httpx.get(f"{server.url}/v1/models").json()}
+    assert {(how["precision"], how["device"]) for how in (head["runs_on"] for head in heads.values())} == {
+        ("fp32", "cpu")
+    }, "what a model runs on is told"
     embedded = post(server, "/v1/embed", song).json()
     tagged = post(server, "/v1/tag?embeddings=true", song).json()
     for name, head in (("genre_embedding", "genre"), ("tag_embedding", "tags")):
@@ -337,7 +340,7 @@ def test_what_the_page_draws(server: Server, long_song: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_file_through_every_door(server: Server, tmp_path: Path) -> None:
+def test_every_route_gives_the_same_result_for_a_file(server: Server, tmp_path: Path) -> None:
     """`tag`, `/v1/tag` and `evaluate` say the same of one file."""
     folder = tmp_path / "library"
     for genre, encoding in zip(("rock", "jazz", "techno"), ENCODINGS, strict=False):
@@ -376,7 +379,7 @@ def bulk(server: Server, uris: list[str], **more: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in response.text.splitlines()]
 
 
-def test_bulk_goes_on_past_poison(server: Server, web: FaultyServer, song: bytes) -> None:
+def test_bulk_continues_after_tracks_that_fail(server: Server, web: FaultyServer, song: bytes) -> None:
     web.answers |= {
         "/music/a.wav": [Answer(body=song)],
         "/music/text.mp3": [Answer(body=b"<html>" * 50)],
@@ -520,7 +523,7 @@ def test_health(server: Server) -> None:
     assert (response.status_code, response.json()) == (200, {"status": "ok", "models": {"genre": "ok", "tags": "ok"}})
 
 
-def test_a_stranger_on_this_machine_is_no_friend(server: Server, song: bytes) -> None:
+def test_without_keys_proxied_and_foreign_requests_are_refused(server: Server, song: bytes) -> None:
     """Without keys only this machine is served: not another through a proxy here, not a page by DNS rebinding."""
     for headers in ({"x-forwarded-for": "203.0.113.9"}, {"host": "evil.example"}, {"host": "["}):
         assert refusal(post(server, "/models/genre", song, **headers)) == (401, "unauthorized")

@@ -32,7 +32,9 @@ def ask(server: Server, data: bytes) -> httpx.Response:
 
 
 def test_it_answers_and_counts(server: Server) -> None:
-    """Chunks are larger than a batch may be, and each head is a process of its own."""
+    """Chunks are larger than a batch may be, and each head is a process of its own, which says what it runs on."""
+    served = httpx.get(f"{server.url}/v1/models").json()
+    assert [(head["runs_on"]["precision"], head["runs_on"]["device"]) for head in served] == [("fp32", "cpu")] * 2
     before = server.metrics()
     result = ask(server, noise(95)).json()
     assert (result["coverage"], result["duration_s"]) == (1.0, 95.0)
@@ -99,7 +101,7 @@ def test_a_model_that_cannot_answer_is_not_healthy(server: Server) -> None:
     wait_for(lambda: answers_with(200), what="its replacement")
 
 
-def test_it_ends_with_nothing_left(server: Server, tmp_path: Path) -> None:
+def test_serve_ends_without_leaving_processes(server: Server, tmp_path: Path) -> None:
     """The last test: it stops the server."""
     assert server.stop() == 0
     assert server.lines[-2:] == ["stopping: finishing what is in progress", "stopped"]

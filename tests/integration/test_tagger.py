@@ -71,7 +71,7 @@ def test_only_one_head(song: Path) -> None:
     assert result.genre and result.tags is None and len(result.windows) == 1
 
 
-def test_what_is_no_track_is_refused_in_one_line(tagger: tonearm.Tagger, songs: Path, tmp_path: Path) -> None:
+def test_input_that_is_not_audio_is_refused_in_one_line(tagger: tonearm.Tagger, songs: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp3").write_bytes(b"<html>" * 100)
     with pytest.raises(UsageError, match="is a folder, expected one track"):
         tagger(songs)

@@ -48,7 +48,7 @@ def outcomes(kind: Kind) -> dict[str, tuple[float, float] | str]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.title)
-def test_coverage_tells_the_truth(kind: Kind) -> None:
+def test_coverage_equals_the_share_of_audio_that_was_scored(kind: Kind) -> None:
     found = outcomes(kind)
     assert found["whole"] == (pytest.approx(LENGTH_S, abs=0.15), 1.0)
     for change, result in found.items():

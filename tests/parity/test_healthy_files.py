@@ -143,7 +143,7 @@ HEALTHY: dict[str, tuple[Callable[[], bytes], float]] = {
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_what_is_whole_is_whole(name: str) -> None:
+def test_healthy_files_are_decoded_completely(name: str) -> None:
     make, length_s = HEALTHY[name]
     data = make()
     track = decode(data, DecodeRequest((PLAN,), 1e4))
@@ -239,6 +239,6 @@ def test_what_libsndfile_reads_better_sounds_as_it_says() -> None:
     assert np.array_equal(found.streams[0].pcm, wanted.streams[0].pcm)
 
 
-def test_compressed_zeros_are_no_track() -> None:
+def test_a_file_of_compressed_zeros_is_not_audio() -> None:
     with pytest.raises(DecodeError):
         decode(zlib.compress(bytes(10**6)), DecodeRequest((PLAN,), 1e4))

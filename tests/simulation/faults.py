@@ -127,11 +127,11 @@ def _no_terms(self: ranking.Ranking, term: int, run: str) -> int:
 
 
 def _reads_once(destination: str, columns: Any, reduce: Any, known: Any = None) -> Any:
-    filesystem, _ = filesystems.arrow_filesystem(f"{destination}/tracks")
+    filesystem = filesystems.arrow_filesystem(f"{destination}/tracks").filesystem
     found = {}
     for file in track_files.finished(destination):
         try:
-            found[file] = reduce(finished_rows._read(file, columns, filesystem))
+            found[file] = reduce(finished_rows._read_table(file, columns, filesystem))
         except OSError as error:
             raise DestinationError(f"{file.path} cannot be read ({error}); delete that file") from None
     return found
@@ -178,12 +178,14 @@ def _ray_removes() -> contextlib.AbstractContextManager[Any]:
 
 
 def _removes_without_a_look() -> contextlib.AbstractContextManager[Any]:
-    real = manifest._clean
-    return mock.patch.object(manifest, "_clean", lambda place, left_over, check: real(place, left_over, lambda: None))
+    real = manifest._delete_unnamed
+    return mock.patch.object(
+        manifest, "_delete_unnamed", lambda place, left_over, check: real(place, left_over, lambda: None)
+    )
 
 
 def _completes_without_a_look() -> contextlib.AbstractContextManager[Any]:
-    real = compaction._step
+    real = compaction._compact_step
 
     def step(*args: Any) -> Any:
         destination, inputs, wanted, target_bytes, progress, check, *counting = args
@@ -196,7 +198,7 @@ def _completes_without_a_look() -> contextlib.AbstractContextManager[Any]:
 
         return real(destination, inputs, wanted, target_bytes, progress, once, *counting)
 
-    return mock.patch.object(compaction, "_step", step)
+    return mock.patch.object(compaction, "_compact_step", step)
 
 
 # Of one writer, one row.
@@ -204,7 +206,7 @@ WRITERS: dict[str, Change] = {
     "a suspended holder goes on": _put(hold.Hold, "is_ours", _never_looks),
     "a pid is believed in another container": _put(lock_file.Holder, "is_here", _same_host),
     "a lock that cannot be read is free": _put(lock_file, "_read_bytes", _free_if_unreadable),
-    "two take the lock at once": _put(run_lock, "_claim", _claims_by_writing),
+    "two take the lock at once": _put(run_lock, "_try_claim", _claims_by_writing),
     "settings are judged before the lock": _judges_first,
     "every row of a key is shown": _put(ranking.Ranking, "masks", _every_row_counts),
     "the last run counts whatever its term": _put(ranking.Ranking, "_number", _no_terms),
@@ -213,7 +215,7 @@ WRITERS: dict[str, Change] = {
     "readers do not look again": _put(finished_rows, "read_finished", _reads_once),
     "two clocks are compared": _put(run_lock, "watch", _compares_clocks),
     "facts are those asked for": _facts_as_asked,
-    "what was settled is not adopted": _put(adoption, "_adopted", _adopts_nothing),
+    "what was settled is not adopted": _put(adoption, "_adopt_group", _adopts_nothing),
 }
 
 LATE: dict[str, Change] = {
@@ -223,7 +225,7 @@ LATE: dict[str, Change] = {
     "inputs are deleted without a look": _completes_without_a_look,
     "a late commit counts": _put(track_files.Commit, "is_whole", lambda self, names: True),
     "a late marker counts": _put(manifest_marker, "of_terms", lambda folder: []),
-    "runs share the names of their todo": _put(resume, "_new_name", lambda name: f"{name}.parquet"),
+    "runs share the names of their todo": _put(resume, "_unique_name", lambda name: f"{name}.parquet"),
 }
 
 # The schedule by which each is found. The first 400 show none of "Ray removes what is pending", "a listing's files are

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.places import KEY
-from tonearm.runs.resume import OLD, TodoPart
 from tonearm.runs.rows import schema
+from tonearm.runs.todo import OLD, TodoPart
 from tonearm.settings import DecodeSettings, ModelSettings, TagSettings
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import filesystems
@@ -42,7 +42,15 @@ from tonearm.watchers import Watcher
 MAX_SCORED_S = DecodeSettings().max_scored_s
 NOTHING = np.empty(0, np.float32)
 OTHERS: dict[str, Activation] = {"mood": "single", "instruments": "multi", "vectors": "embedding"}
-planned = functools.cache(adoption.planned)
+
+# Of the library's own, which the schedules patch.
+_planned_once = functools.cache(adoption.planned)
+
+
+def planned(*settings: Any, fallback: Mapping[str, Any] | None = None, **further: Any) -> TagPlan:
+    """Return ``adoption.planned`` of a run without fallbacks; the same plan for the same settings."""
+    assert not fallback, "schedules draw no fallbacks, whose settings have no hash"
+    return _planned_once(*settings, **further)
 
 
 def settings(

@@ -38,6 +38,7 @@ from tonearm.runs.lock.lock_file import Machine
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import finished_rows, merged_schemas, track_rows
 from tonearm.storage import filesystems
+from tonearm.storage.uris import Address
 
 OUT = "memory://labels/out"
 MUSIC = "memory://music"
@@ -421,10 +422,13 @@ class Schedule:
             self.spec.completed(listed.pop(run.run_id), run.hold.term, checked[id(run.hold)])
             return done
 
-        def listing_keys(found: manifest.Manifest) -> Any:
-            keys = listing_keys_(found)
-            listed[run_ids[world.process.pid, world.process.name]] = keys.tolist()
-            return keys
+        def located(url: str) -> filesystems.Place:
+            return filesystems.Place(Address.parse(url), filesystem, filesystem._strip_protocol(url))
+
+        def write_manifest(*args: Any, **keywords: Any) -> manifest.RunListing:
+            made = write_manifest_(*args, **keywords)
+            listed[run_ids[world.process.pid, world.process.name]] = made.keys.tolist()
+            return made
 
         def check(self_: hold.Hold) -> None:
             begun = world.now
@@ -470,14 +474,15 @@ class Schedule:
         checked: dict[int, float] = {}
         run_ids: dict[tuple[int, str], str] = {}
         is_ours_, release_, look_ = hold.Hold.is_ours, hold.Hold.release, run_lock.look
-        check_, tag_, listing_keys_, recorder = hold.Hold.check, driver._tag, manifest.listing_keys, driver.ProgressFile
+        check_, tag_, recorder = hold.Hold.check, driver._tag, driver.ProgressFile
+        write_manifest_ = manifest.write_manifest
         times = types.SimpleNamespace(datetime=Datetime, UTC=datetime.UTC)
         num_threads = pa.cpu_count()
         with contextlib.ExitStack() as stack:
             pa.set_cpu_count(1)
             stack.callback(pa.set_cpu_count, num_threads)
             for place, name, value in (
-                (filesystems, "filesystem", lambda url: (filesystem, filesystem._strip_protocol(url))),
+                (filesystems, "locate", located),
                 (run_lock, "CLOCK", SimulatedClock(world)),
                 (run_lock, "threading", threads),
                 (hold, "threading", threads),
@@ -490,12 +495,12 @@ class Schedule:
                 (hold.Hold, "is_ours", is_ours),
                 (hold.Hold, "release", release),
                 (uuid, "uuid4", lambda: uuid.UUID(int=random.getrandbits(128), version=4)),
-                (track_rows, "_open", opened),
+                (track_rows, "_open_dataset", opened),
                 (finished_rows, "ThreadPoolExecutor", pool),
                 (merged_schemas, "ThreadPoolExecutor", pool),
                 (compaction, "ThreadPoolExecutor", pool),
                 (adoption, "planned", runs.planned),
-                (manifest, "listing_keys", listing_keys),
+                (manifest, "write_manifest", write_manifest),
                 (plans, "check_runtime", lambda models: None),
                 (plans, "prepared", lambda plan, *_: plan),
                 (driver, "_execute", self.workers.execute),

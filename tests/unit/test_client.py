@@ -108,7 +108,7 @@ both = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
 @both
-def test_it_waits_as_long_as_it_is_told(server: Told, is_async: bool) -> None:
+def test_the_client_waits_as_long_as_retry_after_says(server: Told, is_async: bool) -> None:
     server.tell(503, BUSY, Retry_After="1")
     server.tell(429, BUSY, Retry_After=email.utils.formatdate(time.time() + 1, usegmt=True))
     server.tell(200, RESULT)
@@ -120,7 +120,7 @@ def test_it_waits_as_long_as_it_is_told(server: Told, is_async: bool) -> None:
 
 
 @both
-def test_it_does_not_wait_for_ever(server: Told, is_async: bool) -> None:
+def test_the_client_gives_up_after_its_time_limit(server: Told, is_async: bool) -> None:
     server.tell(503, BUSY, Retry_After="3600")
     with pytest.raises(ApiError, match="full; wait") as caught:
         tag(server, is_async)
@@ -133,7 +133,7 @@ def test_it_does_not_wait_for_ever(server: Told, is_async: bool) -> None:
 
 
 @both
-def test_what_will_not_change_is_not_asked_again(server: Told, is_async: bool) -> None:
+def test_permanent_errors_are_not_retried(server: Told, is_async: bool) -> None:
     server.tell(415, {**BUSY, "code": "not_audio"})
     with pytest.raises(ApiError, match=r"HTTP 415, request r1") as caught:
         tag(server, is_async)

@@ -15,17 +15,17 @@ from tonearm.models.checkpoint import describe_checkpoint
 FOLDERS = [Path(demo.genre_model_path()), Path(demo.tag_model_path())]
 
 
-def test_both_together_are_small() -> None:
+def test_both_demo_models_together_are_small() -> None:
     assert sum(path.stat().st_size for folder in FOLDERS for path in folder.iterdir()) < 6_000_000
 
 
-def test_they_are_known_wherever_they_lie(tmp_path: Path) -> None:
+def test_demo_models_are_recognized_in_any_folder(tmp_path: Path) -> None:
     copied = shutil.copytree(demo.genre_model_path(), tmp_path / "genres")
     assert describe_checkpoint(str(copied)).revision in demo.revisions()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["genre", "tags"])
-def test_they_bring_the_form_that_openvino_runs(folder: Path) -> None:
+def test_demo_models_come_with_their_openvino_form(folder: Path) -> None:
     """Made anew with ``python -m tonearm.models.openvino.convert`` whenever the weights change."""
     from tonearm.models.checkpoint import describe_checkpoint
     from tonearm.models.openvino import cache
@@ -37,7 +37,7 @@ def test_they_bring_the_form_that_openvino_runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["genre", "tags"])
-def test_they_come_from_the_recipe_and_say_what_they_know(folder: Path) -> None:
+def test_demo_models_match_their_recipe_and_name_their_limits(folder: Path) -> None:
     facts = json.loads((folder / "metrics.json").read_text())
     test = facts["evaluation"]["test"]
     assert test["num_tracks"] == 8 * len(GENRES) * 4

@@ -17,6 +17,7 @@ from tests.toys import TOY_ENTRIES
 from tonearm import settings
 from tonearm.error_codes import REQUEST, TRACK
 from tonearm.heads import HeadSettings, read_heads
+from tonearm.models.calibration import read_fallback
 from tonearm.models.exported import description
 from tonearm.runs.rows.schema import TRACKS
 
@@ -64,7 +65,7 @@ def test_settings_files_are_accepted() -> None:
     kinds = {"tag": settings.TagSettings, "serve": settings.ServeSettings, "train": settings.TrainSettings}
     shared = {"models": settings.ModelSettings, "fetch": settings.FetchSettings, "decode": settings.DecodeSettings}
     blocks = fences("toml checked")
-    assert {block.page for block in blocks} == {"settings.md", "heads.md"}
+    assert {block.page for block in blocks} == {"settings.md", "heads.md", "distill.md"}
     for block in blocks:
         for name, values in tomllib.loads(block.text).items():
             if "heads" in values:
@@ -131,6 +132,13 @@ def test_the_architecture_page_has_every_folder() -> None:
 def test_the_description_is_accepted() -> None:
     (block,) = fences("json described")
     assert description.parse(json.loads(block.text)["model"]).hop_s == 0.4875
+
+
+def test_the_fallback_is_accepted(tmp_path: Path) -> None:
+    (block,) = fences("json fallback")
+    (tmp_path / "tonearm.json").write_text(block.text)
+    found = read_fallback(tmp_path)
+    assert found is not None and found.chosen.threshold == 0.62
 
 
 def test_the_picture_of_a_track_is_the_script_s() -> None:

@@ -23,7 +23,7 @@ ENTRIES = {
     for verb, module in {
         "tag": "tag", "plan": "plan", "plot": "results.plot", "models": "models", "serve": "serve", "demo": "demo",
         "doctor": "doctor", "status": "results.status", "prune": "results.prune", "train": "training.train",
-        "evaluate": "training.evaluate", "publish": "training.publish",
+        "evaluate": "training.evaluate", "publish": "training.publish", "distill": "training.distill",
     }.items()
 }  # fmt: skip
 ENTRIES |= {"report": ["report.page"], "export": ["exports.export"], "compact": ["runs.compaction"]}
@@ -50,6 +50,7 @@ SAYS = {
     "cli.tag_files": "tag",
     "cli.run_end": "tag",
     "cli.training.train": "train",
+    "cli.training.distill": "distill",
     # doctor and serve ask for no number of workers
     "planning.layout": "tag plan train evaluate demo",
     "distributed.tagging.evaluate": "evaluate",
@@ -70,6 +71,7 @@ SAYS = {
     "planning.measure": "plan",
     "planning.preparation": "tag plan serve",
     "settings_files": "tag plan plot models serve train evaluate",  # a file that was named and is not there
+    "tagging.fallbacks": "tag plan",
     "tagging.plan": "tag plan plot serve",  # evaluate and demo have a model always
     "training.publish.card": "train",
     "training.data.duplicates": "train",
@@ -77,9 +79,7 @@ SAYS = {
     "training.fit.initial": "train",
     "training.fit.loop": "train",
     "training.plan": "train",
-    "training.checks": "train",
     "training.data.collection": "train evaluate",
-    "training.data.sides": "train",
     "training.fit.recipe": "train",
     "training.publish.space": "publish",
     "training.data.splits": "train",
@@ -92,9 +92,15 @@ PARTS = {
     ("cli.training.train", "--tag-model"),
     ("cli.training.train", "--genre-model"),
     ("training.publish.card", "--tag-model"),
+    ("cli.training.distill", "--tag-model"),
+    ("cli.training.distill", "--genre-model"),
+    ("cli.training.distill", "--fallback"),
+    ("training.publish.student_card", "--tag-model"),
+    ("training.publish.student_card", "--genre-model"),
 }
 PARTS |= {("training.publish.card", "--genre-model"), ("runs.groups", "--rescore")}
-PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated", "--max-windows")}
+PARTS |= {("runs.differences", flag) for flag in ("--rescore", "--precision", "--calibrated")}
+PARTS |= {("runs.differences", flag) for flag in ("--max-windows", "--fallback")}
 PARTS |= {("api.flags", "--set")}
 PIPS = ("--no-deps", "--only-binary", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "--timeout")
 PARTS |= {("models.musicnn.wheel", flag) for flag in (*PIPS, "--dest")}

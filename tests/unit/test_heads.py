@@ -13,7 +13,7 @@ from tonearm.runs.rows import schema
 from tonearm.settings import ModelSettings, build, merge
 
 
-def test_every_column_of_a_row_is_taken() -> None:
+def test_names_of_columns_are_reserved() -> None:
     assert {*schema.TRACKS.names} <= heads.RESERVED
     for head in PUBLISHED.values():
         assert {*head.columns, head.settings} <= {*schema.TRACKS.names}

@@ -192,10 +192,10 @@ def test_readers_find_the_columns_in_files_of_before_and_after(runs: StubRuns, t
 def test_a_plan_is_of_the_heads_that_are_missing(runs: StubRuns) -> None:
     runs.tag("genre", "tags")
     place, named = Destination.of(str(runs.out)), ("genre", "tags", "mood")
-    found = resume.find(place, groups.read(place), [head_of("mood", "single")])
+    found = resume.read_rows(place, groups.read(place), [head_of("mood", "single")])
     keys = np.array([row["track_key"] for row in runs.rows().values()])
-    assert found.wanted(keys, named) == ["mood"]
-    assert found.wanted(np.append(keys, -7), named) == list(named), "a new track wants all of them"
+    assert found.heads_to_score(keys, named) == ["mood"]
+    assert found.heads_to_score(np.append(keys, -7), named) == list(named), "a new track wants all of them"
 
 
 def test_a_destination_of_0_1_0_gets_a_head(runs: StubRuns) -> None:

@@ -36,16 +36,17 @@ def _fork() -> None:
     ],
     ids=["subprocess", "system", "spawn", "fork", "server"],
 )
-def test_a_fast_test_that_starts_something_fails(start: Callable[[], object]) -> None:
+def test_a_fast_test_that_starts_a_process_fails(start: Callable[[], object]) -> None:
     with pytest.raises(
-        RuntimeError, match=r"test_a_fast_test_that_starts_something_fails.* is a fast test and may start"
+        RuntimeError, match=r"test_a_fast_test_that_starts_a_process_fails.* is a fast test and may start"
     ):
         start()
 
 
 @pytest.mark.processes
-def test_others_may() -> None:
-    subprocess.run([sys.executable, "-c", ""], check=True)
+def test_marked_tests_may_start_processes() -> None:
+    started = subprocess.run([sys.executable, "-c", "print(7)"], check=True, capture_output=True, text=True)
+    assert started.stdout == "7\n"
 
 
 class Reporter:

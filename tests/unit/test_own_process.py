@@ -39,7 +39,7 @@ def test_tonearms_own_folder_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.processes
-def test_a_process_of_tonearms_own_runs_no_file_that_lies_about(tmp_path: Path) -> None:
+def test_a_child_process_runs_no_file_of_the_current_folder(tmp_path: Path) -> None:
     for name in ("random", "numpy", "sitecustomize", "tonearm"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
     program = "from tonearm import own_process as p; import sys; print(*p.command('tonearm', '--version'), sep='\\n')"

@@ -203,7 +203,14 @@ def test_a_broken_package_is_one_line_for_who_needs_it_and_nothing_for_others(us
     assert family_of("unheard-of").scratch_config() is None
     said = [finding.text for finding in _added() if finding.status == "note"]
     assert len(said) == 3 and re.match(f"the model family {says}", said[0]), "and doctor lists them"
-    assert EXPORTERS.outside()[0] == {} and "odd" in EXPORTERS.names()
+    assert EXPORTERS.outside().usable == {} and "odd" in EXPORTERS.names()
+
+
+def test_a_package_that_ends_the_process_is_named(use: Use, tmp_path: Path) -> None:
+    """What it was asked for ended without a word, with the package's own exit status."""
+    use(lay_out(tmp_path, "quits", {"tonearm.sources": {"quits": "quits:Source"}}, quits="raise SystemExit(0)"))
+    with pytest.raises(PluginError, match=r"the source 'quits' of the package quits 1.0 cannot be loaded \(SystemExit"):
+        list(list_tracks(["quits://x"]))
 
 
 def test_a_name_that_two_packages_claim_belongs_to_neither(use: Use, tmp_path: Path) -> None:
@@ -214,10 +221,10 @@ def test_a_name_that_two_packages_claim_belongs_to_neither(use: Use, tmp_path: P
     use(tmp_path / "target")
     with pytest.raises(PluginError, match=r"'both' is claimed by one-package 1.0 and two-package 1.0; uninstall all"):
         EXPORTERS.get("both")
-    assert EXPORTERS.get("csv") is EXPORTERS.own["csv"]
+    assert EXPORTERS.get("csv") is EXPORTERS.builtin["csv"]
     assert any(
         re.search(r"'csv' is tonearm's own; one-package 1.0 and two-package 1.0 may not", line)
-        for line in EXPORTERS.outside()[1]
+        for line in EXPORTERS.outside().problems
     )
 
 

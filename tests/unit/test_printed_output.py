@@ -33,13 +33,13 @@ def test_closed_streams_are_no_error(closed: str) -> None:
 
 
 @pytest.mark.processes
-def test_ascii_is_no_error(tmp_path: Path) -> None:
+def test_a_terminal_that_takes_only_ascii_is_no_error(tmp_path: Path) -> None:
     folder = shutil.copytree(built_in()["genre_model"], tmp_path / "Größe")
     run = shell(f"{TONEARM} models --genre-model '{folder}' --tag-model none", PYTHONIOENCODING="ascii")
     assert run.returncode == 0 and b"Gr??e" in run.stdout and b"Traceback" not in run.stderr
 
 
-def test_the_log_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_file_is_private_and_new_for_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(joining, "_log_paths", [])
     with joining._quiet():
@@ -51,7 +51,9 @@ def test_the_log_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["line\nbreak", "\x1b[31mred", "turned \u202e3pm.exe", "bell\a"])
-def test_nothing_steers_the_terminal(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_do_not_reach_the_terminal(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for said in (visible(name), shown(str(tmp_path / name)), *cells(name)):
         assert said.isprintable()
     assert models(genre_model=f"./{name}/model", tag_model="none") == 2

@@ -14,7 +14,8 @@ import tonearm
 from tonearm import errors
 
 NAMES = {
-    "tag", "tag_file", "open", "Library", "Tagger", "train", "evaluate", "plan", "Client", "AsyncClient", "__version__",
+    "tag", "tag_file", "open", "Library", "Tagger", "train", "evaluate", "distill", "plan", "Client", "AsyncClient",
+    "__version__",
     "TonearmError", "UsageError", "SettingsError", "SourceError", "CheckpointError", "DestinationError", "ClusterError",
     "TrainingError", "TrackError", "FetchError", "DecodeError", "ScoreError", "RequestError", "ApiError",
     "TooManyFailures", "Incomplete", "Stopped", "PluginError",
@@ -72,7 +73,7 @@ def test_importing_loads_nothing_heavy_and_takes_no_time() -> None:
     assert modules == "['__future__', 'tonearm']"
 
 
-def test_it_is_typed() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     assert files("tonearm").joinpath("py.typed").is_file()
 
 

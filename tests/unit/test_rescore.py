@@ -60,7 +60,7 @@ def test_the_runtime_of_a_run_that_was_killed_is_not_known(runs: StubRuns) -> No
     assert runs.scored == {}
 
 
-def test_the_same_settings_are_no_reason(runs: StubRuns) -> None:
+def test_rescore_with_the_same_settings_scores_nothing_again(runs: StubRuns) -> None:
     runs.tag()
     runs.tag(rescore=["genre", "tags"])
     assert runs.scored == {}

@@ -44,7 +44,7 @@ def test_a_schedule_is_decided_by_its_seed() -> None:
     "TONEARM_SCHEDULES" not in os.environ, reason="a thousand schedules take minutes; run `make schedules`"
 )
 @pytest.mark.parametrize("chunk", range(NUM_CHUNKS))
-def test_a_thousand_schedules(chunk: int) -> None:
+def test_no_fault_in_a_thousand_schedules(chunk: int) -> None:
     """A thousand schedules of writers, readers and faults: one row for each listed track, and none lost."""
     each = NUM_SEEDED // NUM_CHUNKS
     check(range(chunk * each, (chunk + 1) * each))

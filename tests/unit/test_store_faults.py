@@ -16,7 +16,7 @@ from tests.tables import STARTED, make_row, make_run, write_tracks
 from tonearm.errors import DestinationError
 from tonearm.exports import export
 from tonearm.planning import estimate
-from tonearm.runs import compaction, groups, progress, resume
+from tonearm.runs import compaction, groups, progress, resume, todo
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
 from tonearm.runs.manifest import manifest
@@ -24,6 +24,7 @@ from tonearm.runs.progress import Progress
 from tonearm.runs.run_summary import read_run
 from tonearm.runs.status import read_status
 from tonearm.storage import filesystems
+from tonearm.storage.uris import local_path
 
 REQUESTS = ("ls", "info", "cat_file", "_open", "rm_file", "exists")
 
@@ -37,7 +38,7 @@ class Fault:
             monkeypatch.setattr(LocalFileSystem, name, self._wrapped(getattr(LocalFileSystem, name)))
         # Arrow's own local file system would not pass through here.
         handled = PyFileSystem(filesystems.ObjectStoreHandler(LocalFileSystem()))
-        through = lambda url: (handled, filesystems.local_path(url))  # noqa: E731
+        through = lambda url: filesystems.ArrowPath(handled, local_path(url))  # noqa: E731
         monkeypatch.setattr(filesystems, "arrow_filesystem", through)
 
     def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,7 +60,7 @@ def place(tmp_path: Path) -> Destination:
     for number in range(6):
         (music / f"{number}.mp3").write_bytes(b"x" * (number + 1))
     listed = manifest.write_manifest([str(music)], destination.manifest)
-    keys, random = manifest.listing_keys(listed).tolist(), np.random.default_rng(0)
+    keys, random = listed.keys.tolist(), np.random.default_rng(0)
     for number in range(3):
         rows = [make_row(n, random, track_key=keys[n]) for n in (2 * number, 2 * number + 1, 0)]
         write_tracks(destination.url, rows[: 3 if number else 2], name=f"w_{number}-0.parquet")
@@ -78,14 +79,14 @@ def place(tmp_path: Path) -> Destination:
 
 def write_todo(place: Destination) -> object:
     parts = manifest.read_manifest(place.manifest).parts
-    fresh = resume.write_todo(place, parts, np.empty(0, np.int64))
-    return fresh + resume.write_todo(place, parts, manifest.read_keys(place.manifest)[:3])
+    fresh = todo.write_todo(place, parts, np.empty(0, np.int64))
+    return fresh + todo.write_todo(place, parts, manifest.read_keys(place.manifest)[:3])
 
 
-def write_again(place: Destination) -> object:
-    resume.write_todo(place, (), np.empty(0, np.int64))  # which clears the folder
-    found = resume.find(place, {})
-    return resume.write_again(place, found.again(np.sort(found.keys), ["genre"], retry_errors=False))
+def write_rewrites(place: Destination) -> object:
+    todo.write_todo(place, (), np.empty(0, np.int64))  # which clears the folder
+    found = resume.read_rows(place, {})
+    return todo.write_rewrites(place, found.rewrites(np.sort(found.keys), ["genre"], retry_errors=False))
 
 
 @pytest.mark.parametrize(
@@ -93,12 +94,12 @@ def write_again(place: Destination) -> object:
     [
         lambda place: compaction.recover(place),
         lambda place: compaction.compact(place),
-        lambda place: resume.find(place, {}),
+        lambda place: resume.read_rows(place, {}),
         write_todo,
-        write_again,
+        write_rewrites,
         lambda place: read_status(place.url),
         lambda place: read_run(place.url),
-        lambda place: estimate.kept(place),
+        lambda place: estimate.read_estimate(place),
         lambda place: groups.read(place),
         lambda place: export.export(place.url, "csv", f"{place.url}.csv", overwrite=True),
     ],
@@ -118,7 +119,7 @@ def test_each_request_may_fail_and_the_next_time_it_is_as_if_nothing_was(
         if fault.left > 0:
             break  # it needed fewer requests than that
     fault.left = -1
-    assert sorted(resume.find(place, {}).complete([]).tolist()) == manifest.read_keys(place.manifest).tolist()
+    assert sorted(resume.read_rows(place, {}).complete([]).tolist()) == manifest.read_keys(place.manifest).tolist()
 
 
 def test_what_may_not_be_deleted_is_said(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_no_place_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("home", [None, "/no/such/home"])
-def test_who_has_no_home_gets_an_empty_one(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_an_empty_one_is_used(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     os.environ.pop("HOME")
     if home is not None:
         os.environ["HOME"] = home

@@ -66,7 +66,9 @@ def send(app: App, headers: dict[str, str], body: tuple[bytes, ...]) -> tuple[in
 
 @pytest.mark.parametrize("outcome", ["served", "failed", "refused"])
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_counted_is_what_is_in_memory(form: str, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_of_uploads_are_counted_as_long_as_they_are_in_memory(
+    form: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     headers, body, needed = FORMS[form]
     app = App(max_buffered_bytes=needed if outcome != "refused" else needed - 1)
     sizes: list[int] = []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
-from tonearm import __version__
+from tonearm import __version__, demo
 from tonearm.api.environment import VARIABLES
 from tonearm.errors import TonearmError
 from tonearm.exports.registry import EXPORTERS
@@ -20,6 +20,7 @@ from tonearm.heads import INSTALLED
 from tonearm.models.families import FAMILIES
 from tonearm.models.musicnn import named
 from tonearm.models.openvino.rates import known_rates
+from tonearm.models.runtimes import gpu_names, usable_cores
 from tonearm.settings import GENRE_MODEL, TAG_MODEL, DecodeSettings
 from tonearm.sources.registry import SOURCES
 from tonearm.wording import counted
@@ -34,6 +35,7 @@ class Finding(NamedTuple):
 
 
 HINT = "; see `tonearm doctor`"
+GPU_BATCH = 4
 
 
 def doctor() -> Iterator[Finding]:
@@ -46,6 +48,7 @@ def doctor() -> Iterator[Finding]:
         "object storage": _storage,
         "decoding": _decoding,
         "ray": _ray,
+        "gpu": _gpus,
         "models": _models,
     }
     for name, check in checks.items():
@@ -63,8 +66,6 @@ def _reason(error: Exception) -> str:
 
 
 def _machine() -> Iterator[Finding]:
-    from tonearm.models.runtimes import usable_cores
-
     memory = psutil.virtual_memory()
     text = f"tonearm {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield Finding("machine", "ok", f"{text}, {counted(usable_cores(), 'core')}")
@@ -108,10 +109,10 @@ def _packages() -> Iterator[Finding]:
 
 def _added() -> Iterator[Finding]:
     for registry in (FAMILIES, SOURCES, EXPORTERS, INSTALLED):
-        usable, problems = registry.outside()
-        for name in usable:
+        outside = registry.outside()
+        for name in outside.usable:
             yield Finding("added", "ok", f"{registry.noun} {name}")
-        for line in problems:
+        for line in outside.problems:
             yield Finding("added", "note", line)
 
 
@@ -154,6 +155,20 @@ def _ray() -> Iterator[Finding]:
         threads = counted(layout.scorer_threads, "thread")
         text = f"{where}: scoring with {layout.num_scorers} × {threads}{gpus}"
     yield Finding("ray", "ok", text)
+
+
+def _gpus() -> Iterator[Finding]:
+    names = gpu_names()
+    if not names:
+        return
+    from tonearm.models.classifier import Classifier
+
+    # A small model that is always there: whether a card does what it should shows in any.
+    described = Classifier.load(demo.models()["genre_model"], runtime="torch", batch_size=GPU_BATCH).describe()
+    graphs = "with graphs" if described["passes"] == "graphs" else "without graphs"
+    note = described["note"] or "which says what fp32 says"
+    text = f"{names[0]}: {described['precision']} {graphs}, {note}"
+    yield Finding("gpu", "bad" if described["note"] else "ok", text)
 
 
 def _models() -> Iterator[Finding]:

@@ -1,9 +1,10 @@
 """Keyword arguments, which are the command's flags with underscores, made settings together with a TOML file.
 
-One rule for every verb. A file has the tables of the verbs, ``[tag]``, ``[serve]`` and ``[train]``, and the tables that
-they share, ``[models]``, ``[fetch]`` and ``[decode]``. A verb's settings are its own table over the shared ones, and
-flags over both. What stands above all tables is read too, as tonearm 0.1.0 had it: as tagging's settings, and as those
-of training where a file without ``[train]`` is given to it by name. ``[tag.models]`` goes over ``[models]``.
+One rule for every verb. A file has the tables of the verbs, ``[tag]``, ``[serve]``, ``[train]`` and ``[distill]``, and
+the tables that they share, ``[models]``, ``[fetch]`` and ``[decode]``. A verb's settings are its own table over the
+shared ones, and flags over both. What stands above all tables is read too, as tonearm 0.1.0 had it: as tagging's
+settings, and as those of training where a file without ``[train]`` is given to it by name. ``[tag.models]`` goes over
+``[models]``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any, TypedDict, get_type_hints
 
 from tonearm import settings
 from tonearm.errors import SettingsError, UsageError
-from tonearm.settings import LabelSettings, ServeSettings, TagSettings, TrainSettings
+from tonearm.settings import DistillSettings, LabelSettings, ServeSettings, TagSettings, TrainSettings
 
 Source = str | os.PathLike[str]
 Sources = Source | Iterable[Source]
 
-VERBS = ("tag", "serve", "train")
+VERBS = ("tag", "serve", "train", "distill")
 SHARED = ("models", "fetch", "decode")
 DEFAULT_FILE = "tonearm.toml"
 # Flags that are settings of the table [models], and of [labels] in training.
@@ -41,7 +42,7 @@ class ModelFlags(TypedDict, total=False):
         max_windows: at most this many windows per head and track, spread evenly.
         runtime: ``"auto"``, ``"torch"`` or ``"openvino"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``.
-        force_precision: use it also where it is no faster on this processor than a closer one.
+        force_precision: use it also where it is no faster on this processor than a closer one, or wrong on this GPU.
         calibrated: use the temperature and thresholds that ``evaluate`` has fitted.
         heads: further heads by name: a folder or hub id, or ``"MODEL:single"``, ``:multi`` or ``:embedding``.
         config: a TOML file with any of the settings; ./tonearm.toml is read without it.
@@ -57,6 +58,17 @@ class ModelFlags(TypedDict, total=False):
     calibrated: bool | None
     heads: Mapping[str, Source]
     config: Source | None
+
+
+class ScoreFlags(ModelFlags, total=False):
+    """All that decides what is said of a track.
+
+    Attributes:
+        fallback: by head, the model that windows go to of which the head's own is unsure: a folder or hub id, or
+            ``"MODEL:THRESHOLD"``; by default the threshold is the one that ``distill`` has kept with the head's model.
+    """
+
+    fallback: Mapping[str, Source]
 
 
 class RunFlags(TypedDict, total=False):
@@ -75,7 +87,7 @@ class RunFlags(TypedDict, total=False):
     verbose: bool | None
 
 
-class TagFlags(ModelFlags, RunFlags, total=False):
+class TagFlags(ScoreFlags, RunFlags, total=False):
     """All that decides how a library is tagged."""
 
 
@@ -115,6 +127,39 @@ class TrainFlags(TypedDict, total=False):
     verbose: bool | None
 
 
+class DistillFlags(TypedDict, total=False):
+    """A distillation; see ``settings.DistillSettings``.
+
+    Attributes:
+        student: an architecture such as ``"mn04"``, or a model's folder or hub id to go on with.
+        tracker, set, config: as in ``TrainFlags``; the file's table is ``[distill]``.
+    """
+
+    student: Source | None
+    new_head: bool | None
+    target_agreement: float | None
+    teacher_precision: str | None
+    max_windows: int | None
+    label_by: str | None
+    group_by: str | None
+    split_by: str | None
+    validation_on: Sequence[str] | None
+    test_on: Sequence[str] | None
+    validation_share: float | None
+    duplicates: str | None
+    window_s: float | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    precision: str | None
+    seed: int | None
+    workers: int | None
+    tracker: Sequence[str] | None
+    set: Mapping[str, Any] | Sequence[str]
+    config: Source | None
+    verbose: bool | None
+
+
 def source_list(sources: Sources) -> list[str]:
     """Return one or several sources as texts.
 
@@ -142,9 +187,19 @@ def place_of(value: object, name: str) -> str:
     return os.fsdecode(value)
 
 
-def texts(value: str | Iterable[str]) -> list[str]:
-    """Return one text or several as a list; one text alone is not a list of its letters."""
-    return [value] if isinstance(value, str) else list(value)
+def texts(value: str | Iterable[str], name: str) -> list[str]:
+    """Return one text or several as a list; one text alone is not a list of its letters.
+
+    Args:
+        name: of the keyword, for messages.
+
+    Raises:
+        UsageError: something else.
+    """
+    several = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else None
+    if several is None or not all(isinstance(text, str) for text in several):
+        raise UsageError(f"got {name}={value!r:.80}, expected a text or several of them")
+    return several
 
 
 def tag_settings(flags: Mapping[str, Any], known: type = TagFlags, *, verb: str = "tag") -> TagSettings:
@@ -186,21 +241,40 @@ def train_settings(flags: Mapping[str, Any]) -> TrainSettings:
     """
     check_names("train", flags, TrainFlags)
     config, values = _file("train", flags.get("config"))
+    return settings.build(TrainSettings, _with_labels(values, flags), where=config)
+
+
+def distill_settings(flags: Mapping[str, Any]) -> DistillSettings:
+    """Return a distillation's settings, as ``train_settings`` does.
+
+    Raises:
+        SettingsError, TypeError: as there.
+    """
+    check_names("distill", flags, DistillFlags)
+    config, values = _file("distill", flags.get("config"))
+    given = {"model" if name == "student" else name: value for name, value in flags.items()}
+    # A table that is given in part has its class's defaults for the rest, not those of the field.
+    recipe = {"labels": {"duplicates": "drop"}, "augment": {"mixup": 0.3}}
+    return settings.build(DistillSettings, settings.merge(recipe, _with_labels(values, given)), where=config)
+
+
+def _with_labels(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's values with the flags put in, those of the table [labels] there, and ``set`` over both."""
     rest = {name: _plain(value) for name, value in flags.items() if name not in ("config", "set", "tracker")}
     given: dict[str, Any] = {name: value for name, value in rest.items() if name not in IN_LABELS}
     given["labels"] = {name: value for name, value in rest.items() if name in IN_LABELS}
     if tracker := flags.get("tracker"):
         # 'none' is how a command line gives no tracker at all.
-        given["trackers"] = [name for name in texts(tracker) if name != "none"]
-    values = settings.merge(values, given)
+        given["trackers"] = [name for name in texts(tracker, "tracker") if name != "none"]
+    merged = settings.merge(values, given)
     assignments = flags.get("set") or ()
     if isinstance(assignments, Mapping):
-        parts = [_nested(name, value) for name, value in assignments.items()]
+        parts = [_nested(name, assignments[name]) for name in texts(assignments, "set")]
     else:
-        parts = [_assigned(text) for text in texts(assignments)]
+        parts = [_assigned(text) for text in texts(assignments, "set")]
     for part in parts:
-        values = settings.merge(values, part)
-    return settings.build(TrainSettings, values, where=config)
+        merged = settings.merge(merged, part)
+    return merged
 
 
 def of_verb(file: Mapping[str, Any], verb: str, *, is_named: bool) -> dict[str, Any]:
@@ -234,7 +308,13 @@ def check_names(verb: str, flags: Mapping[str, Any], known: type) -> None:
 
 
 def _file(verb: str, config: Source | None) -> tuple[str, dict[str, Any]]:
-    """Return what messages call the file of settings, and what it says of a verb."""
+    """Return what messages call the file of settings, and what it says of a verb.
+
+    Raises:
+        SettingsError: no path, or a file that cannot be read.
+    """
+    if not isinstance(config, str | os.PathLike | None):
+        raise SettingsError(f"got config={config!r:.80}, expected the path of a TOML file")
     if config is None and not Path(DEFAULT_FILE).is_file():
         return "settings", {}
     file = settings.read_toml(os.fspath(config or DEFAULT_FILE))
@@ -243,18 +323,23 @@ def _file(verb: str, config: Source | None) -> tuple[str, dict[str, Any]]:
 
 def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file's values with the flags put in, those of the table [models] there."""
-    apart = (*IN_MODELS, *NAMES_OF_MODELS, "demo_models", "config")
+    apart = (*IN_MODELS, *NAMES_OF_MODELS, "demo_models", "config", "fallback")
     given: dict[str, Any] = {name: value for name, value in flags.items() if name not in apart}
     given["models"] = {name: flags.get(name) for name in IN_MODELS}
-    heads = flags.get("heads") or {}
-    if not isinstance(heads, Mapping):
-        raise SettingsError(
-            f"got heads={heads!r:.80}, expected models by name, such as {{'mood': 'models/moods:multi'}}"
-        )
-    given["models"]["heads"] = {name: _model(f"heads[{name!r}]", model) for name, model in heads.items()}
+    given["models"]["heads"] = _by_name("heads", flags.get("heads"), "{'mood': 'models/moods:multi'}")
+    if flags.get("fallback") is not None:
+        given["fallback"] = _by_name("fallback", flags["fallback"], "{'tags': 'models/large'}")
     merged = settings.merge(values, given)
     merged["models"] = _choose_models(merged.get("models", {}), flags)
     return merged
+
+
+def _by_name(keyword: str, models: object, such_as: str) -> dict[str, str]:
+    """Return the texts of models that were given by their head's name."""
+    given = models or {}
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"got {keyword}={given!r:.80}, expected models by name, such as {such_as}")
+    return {name: _model(f"{keyword}[{name!r}]", model) for name, model in given.items()}
 
 
 def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
@@ -263,7 +348,10 @@ def _choose_models(models: object, flags: Mapping[str, Any]) -> object:
     if not isinstance(models, Mapping):
         return models  # for ``build`` to refuse
     chosen = dict(models)
-    if flags.get("demo_models"):
+    is_demo = flags.get("demo_models")
+    if not isinstance(is_demo, bool | None):
+        raise SettingsError(f"got demo_models={is_demo!r:.80}, expected True or False")
+    if is_demo:
         if any(named.values()):
             raise UsageError("got --demo-models together with --genre-model or --tag-model; give one or the other")
         from tonearm import demo

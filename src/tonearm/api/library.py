@@ -20,7 +20,7 @@ from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.rows import schema, track_files, track_rows
-from tonearm.runs.rows.where import narrowed
+from tonearm.runs.rows.narrowing import narrow
 from tonearm.runs.status import Status
 from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
@@ -45,7 +45,7 @@ class Tracks:
         fields = schema.tracks_of(rows.heads)
         self.columns = list(fields.names) if columns is None else _checked(columns, fields.names)
         self.schema = pa.schema([fields.field(name) for name in self.columns])
-        self._rows = rows if where is None else narrowed(destination, rows, where)
+        self._rows = rows if where is None else narrow(destination, rows, where)
 
     def __len__(self) -> int:
         """Return the number of tracks."""
@@ -151,10 +151,10 @@ class Library:
         Raises:
             DestinationError: it cannot be read or written, or a run is at work.
         """
-        told = watcher or Watcher()
+        watcher = watcher or Watcher()
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
-        with run_lock.held(self._place, waiting=told.waiting) as hold:
-            return compaction.compact(self._place, progress=told.rows, check=hold.check)
+        with run_lock.held(self._place, waiting=watcher.waiting) as hold:
+            return compaction.compact(self._place, progress=watcher.rows, check=hold.check)
 
     def export(
         self,
@@ -197,7 +197,7 @@ class Library:
         """
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
         listed = manifest.listings(self._place.manifest)
-        return {name: (num_tracks, is_complete) for name, is_complete, num_tracks, _ in listed}
+        return {listing.source: (listing.num_tracks, listing.is_complete) for listing in listed}
 
     def prune(
         self,
@@ -219,7 +219,7 @@ class Library:
             UsageError: a source that was never listed here, or the answer was no; without ``yes`` and ``ask`` it is.
             DestinationError: it cannot be read or written, or a run is at work.
         """
-        told, source = watcher or Watcher(), texts(source)
+        watcher, source = watcher or Watcher(), texts(source, "source")
         status.read_status(self.destination, is_watched=False)  # says so when there is nothing
 
         def check(question: str) -> None:
@@ -230,10 +230,10 @@ class Library:
         for name in source:
             check(f"forget what {shown(name)} has listed?")
         num_forgotten = 0
-        with run_lock.held(self._place, waiting=told.waiting) as hold:
+        with run_lock.held(self._place, waiting=watcher.waiting) as hold:
             if source:
                 num_forgotten = manifest.prune(self._place.manifest, source, check=hold.check)
-                told.forgotten(num_forgotten)
+                watcher.forgotten(num_forgotten)
             listed = track_rows.read_listed(self.destination)
             # What a killed compaction left is settled first, and then counted.
             compaction.recover(self._place)

@@ -13,6 +13,7 @@ from tonearm.audio.decode import DecodedTrack, DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.audio.windows import WindowPlan
 from tonearm.errors import DestinationError
+from tonearm.heads import PUBLISHED
 from tonearm.runs.rows.telling_tags import weight
 from tonearm.settings import TagSettings
 from tonearm.sources.listing import list_tracks
@@ -89,8 +90,10 @@ def _timeline(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     # A row keeps the best few tags of a window; a picture has room for more, but not for other heads.
     models = dataclasses.replace(settings.models, top_window_tags=settings.models.top_tags, heads={})
-    tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
-    result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=settings.decode.max_scored_s)
+    fallback = {name: asked for name, asked in settings.fallback.items() if name in PUBLISHED}
+    max_scored_s = settings.decode.max_scored_s
+    tagger = Tagger.load(models, max_windows=settings.max_windows, max_scored_s=max_scored_s, fallback=fallback)
+    result = tag_bytes(data, sandbox, tagger, uri, max_scored_s=max_scored_s)
     scored = result.tags.tags if result.tags is not None else ()
     tags = [tag.label for tag in sorted(scored, key=lambda tag: -tag.score * weight(tag.label))]
     return [window_row(entry) for entry in result.timeline], tags

@@ -14,15 +14,16 @@ from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.models.runtimes import usable_cores
 from tonearm.planning import adoption
 from tonearm.planning import layout as layouts
-from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep
+from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, write_estimate
 from tonearm.planning.layout import Layout
 from tonearm.planning.measure import measure
 from tonearm.planning.preparation import check_quantizer, prepare
-from tonearm.planning.sample import SampledTrack, list_sample, look
+from tonearm.planning.sample import SampledTrack, list_sample, probe
 from tonearm.runs import resume
 from tonearm.runs.destination import Destination
 from tonearm.settings import TagSettings
 from tonearm.sources.registry import check_extras
+from tonearm.tagging.fallbacks import other_teachers
 from tonearm.watchers import Watcher
 
 # The same sample each time: two plans of a library differ only by what has changed.
@@ -70,7 +71,7 @@ def plan(
         forward_rate: seconds of audio that a worker scores with both heads in a second; measured by default.
         cpus, gpus: of the cluster to plan for; this machine's, or that of ``RAY_ADDRESS``, by default.
         cpu_price, gpu_price: money per hour of one.
-        watcher: told how it goes.
+        watcher: reports how it goes.
         flags: as for ``tag``.
 
     Raises:
@@ -78,27 +79,31 @@ def plan(
     """
     places = flags_.source_list(sources)
     check_extras([*places, *([] if out is None else [flags_.place_of(out, "out")])])
-    settings, told = flags_.tag_settings(flags, verb="plan"), watcher or Watcher()
-    tagging = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    settings, watcher = flags_.tag_settings(flags, verb="plan"), watcher or Watcher()
+    tagging = adoption.planned(
+        settings.models, settings.max_windows, settings.decode.max_scored_s, fallback=settings.fallback
+    )
     check_quantizer(tagging)
+    for line in other_teachers(tagging):
+        watcher.note(line)
     layout = _layout(settings, cpus, gpus)
     destination = Destination.of(flags_.place_of(out, "out")) if out is not None else None
     done, rows = np.empty(0, np.int64), None
     if destination is not None:
         tagging, stored = adoption.adopt(destination, tagging, settings.max_windows)
-        rows = resume.find(destination, stored, [planned.head for planned in tagging.heads.values()])
+        rows = resume.read_rows(destination, stored, [planned.head for planned in tagging.heads.values()])
         done = rows.complete(list(tagging.heads))
-    listed = list_sample(places, limit=settings.limit, done=done, seed=SEED, progress=told.listing)
+    listed = list_sample(places, limit=settings.limit, done=done, seed=SEED, progress=watcher.listing)
     if not listed.num_tracks:
         return Plan(None, listed.num_done, listed.skipped, (), layout, settings)
     if rows is not None and listed.sample:  # what a finished destination lacks may be one head
         keys = np.array([ref.track_key for ref in listed.sample], np.int64)
-        tagging = tagging.only(rows.wanted(keys, list(tagging.heads)))
+        tagging = tagging.only(rows.heads_to_score(keys, list(tagging.heads)))
     with DecodeSandbox(settings.decode) as sandbox:
-        looks = look(listed, settings, sandbox)
+        looks = probe(listed, settings, sandbox)
         if forward_rate is None:  # which is measured on the models as the run will have them
-            tagging = prepare(tagging, settings, [track.ref for track in looks], told.note)
-        rates, whole = measure(
+            tagging = prepare(tagging, settings, [track.ref for track in looks], watcher.note)
+        measured = measure(
             looks,
             settings,
             tagging,
@@ -107,10 +112,11 @@ def plan(
             forward=forward_rate,
             num_threads=layout.scorer_threads,
         )
-    estimated = estimate(listed, looks, whole, tagging.heads, rates, _machines(layout), Prices(cpu_price, gpu_price))
+    prices = Prices(cpu_price, gpu_price)
+    estimated = estimate(listed, looks, measured.decoded, tagging.heads, measured.rates, _machines(layout), prices)
     if destination is not None:
-        keep(destination, estimated)
-    return Plan(estimated, listed.num_done, listed.skipped, (*whole, *looks), layout, settings)
+        write_estimate(destination, estimated)
+    return Plan(estimated, listed.num_done, listed.skipped, (*measured.decoded, *looks), layout, settings)
 
 
 def _layout(settings: TagSettings, cpus: int | None, gpus: int | None) -> Layout:

@@ -102,7 +102,7 @@ class ProgressLine(Watcher):
         if self.notebook is not None:
             self.notebook.update({"text/plain": self._text(counts, WIDTH)}, raw=True)
         elif self.live is not None:
-            position, _ = self._position(counts)
+            position = self.num_done + self._num_finished(counts)
             text = self._text(counts, line_width(self.console))
             self.live.update(with_bar(text, position, self.num_tracks, self.console), refresh=True)
         elif time.monotonic() - self.last_plain >= PLAIN_EVERY_S:
@@ -129,18 +129,17 @@ class ProgressLine(Watcher):
             print_prose(line, self.console)
         self.last_plain = time.monotonic()
 
-    def _position(self, counts: Counts) -> tuple[int, float]:
-        finished = min(counts.num_tracks, self.num_tracks - self.num_done)
-        elapsed = max(1e-3, time.monotonic() - self.started)
-        left = (self.num_tracks - self.num_done - finished) * elapsed / finished if finished else float("nan")
-        return self.num_done + finished, left
+    def _num_finished(self, counts: Counts) -> int:
+        return min(counts.num_tracks, self.num_tracks - self.num_done)
 
     def _text(self, counts: Counts, width: int = WIDTH) -> str:
-        position, left = self._position(counts)
+        num_finished = self._num_finished(counts)
+        position = self.num_done + num_finished
         elapsed = max(1e-3, time.monotonic() - self.started)
         failures = f" · {counts.num_failed:,} failed" if counts.num_failed else ""
-        # nan, as before the first track is done, is not equal to itself.
-        remaining = f" · {clock(left)} left" if left == left else ""
+        # Before the first track is done nobody knows.
+        left_s = (self.num_tracks - position) * elapsed / num_finished if num_finished else None
+        remaining = f" · {clock(left_s)} left" if left_s is not None else ""
         done, audio, speed = f"{position:,}/{self.num_tracks:,}", hours(counts.audio_s), counts.audio_s / elapsed
         forms = (
             f"{position:,}/{counted(self.num_tracks, 'track')} · {audio} of audio · {speed:.0f}× real time"

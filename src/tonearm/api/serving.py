@@ -32,7 +32,7 @@ SAY_S = 1.0
 
 
 class ServeWatcher(Protocol):
-    """Who is told how a server goes."""
+    """Reports how a server starts and stops."""
 
     def starting(self) -> None:
         """Told once nothing speaks against it, before the models are loaded."""
@@ -51,7 +51,7 @@ def serve(*, watcher: ServeWatcher, output: int = 1, **flags: object) -> None:
     """Serve until SIGINT or SIGTERM: what ``tonearm serve`` does. To be called in a process's main thread.
 
     Args:
-        watcher: told how it goes.
+        watcher: reports how it goes.
         output: descriptor that takes the lines of the access log, where no file is named for it.
         flags: fields of ``settings.ServeSettings``, and ``api.flags.ModelFlags``.
 

@@ -20,7 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tonearm.api import flags as flags_
-from tonearm.api.flags import ModelFlags, Source
+from tonearm.api.flags import ScoreFlags, Source
 from tonearm.audio.decode import DecodeRequest
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.errors import TrackError, UsageError
@@ -29,7 +29,7 @@ from tonearm.sources.listing import FILES, SourceStream
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage.uris import shown
-from tonearm.tagging import HeadPlan, TagPlan, decode_request, load_head, plan_heads
+from tonearm.tagging import HeadPlan, TagPlan, decode_request, every_model, load_head, plan_heads, with_fallbacks
 from tonearm.tagging import Tagger as Scorer
 from tonearm.web.messages import TrackResult
 from tonearm.web.results import to_message
@@ -37,6 +37,8 @@ from tonearm.web.results import to_message
 # A path or URL, a file's bytes, or samples.
 Audio = Source | bytes | NDArray[Any]
 MOST_CHANNELS = 64
+# Hz. A longer resampling filter takes minutes for a few samples, and below there is nothing to hear.
+LOWEST_RATE = 1000
 INT_SCALES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
@@ -49,14 +51,14 @@ class Tagger:
     It may be called from several threads; they take turns. A pickled one is loaded again from its settings.
 
     Args:
-        flags: see ``api.flags.ModelFlags``.
+        flags: see ``api.flags.ScoreFlags``.
 
     Raises:
         UsageError: models that cannot be used, or settings that do not go together.
     """
 
-    def __init__(self, **flags: Unpack[ModelFlags]) -> None:
-        settings = flags_.tag_settings(flags, ModelFlags, verb="Tagger")
+    def __init__(self, **flags: Unpack[ScoreFlags]) -> None:
+        settings = flags_.tag_settings(flags, ScoreFlags, verb="Tagger")
         self._open(settings)
 
     @classmethod
@@ -69,13 +71,14 @@ class Tagger:
     def _open(self, settings: TagSettings) -> None:
         self.settings = settings
         plans = plan_heads(settings.models, max_windows=settings.max_windows, max_scored_s=settings.decode.max_scored_s)
+        plans = with_fallbacks(plans, settings.fallback, settings.models)
         self._sandbox, self._lock = DecodeSandbox(settings.decode), threading.Lock()
         # Its process takes as long to start as the models to load, on another core.
         starting = threading.Thread(target=self._start, args=[decode_request(plans, 1.0)], name="sandbox", daemon=True)
         starting.start()
         self._plan = TagPlan(plans, settings.models, settings.decode.max_scored_s)
         # One file has few windows: converting a model or several passes at a time would cost more than they gain.
-        loaded = {head: load_head(head, plan, settings.models) for head, plan in plans.items()}
+        loaded = {name: load_head(name, plan, settings.models) for name, plan in every_model(plans).items()}
         self._scorer = Scorer(plans, loaded, settings.models)
         starting.join()
 
@@ -141,18 +144,18 @@ class Tagger:
         self.close()
 
 
-def tag_file(audio: Audio, sample_rate: int | None = None, **flags: Unpack[ModelFlags]) -> TrackResult:
+def tag_file(audio: Audio, sample_rate: int | None = None, **flags: Unpack[ScoreFlags]) -> TrackResult:
     """Return what the heads say of one track; the models stay loaded for the next call with the same flags.
 
     Args:
         audio, sample_rate: as for ``Tagger``.
-        flags: see ``api.flags.ModelFlags``.
+        flags: see ``api.flags.ScoreFlags``.
 
     Raises:
         UsageError: models that cannot be used, a folder, or samples of another form.
         TrackError: the track cannot be read, decoded or scored.
     """
-    return _KEPT.tagger(flags_.tag_settings(flags, ModelFlags, verb="tag_file"))(audio, sample_rate)
+    return _KEPT.tagger(flags_.tag_settings(flags, ScoreFlags, verb="tag_file"))(audio, sample_rate)
 
 
 class _Kept:
@@ -205,7 +208,12 @@ def as_wave(samples: NDArray[Any], sample_rate: int | None) -> bytes:
         UsageError: no sample rate, or samples of another form.
     """
     if not isinstance(sample_rate, numbers.Real) or isinstance(sample_rate, bool) or not _is_rate(sample_rate):
-        raise UsageError(f"got samples with sample_rate={sample_rate!r}, expected their rate in Hz, such as 44100")
+        raise UsageError(
+            f"got samples with sample_rate={sample_rate!r}, expected their rate in whole Hz, at least {LOWEST_RATE}, "
+            "such as 44100"
+        )
+    if np.ma.is_masked(samples):
+        raise UsageError("got samples of which some are masked; fill them first, such as samples.filled(0)")
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[0] <= MOST_CHANNELS):
         advice = "; transpose them" if samples.ndim == 2 and 1 <= samples.shape[1] <= MOST_CHANNELS else ""
         raise UsageError(
@@ -227,5 +235,5 @@ def as_wave(samples: NDArray[Any], sample_rate: int | None) -> bytes:
 
 
 def _is_rate(number: float) -> bool:
-    """Return whether a number is a rate that a WAV file can state: a whole one of Hz, at most 31 bits."""
-    return 1 <= float(number) < 2**31 and float(number).is_integer()
+    """Return whether a number is a rate of sound that a WAV file can state: a whole one of Hz, at most 31 bits."""
+    return LOWEST_RATE <= float(number) < 2**31 and float(number).is_integer()

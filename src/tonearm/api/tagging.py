@@ -15,7 +15,7 @@ from tonearm.api.library import Library
 from tonearm.api.progress import ProgressLine
 from tonearm.distributed.tagging import driver
 from tonearm.errors import DestinationError, TooManyFailures
-from tonearm.planning.estimate import kept
+from tonearm.planning.estimate import read_estimate
 from tonearm.planning.summary import Outcome, summarize
 from tonearm.report import figures as report_figures
 from tonearm.report.page import write_report
@@ -66,9 +66,9 @@ def tag(
         retry_errors: take up the failed tracks of earlier runs again.
         rescore: one or several groups (``"genre"``, ``"tags"``) whose columns are made again where other settings made
             them.
-        watcher: told how the run goes, instead of a progress line.
+        watcher: reports how the run goes, instead of a progress line.
         command: what the run's summary says was run; by default this call, as a command.
-        flags: see ``api.flags.TagFlags`` and ``ModelFlags``.
+        flags: see ``api.flags.TagFlags``, ``ScoreFlags`` and ``ModelFlags``.
 
     Raises:
         UsageError: sources, models, a destination or a cluster that cannot be used.
@@ -76,17 +76,18 @@ def tag(
         TooManyFailures: more tracks failed than ``max_error_rate`` allows; all rows and the report are written.
     """
     listed, place = flags_.source_list(sources), flags_.place_of(out, "out")
-    rescore = flags_.texts(rescore)
+    rescore = flags_.texts(rescore, "rescore")
     check_extras([*listed, place])
     settings = flags_.tag_settings(flags)
     notice = demo.NOTICE if flags.get("demo_models") else None
     words = command if command is not None else _command(listed, place, flags, retry_errors, rescore)
     with contextlib.ExitStack() as stack:
-        told = watcher or stack.enter_context(ProgressLine())
-        outcome = driver.tag_library(listed, place, settings, told, retry_errors=retry_errors, rescore=rescore)
-        told.tagged(outcome)
-        summary, report = _report(place, outcome, settings, words, notice)
-        told.reported(FinishedRun(outcome, summary, report, kept(Destination.of(place))))
+        watcher = watcher or stack.enter_context(ProgressLine())
+        outcome = driver.tag_library(listed, place, settings, watcher, retry_errors=retry_errors, rescore=rescore)
+        watcher.tagged(outcome)
+        summary = _report(place, outcome, settings, words, notice)
+        estimated = read_estimate(Destination.of(place))
+        watcher.reported(FinishedRun(outcome, summary, Destination(place).report, estimated))
     # Last: the report is what shows why so many failed.
     refuse_failures(outcome.audit, settings.max_error_rate)
     return Library(place)
@@ -107,18 +108,19 @@ def refuse_failures(audit: Audit, max_error_rate: float) -> None:
 
 def _report(
     out: str, outcome: Outcome, settings: TagSettings, command: Sequence[str], notice: str | None
-) -> tuple[RunSummary, str]:
-    """Write the run's summary and the report, unless they say this already; return the summary and where that is."""
+) -> RunSummary:
+    """Write the run's summary and the report, unless they say this already; return the summary."""
     last = _reported(out, outcome)
     if last is not None and last.found is not None:
-        return last, Destination(out).report
+        return last
     figures = report_figures.gather(out)
     if last is not None:  # the summary of an earlier tonearm
-        return dataclasses.replace(last, found=figures.found()), Destination(out).report
+        return dataclasses.replace(last, found=figures.found())
     summary = summarize(outcome, settings, command=command, notice=notice)
     summary = dataclasses.replace(summary, found=figures.found())
     write_run(out, summary)
-    return summary, write_report(out, summary, figures)
+    write_report(out, summary, figures)
+    return summary
 
 
 def _reported(out: str, outcome: Outcome) -> RunSummary | None:
@@ -143,7 +145,7 @@ def _command(
     """Return the command that does the same."""
     words = ["tonearm", "tag", *sources, "--out", out]
     given = {**flags, "retry_errors": retry_errors}
-    heads = given.pop("heads", None) or {}
+    heads, fallback = given.pop("heads", None) or {}, given.pop("fallback", None) or {}
     for name, value in given.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -154,4 +156,6 @@ def _command(
         words += ["--rescore", group]
     for name, model in heads.items():
         words += ["--head", f"{name}={os.fspath(model)}" if model else name]
+    for name, model in fallback.items():
+        words += ["--fallback", f"{name}={os.fspath(model)}"]
     return words

@@ -1,4 +1,4 @@
-"""``tonearm.train`` and ``tonearm.evaluate``: a model fitted to labelled audio, and one judged on it."""
+"""``tonearm.train``, ``distill`` and ``evaluate``: a model fitted to labels or to another model, and one judged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tonearm import settings as settings_module
 from tonearm.api import flags as flags_
-from tonearm.api.flags import Source, TrainFlags
+from tonearm.api.flags import DistillFlags, Source, TrainFlags
 from tonearm.api.progress import ProgressLine
-from tonearm.api.training_progress import TrainingLine
+from tonearm.api.training_progress import DistillingLine, TrainingLine
 from tonearm.distributed.tagging import evaluate as evaluating
 from tonearm.distributed.training import driver
 from tonearm.distributed.training.driver import Trained
@@ -59,7 +59,7 @@ def train(
         source: a folder with a folder per class, a table, a saved data set or ``hf://datasets/OWNER/NAME``.
         out: a folder or object-store prefix for the model.
         overwrite: replace what is there.
-        watcher: told how it goes, instead of a progress line.
+        watcher: reports how it goes, instead of a progress line.
         flags: see ``api.flags.TrainFlags``.
 
     Raises:
@@ -70,8 +70,48 @@ def train(
     check_extras([listed, target])
     settings = flags_.train_settings(flags)
     with contextlib.ExitStack() as stack:
-        told = watcher or stack.enter_context(TrainingLine(settings.epochs))
-        return driver.train(listed, target, settings, told, overwrite=overwrite)
+        watcher = watcher or stack.enter_context(TrainingLine(settings.epochs))
+        return driver.train(listed, target, settings, watcher, overwrite=overwrite)
+
+
+def distill(
+    teacher: Source,
+    source: Source,
+    *,
+    out: Source,
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+    **flags: Unpack[DistillFlags],
+) -> Trained:
+    """Train a small model on what a large one says: what ``tonearm distill TEACHER SOURCE --out OUT`` does.
+
+    The same call resumes a distillation that was stopped.
+
+    Args:
+        teacher: any model: a folder, a hub id, an exported graph that is described.
+        source: audio as for ``tag`` or ``train``; it needs no labels.
+        out: a folder or object-store prefix for the student.
+        overwrite: replace what is there.
+        watcher: reports how it goes, instead of a progress line.
+        flags: see ``api.flags.DistillFlags``.
+
+    Raises:
+        UsageError: a teacher without labels, a student that costs no less, too little audio, settings that cannot be
+            used.
+        TooManyFailures: more tracks failed than ``max_error_rate`` allows.
+        Stopped: it ended early; the same call resumes it.
+    """
+    asked = flags_.place_of(teacher, "the teacher")
+    listed, target = flags_.place_of(source, "the source"), flags_.place_of(out, "out")
+    check_extras([listed, target])
+    settings = flags_.distill_settings(flags)
+    from tonearm.distributed.training import distill as distilling  # torch and Ray
+
+    with contextlib.ExitStack() as stack:
+        if watcher is None:
+            scoring = stack.enter_context(ProgressLine("the teacher scores"))
+            watcher = stack.enter_context(DistillingLine(settings.epochs, scoring))
+        return distilling.distill(asked, listed, target, settings, watcher, overwrite=overwrite)
 
 
 def evaluate(
@@ -102,7 +142,7 @@ def evaluate(
         on: only the clips with these values of ``split_by``.
         calibrate: fit a temperature and thresholds, and keep them with the model where they help.
         wanted_precision: for ``calibrate``: the share of shown tags that should be right.
-        watcher: told how it goes, instead of a progress line.
+        watcher: reports how it goes, instead of a progress line.
         flags: see ``EvaluateFlags``.
 
     Raises:
@@ -111,6 +151,10 @@ def evaluate(
     """
     listed, place = flags_.place_of(source, "the source"), None if out is None else flags_.place_of(out, "out")
     check_extras([listed, *([] if place is None else [place])])
+    # As on the command line; not a number is in no range.
+    is_number = isinstance(wanted_precision, int | float) and not isinstance(wanted_precision, bool)
+    if not is_number or not 0.01 <= wanted_precision <= 1:
+        raise UsageError(f"got wanted_precision={wanted_precision!r:.80}, expected a share from 0.01 to 1")
     asked = _asked(flags_.place_of(model, "the model"), head)
     name, settings = asked.model, _scoring_settings(asked.model, flags)
     settings = settings if head is None else _as_head(settings, head, asked, multi_label)
@@ -125,15 +169,13 @@ def evaluate(
     labels = settings_module.build(LabelSettings, {key: value for key, value in given.items() if value is not None})
     target_precision = wanted_precision if calibrate else None
     with contextlib.ExitStack() as stack:
-        told = watcher or stack.enter_context(ProgressLine("evaluating"))
-        evaluation = evaluating.evaluate(listed, settings, labels, told, on=on, target_precision=target_precision)
-        told.judged(evaluation)
+        watcher = watcher or stack.enter_context(ProgressLine("evaluating"))
+        evaluation = evaluating.evaluate(listed, settings, labels, watcher, on=on, target_precision=target_precision)
+        watcher.judged(evaluation)
         if calibrate:
             evaluating.store_calibration(name, evaluation)
         if place is not None:
-            from tonearm.training.judge.evaluation import write_evaluation  # scikit-learn
-
-            told.written(write_evaluation(place, evaluation))
+            watcher.written(evaluation.write(place))
     return evaluation
 
 

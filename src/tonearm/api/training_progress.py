@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from tonearm.api.progress import PLAIN_EVERY_S, line_width, print_prose, with_bar
+from tonearm.api.progress import PLAIN_EVERY_S, ProgressLine, line_width, print_prose, with_bar
+from tonearm.runs.counts import Counts
 from tonearm.watchers import Watcher
 from tonearm.wording import clock, counted, fitting
 
@@ -108,3 +109,28 @@ class TrainingLine(Watcher):
             f"{epoch} · {remaining}",
         )
         return fitting(forms, line_width(self.console))
+
+
+class DistillingLine(TrainingLine):
+    """Shows how far the teacher is, then the training; see ``watchers.Watcher``."""
+
+    def __init__(self, epochs: int, scoring: ProgressLine) -> None:
+        super().__init__(epochs)
+        self.scoring = scoring
+
+    def waiting(self, why: str) -> None:
+        """Say what is waited for."""
+        self.scoring.waiting(why)
+
+    def starting(self, num_tracks: int, num_done: int) -> None:
+        """Say what is ahead of the teacher."""
+        self.scoring.starting(num_tracks, num_done)
+
+    def progress(self, counts: Counts) -> None:
+        """Show how far the teacher is."""
+        self.scoring.progress(counts)
+
+    def decoding(self, num_done: int, num_clips: int) -> None:
+        """Say how far the student's clips are decoded, which the teacher is done with."""
+        self.scoring.end_line()
+        super().decoding(num_done, num_clips)

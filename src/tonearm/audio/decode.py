@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import soxr
@@ -48,6 +48,11 @@ class DecodedTrack:
     def stream(self, sample_rate: int) -> PcmStream:
         """Return the audio at ``sample_rate``, one of the request's."""
         return next(stream for stream in self.streams if stream.sample_rate == sample_rate)
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """The whole track's samples at each of the request's sample rates."""
+        return {stream.sample_rate: stream.num_samples for stream in self.streams}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,15 +103,69 @@ def decode(
     allocate = allocate or ordinary
     source = open_source(data, name)
     plans = request.limited()
-    rates = sorted({plan.sample_rate for plan in plans})
     limit_s, told_s = request.max_duration_s, source.declared_s
     if limit_s is not None and told_s is not None and told_s > limit_s and source.is_declared():
         request.check_length(told_s)
-    if (sampled := _sampled(source, plans, allocate)) is not None:
-        request.check_length(sampled.info.duration_s)
-        return sampled
-    budgets = {rate: int(request.max_scored_s * rate) for rate in rates}
-    blocks_by_rate, lengths, duration_s = _read_all(source, rates, budgets, request.check_length)
+    read = _read_parts(source, plans) or _read_whole(source, plans, request)
+    request.check_length(read.duration_s)
+    streams = [
+        keep(read.blocks_by_rate.pop(rate), read.spans_by_rate[rate], length, (source.sample_rate, rate), allocate)
+        for rate, length in read.lengths.items()
+    ]
+    return DecodedTrack(_info(source, read.duration_s), tuple(streams), read.decoded_share)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """What was read of a track.
+
+    Attributes:
+        blocks_by_rate: the spans of each rate, one after the other, float32 [samples] a block.
+        lengths: of the whole track, in samples of each rate.
+        decoded_share: see ``DecodedTrack``.
+    """
+
+    blocks_by_rate: dict[int, list[NDArray[np.float32]]]
+    spans_by_rate: dict[int, Spans]
+    lengths: dict[int, int]
+    duration_s: float
+    decoded_share: float
+
+
+def _read_parts(source: Source, plans: tuple[WindowPlan, ...]) -> _Read | None:
+    """Return a track of which only the windows were decoded, or None where it has to be decoded whole."""
+    native = source.sample_rate
+    sampled_s = sum((plan.max_windows or math.inf) * plan.window_s for plan in plans)
+    if not native or source.declared_s is None or sampled_s > SAMPLED_SHARE * source.declared_s:
+        return None
+    with source.in_parts() as parts:
+        if parts is None:
+            return None
+        num_native = parts.num_samples
+        lengths = {rate: math.ceil(num_native * rate / native) for rate in _rates(plans)}
+        if any(lengths[plan.sample_rate] < plan.min_samples for plan in plans):
+            return None
+        spans_by_rate = _spans(plans, lengths)
+        cuts = [_Cut.around(span, native, rate, num_native) for rate in lengths for span in spans_by_rate[rate]]
+        waveforms = parts.read([(cut.first, cut.last) for cut in cuts])
+    if waveforms is None:
+        return None
+    blocks_by_rate: dict[int, list[NDArray[np.float32]]] = {rate: [] for rate in lengths}
+    for cut, waveform in zip(cuts, waveforms, strict=True):
+        blocks_by_rate[cut.rate].append(cut.resampled(waveform))
+    duration_s = num_native / native
+    return _Read(blocks_by_rate, spans_by_rate, lengths, duration_s, _decoded_share(source, duration_s))
+
+
+def _read_whole(source: Source, plans: tuple[WindowPlan, ...], request: DecodeRequest) -> _Read:
+    """Return a track that was decoded from its start to its end.
+
+    Raises:
+        DecodeError: corrupt, too_short, or too_long as soon as that is known.
+    """
+    budgets = {rate: int(request.max_scored_s * rate) for rate in _rates(plans)}
+    whole = _read_all(source, list(budgets), budgets, request.check_length)
+    lengths, duration_s = whole.lengths, whole.duration_s
     if not duration_s:
         raise DecodeError(
             f"{source.codec} stream without a sample that decodes ({counted(source.num_errors, 'damaged packet')})",
@@ -119,53 +178,23 @@ def decode(
         if lengths[plan.sample_rate] < plan.min_samples:
             got = f"{lengths[plan.sample_rate]} samples at {plan.sample_rate} Hz"
             raise DecodeError(f"got {got}, expected at least {plan.min_samples}", code="too_short")
-    spans_by_rate = {
-        rate: _union([(plan, lengths[rate]) for plan in plans if plan.sample_rate == rate]) for rate in rates
-    }
-    missing = [rate for rate in rates if blocks_by_rate[rate] is None]
-    if missing:
-        blocks_by_rate |= _read_spans(source, missing, spans_by_rate)
-    streams = []
-    for rate in rates:
-        spans = spans_by_rate[rate]
-        blocks = blocks_by_rate.pop(rate)
-        if rate not in missing and spans != ((0, lengths[rate]),):
-            blocks = _select(blocks or [], spans)
-        streams.append(keep(blocks or [], spans, lengths[rate], (source.sample_rate, rate), allocate))
-    info = _info(source, duration_s)
-    return DecodedTrack(info, tuple(streams), share)
+    spans_by_rate = _spans(plans, lengths)
+    missing = [rate for rate, blocks in whole.blocks_by_rate.items() if blocks is None]
+    blocks_by_rate = _read_spans(source, missing, spans_by_rate) if missing else {}
+    for rate, spans in spans_by_rate.items():
+        blocks = whole.blocks_by_rate.pop(rate)
+        if blocks is not None:
+            blocks_by_rate[rate] = blocks if spans == ((0, lengths[rate]),) else _select(blocks, spans)
+    return _Read(blocks_by_rate, spans_by_rate, lengths, duration_s, share)
 
 
-def _sampled(source: Source, plans: tuple[WindowPlan, ...], allocate: Allocate) -> DecodedTrack | None:
-    """Return a track of which only the windows were decoded, or None where it has to be decoded whole."""
-    native = source.sample_rate
-    sampled_s = sum((plan.max_windows or math.inf) * plan.window_s for plan in plans)
-    if not native or source.declared_s is None or sampled_s > SAMPLED_SHARE * source.declared_s:
-        return None
-    rates = sorted({plan.sample_rate for plan in plans})
-    spans: dict[int, Spans] = {}
-    cuts: list[_Cut] = []
+def _rates(plans: tuple[WindowPlan, ...]) -> list[int]:
+    return sorted({plan.sample_rate for plan in plans})
 
-    def spans_of(num_native: int) -> list[tuple[int, int]]:
-        for rate in rates:
-            num_samples = math.ceil(num_native * rate / native)
-            spans[rate] = _union([(plan, num_samples) for plan in plans if plan.sample_rate == rate])
-            cuts.extend(_Cut.around(span, native, rate, num_native) for span in spans[rate])
-        return [(cut.first, cut.last) for cut in cuts]
 
-    decoded = source.ranges(spans_of)
-    if decoded is None:
-        return None
-    num_native, parts = decoded
-    lengths = {rate: math.ceil(num_native * rate / native) for rate in rates}
-    if any(lengths[plan.sample_rate] < plan.min_samples for plan in plans):
-        return None
-    streams = []
-    for rate in rates:
-        blocks = [cut.resampled(part) for cut, part in zip(cuts, parts, strict=True) if cut.rate == rate]
-        streams.append(keep(blocks, spans[rate], lengths[rate], (native, rate), allocate))
-    duration_s = num_native / native
-    return DecodedTrack(_info(source, duration_s), tuple(streams), _decoded_share(source, duration_s))
+def _spans(plans: tuple[WindowPlan, ...], lengths: dict[int, int]) -> dict[int, Spans]:
+    """Return by rate the spans that the windows of a track of these lengths need."""
+    return {rate: _union([plan for plan in plans if plan.sample_rate == rate], lengths) for rate in lengths}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,10 +239,11 @@ def decode_waveform(data: bytes | memoryview, sample_rate: int | None = None) ->
         rate = source.sample_rate or next((native for _, native in source.blocks()), 0)
     if not rate:
         raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
-    blocks_by_rate, _, duration_s = _read_all(source, [rate], {rate: 2**62})
-    if not duration_s:
+    whole = _read_all(source, [rate], {rate: 2**62})
+    if not whole.duration_s:
         raise DecodeError(f"{source.codec} stream without a sample that decodes", code="corrupt")
-    return np.concatenate(blocks_by_rate[rate] or [np.empty(0, np.float32)]), _info(source, duration_s)
+    waveform = np.concatenate(whole.blocks_by_rate[rate] or [np.empty(0, np.float32)])
+    return waveform, _info(source, whole.duration_s)
 
 
 class _Resampler:
@@ -267,9 +297,18 @@ def _resampled(source: Source, rates: list[int]) -> Iterator[tuple[int, NDArray[
             yield resampler.sample_rate, piece, read_s
 
 
+@dataclasses.dataclass(frozen=True)
+class _WholeRead:
+    """A track read to its end: by rate its blocks, None where they outgrew the budget, and its length in samples."""
+
+    blocks_by_rate: dict[int, list[NDArray[np.float32]] | None]
+    lengths: dict[int, int]
+    duration_s: float
+
+
 def _read_all(
     source: Source, rates: list[int], budgets: dict[int, int], check: Callable[[float], None] = lambda seconds: None
-) -> tuple[dict[int, list[NDArray[np.float32]] | None], dict[int, int], float]:
+) -> _WholeRead:
     blocks_by_rate: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
     lengths = dict.fromkeys(rates, 0)
     duration_s = 0.0
@@ -282,28 +321,27 @@ def _read_all(
         blocks = blocks_by_rate[rate]
         if blocks is not None:
             blocks.append(block)
-    return blocks_by_rate, lengths, duration_s
+    return _WholeRead(blocks_by_rate, lengths, duration_s)
 
 
 def _read_spans(
     source: Source, rates: list[int], spans_by_rate: dict[int, Spans]
-) -> dict[int, list[NDArray[np.float32]] | None]:
-    blocks_by_rate: dict[int, list[NDArray[np.float32]] | None] = {rate: [] for rate in rates}
+) -> dict[int, list[NDArray[np.float32]]]:
+    blocks_by_rate: dict[int, list[NDArray[np.float32]]] = {rate: [] for rate in rates}
     position = dict.fromkeys(rates, 0)
     for rate, block, _ in _resampled(source, rates):
         first, position[rate] = position[rate], position[rate] + len(block)
         for start, stop in spans_by_rate[rate]:
             if start < position[rate] and stop > first:
-                piece = block[max(0, start - first) : stop - first].copy()
-                blocks_by_rate[rate].append(piece)  # type: ignore[union-attr]
+                blocks_by_rate[rate].append(block[max(0, start - first) : stop - first].copy())
     return blocks_by_rate
 
 
-def _union(plans: list[tuple[WindowPlan, int]]) -> Spans:
+def _union(plans: list[WindowPlan], lengths: Mapping[int, int]) -> Spans:
     edges = sorted(
-        (int(start), int(min(start + plan.window_samples, num_samples)))
-        for plan, num_samples in plans
-        for start in plan.starts(num_samples)
+        (int(start), int(min(start + plan.window_samples, lengths[plan.sample_rate])))
+        for plan in plans
+        for start in plan.starts_in(lengths)
     )
     merged: list[tuple[int, int]] = []
     for start, stop in edges:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import NamedTuple
 
 import librosa
 import numpy as np
@@ -29,8 +30,15 @@ def peaks(stream: PcmStream, num_peaks: int = NUM_PEAKS) -> list[tuple[float, fl
     ]
 
 
-def spectrograms(stream: PcmStream) -> tuple[str, str]:
-    """Return a spectrogram and a mel spectrogram of the whole track as PNG data URLs.
+class Spectrograms(NamedTuple):
+    """A track's spectrum over time as PNG data URLs: by frequency, and in mels."""
+
+    linear: str
+    mel: str
+
+
+def spectrograms(stream: PcmStream) -> Spectrograms:
+    """Return both spectrograms of the whole track.
 
     A column is one frame of 2,048 samples; of a long track they are taken evenly, not all.
     """
@@ -39,7 +47,7 @@ def spectrograms(stream: PcmStream) -> tuple[str, str]:
         sr=stream.sample_rate, n_fft=FRAME, n_mels=NUM_MELS, fmax=min(MEL_MAX_HZ, stream.sample_rate / 2)
     )
     rows = magnitude[1:].reshape(NUM_ROWS, -1, magnitude.shape[1]).max(axis=1)
-    return _png(decibel(rows)), _png(decibel(np.sqrt(bank @ magnitude**2)))
+    return Spectrograms(linear=_png(decibel(rows)), mel=_png(decibel(np.sqrt(bank @ magnitude**2))))
 
 
 def _frames(stream: PcmStream) -> NDArray[np.float32]:

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from tonearm.audio.decode import DecodeRequest, decode
 from tonearm.audio.readers.headers import read_header
 from tonearm.audio.sandbox import KEPT_BYTES, receive_message, send_message
-from tonearm.audio.windows import WindowPlan
+from tonearm.audio.windows import plan_of
 from tonearm.errors import DecodeError
 from tonearm.storage.uris import scrubbed
 
+# Only Linux has the second.
+POPULATED = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 # Where decoding and scoring share cores, a forward pass that waits for one of its threads wastes the others.
 NICENESS = 5
 
@@ -57,7 +59,7 @@ def _answer(message: dict[str, Any], source: _Source, target: int) -> dict[str, 
             with open(source.descriptor, "rb", closefd=False) as file:
                 file.seek(0)
                 return {"info": dataclasses.asdict(read_header(file, message["name"]))}
-        plans = tuple(WindowPlan(**plan) for plan in message["plans"])
+        plans = tuple(map(plan_of, message["plans"]))
         track = decode(
             source.view(message["num_bytes"]),
             DecodeRequest(plans, message["max_scored_s"], message["max_duration_s"]),
@@ -113,11 +115,14 @@ class _Pool:
         offset = self.size
         self.offsets.append(offset)
         self.size = -(-(offset + dtype.itemsize * num_samples) // mmap.PAGESIZE) * mmap.PAGESIZE
-        os.ftruncate(self.target, self.size)
+        # Never made smaller: the pages that a track before has left need not be made again.
+        if os.fstat(self.target).st_size < self.size:
+            os.ftruncate(self.target, self.size)
         if not num_samples:
             return np.empty(0, dtype)
         try:
-            pages = mmap.mmap(self.target, self.size - offset, offset=offset)
+            # All pages at once: a fault for each of them is a third of the time that writing takes.
+            pages = mmap.mmap(self.target, self.size - offset, POPULATED, offset=offset)
         except OSError as error:
             raise MemoryError(*error.args) from error
         return np.frombuffer(pages, dtype, num_samples)

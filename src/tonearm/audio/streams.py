@@ -106,7 +106,7 @@ def keep(
         blocks: float32 [samples] each.
         num_samples: of the whole track.
         rates: the file's sample rate and the stream's.
-        allocate: gives the room to keep them in.
+        allocate: gives the room to keep them in, whatever that holds.
     """
     native, rate = rates
     num_kept = sum(stop - start for start, stop in spans)
@@ -120,4 +120,5 @@ def keep(
         block = blocks.pop()
         pcm[position : position + len(block)] = block if is_float else quantize_block(block, scale)
         position += len(block)
+    pcm[position:] = 0  # the room may hold another track's samples
     return PcmStream(rate, num_samples, pcm, scale, spans)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,27 +68,63 @@ class WindowPlan:
             return np.array([last // 2], np.int64)
         return np.round(np.linspace(0, last, self.max_windows)).astype(np.int64)
 
+    def starts_in(self, lengths: Mapping[int, int]) -> NDArray[np.int64]:
+        """Return ``starts`` of a track.
+
+        Args:
+            lengths: its samples by sample rate.
+        """
+        return self.starts(lengths[self.sample_rate])
+
+
+@dataclasses.dataclass(frozen=True)
+class FollowingPlan(WindowPlan):
+    """Windows of the same stretches of a track as those of another plan, at a sample rate of its own.
+
+    A track's two lengths are each rounded up to whole samples, so a grid of its own could have a window more or less.
+
+    Attributes:
+        leader: the other plan; a track must be kept at its sample rate too.
+    """
+
+    leader: WindowPlan
+
+    def limited(self, max_windows: int | None) -> FollowingPlan:
+        """Return the plan with at most ``max_windows`` windows, as its leader then has them."""
+        return self._after(self.leader.limited(max_windows))
+
+    def within(self, max_scored_s: float) -> FollowingPlan:
+        """Return the plan with no more windows than its leader has within ``max_scored_s`` seconds."""
+        return self._after(self.leader.within(max_scored_s))
+
+    def starts_in(self, lengths: Mapping[int, int]) -> NDArray[np.int64]:
+        """Return where the windows start, one for each of the leader's; see ``WindowPlan.starts_in``."""
+        starts = np.round(self.leader.starts_in(lengths) * (self.sample_rate / self.leader.sample_rate))
+        last = max(0, lengths[self.sample_rate] - self.window_samples)
+        return np.minimum(starts, last).astype(np.int64)
+
+    def _after(self, leader: WindowPlan) -> FollowingPlan:
+        return dataclasses.replace(self, leader=leader, max_windows=leader.max_windows)
+
+
+def plan_of(values: Mapping[str, Any]) -> WindowPlan:
+    """Return the plan that ``dataclasses.asdict`` has made ``values`` of."""
+    if "leader" in values:
+        return FollowingPlan(**{**values, "leader": WindowPlan(**values["leader"])})
+    return WindowPlan(**values)
+
 
 def lower_limit(*limits: int | None) -> int | None:
     """Return the lowest of some limits, of which None is none."""
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def quantize(waveform: NDArray[np.float32]) -> tuple[NDArray[np.int16], float]:
-    """Return ``waveform`` as int16 and the scale that gives it back.
-
-    The scale is a power of two over 32768, so that audio which was 16-bit PCM at this rate stays exact, and the peak
-    lies in the upper half of the range, so that a quiet track keeps 15 bits.
-
-    Args:
-        waveform: float32 [samples], finite.
-    """
-    scale = quantization_scale(float(np.abs(waveform).max(initial=0.0)))
-    return quantize_block(waveform, scale), scale
-
-
 def quantization_scale(peak: float) -> float:
-    """Return the scale for audio whose largest magnitude is ``peak``."""
+    """Return the scale at which audio whose largest magnitude is ``peak`` is kept as int16.
+
+    It is a power of two over 32768, so that audio which was 16-bit PCM at this rate stays exact, and the peak lies in
+    the upper half of the range, so that a quiet track keeps 15 bits.
+    """
     if not peak or not math.isfinite(peak):
         return 1.0 / FULL_SCALE
     mantissa, exponent = math.frexp(peak)

@@ -9,8 +9,8 @@ from typing import Any
 import tonearm
 from tonearm.api.planning import Plan
 from tonearm.cli.output import Output
-from tonearm.planning.estimate import Estimate
-from tonearm.planning.sample import SampledTrack, examples
+from tonearm.planning.estimate import Estimate, FallbackEstimate
+from tonearm.planning.sample import SampledTrack, failing_examples
 from tonearm.report import text as report_text
 from tonearm.storage.uris import shown
 from tonearm.watchers import Watcher
@@ -38,7 +38,7 @@ def plan(sources: Sequence[str], out: str | None, *, as_json: bool = False, **fl
     elif as_json:
         print(planned.estimate.to_json())
     else:
-        output.table(_lines(planned, planned.estimate))
+        output.table(_plan_lines(planned, planned.estimate))
     return 0
 
 
@@ -54,7 +54,7 @@ class PlanPrinter(Watcher):
         print(f"listing: {counted(num_tracks, 'track')} so far", file=sys.stderr)
 
 
-def _lines(planned: Plan, estimate: Estimate) -> list[tuple[str, str]]:
+def _plan_lines(planned: Plan, estimate: Estimate) -> list[tuple[str, str]]:
     layout, max_windows = planned.layout, planned.settings.max_windows
     before = f", and {estimate.num_done:,} that are done already" if estimate.num_done else ""
     lines = [("tracks", f"{estimate.num_tracks:,}, {report_text.size(estimate.num_bytes)}{before}")]
@@ -66,9 +66,10 @@ def _lines(planned: Plan, estimate: Estimate) -> list[tuple[str, str]]:
         ("audio", f"{hours(estimate.audio_s)} ({interval}, from {counted(estimate.num_sampled, 'track')} looked at)")
     )
     lines.append(("formats", ", ".join(f"{codec} {share:.0%}" for codec, share in estimate.formats.items()) or "none"))
-    lines.append(("will fail", _failing(estimate, planned.looks)))
+    lines.append(("will fail", _failing_line(estimate, planned.looks)))
     windows = ", ".join(f"{count:,} of {head}" for head, count in estimate.num_windows.items())
     lines.append(("windows", windows + (f" (at most {max_windows} a track)" if max_windows else "")))
+    lines += [("fallback", f"{head}: {_fallback_line(fallback)}") for head, fallback in estimate.fallbacks.items()]
     origin = {name: "measured here" if name in estimate.rates.measured else "given" for name in ("decode", "forward")}
     for name, what, work_s, rate in (
         ("decode", "core", estimate.decode_core_s, estimate.rates.decode),
@@ -93,9 +94,16 @@ def _lines(planned: Plan, estimate: Estimate) -> list[tuple[str, str]]:
     return lines
 
 
-def _failing(estimate: Estimate, looks: Sequence[SampledTrack]) -> str:
+def _fallback_line(fallback: FallbackEstimate) -> str:
+    if fallback.share_sent is None:
+        return f"windows below a score of {fallback.threshold:g} go to {fallback.model}; how many is not known"
+    how = "measured here" if fallback.origin == "measured" else "as the student's distillation has found"
+    return f"{fallback.share_sent:.0%} of the windows, {fallback.num_windows:,}, go to {fallback.model} ({how})"
+
+
+def _failing_line(estimate: Estimate, looks: Sequence[SampledTrack]) -> str:
     if not estimate.errors:
         return f"none of those looked at (at most {estimate.failing_high:.1%} of all)"
     codes = ", ".join(f"{count} {code}" for code, count in estimate.errors.items())
-    uris = "; ".join(f"{code}: {shown(uri)}" for code, uri in examples(looks))
+    uris = "; ".join(f"{code}: {shown(uri)}" for code, uri in failing_examples(looks))
     return f"{estimate.failing_low:.1%} to {estimate.failing_high:.1%} ({codes} of {estimate.num_sampled}; {uris})"

@@ -20,11 +20,12 @@ from typer.core import TyperCommand, TyperGroup
 from tonearm.api.environment import VARIABLES
 from tonearm.cli.help import VerbWithParts, panels
 from tonearm.cli.settings_flags import FLAGS, flag_name
-from tonearm.heads import HeadSettings
+from tonearm.heads import FallbackSettings, HeadSettings
 from tonearm.settings import (
     AugmentSettings,
     ClusterSettings,
     DecodeSettings,
+    DistillSettings,
     FetchSettings,
     LabelSettings,
     ModelSettings,
@@ -40,9 +41,14 @@ SECTIONS: Mapping[str, tuple[type, str]] = {
     "models.heads.NAME": (HeadSettings, 'A further head; `NAME = "MODEL[:KIND]"` in `[models.heads]` is short for it.'),
     "fetch": (FetchSettings, "How objects are read from a store. Shared by all verbs."),
     "decode": (DecodeSettings, "How bytes become a waveform. Shared by all verbs; `[serve]` waits 120 s."),
+    "tag.fallback.HEAD": (
+        FallbackSettings,
+        'A fallback of a head; `HEAD = "MODEL[:THRESHOLD]"` in `[tag.fallback]` is short for it.',
+    ),
     "tag.cluster": (ClusterSettings, "How long a run waits for a cluster that may recover."),
     "serve": (ServeSettings, "One server."),
     "train": (TrainSettings, "One training run."),
+    "distill": (DistillSettings, "One distillation; its tables `labels` and `augment` have the keys of training's."),
     "train.labels": (LabelSettings, "Where a collection keeps its labels, and how it is split."),
     "train.augment": (AugmentSettings, "What is done to a clip each time it is seen."),
 }
@@ -100,7 +106,8 @@ def setting_rows(kind: type) -> Iterator[tuple[str, str, str, str, str]]:
 
 def field_helps(kind: type) -> dict[str, str]:
     """Return what is said of each field: by its flag, or by the paragraph ``Attributes`` of the class."""
-    helps: dict[str, str] = {}
+    bases = [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
+    helps = {name: text for base in bases for name, text in field_helps(base).items()}
     _, _, listed = (inspect.getdoc(kind) or "").partition("Attributes:\n")
     for entry in re.split(r"\n(?=    \w)", "\n" + listed.rstrip()):
         names, colon, text = entry.strip().partition(": ")
@@ -145,7 +152,8 @@ def _toml(value: object) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Return text for a cell of a table: Python-Markdown splits at a bar, but not at one in a span of code."""
+    return re.sub(r"(`[^`]*`)|\|", lambda span: span[1] or r"\|", text)
 
 
 def _commands(command: object, path: str) -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
@@ -173,7 +181,7 @@ def _verb(path: str, command: TyperCommand | TyperGroup) -> Iterator[str]:
         yield ""
         yield f"| {heading[:-1].lower() if heading == 'Arguments' else 'option'} | what it is |"
         yield "|---|---|"
-        yield from (f"| `{_cell(name)}` | {_cell(' '.join(text.split()))} |" for name, text in rows)
+        yield from (f"| `{name}` | {_cell(' '.join(text.split()))} |" for name, text in rows)
         yield ""
 
 

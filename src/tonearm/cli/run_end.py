@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from tonearm.report import text as report_text
 from tonearm.report.text import size
 from tonearm.storage.uris import shown
 from tonearm.wording import by_count, clock, counted, hours, some
@@ -88,11 +89,14 @@ def how_lines(summary: RunSummary, outcome: Outcome) -> list[str]:
     for head, model in summary.models().items():
         if model.runtime:
             note = f" ({model.note})" if model.note else ""
-            ran.setdefault(f"{model.runtime} {model.precision} on {model.device}{note}", []).append(head)
+            graphs = {"graphs": " with graphs", "eager": " without graphs"}.get(model.passes, "")
+            ran.setdefault(f"{model.runtime} {model.precision} on {model.device}{graphs}{note}", []).append(head)
     texts = [f"{' and '.join(heads)} ran on {how}" for how, heads in ran.items()]
+    fallbacks = {head: model.fallback for head, model in summary.models().items() if model.fallback is not None}
     if summary.speed is not None and summary.speed.bottleneck:
         texts.append(f"bottleneck: {summary.speed.bottleneck}")
     lines = ["; ".join(texts)] if texts else []
+    lines += [f"{head}: {report_text.fallback(facts)}" for head, facts in fallbacks.items()]
     if outcome.spilled_bytes:
         spilled = size(outcome.spilled_bytes)
         lines.append(f"Ray's object store spilled {spilled} to disk; give it more memory, or more scoring workers")

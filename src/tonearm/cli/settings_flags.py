@@ -7,12 +7,21 @@ does not say. It loads no typer, so that what reads settings stays cheap to impo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from tonearm.errors import SettingsError
 from tonearm.heads import read_flags
-from tonearm.settings import LabelSettings, ModelSettings, ServeSettings, TagSettings, TrainSettings
+from tonearm.settings import (
+    DistillSettings,
+    LabelSettings,
+    ModelSettings,
+    ServeSettings,
+    TagSettings,
+    TrainSettings,
+)
 
 MODELS, RUN, LABELS, TRAINING, SERVER, KEYS = "Models", "Run", "Labels and splits", "Training", "Server", "Access"
+STUDENT = "The student"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +49,41 @@ class Flag:
     read: Callable[[Sequence[str]], object] | None = None
 
 
+def read_fallback_flags(texts: Iterable[str]) -> dict[str, str]:
+    """Return what ``--fallback HEAD=MODEL[:THRESHOLD]``, repeated, puts into the table ``[fallback]``.
+
+    Raises:
+        SettingsError: no such form, or one head twice.
+    """
+    models: dict[str, str] = {}
+    for text in texts:
+        name, _, model = text.partition("=")
+        if not name or not model:
+            raise SettingsError(f"got --fallback {text!r}, expected HEAD=MODEL or HEAD=MODEL:THRESHOLD")
+        if name in models:
+            raise SettingsError(f"got --fallback {name}= twice; a head has one model to fall back on")
+        models[name] = model
+    return models
+
+
 VERBOSE = Flag("Let Ray's own log through to the terminal; otherwise it goes to a file that errors name.", RUN)
 MAX_WINDOWS = Flag("At most N windows per head and track, spread evenly.", RUN, "N")
+EPOCHS = Flag("Passes over the clips.", TRAINING, "N")
+BATCH_SIZE = Flag("Clips per batch of a worker.", TRAINING, "N")
+LEARNING_RATE = Flag("The highest learning rate.", TRAINING, "RATE")
+TRAIN_PRECISION = Flag(
+    "Number format; auto takes what trains fastest on this machine.", TRAINING, choices=("auto", "fp32", "bf16", "fp16")
+)
+SEED = Flag("The same seed makes the same split, order and augmentation.", TRAINING, "N")
+NEW_HEAD = Flag("Replace the classifier of a model that knows other labels.", TRAINING)
+TRAIN_WORKERS = Flag("Training workers; one per GPU, or one, by default.", RUN, "N")
+TRACKERS = Flag(
+    "Where the figures of each step go; may be repeated.",
+    RUN,
+    name="--tracker",
+    keyword="tracker",
+    choices=("tensorboard", "wandb", "mlflow", "none"),
+)
 FIELD = "'folder', 'name:REGEX' (its first group, matched in the path) or a column"
 
 FLAGS: Mapping[type, Mapping[str, Flag]] = {
@@ -58,10 +100,17 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
         ),
         "runtime": Flag("What runs the models; auto takes the fastest one on this machine.", MODELS),
         "precision": Flag("Number format of the models; auto takes the fastest with the same labels.", MODELS),
-        "force_precision": Flag("Use --precision also where it is no faster here than a closer one.", MODELS),
+        "force_precision": Flag("Use --precision also where it is no faster, or wrong on a GPU.", MODELS),
         "calibrated": Flag("Use the temperature and thresholds that `tonearm evaluate` has fitted.", MODELS),
     },
     TagSettings: {
+        "fallback": Flag(
+            "The model that windows go to of which the model of HEAD is unsure: its highest score is below THRESHOLD, "
+            "by default the one that `tonearm distill` has found. May be repeated, once a head.",
+            MODELS,
+            "HEAD=MODEL[:THRESHOLD]",
+            read=read_fallback_flags,
+        ),
         "max_windows": MAX_WINDOWS,
         "workers": Flag("Scoring workers; one per GPU, or one, by default.", RUN, "N"),
         "limit": Flag("Only the first N tracks listed.", RUN, "N"),
@@ -97,26 +146,42 @@ FLAGS: Mapping[type, Mapping[str, Flag]] = {
     TrainSettings: {
         "model": Flag("Model folder or hub id to start from, or small-hubert, small-ast.", TRAINING, "MODEL"),
         "from_scratch": Flag("Start from random weights.", TRAINING),
-        "new_head": Flag("Replace the classifier of a model that knows other labels.", TRAINING),
+        "new_head": NEW_HEAD,
         "window_s": Flag("Seconds per clip; the model's own, or 30, by default.", TRAINING, "SECONDS"),
-        "epochs": Flag("Passes over the clips.", TRAINING, "N"),
-        "batch_size": Flag("Clips per batch of a worker.", TRAINING, "N"),
-        "learning_rate": Flag("The highest learning rate.", TRAINING, "RATE"),
-        "precision": Flag(
-            "Number format; auto takes what trains fastest on this machine.",
-            TRAINING,
-            choices=("auto", "fp32", "bf16", "fp16"),
-        ),
-        "seed": Flag("The same seed makes the same split, order and augmentation.", TRAINING, "N"),
+        "epochs": EPOCHS,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "precision": TRAIN_PRECISION,
+        "seed": SEED,
         "freeze_feature_encoder": Flag("Do not train the convolutional feature encoder.", TRAINING),
-        "workers": Flag("Training workers; one per GPU, or one, by default.", RUN, "N"),
-        "trackers": Flag(
-            "Where the figures of each step go; may be repeated.",
-            RUN,
-            name="--tracker",
-            keyword="tracker",
-            choices=("tensorboard", "wandb", "mlflow", "none"),
+        "workers": TRAIN_WORKERS,
+        "trackers": TRACKERS,
+        "verbose": VERBOSE,
+    },
+    DistillSettings: {
+        "model": Flag(
+            "mn04, mn10, small-ast or another architecture, or a model folder or hub id to go on with.",
+            STUDENT,
+            "MODEL",
+            name="--student",
+            keyword="student",
         ),
+        "new_head": dataclasses.replace(NEW_HEAD, panel=STUDENT),
+        "target_agreement": Flag(
+            "Share of windows whose first label is to be the teacher's once it is asked about the unsure ones.",
+            STUDENT,
+            "SHARE",
+        ),
+        "teacher_precision": Flag("Number format of the teacher; auto takes the fastest that says the same.", RUN),
+        "max_windows": Flag("At most N windows per track, spread evenly.", RUN, "N"),
+        "window_s": Flag("Seconds per window; the teacher's own by default.", TRAINING, "SECONDS"),
+        "epochs": EPOCHS,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "precision": TRAIN_PRECISION,
+        "seed": SEED,
+        "workers": dataclasses.replace(TRAIN_WORKERS, help="Workers that score and train; one per GPU, or one."),
+        "trackers": TRACKERS,
         "verbose": VERBOSE,
     },
     ServeSettings: {

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tonearm import demo
 from tonearm.api import tagger as tagging
-from tonearm.api.flags import ModelFlags
+from tonearm.api.flags import ScoreFlags
 from tonearm.errors import TrackError, UsageError
 from tonearm.runs.rows.silent import SILENT
 from tonearm.runs.rows.telling_tags import most_telling
@@ -33,14 +33,14 @@ def check_flags(given: Mapping[str, Any]) -> None:
         UsageError: one of them is given.
     """
     for name, value in given.items():
-        if value is not None and name not in get_type_hints(ModelFlags):
+        if value is not None and name not in get_type_hints(ScoreFlags):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"got {flag} without --out, expected a run that it is for; give --out RUN, or leave it out"
             )
 
 
-def tag_files(sources: Sequence[str], *, as_json: bool = False, **flags: Unpack[ModelFlags]) -> int:
+def tag_files(sources: Sequence[str], *, as_json: bool = False, **flags: Unpack[ScoreFlags]) -> int:
     """Print what the heads say of each file; return the exit status.
 
     Raises:

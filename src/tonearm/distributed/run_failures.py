@@ -12,7 +12,7 @@ from tonearm.errors import TonearmError
 
 # An actor keeps the error, since Ray tells the driver no more than a text about a worker that died.
 class KeptFailure:
-    """The actor's side: keeps the first failure that it is told."""
+    """The actor's side: keeps the first failure that is reported."""
 
     def __init__(self) -> None:
         self.failure: TonearmError | None = None
@@ -37,9 +37,9 @@ class RunActor:
         Args:
             wait: until it is known, as a worker must that dies by it.
         """
-        told = self.actor.fail.remote(error)
+        recorded = self.actor.fail.remote(error)
         if wait:
-            ray.get(told)
+            ray.get(recorded)
 
     def read_failure(self) -> TonearmError | None:
         """Return why the run must end, if it must."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.exports.exporter import ExportRequest, check_score
+from tonearm.exports.exporter import ExportRequest, Written, check_score
 from tonearm.exports.output import write_texts
 from tonearm.heads import Head
 from tonearm.runs.places import KEY
@@ -51,8 +51,8 @@ class Audacity:
     def __post_init__(self) -> None:
         check_score(self.min_score)
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
-        """Write the label files below ``request.output``; return the number of tracks and of files.
+    def write(self, request: ExportRequest) -> Written:
+        """Write the label files below ``request.output``.
 
         A file is named as its track; tracks whose names are alike, in whatever case, also have their key in the name. A
         track without any label has no file.
@@ -80,7 +80,7 @@ class Audacity:
                     texts[f"{name}{suffix}.txt"] = "".join(lines)
             write_texts(request.output, texts)
             num_files += len(texts)
-        return num_files, num_files
+        return Written(num_files, num_files)
 
 
 def track_labels(windows: Sequence[dict[str, Any]], threshold: float) -> list[Label]:

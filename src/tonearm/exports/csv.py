@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from tonearm.exports.exporter import ExportRequest, check_score
+from tonearm.exports.exporter import ExportRequest, Written, check_score
 from tonearm.exports.output import whole_file
 from tonearm.heads import PUBLISHED, TAGS, Head
 from tonearm.runs.rows.schema import TRACKS
@@ -43,8 +43,8 @@ class Csv:
     def __post_init__(self) -> None:
         check_score(self.min_score)
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
-        """Write the file; return the number of tracks and of files."""
+    def write(self, request: ExportRequest) -> Written:
+        """Write the file."""
         threshold, num_tracks, heads = self.min_score or 0.0, 0, request.rows.heads
         shown = [(TAGS.tags, "top_tags"), *((name, name) for head in heads for name in _in_cells(head))]
         added = [(column, title) for column, title in shown if column is not None]
@@ -56,7 +56,7 @@ class Csv:
                 batch = silent_as(batch, None, heads)
                 writer.writerows(zip(*(_cells(batch[name], threshold) for name in columns), strict=True))
                 num_tracks += batch.num_rows
-        return num_tracks, 1
+        return Written(num_tracks, num_files=1)
 
 
 def _in_cells(head: Head) -> list[str]:

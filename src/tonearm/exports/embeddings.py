@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from tonearm.exports.exporter import ExportRequest
+from tonearm.exports.exporter import ExportRequest, Written
 from tonearm.exports.output import whole_binary
 from tonearm.exports.projection import Moments, Projection
 from tonearm.runs.places import KEY
@@ -37,8 +37,8 @@ class Embeddings:
 
     dim: int | None = None
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
-        """Write the file; return the number of tracks and of files.
+    def write(self, request: ExportRequest) -> Written:
+        """Write the file.
 
         Raises:
             UsageError: a projection to more numbers than an embedding has, or than there are tracks.
@@ -58,7 +58,7 @@ class Embeddings:
                 num_tracks += batch.num_rows
         if projections:
             _write_projections(projections, request.output)
-        return num_tracks, 2 if projections else 1
+        return Written(num_tracks, num_files=2 if projections else 1)
 
 
 def _columns(request: ExportRequest) -> list[str]:

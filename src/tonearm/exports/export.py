@@ -83,9 +83,9 @@ def export(
         check_output(output, is_folder=exporter_class.is_folder, overwrite=overwrite)
         rows = track_rows.listed_rows(destination, unlisted=all_versions)
         if where is not None:
-            from tonearm.runs.rows.where import narrowed
+            from tonearm.runs.rows.narrowing import narrow
 
-            rows = narrowed(destination, rows, where)
+            rows = narrow(destination, rows, where)
         if (by := options.get("by")) is not None:
             head_by(str(by), rows.heads)
         num_tracks, num_files = exporter.write(ExportRequest(destination, output, rows))
@@ -120,10 +120,10 @@ def _taken(kind: str, exporter: type[Exporter], options: dict[str, object]) -> d
     for name, value in given.items():
         if name in known or name in UNUSED:
             continue
-        others = [other for other, taker in EXPORTERS.own.items() if name in inspect.signature(taker).parameters]
+        others = [other for other, taker in EXPORTERS.builtin.items() if name in inspect.signature(taker).parameters]
         if name == "dim" and isinstance(value, int):
-            said = f"a projection to {counted(value, 'number')} for {kind}, which has none"
+            refused = f"a projection to {counted(value, 'number')} for {kind}, which has none"
         else:
-            said = f"the option {name} for {kind}, which has {', '.join(known) or 'none'}"
-        raise UsageError(f"got {said}" + (f"; it goes with {', '.join(others)}" if others else ""))
+            refused = f"the option {name} for {kind}, which has {', '.join(known) or 'none'}"
+        raise UsageError(f"got {refused}" + (f"; it goes with {', '.join(others)}" if others else ""))
     return {name: value for name, value in given.items() if name in known}

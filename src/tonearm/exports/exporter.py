@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -38,6 +38,13 @@ class ExportRequest:
         return track_rows.scan(self.destination, list(columns), rows_filter, rows=self.rows, batch_rows=batch_rows)
 
 
+class Written(NamedTuple):
+    """What an export has written: tracks that are in it, and files."""
+
+    num_tracks: int
+    num_files: int
+
+
 class Exporter(Protocol):
     """Writes tracks in one format. The class is made once per export; its keyword arguments are its options.
 
@@ -55,8 +62,8 @@ class Exporter(Protocol):
     endings: ClassVar[tuple[str, ...]]
     is_folder: ClassVar[bool]
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
-        """Write ``request.output``; return the number of tracks and of files."""
+    def write(self, request: ExportRequest) -> Written:
+        """Write ``request.output`` and return how much that was."""
         ...
 
 

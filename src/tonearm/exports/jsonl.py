@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonearm.exports.csv import COLUMNS
-from tonearm.exports.exporter import ExportRequest, check_score
+from tonearm.exports.exporter import ExportRequest, Written, check_score
 from tonearm.exports.output import whole_file
 from tonearm.heads import TAGS
 from tonearm.runs.places import KEY
@@ -44,8 +44,8 @@ class JsonLines:
     def __post_init__(self) -> None:
         check_score(self.min_score)
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
-        """Write the file; return the number of tracks and of files."""
+    def write(self, request: ExportRequest) -> Written:
+        """Write the file."""
         names = [field.name for field in COLUMNS if self.include_embeddings or field.name not in track_rows.EMBEDDINGS]
         for head in request.rows.heads:
             names += [name for name in head.columns if self.include_embeddings or name != head.embedding]
@@ -62,7 +62,7 @@ class JsonLines:
                         row[column] = row[column] and [tag for tag in row[column] if tag["score"] >= threshold]
                     file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
                 num_tracks += batch.num_rows
-        return num_tracks, 1
+        return Written(num_tracks, num_files=1)
 
 
 def _round(array: pa.Array) -> pa.Array:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tonearm.exports.audacity import TAG_SCORE
-from tonearm.exports.exporter import ExportRequest, check_score, head_by
+from tonearm.exports.exporter import ExportRequest, Written, check_score, head_by
 from tonearm.exports.output import whole_file
 from tonearm.heads import Head
 from tonearm.runs.rows.silent import SILENT
@@ -45,11 +45,11 @@ class Playlists:
     def __post_init__(self) -> None:
         check_score(self.min_score)
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
-        """Write the playlists below ``request.output``; return the number of tracks listed and of playlists."""
+    def write(self, request: ExportRequest) -> Written:
+        """Write the playlists below ``request.output``; a track counts once, in however many it is."""
         head = head_by(self.by, request.rows.heads)
-        said = [name for name in (head.label, head.score, head.tags) if name is not None]
-        columns, num_tracks = ["uri", "title", "artist", "duration_s", "silent", *said], 0
+        head_columns = [name for name in (head.label, head.score, head.tags) if name is not None]
+        columns, num_tracks = ["uri", "title", "artist", "duration_s", "silent", *head_columns], 0
         with tempfile.TemporaryDirectory(prefix="tonearm-") as folder, filesystems.writing(folder):
             runs = _Runs(Path(folder))
             for batch in request.batches(columns, only_ok=True):
@@ -66,7 +66,7 @@ class Playlists:
                     file.write(f"#EXTM3U\n#PLAYLIST:{_one_line(label)}\n")
                     for uri, extinf in runs.merged(label):
                         file.write(f"{extinf}\n{_location(uri)}\n")
-        return num_tracks, len(names)
+        return Written(num_tracks, len(names))
 
     def _labels(self, row: dict[str, Any], head: Head) -> list[str]:
         # A model names some genre for silence too; a playlist of it would be wrong.

@@ -22,13 +22,13 @@ def check_output(output: str, *, is_folder: bool, overwrite: bool) -> None:
     """
     check_form(output, "OUTPUT")
     with filesystems.writing(output):
-        store, path = filesystems.filesystem(output)
-        if not store.exists(path):
+        place = filesystems.locate(output)
+        if not place.store.exists(place.path):
             return
-        if store.isdir(path):
-            is_empty, is_right = not store.ls(path, detail=False), is_folder
+        if place.store.isdir(place.path):
+            is_empty, is_right = not place.store.ls(place.path, detail=False), is_folder
         else:
-            is_empty, is_right = not store.size(path), not is_folder
+            is_empty, is_right = not place.store.size(place.path), not is_folder
     if not is_right:
         got, expected = ("a file", "a folder") if is_folder else ("a folder", "a file")
         raise DestinationError(f"{output} is {got}, expected the name of {expected} for this kind of export")
@@ -62,11 +62,11 @@ def whole_binary(url: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
-    store, path = filesystems.filesystem(url)
+    place = filesystems.locate(url)
     with filesystems.writing(url):
-        if filesystems.is_local(url):
+        if place.address.is_local:
             # Closed before it is renamed: a full disk may say so only when the last bytes are flushed.
-            with replacing(Path(path)) as partial, open_(partial) as file:
+            with replacing(Path(place.path)) as partial, open_(partial) as file:
                 yield file
             return
         # Only a finished export is uploaded: one that fails must leave no object.
@@ -74,7 +74,7 @@ def _whole(url: str, open_: Callable[[Path], IO]) -> Iterator[IO]:
             local = Path(folder) / "export"
             with open_(local) as file:
                 yield file
-            store.put_file(str(local), path)
+            place.store.put_file(str(local), place.path)
 
 
 def write_texts(folder: str, texts: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ def write_texts(folder: str, texts: dict[str, str]) -> None:
         for name, content in texts.items():
             filesystems.write_text(f"{base}/{name}", content)
         return
-    store, path = filesystems.filesystem(base)
+    place = filesystems.locate(base)
     with filesystems.writing(folder):
         # pipe sends many at a time; there are as many files as tracks.
-        store.pipe({f"{path}/{name}": content.encode() for name, content in texts.items()})
+        place.store.pipe({f"{place.path}/{name}": content.encode() for name, content in texts.items()})

@@ -33,8 +33,8 @@ def kind_of(output: str) -> str:
     endings = _endings(OWN)
     problems: list[str] = []
     if ending not in endings:
-        others, problems = EXPORTERS.outside()
-        endings = _endings(OWN | others)
+        outside = EXPORTERS.outside()
+        problems, endings = outside.problems, _endings(OWN | outside.usable)
     if ending not in endings:
         raise UsageError(
             f"got {output}, whose ending is that of no export ({', '.join(endings)}); "

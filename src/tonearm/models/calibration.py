@@ -6,6 +6,15 @@
      "model": {...}}
 
 ``model`` describes an exported graph (``exported.description``); a checkpoint of transformers does not need the file.
+A student also has ``fallback``, which has a schema of its own: when it should ask its teacher::
+
+    {"schema": 1, "teacher": {"name": "yamnet", "revision": "sha256:..."}, "confidence": "highest_score",
+     "threshold": 0.31, "target_agreement": 0.95, "agreement": 0.952, "agreement_of_kept": 0.91, "share_sent": 0.42,
+     "num_windows": 1280, "curve": [{"threshold": ..., "share_sent": ..., "agreement": ..., "agreement_of_kept": ...}]}
+
+A window whose highest score (sigmoid or softmax, as the student's labels are) is below ``threshold`` goes to the
+teacher.
+
 Files without ``schema`` are of schema 1. Keys that this tonearm does not know are kept by whatever rewrites the file.
 """
 
@@ -25,6 +34,7 @@ from tonearm.models.exported.description import Description
 FILE = "tonearm.json"
 # The newest schema of the file that this version can read.
 SCHEMA = 1
+FALLBACK, FALLBACK_SCHEMA, HIGHEST = "fallback", 1, "highest_score"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,21 +82,21 @@ def read_sidecar(folder: Path) -> TonearmSidecar:
         CheckpointError: it cannot be understood, or a newer tonearm has written it.
     """
     path = folder / FILE
-    values = _read(path)
+    values = _read_json(path)
     try:
         calibration, window_s, model = values.get("calibration"), values.get("window_s"), values.get("model")
         return TonearmSidecar(
-            None if window_s is None else _positive(window_s),
-            None if calibration is None else _calibration(calibration),
+            None if window_s is None else _positive_number(window_s),
+            None if calibration is None else _parse_calibration(calibration),
             None if model is None else description.parse(model),
         )
     except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
         # Our own errors are sentences; of a KeyError or its like only the repr can be understood.
-        said = str(error) if type(error) is ValueError else repr(error)
-        raise CheckpointError(f"{path} cannot be understood ({said}); remove it or write it again") from None
+        reason = str(error) if type(error) is ValueError else repr(error)
+        raise CheckpointError(f"{path} cannot be understood ({reason}); remove it or write it again") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -105,14 +115,14 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _calibration(values: Mapping[str, Any]) -> Calibration:
+def _parse_calibration(values: Mapping[str, Any]) -> Calibration:
     thresholds = {str(label): None if value is None else float(value) for label, value in values["thresholds"].items()}
     if any(value is not None and not math.isfinite(value) for value in thresholds.values()):
         raise ValueError("a threshold that is not finite")
-    return Calibration(_positive(values["temperature"]), thresholds, _positive(values["precision"]))
+    return Calibration(_positive_number(values["temperature"]), thresholds, _positive_number(values["precision"]))
 
 
-def _positive(value: object) -> float:
+def _positive_number(value: object) -> float:
     if not (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf):
         raise ValueError(f"got {value!r}, expected a number above 0")
     return float(value)
@@ -126,7 +136,7 @@ def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
     """
     path = folder / FILE
     # A later tonearm, or another program, may have written keys that this version does not know.
-    before = _read(path)
+    before = _read_json(path)
     known = {field.name for field in dataclasses.fields(TonearmSidecar)}
     values = {"schema": SCHEMA, **{name: value for name, value in before.items() if name not in known}}
     if sidecar.window_s is not None:
@@ -134,11 +144,11 @@ def write_sidecar(folder: Path, sidecar: TonearmSidecar) -> None:
     if sidecar.calibration is not None:
         values["calibration"] = sidecar.calibration.facts()
     if sidecar.model is not None:
-        values["model"] = _merged(before.get("model"), description.to_json(sidecar.model))
+        values["model"] = _with_unknown_keys(before.get("model"), description.to_json(sidecar.model))
     path.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def _merged(before: object, values: dict[str, Any]) -> dict[str, Any]:
+def _with_unknown_keys(before: object, values: dict[str, Any]) -> dict[str, Any]:
     """Return ``values`` and the other keys from before, also those of a front end of the same kind."""
     if not isinstance(before, Mapping):
         return values
@@ -148,3 +158,89 @@ def _merged(before: object, values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(there, Mapping) and there.get("kind") == front_end["kind"]:
         merged["front_end"] = {**there, **front_end}
     return merged
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What one threshold gives on held-out windows.
+
+    Attributes:
+        share_sent: share of the windows that are below the threshold, and so sent to the teacher.
+        agreement: share of all windows whose first label is then the teacher's; those that were sent always agree.
+        agreement_of_kept: the same share among the windows that were not sent; None if all were.
+    """
+
+    threshold: float
+    share_sent: float
+    agreement: float
+    agreement_of_kept: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fallback:
+    """When a student should ask its teacher: the chosen threshold, and some others for comparison.
+
+    Attributes:
+        teacher, revision: the model whose scores the student was trained on.
+        target_agreement: ``chosen`` is the lowest threshold with at least this agreement.
+        num_windows: number of held-out windows that it was chosen on.
+    """
+
+    teacher: str
+    revision: str
+    target_agreement: float
+    chosen: Point
+    curve: tuple[Point, ...]
+    num_windows: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return the values as ``tonearm.json`` has them."""
+        return {
+            "schema": FALLBACK_SCHEMA,
+            "teacher": {"name": self.teacher, "revision": self.revision},
+            "confidence": HIGHEST,
+            "target_agreement": self.target_agreement,
+            **dataclasses.asdict(self.chosen),
+            "num_windows": self.num_windows,
+            "curve": [dataclasses.asdict(point) for point in self.curve],
+        }
+
+
+def read_fallback(folder: Path) -> Fallback | None:
+    """Return the ``fallback`` of the folder's ``tonearm.json``; None if there is none.
+
+    Raises:
+        CheckpointError: it cannot be understood, or a newer tonearm has written it.
+    """
+    path = folder / FILE
+    values = _read_json(path).get(FALLBACK)
+    if values is None:
+        return None
+    try:
+        if values["schema"] > FALLBACK_SCHEMA or values["confidence"] != HIGHEST:
+            raise CheckpointError(f"{path}: its {FALLBACK} is of a newer tonearm; install that")
+        points = (_parse_point(values), *map(_parse_point, values["curve"]))
+        teacher, target, count = values["teacher"], float(values["target_agreement"]), int(values["num_windows"])
+        return Fallback(str(teacher["name"]), str(teacher["revision"]), target, points[0], points[1:], count)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its {FALLBACK} cannot be understood ({error!r}); distill the model again"
+        ) from None
+
+
+def _parse_point(values: Mapping[str, Any]) -> Point:
+    threshold, share, agreement = (float(values[name]) for name in ("threshold", "share_sent", "agreement"))
+    if not all(map(math.isfinite, (threshold, share, agreement))):
+        raise ValueError("a number that is not finite")
+    of_kept = values["agreement_of_kept"]
+    return Point(threshold, share, agreement, None if of_kept is None else float(of_kept))
+
+
+def write_fallback(folder: Path, fallback: Fallback) -> None:
+    """Write ``fallback`` into the folder's ``tonearm.json``, keeping its other keys.
+
+    Raises:
+        CheckpointError: the existing file cannot be understood.
+    """
+    path = folder / FILE
+    path.write_text(json.dumps({"schema": SCHEMA, **_read_json(path), FALLBACK: fallback.facts()}, indent=1) + "\n")

@@ -24,7 +24,7 @@ from tonearm.models.exported.files import GRAPH_FILES, describe_graph, has_graph
 from tonearm.models.musicnn import named
 from tonearm.models.openvino import cache
 from tonearm.models.stored_weights import check_classifier, read_shapes
-from tonearm.models.transformers_loader import check_fit, load_extractor, load_weights, read_config
+from tonearm.models.transformers_loader import LoadedModel, check_fit, load_extractor, load_weights, read_config
 from tonearm.models.window_plan import read_limits
 from tonearm.storage.download import local_copy
 
@@ -209,8 +209,8 @@ def read_preprocessor(folder: Path, source: str) -> dict[str, Any]:
     return values
 
 
-def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tuple[Any, Any, Path]:
-    """Return the model in evaluation mode, its feature extractor, and the folder they came from.
+def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> LoadedModel:
+    """Return the model in evaluation mode, and its feature extractor.
 
     Raises:
         CheckpointError: weights are missing, incomplete, of other shapes, pickled without permission, or not finite.
@@ -229,7 +229,7 @@ def load_model(source: str, *, revision: str | None, allow_pickle: bool) -> tupl
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise CheckpointError(f"{source}: the weight {name} holds values that are not numbers")
-    return model.eval(), load_extractor(folder), folder
+    return LoadedModel(model.eval(), load_extractor(folder))
 
 
 def _folder_hash(folder: Path) -> str:

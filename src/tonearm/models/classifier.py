@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,14 +13,20 @@ from numpy.typing import NDArray
 from tonearm.audio.windows import WindowPlan
 from tonearm.models import families, runtimes
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, load_model
+from tonearm.models.cuda.card import Card, CudaCard
+from tonearm.models.cuda.runtime import CudaRuntime
+from tonearm.models.cuda.self_check import Usage, load_checked
 from tonearm.models.exported.runtime import ExportedRuntime
 from tonearm.models.exported.runtime import settle as settle_exported
 from tonearm.models.openvino import select
-from tonearm.models.torch_runtime import CudaRuntime, TorchRuntime
+from tonearm.models.torch_runtime import TorchRuntime
 from tonearm.models.window_plan import plan_windows
 from tonearm.models.window_scores import WindowScores
 
 if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
     from tonearm.models.runtimes import Runtime
 
 
@@ -61,6 +68,8 @@ class Classifier:
         is_bulk: bool = False,
         is_server: bool = False,
         is_multi: bool = False,
+        is_forced: bool = False,
+        card: Card | None = None,
     ) -> Classifier:
         """Load a checkpoint's weights onto a runtime.
 
@@ -74,6 +83,8 @@ class Classifier:
             is_server: the model stays loaded for long, and windows come alone as well as in batches. Then a small
                 model is worth converting too, and its passes are laid out for both.
             is_multi: read the labels independently, whatever the checkpoint's config says.
+            is_forced: keep the precision on a GPU even where its scores are not fp32's there.
+            card: what computes where ``device`` is not the CPU; by default the CUDA device of that name.
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
@@ -103,14 +114,13 @@ class Classifier:
                 return cls(info, plan, execution.load(threads), batch_size, execution.note)
             chosen, note = execution.precision, execution.note
 
-        model, extractor, _ = load_model(source, revision=revision, allow_pickle=allow_pickle)
-        with families.FAMILIES.using(info.family):
-            features = families.family_of(info.family).features(extractor)
+        load = functools.partial(_load, source, revision, info.family, allow_pickle=allow_pickle)
         if place == "cpu":
-            runner = TorchRuntime(model, features, chosen, place, num_threads=threads)
+            runner = TorchRuntime(*load(), chosen, place, num_threads=threads)
             return cls(info, plan, runner, batch_size or on_cpu, note)
-        card = CudaRuntime(model, features, chosen, place)
-        return cls(info, plan, card, batch_size or card.fitting_batch(plan.window_samples), note)
+        usage = Usage(chosen, plan.window_samples, batch_size, is_multi or info.multi_label, is_forced)
+        checked, fitting = load_checked(load, card or CudaCard(place), usage)
+        return cls(info, plan, checked, fitting, note)
 
     @property
     def window_s(self) -> float:
@@ -118,9 +128,20 @@ class Classifier:
         return self._plan.window_s
 
     def describe(self) -> dict[str, str]:
-        """Return the runtime, precision and device that the model runs on, and a note if they are not as requested."""
+        """Return the runtime, precision and device that the model runs on, and a note if they are not as requested.
+
+        On a GPU also ``passes``: whether they come from ``graphs`` or are ``eager``.
+        """
         runner = self._runtime
-        return {"runtime": runner.name, "precision": runner.precision, "device": runner.device, "note": self.note}
+        described = {"runtime": runner.name, "precision": runner.precision, "device": runner.device, "note": self.note}
+        if isinstance(runner, CudaRuntime):
+            described |= {"passes": runner.passes, "note": "; ".join(filter(None, (self.note, runner.note)))}
+        return described
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether it runs in fp32 because a half precision has failed its check on this GPU."""
+        return isinstance(self._runtime, CudaRuntime) and self._runtime.fell_back
 
     @property
     def features_s(self) -> float:
@@ -148,5 +169,12 @@ class Classifier:
         ]
         stacked = (np.stack([windows[index] for index in batch]) for batch in batches)
         for batch, scores in zip(batches, self._runtime.run_all(stacked), strict=True):
-            logits[batch], embedding[batch] = scores
+            logits[batch], embedding[batch] = scores.logits, scores.embedding
         return WindowScores(logits, embedding)
+
+
+def _load(source: str, revision: str | None, family: str, *, allow_pickle: bool) -> tuple[PreTrainedModel, nn.Module]:
+    """Return a checkpoint's model in fp32, and what makes features for it."""
+    model, extractor = load_model(source, revision=revision, allow_pickle=allow_pickle)
+    with families.FAMILIES.using(family):
+        return model, families.family_of(family).features(extractor)

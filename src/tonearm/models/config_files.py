@@ -67,14 +67,19 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def check_is_model(folder: Path, source: str) -> None:
-    """Refuse an adapter, such as one of the package peft.
+    """Refuse an adapter, such as one of the package peft, and a folder of other things.
 
     Raises:
-        CheckpointError: the folder holds one.
+        CheckpointError: the folder holds no model of its own.
     """
     # Its config names another repository, which transformers would load instead.
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{source} is an adapter for another model; give a model that it was merged into")
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(
+            f"{source} holds no model; expected {CONFIG} with model.safetensors, as save_pretrained writes them, or an "
+            "exported graph that `tonearm models add` has described"
+        )
 
 
 def check_config(values: Mapping[str, Any], place: Path | str) -> None:

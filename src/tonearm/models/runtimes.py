@@ -10,14 +10,14 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.errors import SettingsError
-
-Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
+from tonearm.models.window_scores import WindowScores
 
 # Files that NVIDIA's kernel drivers create, on Linux and under WSL. Without any of them torch need not be asked.
 GPU_TRACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/version")
@@ -26,8 +26,8 @@ GPU_TRACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia
 class Runtime(Protocol):
     """Runs one model.
 
-    ``run`` takes float32 [B, S] and gives logits [B, labels] and embeddings [B, dim]; ``run_all`` does so for several
-    batches in order. ``features_s`` is the time spent so far on features, if they are apart from the forward pass.
+    ``run`` scores a batch of windows, float32 [B, S]; ``run_all`` does so for several batches in order. ``features_s``
+    is the time spent so far on features, if they are apart from the forward pass.
     """
 
     name: str
@@ -35,13 +35,21 @@ class Runtime(Protocol):
     device: str
     features_s: float
 
-    def run(self, windows: NDArray[np.float32]) -> Scores: ...
+    def run(self, windows: NDArray[np.float32]) -> WindowScores: ...
 
-    def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[Scores]: ...
+    def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[WindowScores]: ...
 
 
-def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, str]:
-    """Return ``(runtime, precision, device)`` with every ``auto`` settled.
+class RuntimeChoice(NamedTuple):
+    """What runs a model, in which precision and where; none of it ``auto``."""
+
+    runtime: str
+    precision: str
+    device: str
+
+
+def choose(runtime: str, precision: str, device: str | None) -> RuntimeChoice:
+    """Return what runs a model, with every ``auto`` settled.
 
     On CUDA ``auto`` is torch in fp16; on processors it is OpenVINO in fp32. ``Classifier.load`` still falls back to
     torch for a model that OpenVINO cannot run.
@@ -69,7 +77,7 @@ def choose(runtime: str, precision: str, device: str | None) -> tuple[str, str, 
         raise SettingsError(
             f"got precision int8 with {runtime} on {device}, expected OpenVINO on a CPU; give {instead}"
         )
-    return runtime, precision, device
+    return RuntimeChoice(runtime, precision, device)
 
 
 def no_fast_fp16(setting: str) -> SettingsError:
@@ -79,21 +87,24 @@ def no_fast_fp16(setting: str) -> SettingsError:
 
 def count_gpus() -> int:
     """Return how many CUDA devices torch can use."""
-    # Loading torch takes seconds, which a machine without a driver can save.
-    if not any(Path(trace).exists() for trace in GPU_TRACES):
-        return 0
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cuda = _cuda()
+    return 0 if cuda is None else int(cuda.device_count())
 
 
 def gpu_names() -> list[str]:
     """Return the names of the CUDA devices torch can use."""
-    if not (count := count_gpus()):
-        return []
+    cuda = _cuda()
+    return [] if cuda is None else [str(cuda.get_device_name(index)) for index in range(cuda.device_count())]
+
+
+def _cuda() -> ModuleType | None:
+    """Return ``torch.cuda`` where torch can use a device."""
+    # Loading torch takes seconds, which a machine without a driver can save.
+    if not any(Path(trace).exists() for trace in GPU_TRACES):
+        return None
     import torch
 
-    return [torch.cuda.get_device_name(index) for index in range(count)]
+    return torch.cuda if torch.cuda.is_available() else None
 
 
 def usable_cores() -> int:

@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import huggingface_hub
 from safetensors import SafetensorError
@@ -24,7 +24,15 @@ from tonearm.models.families import FAMILIES, family_of
 from tonearm.models.stored_weights import check_report, check_shapes, read_shapes, weightless
 
 if TYPE_CHECKING:
-    from transformers import FeatureExtractionMixin, PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+
+
+class LoadedModel(NamedTuple):
+    """A classifier of transformers', and what makes its inputs."""
+
+    model: PreTrainedModel
+    extractor: SequenceFeatureExtractor
 
 
 def open_config(folder: Path, source: str) -> PreTrainedConfig:
@@ -114,7 +122,7 @@ def known_classifiers(model_type: str) -> dict[str, str]:
     return dict(CLASSIFIERS) if added is None else {**CLASSIFIERS, model_type: added.__name__}
 
 
-def load_extractor(folder: Path) -> FeatureExtractionMixin:
+def load_extractor(folder: Path) -> SequenceFeatureExtractor:
     """Return the extractor that the two checked files describe.
 
     Raises:

@@ -17,10 +17,14 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(frozen=True)
 class WindowScores:
-    """A model's outputs for windows: logits float32 [windows, labels], embedding float32 [windows, dim]."""
+    """A model's outputs for windows: logits float32 [windows, labels], embedding float32 [windows, dim].
+
+    ``num_sent`` of the logits are those of a fallback.
+    """
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    num_sent: int = 0
 
 
 def checked(head: str, scores: WindowScores) -> WindowScores | ScoreError:

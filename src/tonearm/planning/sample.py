@@ -1,4 +1,4 @@
-"""Everything is listed; of a seeded random sample the headers are read."""
+"""List all tracks of the sources, and read the headers of a random sample of them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from tonearm.audio.readers.headers import HEAD_BYTES, TAIL_BYTES
 from tonearm.errors import TrackError
 from tonearm.sources.extensions import extension_of
 from tonearm.sources.listing import ListingCounts, TrackRef, list_tracks
-from tonearm.sources.reader import ObjectReader
+from tonearm.sources.reader import Ends, ObjectReader
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
     from tonearm.settings import TagSettings
 
-# So many headers tell the hours to a few percent, unless a few tracks are very much longer than the rest.
+# 1000 headers give the hours within a few percent, unless a few tracks are very much longer than the rest.
 NUM_HEADERS = 1000
-LOOK_S = 60.0
+# Reading headers stops after this time, whatever the store's speed.
+PROBE_S = 60.0
 READERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """What the sources hold.
+    """The totals of a listing, and a sample of it.
 
     Attributes:
-        num_done: tracks that the destination has already; they are left out of everything else.
-        by_extension: tracks and bytes for each.
-        sample: tracks to look at, a random choice of all.
+        num_done: tracks that the destination has already; they are not counted in any other field.
+        by_extension: number of tracks and of bytes for each file extension.
+        sample: up to ``NUM_HEADERS`` tracks, chosen at random and in random order.
     """
 
     num_tracks: int
@@ -49,7 +50,7 @@ class Listed:
 
 @dataclasses.dataclass(frozen=True)
 class SampledTrack:
-    """What a sampled track turned out to be: an ``AudioInfo`` or the code of its error."""
+    """A sampled track with its ``AudioInfo``, or with the code of the error that reading it gave."""
 
     ref: TrackRef
     info: AudioInfo | None
@@ -67,68 +68,74 @@ def list_sample(
     """List ``sources`` and choose the sample.
 
     Args:
-        done: keys that the destination holds, sorted.
+        done: keys of the tracks that the destination has already, sorted.
+        seed: of the random choice, so that the same plan twice reads the same tracks.
 
     Raises:
         SourceError: as ``list_tracks``.
     """
-    counts, choice = ListingCounts(), random.Random(seed)
-    held = set(done.tolist())
+    counts, random_order = ListingCounts(), random.Random(seed)
+    done_keys = set(done.tolist())
     num_done = num_left = 0
     by_extension: dict[str, list[int]] = {}
     sample: list[TrackRef] = []
     for ref in list_tracks(sources, limit=limit, counts=counts):
         if progress is not None and counts.num_tracks % 10_000 == 0:
             progress(counts.num_tracks)
-        if ref.track_key in held:
+        if ref.track_key in done_keys:
             num_done += 1
             continue
         num_left += 1
         entry = by_extension.setdefault(extension_of(ref.uri), [0, 0])
         entry[0] += 1
         entry[1] += ref.size_bytes or 0
+        # Reservoir sampling (algorithm R): every track has the same chance, and only the sample is kept in memory.
         if len(sample) < NUM_HEADERS:
             sample.append(ref)
-        elif (place := choice.randrange(num_left)) < NUM_HEADERS:
+        elif (place := random_order.randrange(num_left)) < NUM_HEADERS:
             sample[place] = ref
-    choice.shuffle(sample)
+    random_order.shuffle(sample)
     num_bytes = sum(entry[1] for entry in by_extension.values())
-    pairs = {extension: (entry[0], entry[1]) for extension, entry in by_extension.items()}
-    return Listed(num_left, num_bytes, num_done, dict(counts.skipped.most_common()), pairs, tuple(sample))
+    totals = {extension: (entry[0], entry[1]) for extension, entry in by_extension.items()}
+    return Listed(num_left, num_bytes, num_done, dict(counts.skipped.most_common()), totals, tuple(sample))
 
 
-def look(listed: Listed, settings: TagSettings, sandbox: DecodeSandbox) -> list[SampledTrack]:
-    """Read the headers of the sample; a file whose ends tell nothing is read whole. Takes ``LOOK_S`` at most."""
+def probe(listed: Listed, settings: TagSettings, sandbox: DecodeSandbox) -> list[SampledTrack]:
+    """Read the headers of the sample, for ``PROBE_S`` at most; read a file whole if its ends do not say enough."""
     reader = ObjectReader(settings.fetch)
 
-    def ends(ref: TrackRef) -> tuple[bytes, bytes] | TrackError | None:
+    def read_ends(ref: TrackRef) -> Ends | TrackError | None:
         try:
             return reader.read_ends(ref, HEAD_BYTES, TAIL_BYTES)
         except TrackError as error:
             return error
 
-    looks = []
-    ends_s = time.monotonic() + LOOK_S
+    probed = []
+    deadline_s = time.monotonic() + PROBE_S
+    # Reads overlap on threads; describing is done here, one at a time, as the sandbox has one child process.
     with ThreadPoolExecutor(READERS, thread_name_prefix="header") as pool:
         for first in range(0, len(listed.sample), 4 * READERS):
             refs = listed.sample[first : first + 4 * READERS]
-            looks += [_look(ref, found, reader, sandbox) for ref, found in zip(refs, pool.map(ends, refs), strict=True)]
-            if time.monotonic() > ends_s:
-                break  # the sample is in random order: its first part is a sample too
-    return looks
+            probed += [
+                _probe_track(ref, file_ends, reader, sandbox)
+                for ref, file_ends in zip(refs, pool.map(read_ends, refs), strict=True)
+            ]
+            if time.monotonic() > deadline_s:
+                break  # the sample is in random order, so its first part is a random sample too
+    return probed
 
 
-def _look(
-    ref: TrackRef, found: tuple[bytes, bytes] | TrackError | None, reader: ObjectReader, sandbox: DecodeSandbox
+def _probe_track(
+    ref: TrackRef, file_ends: Ends | TrackError | None, reader: ObjectReader, sandbox: DecodeSandbox
 ) -> SampledTrack:
-    if isinstance(found, TrackError):
-        return SampledTrack(ref, None, found.code)
+    if isinstance(file_ends, TrackError):
+        return SampledTrack(ref, None, file_ends.code)
     try:
-        if found is not None:
+        if file_ends is not None:
             try:
-                return SampledTrack(ref, sandbox.describe(*found, ref.size_bytes or 0, ref.uri))
+                return SampledTrack(ref, sandbox.describe(file_ends.head, file_ends.tail, ref.size_bytes or 0, ref.uri))
             except TrackError:
-                pass  # the whole file has the last word
+                pass  # headers of some files say too little; decide by the whole file below
         data = reader.read(ref)
         try:
             return SampledTrack(ref, sandbox.describe(data, b"", len(data), ref.uri))
@@ -138,10 +145,10 @@ def _look(
         return SampledTrack(ref, None, error.code)
 
 
-def examples(looks: Iterable[SampledTrack]) -> Iterator[tuple[str, str]]:
-    """Yield code and URI of the sampled tracks that will fail, one a code."""
-    seen: set[str] = set()
-    for each in looks:
-        if each.error_code is not None and each.error_code not in seen:
-            seen.add(each.error_code)
-            yield each.error_code, each.ref.uri
+def failing_examples(tracks: Iterable[SampledTrack]) -> Iterator[tuple[str, str]]:
+    """Yield the error code and URI of one sampled track per error code."""
+    codes: set[str] = set()
+    for track in tracks:
+        if track.error_code is not None and track.error_code not in codes:
+            codes.add(track.error_code)
+            yield track.error_code, track.ref.uri

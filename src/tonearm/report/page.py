@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
@@ -161,24 +161,29 @@ def _figure(name: str, value: str, note: str, *, is_bad: bool = False) -> dict[s
     return {"name": name, "value": value, "note": note, "is_bad": is_bad}
 
 
-def _split(
-    groups: Mapping[Any, GroupFigures], most: int
-) -> tuple[list[tuple[Any, GroupFigures]], GroupFigures | None, int]:
-    """Return the largest groups, the sum of the rest (None without one) and how many the rest are."""
+class _Largest(NamedTuple):
+    """The largest groups, the sum of the rest (None without one) and how many the rest are."""
+
+    groups: list[tuple[Any, GroupFigures]]
+    rest: GroupFigures | None = None
+    num_rest: int = 0
+
+
+def _largest(groups: Mapping[Any, GroupFigures], most: int) -> _Largest:
     ordered = sorted(groups.items(), key=lambda item: (-item[1].num_tracks, -item[1].mean_score, str(item[0])))
     # A rest of one group takes a line as well, so that group is shown by its name.
     if len(ordered) <= most + 1:
-        return ordered, None, 0
+        return _Largest(ordered)
     rest = GroupFigures()
     for _, group in ordered[most:]:
         rest.num_tracks += group.num_tracks
         rest.audio_s += group.audio_s
         rest.sum_score += group.sum_score
-    return ordered[:most], rest, len(ordered) - most
+    return _Largest(ordered[:most], rest, len(ordered) - most)
 
 
 def _genres(figures: LibraryFigures) -> list[dict[str, Any]]:
-    shown, rest, num_rest = _split(figures.genres, NUM_GENRES)
+    shown, rest, num_rest = _largest(figures.genres, NUM_GENRES)
     entries = [(name, group, False) for name, group in shown]
     entries += [(counted(num_rest, "other genre"), rest, True)] if rest else []
     entries += [(SILENT, figures.silent, True)] if figures.silent.num_tracks else []
@@ -215,7 +220,7 @@ def _tags(figures: LibraryFigures) -> list[dict[str, Any]]:
 
 def _other(name: str, labels: Mapping[str, GroupFigures], figures: LibraryFigures) -> dict[str, Any]:
     """Return a head besides genre and tags with its most frequent labels."""
-    shown, _, _ = _split(labels, NUM_TAGS)
+    shown = _largest(labels, NUM_TAGS).groups
     most = max((group.num_tracks for _, group in shown), default=0) or 1
     rows = [
         {
@@ -230,7 +235,7 @@ def _other(name: str, labels: Mapping[str, GroupFigures], figures: LibraryFigure
 
 
 def _formats(figures: LibraryFigures) -> list[dict[str, Any]]:
-    shown, rest, num_rest = _split(figures.formats, NUM_FORMATS)
+    shown, rest, num_rest = _largest(figures.formats, NUM_FORMATS)
     entries: list[tuple[Any, GroupFigures, bool]] = [(key, group, False) for key, group in shown]
     entries += [((counted(num_rest, "other"), 0, 0), rest, True)] if rest else []
     return [
@@ -323,4 +328,8 @@ def _model(model: ModelFacts | None, is_there: bool) -> str:
     window = f"windows of {model.window_s:g} s" if model.window_s else ""
     ran = " ".join(part for part in (model.runtime, model.precision) if part)
     device = f"on {model.device}" if model.device else ""
-    return ", ".join(part for part in (model.name, f"revision {model.revision}", ran, device, window) if part)
+    parts = (model.name, f"revision {model.revision}", ran, device, model.note, window)
+    details = ", ".join(part for part in parts if part)
+    if model.fallback is None:
+        return details
+    return f"{details}; {text.fallback(model.fallback)}, revision {model.fallback.revision}"

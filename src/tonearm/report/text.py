@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tonearm import error_codes, wording
+from tonearm.runs.run_summary import FallbackFacts
 
 # error code → what happened, what to do about it
 ADVICE: dict[str, tuple[str, str]] = {
@@ -56,3 +57,11 @@ def size(num_bytes: float) -> str:
 def khz(sample_rate: int) -> str:
     """Return a rate in Hz as kHz, ``–`` when it is not known."""
     return f"{sample_rate / 1000:g} kHz" if sample_rate else "–"
+
+
+def fallback(facts: FallbackFacts) -> str:
+    """Return how many of a head's windows went to which model: ``12% of 8,311 windows, below 0.5, went to large``."""
+    if not facts.num_windows:  # nothing was scored
+        return f"windows below a score of {facts.threshold:g} go to {facts.name}"
+    sent = share(facts.num_sent, facts.num_windows).replace(" ", "")
+    return f"{sent} of {wording.counted(facts.num_windows, 'window')}, below {facts.threshold:g}, went to {facts.name}"

@@ -1,4 +1,4 @@
-"""The places of a destination.
+"""The paths inside a destination.
 
 A destination holds::
 
@@ -7,7 +7,7 @@ A destination holds::
     _checkpoint/groups.json    what decided the content of each group of columns; see ``groups``
     _checkpoint/FP/      Ray Data's marks, one per file of tracks/; FP stands for the groups that a run wrote
     _checkpoint/lock.json, terms/, may-delete  who writes there; see ``lock``
-    _checkpoint/progress.json  how far the run under way is; see ``progress``
+    _checkpoint/progress.json  how far the current run is; see ``progress``
     runs/RUN.json        what one invocation did
     report.html
 
@@ -31,13 +31,13 @@ from tonearm.storage.uris import SCHEME, local_path, shown, split_bucket
 
 WRITABLE = ("s3", "gs", "az", "memory")
 PLACES = "a folder, s3://, gs:// or az://BUCKET/PREFIX"
-# One slash short: a folder called "s3:" would be made here.
+# A URL with one slash too few, such as s3:/bucket: as a path it would make a folder called "s3:" here.
 MISSPELT = re.compile(r"(?i)(file|s3[an]?|gc?s|az|abfss?|https?|memory):/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-    """The places below one ``--out``."""
+    """One ``--out``, and the paths inside it."""
 
     url: str
 
@@ -46,14 +46,14 @@ class Destination:
         """Return the destination at ``url``, with a local path made absolute.
 
         Raises:
-            DestinationError: a place that cannot hold one, such as ``https://`` or ``s3://`` without a bucket.
+            DestinationError: ``url`` cannot be a destination, such as ``https://`` or ``s3://`` without a bucket.
         """
         check_form(url)
         if filesystems.is_local(url):
             return cls(local_path(url))
         if filesystems.scheme(url) not in WRITABLE:
             raise DestinationError(f"got {shown(url)} as destination, expected {PLACES}")
-        if not split_bucket(url)[0]:
+        if not split_bucket(url).bucket:
             raise DestinationError(
                 f"got {url} as destination, expected a bucket: {filesystems.scheme(url)}://BUCKET/PREFIX"
             )
@@ -63,20 +63,20 @@ class Destination:
         return posixpath.join(self.url.rstrip("/") or "/", *parts)
 
     def rooted(self) -> SubTreeFileSystem:
-        """Return a file system whose paths begin here.
+        """Return a file system whose root is this destination.
 
-        Ray Data takes paths for URLs: a folder called ``what?`` would lose its files to a query, and one with a tab in
-        its name the tab.
+        Ray Data parses paths as URLs: in a folder called ``what?`` it would take the rest of the path for a query, and
+        it drops tabs from names. So it is given paths below this root, whose names tonearm chooses itself.
         """
         filesystem, path = filesystems.arrow_filesystem(self.url)
         return SubTreeFileSystem(path, filesystem)
 
     def below(self, url: str) -> str:
-        """Return the path of one of the places here in ``rooted()``."""
+        """Return ``url``, which is inside this destination, as a path of ``rooted()``."""
         return url.removeprefix(self.join(""))
 
     def check_own(self) -> None:
-        """Refuse folders that are links: what is deleted there would be deleted where they lead.
+        """Refuse folders that are symbolic links: deleting in them would delete files elsewhere.
 
         Raises:
             DestinationError: one of them is.
@@ -85,8 +85,8 @@ class Destination:
             return
         marks = Path(self.checkpoint())
         with filesystems.reading(self.url):
-            below = sorted(marks.iterdir()) if marks.is_dir() else []
-            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join(places.RUNS))), *below):
+            inside = sorted(marks.iterdir()) if marks.is_dir() else []
+            for folder in (marks, *map(Path, (self.manifest, self.tracks, self.join(places.RUNS))), *inside):
                 if folder.is_symlink():
                     raise DestinationError(
                         f"{shown(str(folder))} is a link, and a run deletes files in it; nothing was done. Put "
@@ -113,7 +113,7 @@ class Destination:
 
 
 def check_form(url: str, flag: str = "the destination") -> None:
-    """Refuse what would be taken for another place than its writer means.
+    """Refuse a URL or path that would be read as another place than the user means.
 
     Args:
         flag: what messages call it.
@@ -121,8 +121,10 @@ def check_form(url: str, flag: str = "the destination") -> None:
     Raises:
         DestinationError: neither a path nor a URL, a path that names a machine, or a name that is not UTF-8.
     """
+    # An empty path would be the current folder.
     if not url.strip():
         raise DestinationError(f"got {flag} '{url}', expected {PLACES}")
+    # Arrow and Parquet take names as UTF-8; a file system may hold others, which Python shows with surrogates.
     try:
         url.encode()
     except UnicodeEncodeError:
@@ -132,7 +134,7 @@ def check_form(url: str, flag: str = "the destination") -> None:
     form = SCHEME.match(url)
     if form is None and ("://" in url or MISSPELT.match(url)):
         raise DestinationError(f"got {flag} {shown(url)}, which is neither a path nor a URL; expected {PLACES}")
-    if form is not None and filesystems.is_local(url) and split_bucket(url)[0] not in ("", "localhost"):
+    if form is not None and filesystems.is_local(url) and split_bucket(url).bucket not in ("", "localhost"):
         raise DestinationError(
             f"got {flag} {shown(url)}, which names another machine; expected file:///FOLDER or a path"
         )

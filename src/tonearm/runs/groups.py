@@ -1,14 +1,14 @@
-"""What decided the content of a destination's rows: groups of columns, and the facts of each.
+"""Groups of columns, and the facts that decided the content of each at a destination.
 
 A row's columns belong to groups: *read* (identity, decoding, metadata) and one per head. ``_checkpoint/groups.json``
-keeps for each group the facts that decide its content, what was asked for where that was settled otherwise, and how it
-was settled; every row says in ``GROUP_settings`` by the hash of which facts it has the group. Later runs adopt what was
-settled, and refuse to mix a group with other facts::
+has for each group the facts that decide its content, what the user requested where something else was settled, and how
+it was settled. Every row has in its column ``GROUP_settings`` the hash of the facts that its group was made with. Later
+runs adopt what was settled, and refuse to mix rows of different facts::
 
     {"format": 2, "groups": {"genre": {"facts": {...}, "hash": "…", "asked": {...}, "settled": {...}, "adopts": false}}}
 
-Destinations of 0.1.0 have ``_checkpoint/FP.json`` instead, with one fingerprint FP over everything, and rows that say
-nothing: those have the groups whose model they name.
+Destinations of 0.1.0 have ``_checkpoint/FP.json`` instead, where FP is one hash over all settings, and their rows have
+no ``GROUP_settings``: such a row has the groups whose model it names.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from tonearm.wording import counted
 
 FORMAT = 2
 READ = "read"
-# A fact of a group that was made again: the term of the run that began it. Without it the rows of before would have the
-# same hash wherever settings differ that decide no number, such as the runtime.
+# A fact of a group that was rescored: the term of the run that began it. Settings that are not facts, such as the
+# runtime, may be all that has changed; without this fact old and new rows would then have the same hash.
 SINCE = "since_term"
+# A fact of a head that asks another model when it is unsure: which one, and below which score.
+FALLBACK = "fallback"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +46,11 @@ class Group:
     """One group of columns at one destination.
 
     Attributes:
-        facts: what decides the content; a fact that 0.1.0 did not write down is missing.
-        asked: what a person asked for where that was settled otherwise, such as ``precision``.
-        settled: what was settled and decides nothing that can be seen in the columns: the runtime, and why.
-        known_as: hashes of facts that lacked some of today's; rows that name one have the group.
-        adopts: whether rows that do not say by which settings they have the group, those of 0.1.0, have it by these.
+        facts: what decides the content; facts that 0.1.0 did not record are missing.
+        asked: what the user requested where something else was settled, such as ``precision``.
+        settled: settled values that do not change the columns: the runtime, and why it was chosen.
+        known_as: earlier hashes of this group, from before some facts were recorded; rows with one of them have it.
+        adopts: whether rows without a settings hash, those of 0.1.0, count as made with these facts.
     """
 
     facts: Mapping[str, Any]
@@ -60,30 +62,30 @@ class Group:
     @property
     def hash(self) -> str:
         """16 hex digits that change when any of the facts does."""
-        return fingerprint(self.facts)
+        return settings_hash(self.facts)
 
     @property
     def runtime(self) -> str | None:
-        """What made its columns: as the first run that ended has noted, or else as was asked for; None if unknown."""
-        found: str | None = self.settled.get("runtime") or self.asked.get("runtime")
-        return found
+        """The runtime that made its columns, as the first finished run noted it, else as requested; None if unknown."""
+        runtime: str | None = self.settled.get("runtime") or self.asked.get("runtime")
+        return runtime
 
     @property
     def hashes(self) -> tuple[str, ...]:
-        """What rows that have the group may say."""
+        """All hashes by which rows may name the group."""
         return (self.hash, *self.known_as)
 
 
 def heads_of(groups: Mapping[str, Group]) -> dict[str, Head]:
-    """Return the heads among the groups, the published ones first; what a later tonearm may have added is left out."""
-    found = [PUBLISHED[name] for name in PUBLISHED if name in groups]
+    """Return the heads among the groups, the published ones first, without kinds that only a later tonearm knows."""
+    heads = [PUBLISHED[name] for name in PUBLISHED if name in groups]
     for name, group in groups.items():
         if name not in PUBLISHED and group.facts.get("activation") in ACTIVATIONS:
-            found.append(head_of(name, group.facts["activation"]))
-    return by_name(found)
+            heads.append(head_of(name, group.facts["activation"]))
+    return by_name(heads)
 
 
-def fingerprint(facts: Mapping[str, Any]) -> str:
+def settings_hash(facts: Mapping[str, Any]) -> str:
     """Return 16 hex digits that change when any of ``facts`` does."""
     canonical = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -91,68 +93,71 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 def marks_name(groups: Mapping[str, Group]) -> str:
     """Return the name of the folder of Ray Data's marks for runs that write these groups."""
-    return fingerprint({name: group.hash for name, group in groups.items()})
+    return settings_hash({name: group.hash for name, group in groups.items()})
 
 
 def read(destination: Destination, rescored: Collection[str] = ()) -> dict[str, Group]:
-    """Return the groups that ``destination`` has; none where it holds no rows yet.
+    """Return the groups that ``destination`` has; none if it has no rows yet.
 
     Args:
-        rescored: groups that are to be made again: left out where their facts cannot be believed.
+        rescored: groups that will be made again; they are left out if their stored facts and hash disagree.
 
     Raises:
-        DestinationError: facts that cannot be read, contradict each other, or are of a newer tonearm.
+        DestinationError: the groups cannot be read, contradict each other, or were written by a newer tonearm.
     """
-    url = _url(destination)
+    url = _groups_url(destination)
     with filesystems.reading(destination.url):
         try:
             text = filesystems.read_bytes(url)
         except FileNotFoundError:
-            return _read_old(destination, rescored)
-    return _parsed(destination, url, text, rescored)
+            return _read_without_groups_file(destination, rescored)
+    return _parse_groups(destination, url, text, rescored)
 
 
-def _parsed(destination: Destination, url: str, text: bytes, rescored: Collection[str]) -> dict[str, Group]:
+def _parse_groups(destination: Destination, url: str, text: bytes, rescored: Collection[str]) -> dict[str, Group]:
     try:
         values = json.loads(text)
-        number = values["format"]
-        if number == FORMAT:
-            found = {name: _group(group) for name, group in values["groups"].items()}
-            wrong = [name for name, group in found.items() if group.hash != values["groups"][name]["hash"]]
+        format_number = values["format"]
+        if format_number == FORMAT:
+            parsed_groups = {name: _group_from_json(group) for name, group in values["groups"].items()}
+            contradicting = [
+                name for name, group in parsed_groups.items() if group.hash != values["groups"][name]["hash"]
+            ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DestinationError(
             f"{shown(url)} is not what tonearm writes ({type(error).__name__}: {error}); its rows are as they were. "
             "Put back that file, or give another destination"
         ) from None
-    if number != FORMAT:
+    if format_number != FORMAT:
         raise DestinationError(
-            f"{shown(destination.url)} has format {number}, and this tonearm knows formats up to {FORMAT}; install a "
-            "newer tonearm, or give another destination"
+            f"{shown(destination.url)} has format {format_number}, and this tonearm knows formats up to {FORMAT}; "
+            "install a newer tonearm, or give another destination"
         )
-    if not {*wrong} <= {*rescored}:
-        flags = " ".join(f"--rescore {name}" for name in wrong)
+    # Somebody has edited the file. Rows have the hash, so the facts can no longer be believed.
+    if not {*contradicting} <= {*rescored}:
+        flags = " ".join(f"--rescore {name}" for name in contradicting)
         advice = (
-            f"have those columns made anew with `tonearm tag {flags}`"
-            if READ not in wrong
+            f"have those columns made again with `tonearm tag {flags}`"
+            if READ not in contradicting
             else "give another destination"
         )
         raise DestinationError(
-            f"{shown(url)} contradicts itself: the facts of {wrong[0]} are not those of its hash; its rows are as they "
-            f"were. Put back that file, or {advice}"
+            f"{shown(url)} contradicts itself: the facts of {contradicting[0]} are not those of its hash; its rows are "
+            f"as they were. Put back that file, or {advice}"
         )
-    return {name: group for name, group in found.items() if name not in wrong}
+    return {name: group for name, group in parsed_groups.items() if name not in contradicting}
 
 
 def write(destination: Destination, groups: Mapping[str, Group]) -> str:
-    """Write down the groups, and return the name of the folder of marks; the caller holds the lock.
+    """Write the groups, and return the name of the folder of marks; the caller holds the lock.
 
     Raises:
         DestinationError: the destination cannot be written.
     """
     values = {name: dataclasses.asdict(group) | {"hash": group.hash} for name, group in groups.items()}
     text = json.dumps({"format": FORMAT, "groups": values}, indent=1, default=str)
-    filesystems.write_text(_url(destination), text)
-    # 0.1.0 looks at such files alone: it shall see that these rows are none of its own.
+    filesystems.write_text(_groups_url(destination), text)
+    # Version 0.1.0 reads only files of this name: with it, it refuses to add its own rows to these.
     name = marks_name(groups)
     filesystems.write_text(destination.checkpoint(f"{name}.json"), text)
     return name
@@ -161,72 +166,75 @@ def write(destination: Destination, groups: Mapping[str, Group]) -> str:
 def adopted(
     stored: Group | None, facts: Mapping[str, Any], asked: Mapping[str, Any], settled: Mapping[str, Any]
 ) -> Group:
-    """Return the group as a run leaves it: what was stored, and of the run's what that lacks."""
+    """Return the stored group, completed with those of the run's values that it lacks."""
     if stored is None:
         return Group(dict(facts), dict(asked), dict(settled))
-    both = {**facts, **stored.facts}
-    known = (*stored.known_as, stored.hash) if fingerprint(both) != stored.hash else stored.known_as
-    return Group(both, {**asked, **stored.asked}, {**settled, **stored.settled}, stored.adopts, known)
+    merged_facts = {**facts, **stored.facts}
+    known_as = (*stored.known_as, stored.hash) if settings_hash(merged_facts) != stored.hash else stored.known_as
+    return Group(merged_facts, {**asked, **stored.asked}, {**settled, **stored.settled}, stored.adopts, known_as)
 
 
-def _group(values: Mapping[str, Any]) -> Group:
+def _group_from_json(values: Mapping[str, Any]) -> Group:
+    # A later tonearm of the same format may have added fields.
     names = {field.name for field in dataclasses.fields(Group)}
     known = {name: value for name, value in values.items() if name in names}
     return Group(**known | {"known_as": tuple(values.get("known_as", ()))})
 
 
-def _url(destination: Destination) -> str:
+def _groups_url(destination: Destination) -> str:
     return destination.checkpoint(GROUPS)
 
 
-def _read_old(destination: Destination, rescored: Collection[str]) -> dict[str, Group]:
+def _read_without_groups_file(destination: Destination, rescored: Collection[str]) -> dict[str, Group]:
     """Return the groups of a destination without ``groups.json``.
 
-    One of 0.1.0 has what its one set of facts says, for rows that do not say; one where somebody has deleted that file
-    has what the copies say that ``write`` has left.
+    Version 0.1.0 wrote one set of facts for all rows. If somebody has deleted ``groups.json``, the copies are read that
+    ``write`` leaves next to it.
     """
     with filesystems.reading(destination.url):
         filesystem, folder = filesystems.arrow_filesystem(destination.checkpoint())
         entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
         names = {posixpath.basename(entry.path) for entry in entries if entry.type == FileType.File}
-        found: dict[str, dict[str, Any]] = {}
+        facts_by_name: dict[str, dict[str, Any]] = {}
         for entry in entries:
             name = posixpath.basename(entry.path)
+            # Without a mark in the folder, that run has finished no file.
             if entry.type == FileType.Directory and f"{name}.json" in names and _has_marks(filesystem, entry.path):
-                found[name] = _old_facts(destination, name)
-    copies = [name for name, facts in found.items() if "format" in facts]
+                facts_by_name[name] = _read_old_facts(destination, name)
+    copies = [name for name, facts in facts_by_name.items() if "format" in facts]
     if copies:
-        return _from_copies(destination, sorted(copies), rescored)
-    if not found:
+        return _merge_copies(destination, sorted(copies), rescored)
+    if not facts_by_name:
         return {}
-    if len({fingerprint(facts) for facts in found.values()}) > 1:
+    if len({settings_hash(facts) for facts in facts_by_name.values()}) > 1:
         raise DestinationError(
-            f"{shown(destination.url)} holds rows of {counted(len(found), 'different setting')} ({CHECKPOINT}/"
-            f"{'.json, '.join(sorted(found))}.json), and its rows do not say which have which; nothing is lost. Export "
-            "what you need, and tag into another destination"
+            f"{shown(destination.url)} holds rows of {counted(len(facts_by_name), 'different setting')} ({CHECKPOINT}/"
+            f"{'.json, '.join(sorted(facts_by_name))}.json), and its rows do not say which have which; nothing is "
+            "lost. Export what you need, and tag into another destination"
         )
-    facts = next(iter(found.values()))
-    return _from_old(facts, _old_precisions(destination, facts))
+    facts = next(iter(facts_by_name.values()))
+    return _groups_from_old_facts(facts, _precisions_of_old_runs(destination, facts))
 
 
-def _from_copies(destination: Destination, copies: Sequence[str], rescored: Collection[str]) -> dict[str, Group]:
-    """Return all groups that ``copies`` name, each run's being those of the runs before and its own."""
-    both: dict[str, Group] = {}
+def _merge_copies(destination: Destination, copies: Sequence[str], rescored: Collection[str]) -> dict[str, Group]:
+    """Return all groups that the copies name. Each run's copy has the groups of the runs before it and its own."""
+    merged: dict[str, Group] = {}
     for name in copies:
         url = destination.checkpoint(f"{name}.json")
-        for group, there in _parsed(destination, url, filesystems.read_bytes(url), rescored).items():
-            other = both.setdefault(group, there)
-            if (since := there.facts.get(SINCE, 0) - other.facts.get(SINCE, 0)) != 0:
-                both[group] = there if since > 0 else other
-            elif other.hash in there.hashes:
-                both[group] = there if len(there.settled) >= len(other.settled) else other
-            elif there.hash not in other.hashes and group not in rescored:
+        for group, candidate in _parse_groups(destination, url, filesystems.read_bytes(url), rescored).items():
+            current = merged.setdefault(group, candidate)
+            if (since := candidate.facts.get(SINCE, 0) - current.facts.get(SINCE, 0)) != 0:
+                merged[group] = candidate if since > 0 else current
+            # The same group, recorded more fully in one of the copies.
+            elif current.hash in candidate.hashes:
+                merged[group] = candidate if len(candidate.settled) >= len(current.settled) else current
+            elif candidate.hash not in current.hashes and group not in rescored:
                 raise DestinationError(
-                    f"{shown(_url(destination))} is gone, and its copies {'.json, '.join(copies)}.json do not agree "
-                    f"about {group}; nothing is lost. Copy the latest of them to {GROUPS}, or have those columns made "
-                    f"anew with `tonearm tag --rescore {group}`"
+                    f"{shown(_groups_url(destination))} is gone, and its copies {'.json, '.join(copies)}.json do not "
+                    f"agree about {group}; nothing is lost. Copy the latest of them to {GROUPS}, or have those columns "
+                    f"made again with `tonearm tag --rescore {group}`"
                 )
-    return both
+    return merged
 
 
 def _has_marks(filesystem: FileSystem, folder: str) -> bool:
@@ -234,7 +242,7 @@ def _has_marks(filesystem: FileSystem, folder: str) -> bool:
     return any(entry.type == FileType.File and not entry.path.endswith(PENDING_SUFFIX) for entry in entries)
 
 
-def _old_facts(destination: Destination, name: str) -> dict[str, Any]:
+def _read_old_facts(destination: Destination, name: str) -> dict[str, Any]:
     url = destination.checkpoint(f"{name}.json")
     try:
         facts = json.loads(filesystems.read_bytes(url))
@@ -248,36 +256,36 @@ def _old_facts(destination: Destination, name: str) -> dict[str, Any]:
     return facts
 
 
-def _old_precisions(destination: Destination, facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the precision of each head in all runs of 0.1.0 that have ended; of none where they differ.
+def _precisions_of_old_runs(destination: Destination, facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the precision of each head whose finished runs of 0.1.0 all had the same one.
 
-    Its facts say what was asked for, which is "auto" mostly, and its rows say nothing.
+    The facts of 0.1.0 have only the requested precision, which is mostly "auto", and its rows have none.
     """
-    found: dict[str, set[str]] = {name: set() for name in PUBLISHED}
+    precisions: dict[str, set[str]] = {name: set() for name in PUBLISHED}
     for name in filesystems.list_files(destination.join("runs")):
         try:
             run = RunSummary.from_json(filesystems.read_bytes(destination.join("runs", name)))
-        except DestinationError:  # somebody else's file
+        except DestinationError:  # another program's file
             continue
         for head, model in run.models().items():
-            if head in found and model.precision and model.revision == facts.get(f"{head}_model"):
-                found[head].add(model.precision)
-    return {head: next(iter(values)) for head, values in found.items() if len(values) == 1}
+            if head in precisions and model.precision and model.revision == facts.get(f"{head}_model"):
+                precisions[head].add(model.precision)
+    return {head: next(iter(values)) for head, values in precisions.items() if len(values) == 1}
 
 
-def _from_old(facts: Mapping[str, Any], precisions: Mapping[str, str]) -> dict[str, Group]:
+def _groups_from_old_facts(facts: Mapping[str, Any], precisions: Mapping[str, str]) -> dict[str, Group]:
     groups = {READ: Group({}, adopts=True)}
     for name, head in PUBLISHED.items():
         if facts.get(f"{name}_model") is None:
             continue
-        own: dict[str, Any] = {"model": facts[f"{name}_model"], "windows": facts.get(f"{name}_windows")}
-        own["calibration"] = facts.get(f"{name}_calibration")
+        head_facts: dict[str, Any] = {"model": facts[f"{name}_model"], "windows": facts.get(f"{name}_windows")}
+        head_facts["calibration"] = facts.get(f"{name}_calibration")
         if name in precisions:
-            own["precision"] = precisions[name]
+            head_facts["precision"] = precisions[name]
         if head.is_multi:
-            own |= {fact: facts[fact] for fact in ("top_tags", "top_window_tags") if fact in facts}
+            head_facts |= {fact: facts[fact] for fact in ("top_tags", "top_window_tags") if fact in facts}
         asked = {}
         if (precision := facts.get("precision", "auto")) != "auto":
             asked["precision"] = precision
-        groups[name] = Group(own, asked, adopts=True)
+        groups[name] = Group(head_facts, asked, adopts=True)
     return groups

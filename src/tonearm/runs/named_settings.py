@@ -1,10 +1,11 @@
-"""By which settings the rows of a destination say that they have their groups, where its facts are gone."""
+"""Read which settings hashes the rows of a destination name, for when its ``groups.json`` is gone."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,12 +17,12 @@ from tonearm.runs.rows import finished_rows, schema
 
 @dataclasses.dataclass(frozen=True)
 class NamedSettings:
-    """What rows name.
+    """The settings hashes in the rows of a destination.
 
     Attributes:
-        num_rows: by head, of each hash how many rows name it.
-        columns: all that any of the files have.
-        highest_term: of all rows; 0 where there are none, or none of format 2.
+        num_rows: for each head, how many rows name each hash.
+        columns: all columns that any of the files has.
+        highest_term: of all rows; 0 without rows, or if all rows are of 0.1.0.
     """
 
     num_rows: Mapping[str, Mapping[str, int]]
@@ -29,27 +30,38 @@ class NamedSettings:
     highest_term: int
 
 
+class _OfFile(NamedTuple):
+    """What the rows of one file add to ``NamedSettings``."""
+
+    num_rows: dict[str, Counter[str]]
+    highest_term: int
+    columns: tuple[str, ...]
+
+
 def read(destination: Destination, heads: Iterable[Head]) -> NamedSettings:
-    """Return what the rows of ``destination`` name for ``heads``.
+    """Return the hashes that the rows of ``destination`` name for ``heads``.
 
     Raises:
         DestinationError: a file that cannot be read.
     """
     columns = {head.name: head.settings for head in heads}
 
-    def reduce(table: pa.Table) -> tuple[dict[str, Counter[str]], int, tuple[str, ...]]:
-        found = {}
+    def reduce(table: pa.Table) -> _OfFile:
+        hash_counts = {}
+        # Counts per file, so that no column has to be held in memory.
         for head, column in columns.items():
             if column in table.column_names:
-                pairs = pc.value_counts(table[column].cast(pa.string()).drop_null()).to_pylist()
-                found[head] = Counter({pair["values"]: int(pair["counts"]) for pair in pairs})
+                value_counts = pc.value_counts(table[column].cast(pa.string()).drop_null()).to_pylist()
+                hash_counts[head] = Counter(
+                    {value_count["values"]: int(value_count["counts"]) for value_count in value_counts}
+                )
         term = pc.max(table["term"].cast(pa.int64())).as_py() if "term" in table.column_names else None
-        return found, term or 0, schema.columns_of_file(table)
+        return _OfFile(hash_counts, term or 0, schema.columns_of_file(table))
 
-    read = finished_rows.read_finished(destination.url, [*columns.values(), "term"], reduce).values()
+    per_file = finished_rows.read_finished(destination.url, [*columns.values(), "term"], reduce).values()
     num_rows: dict[str, Counter[str]] = {head: Counter() for head in columns}
-    for found, _, _ in read:
-        for head, counts in found.items():
+    for file in per_file:
+        for head, counts in file.num_rows.items():
             num_rows[head] += counts
-    columns_there = frozenset(name for _, _, names in read for name in names)
-    return NamedSettings(num_rows, columns_there, max((term for _, term, _ in read), default=0))
+    columns_there = frozenset(name for file in per_file for name in file.columns)
+    return NamedSettings(num_rows, columns_there, max((file.highest_term for file in per_file), default=0))

@@ -1,6 +1,6 @@
-"""The names of what a destination holds, each in one place; see ``destination`` for what is where."""
+"""The names of files and folders in a destination, each defined once; see ``destination`` for the layout."""
 
-# What tells tracks apart, in rows, listings and Ray Data's marks.
+# The column that identifies a track, in rows, listings and Ray Data's marks.
 KEY = "track_key"
 
 MANIFEST = "manifest"

@@ -1,4 +1,4 @@
-"""How far the run under way is, as its driver says it beside the lock: what ``tonearm status`` reads from elsewhere."""
+"""The progress of the current run, written by its driver next to the lock for ``tonearm status`` on any machine."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tonearm.runs.places import PROGRESS
 from tonearm.storage import filesystems
 from tonearm.watchers import Watcher
 
+# As often as the lock is written; an object store takes each as a request.
 RECORD_S = 15.0
 
 
@@ -28,7 +29,7 @@ class Progress:
     Attributes:
         doing: ``listing``, ``tagging``, or why it stopped.
         num_done_before: listed tracks that had their row when it started.
-        num_tracks, num_failed, audio_s: what it has scored itself.
+        num_tracks, num_failed, audio_s: what this run has scored itself.
         started, at: UTC, of the run and of these figures.
     """
 
@@ -51,47 +52,49 @@ class Progress:
         return max(0, self.num_listed - self.num_done_before - self.num_tracks) * elapsed / self.num_tracks
 
 
-def _url(destination: Destination) -> str:
+def _progress_url(destination: Destination) -> str:
     return destination.checkpoint(PROGRESS)
 
 
 def write(destination: Destination, progress: Progress) -> None:
-    """Write the figures; a store that fails for a while must not end the run for their sake."""
+    """Write the progress; errors of the store are ignored."""
     values = dataclasses.asdict(progress)
+    # Losing a progress line is no reason to end a run of days.
     with contextlib.suppress(DestinationError):
-        filesystems.write_text(_url(destination), json.dumps(values, default=datetime.datetime.isoformat))
+        filesystems.write_text(_progress_url(destination), json.dumps(values, default=datetime.datetime.isoformat))
 
 
 def read(destination: Destination) -> Progress | None:
-    """Return the last figures, or None where no run has left any.
+    """Return the last progress that was written, or None if there is none.
 
     Raises:
-        DestinationError: the store does not say.
+        DestinationError: the store cannot be read.
     """
-    with filesystems.reading(_url(destination)):
+    with filesystems.reading(_progress_url(destination)):
         try:
-            data = filesystems.read_bytes(_url(destination))
+            data = filesystems.read_bytes(_progress_url(destination))
         except FileNotFoundError:
             return None
     try:
         values: dict[str, Any] = json.loads(data)
         times = {name: datetime.datetime.fromisoformat(values[name]) for name in ("started", "at")}
         return Progress(**values | times)
+    # Half written, or of another version: the same as none, since only people read it.
     except (ValueError, TypeError, KeyError):
         return None
 
 
 def clear(destination: Destination) -> None:
-    """Forget the figures of a run that has ended well; ``runs/<run>.json`` has them now."""
+    """Delete the progress of a run that has ended well; ``runs/<run>.json`` has its figures now."""
     with contextlib.suppress(DestinationError):
-        filesystems.delete(_url(destination))
+        filesystems.delete(_progress_url(destination))
 
 
 class ProgressFile(Watcher):
-    """Passes on what a watcher is told, and writes it to the destination for ``tonearm status``.
+    """A watcher that passes all calls on to another one, and writes the progress to the destination.
 
     Args:
-        hold: the run's lock; what is there of another's progress once that has taken over is left alone.
+        hold: the run's lock; once another run has taken it, that run's progress is not overwritten.
     """
 
     def __init__(
@@ -113,30 +116,31 @@ class ProgressFile(Watcher):
         if error is None and self.hold.lost is None:
             clear(self.destination)
         else:
-            why = error.message if isinstance(error, TonearmError) else "by a signal; run the same command to go on"
-            self._record(doing=why, is_due=True)
+            # The file stays, so that ``tonearm status`` can tell why the run stopped.
+            reason = error.message if isinstance(error, TonearmError) else "by a signal; run the same command to resume"
+            self._record(doing=reason, is_due=True)
 
     def waiting(self, why: str) -> None:
-        """Pass it on."""
+        """Pass the call on."""
         self.watcher.waiting(why)
 
     def note(self, line: str) -> None:
-        """Pass it on."""
+        """Pass the call on."""
         self.watcher.note(line)
 
     def listing(self, num_tracks: int) -> None:
-        """Pass it on, and note how many tracks there are so far."""
+        """Pass the call on, and record how many tracks are listed so far."""
         self.watcher.listing(num_tracks)
         self._record(num_listed=num_tracks)
 
     def starting(self, num_tracks: int, num_done: int) -> None:
-        """Pass it on, and note what is ahead; the rate counts from here."""
+        """Pass the call on, and record what is left to do; the rate is counted from here."""
         self.watcher.starting(num_tracks, num_done)
         now = datetime.datetime.now(datetime.UTC)
         self._record(doing="tagging", started=now, num_listed=num_tracks, num_done_before=num_done, is_due=True)
 
     def progress(self, counts: Counts) -> None:
-        """Pass it on, and note what is done."""
+        """Pass the call on, and record what is done."""
         self.watcher.progress(counts)
         self._record(num_tracks=counts.num_tracks, num_failed=counts.num_failed, audio_s=counts.audio_s)
 

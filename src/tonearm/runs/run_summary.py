@@ -1,4 +1,4 @@
-"""What one run did, as ``runs/<run>.json`` holds it and the report shows it."""
+"""The summary of one run, which ``runs/<run>.json`` holds and the report shows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,27 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
+class FallbackFacts:
+    """The model that a head's windows with no score of ``threshold`` went to: ``num_sent`` of ``num_windows``."""
+
+    name: str
+    revision: str
+    threshold: float
+    num_windows: int = 0
+    num_sent: int = 0
+    runtime: str = ""
+    precision: str = ""
+    device: str = ""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelFacts:
-    """The checkpoint of one head and how it ran; ``note`` says why not as it was asked for."""
+    """The model of one head and how it ran; ``note`` says why it did not run as requested.
+
+    ``passes`` is ``graphs`` or ``eager`` on a GPU. Where workers differ, the facts are those of the one that fell back
+    furthest, and ``note`` says how many did.
+    """
 
     name: str
     revision: str
@@ -28,6 +47,8 @@ class ModelFacts:
     device: str = ""
     num_labels: int | None = None
     note: str = ""
+    passes: str = ""
+    fallback: FallbackFacts | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +64,7 @@ class MachineFacts:
 
 @dataclasses.dataclass(frozen=True)
 class ManifestCounts:
-    """What the sources listed. ``skipped`` counts by extension what is not audio."""
+    """What the sources listed. ``skipped`` counts files that are not audio, by extension."""
 
     num_tracks: int = 0
     num_bytes: int = 0
@@ -63,12 +84,15 @@ class ResultCounts:
 
 @dataclasses.dataclass(frozen=True)
 class SpeedFacts:
-    """How fast a run was, over the tracks that it did itself.
+    """How fast a run was, over the tracks that it tagged itself.
 
-    ``span_s`` is the time from the first track's bytes to the last track's row, without setting up and auditing;
-    ``peak_bytes`` is the highest resident memory by kind of process, ``busy_s`` the summed seconds by stage,
-    ``busy_share`` that of the time of all that could do the stage at once, ``bottleneck`` what the rest waited for and
-    why that is said, and ``spilled_bytes`` what Ray's object store wrote to disk for want of memory.
+    Attributes:
+        span_s: from the first track's bytes to the last track's row, without startup and audit.
+        peak_bytes: highest resident memory, by kind of process.
+        busy_s: summed seconds, by stage.
+        busy_share: ``busy_s`` as a share of the time that the stage's workers had in all.
+        bottleneck: the stage that the others waited for, with the figures that show it.
+        spilled_bytes: what Ray's object store wrote to disk because its memory was full.
     """
 
     num_tracks: int
@@ -85,13 +109,13 @@ class SpeedFacts:
 
 @dataclasses.dataclass(frozen=True)
 class FoundLabels:
-    """What the library holds after a run, as far as its end says it: labels by their tracks, those first to be said.
+    """The most frequent labels of the library after a run, for its last lines; the most frequent first.
 
     Attributes:
-        genres, num_genres: the largest, and how many there are in all.
-        tags, num_tags: those of at least 0.5 that say most, and how many there are in all.
-        faint_tags: where there are none of these, the mean scores of those that say most.
-        heads: by each other head that has labels, its most frequent ones; of several per track those of at least 0.5.
+        genres, num_genres: number of tracks of the largest genres, and how many genres there are.
+        tags, num_tags: the same for the most telling tags with a score of at least 0.5.
+        faint_tags: if no tag has such a score, the mean scores of the most telling ones.
+        heads: for every other head with labels its most frequent ones; for tags those of at least 0.5.
     """
 
     genres: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -104,11 +128,13 @@ class FoundLabels:
 
 @dataclasses.dataclass(frozen=True)
 class RunSummary:
-    """One invocation. ``started`` and ``finished`` are UTC; a head that was off is None.
+    """The summary of one run.
 
-    ``head_models`` are those of the heads besides ``genre`` and ``tags``; ``models()`` has all that were on.
-
-    ``notice`` is a line that every reader must see, such as that the demo models know only synthesized music.
+    Attributes:
+        started, finished: UTC.
+        genre_model, tag_model: None if the head was off.
+        head_models: the models of all other heads; ``models()`` returns those of all heads that were on.
+        notice: a line that every reader must see, such as that the demo models know only synthesized music.
     """
 
     run_id: str
@@ -135,35 +161,36 @@ class RunSummary:
 
     def to_json(self) -> str:
         """Return the summary as indented JSON, times in ISO 8601."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=_plain)
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=_json_value)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "run summary") -> RunSummary:
-        """Return the summary that ``text`` holds; parts that are missing get their defaults, unknown ones are ignored.
+        """Return the summary in ``text``; missing parts get their defaults, and unknown ones are ignored.
 
         Args:
-            where: what the message calls the text, e.g. its URL.
+            where: name of the text in messages, such as its URL.
 
         Raises:
-            DestinationError: not JSON, or not a run's.
+            DestinationError: not JSON, or not the summary of a run.
         """
         try:
             values = json.loads(text)
             return cls(
-                **_known(cls, values)
+                **_known_fields(cls, values)
                 | {
-                    "started": _utc(values["started"]),
-                    "finished": _utc(values["finished"]),
-                    "genre_model": _part(ModelFacts, values.get("genre_model")),
-                    "tag_model": _part(ModelFacts, values.get("tag_model")),
-                    "machine": _machine(values.get("machine")),
-                    "manifest": _part(ManifestCounts, values.get("manifest")) or ManifestCounts(),
-                    "results": _part(ResultCounts, values.get("results")) or ResultCounts(),
-                    "speed": _part(SpeedFacts, values.get("speed")),
-                    "found": _part(FoundLabels, values.get("found")),
+                    "started": _parse_utc(values["started"]),
+                    "finished": _parse_utc(values["finished"]),
+                    "genre_model": _model_facts(values.get("genre_model")),
+                    "tag_model": _model_facts(values.get("tag_model")),
+                    "machine": _machine_facts(values.get("machine")),
+                    "manifest": _optional_part(ManifestCounts, values.get("manifest")) or ManifestCounts(),
+                    "results": _optional_part(ResultCounts, values.get("results")) or ResultCounts(),
+                    "speed": _optional_part(SpeedFacts, values.get("speed")),
+                    "found": _optional_part(FoundLabels, values.get("found")),
                     "head_models": {
-                        name: ModelFacts(**_known(ModelFacts, model))
-                        for name, model in values.get("head_models", {}).items()
+                        name: model
+                        for name, facts in values.get("head_models", {}).items()
+                        if (model := _model_facts(facts)) is not None
                     },
                 }
             )
@@ -174,26 +201,34 @@ class RunSummary:
             ) from None
 
 
-def _known(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _known_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in values.items() if name in names}
 
 
-def _part(kind: type[T], values: Mapping[str, Any] | None) -> T | None:
-    return None if values is None else kind(**_known(kind, values))
+def _optional_part(kind: type[T], values: Mapping[str, Any] | None) -> T | None:
+    return None if values is None else kind(**_known_fields(kind, values))
 
 
-def _machine(values: Mapping[str, Any] | None) -> MachineFacts:
-    machine = _part(MachineFacts, values) or MachineFacts()
+def _model_facts(values: Mapping[str, Any] | None) -> ModelFacts | None:
+    if values is None:
+        return None
+    return _optional_part(ModelFacts, {**values, "fallback": _optional_part(FallbackFacts, values.get("fallback"))})
+
+
+def _machine_facts(values: Mapping[str, Any] | None) -> MachineFacts:
+    # JSON gives a list; the class is frozen and compared, so it needs a tuple.
+    machine = _optional_part(MachineFacts, values) or MachineFacts()
     return dataclasses.replace(machine, gpus=tuple(machine.gpus))
 
 
-def _utc(text: str) -> datetime.datetime:
+def _parse_utc(text: str) -> datetime.datetime:
+    # A time without a zone is taken for UTC: Python refuses to subtract it from one that has a zone.
     moment = datetime.datetime.fromisoformat(text)
     return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
 
 
-def _plain(value: object) -> str:
+def _json_value(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
@@ -205,22 +240,22 @@ def write_run(destination: str, run: RunSummary) -> str:
 
 
 def read_run(destination: str, run_id: str | None = None) -> RunSummary:
-    """Return the summary of ``run_id``, or of the run that started last.
+    """Return the summary of the run ``run_id``, or of the run that started last.
 
     Raises:
         DestinationError: there is no such run, or its file cannot be read.
     """
     folder = posixpath.join(destination.rstrip("/") or "/", "runs")
-    # A run's id opens with the time at which it started, so the last name is the last run.
+    # A run's id begins with its start time, so the last name is the latest run.
     names = [name for name in filesystems.list_files(folder) if name.endswith(".json")]
-    wanted = f"{run_id}.json" if run_id is not None else next(reversed(names), None)
-    if wanted is None or wanted not in names:
-        known = ", ".join(name.removesuffix(".json") for name in names[-5:]) or "none"
+    file_name = f"{run_id}.json" if run_id is not None else next(reversed(names), None)
+    if file_name is None or file_name not in names:
+        run_ids = ", ".join(name.removesuffix(".json") for name in names[-5:]) or "none"
         raise DestinationError(
-            f"{destination}: no finished run{f' {run_id}' if run_id else ''} in runs/ (there: {known}); "
+            f"{destination}: no finished run{f' {run_id}' if run_id else ''} in runs/ (there: {run_ids}); "
             f"give a folder that `tonearm tag SOURCE --out {destination}` has written"
         )
-    url = posixpath.join(folder, wanted)
+    url = posixpath.join(folder, file_name)
     with filesystems.reading(url):
         text = filesystems.read_bytes(url)
     return RunSummary.from_json(text, where=url)

@@ -1,4 +1,4 @@
-"""How far a destination is, asked from any machine: what is listed, what has its row, and whether a run is at work."""
+"""Read the state of a destination from any machine: what is listed, what is done, and whether a run is in progress."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Status:
     """The state of one destination.
 
     Attributes:
-        num_listed: tracks of the manifest; None while the first one is still being listed.
-        num_done: listed tracks with a row, failed ones included; ``errors_by_code`` counts those.
+        num_listed: tracks of the manifest; None while the first listing is still in progress.
+        num_done: listed tracks with a row, failed ones included; ``errors_by_code`` counts the failed ones.
         missing_by_group: done tracks whose row lacks a group of columns that the destination has.
-        failed_by_group: those of them that could not be decoded or scored when it was to be added.
-        num_superseded: rows that do not count, since a later one of their track does.
+        failed_by_group: those of them that could not be decoded or scored when the group was to be added.
+        num_superseded: rows that do not count, because a later row of their track does.
         num_unlisted: tracks with a row that no source lists any more.
         num_files: files of ``tracks/`` that count.
-        state: ``complete`` (every listed track has its row, if maybe not each group), ``running``, ``stopped`` (by
-            itself or by a signal), ``killed`` or ``unfinished``.
-        holder: who runs, or ran when it was killed.
-        silent_s: how long a holder on another machine was watched, by this one's clock: until its next sign of life
-            where it runs, in vain where it was killed; None where the list of processes here says it.
+        state: ``complete`` (every listed track has a row, though it may lack groups), ``running``, ``stopped`` (by an
+            error or a signal), ``killed`` or ``unfinished``.
+        holder: the process that runs, or the one that was killed.
+        silent_s: how long a holder on another machine was watched, by this machine's clock: until its next heartbeat
+            if it runs, to the end if it was killed; None if this machine's list of processes decided.
         last: the last run that ended.
     """
 
@@ -55,41 +55,42 @@ class Status:
 
 
 def read_status(destination: str, *, waiting: Say | None = None, is_watched: bool = True) -> Status:
-    """Return how far ``destination`` is.
+    """Return the state of ``destination``.
 
-    A run that was started on another machine is watched until it gives a sign of life, or for ``lock.STALE_S``: the
-    clocks of the two say nothing about each other.
+    A run on another machine is watched until its next heartbeat, at most for ``lock.STALE_S``. The time in its lock
+    does not help: the clocks of the two machines may differ.
 
     Args:
-        waiting: told whom is waited for.
-        is_watched: False to take the word of a lock from elsewhere, at once.
+        waiting: called with a line that says which run is watched.
+        is_watched: False to believe the lock of another machine without watching.
 
     Raises:
-        DestinationError: nothing there that ``tonearm tag`` has written, or it cannot be read.
+        DestinationError: ``tonearm tag`` has written nothing there, or it cannot be read.
     """
     place = Destination.of(destination)
     watched = run_lock.watch(place, waiting=waiting, patience_s=None if is_watched else 0.0)
-    found = progress.read(place)
+    run_progress = progress.read(place)
     try:
         listed = manifest.read_keys(place.manifest)
     except SourceError as error:
-        if isinstance(error, Unreadable):  # there is a library, and something is wrong with it
+        # There is a manifest, but a part of it is gone or damaged.
+        if isinstance(error, Unreadable):
             raise
-        if watched.holder is None and found is None:
+        if watched.holder is None and run_progress is None:
             raise DestinationError(
                 f"{shown(destination)} holds no run (expected manifest/ and tracks/); give a destination of "
                 "`tonearm tag SOURCE --out RUN`"
             ) from None
         listed = None
     stored = groups.read(place)
-    # A later tonearm may have added heads that this one knows nothing of.
+    # A later tonearm may have added kinds of heads that this one does not know.
     heads = list(groups.heads_of(stored))
-    audit = resume.find(place, stored).audit(listed if listed is not None else np.empty(0, np.int64), heads)
+    audit = resume.read_rows(place, stored).audit(listed if listed is not None else np.empty(0, np.int64), heads)
     num_done = audit.num_listed - audit.num_missing
     num_listed = None if listed is None else len(listed)
     return Status(
         destination,
-        _state(watched, found, audit, num_listed),
+        _run_state(watched, run_progress, audit, num_listed),
         num_listed,
         num_done,
         audit.errors_by_code,
@@ -100,22 +101,24 @@ def read_status(destination: str, *, waiting: Say | None = None, is_watched: boo
         audit.num_files,
         watched.holder,
         watched.silent_s,
-        found,
-        _last(destination),
+        run_progress,
+        _last_run(destination),
     )
 
 
-def _state(watched: run_lock.Watched, found: Progress | None, audit: resume.Audit, num_listed: int | None) -> str:
+def _run_state(
+    watched: run_lock.Watched, run_progress: Progress | None, audit: resume.Audit, num_listed: int | None
+) -> str:
     if watched.holder is not None:
         return "running" if watched.is_alive else "killed"
-    # A run that was to add a group to every row has left its figures behind where it did not come to its end.
-    is_stopped = found is not None and bool(audit.missing_by_group)
+    # Every track may have a row although a run that adds a group to them has stopped: then its progress is still there.
+    is_stopped = run_progress is not None and bool(audit.missing_by_group)
     if num_listed is not None and audit.is_exact and not is_stopped:
         return "complete"
-    return "stopped" if found is not None else "unfinished"
+    return "stopped" if run_progress is not None else "unfinished"
 
 
-def _last(destination: str) -> RunSummary | None:
+def _last_run(destination: str) -> RunSummary | None:
     try:
         return read_run(destination)
     except DestinationError:

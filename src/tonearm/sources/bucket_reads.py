@@ -6,11 +6,12 @@ import dataclasses
 import io
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tonearm.sources.source import CHUNK_BYTES, ReadLimits, Retry, append, changed, check_size, failed
 from tonearm.sources.track_ref import TrackRef
 from tonearm.storage import content_coding, filesystems, http_objects
+from tonearm.storage.instances import s3_filesystem
 from tonearm.storage.store_errors import Failure, http_failure
 from tonearm.storage.uris import split_bucket
 from tonearm.wording import counted
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def read_s3(ref: TrackRef, limits: ReadLimits) -> bytes:
     """Return an object of S3, on the condition of the listed ETag."""
     # The retries are ours, so that they are counted once.
-    filesystem = filesystems.s3_filesystem(num_attempts=1, read_timeout_s=limits.stall_s)
+    filesystem = s3_filesystem(num_attempts=1, read_timeout_s=limits.stall_s)
     bucket, key = split_bucket(ref.uri)
     condition = {"IfMatch": f'"{ref.etag}"'} if ref.etag else {}
 
@@ -39,10 +40,17 @@ def read_s3(ref: TrackRef, limits: ReadLimits) -> bytes:
     return http_objects.wait_for(filesystem.loop, get, timeout_s=limits.left_s)
 
 
+class _Body(NamedTuple):
+    """What a server sent, and the ``Content-Encoding`` that is to be undone."""
+
+    data: bytes
+    coding: str
+
+
 def read_http(ref: TrackRef, limits: ReadLimits) -> bytes:
     """Return an object of the web, its coding undone."""
 
-    async def take(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
+    async def take(response: aiohttp.ClientResponse) -> _Body:
         if response.status not in http_objects.WHOLE:
             raise failed(ref, http_failure(response.status, response.reason or ""))
         etag = http_objects.etag(response.headers)
@@ -52,10 +60,11 @@ def read_http(ref: TrackRef, limits: ReadLimits) -> bytes:
         expected = response.content_length
         # The announced length of a packed answer is that of its packed bytes, not of the object.
         whole = dataclasses.replace(ref, size_bytes=None) if content_coding.codings(coding) else ref
-        return await _collect(whole, response.content.iter_chunked(CHUNK_BYTES), expected, limits.max_bytes), coding
+        data = await _collect(whole, response.content.iter_chunked(CHUNK_BYTES), expected, limits.max_bytes)
+        return _Body(data, coding)
 
-    data, coding = http_objects.get(ref.uri, take, timeout_s=limits.left_s, allowed=limits.allowed)
-    return content_coding.unpacked(data, coding, limits.max_bytes + 1)
+    body = http_objects.get(ref.uri, take, timeout_s=limits.left_s, allowed=limits.allowed)
+    return content_coding.unpacked(body.data, body.coding, limits.max_bytes + 1)
 
 
 async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: int) -> bytes:
@@ -74,8 +83,8 @@ async def _collect(ref: TrackRef, chunks: object, expected: int | None, limit: i
 
 def read_other(ref: TrackRef, limits: ReadLimits) -> bytes:
     """Return an object of any other store that fsspec knows."""
-    filesystem, path = filesystems.filesystem(ref.uri)
-    with filesystem.open(path, "rb", block_size=16 * CHUNK_BYTES) as file:
+    place = filesystems.locate(ref.uri)
+    with place.store.open(place.path, "rb", block_size=16 * CHUNK_BYTES) as file:
         buffer = io.BytesIO()
         for chunk in _chunks(file):
             append(ref, buffer, chunk, limits.max_bytes)

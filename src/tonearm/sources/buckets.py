@@ -16,11 +16,12 @@ from tonearm.sources.source import LabelledRows, ReadLimits, Shape
 from tonearm.sources.track_ref import TrackRef, from_seconds, make_ref, to_utc
 from tonearm.storage import filesystems, http_objects
 from tonearm.storage.globs import glob_matcher, split_glob
+from tonearm.storage.instances import READ_TIMEOUT_S, s3_filesystem
 from tonearm.storage.store_errors import diagnose, http_failure
 from tonearm.storage.uris import WILDCARDS, scheme, shown, split_bucket, to_unicode
 
 if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+    pass
 
 Entry = tuple[str, int | None, str | None, datetime.datetime | None]
 
@@ -41,8 +42,8 @@ def list_s3(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
         if first is not None and first[0] == key:
             return iter([_ref(f"s3://{bucket}/", first)])
     folder = key if not key or key.endswith("/") else key + "/"
-    entries, is_empty = _peek(_s3_objects(bucket, folder))
-    if not is_empty:
+    entries = _unless_empty(_s3_objects(bucket, folder))
+    if entries is not None:
         return _below(f"s3://{bucket}/", folder, entries, skipped)
     if not WILDCARDS.search(key):
         raise SourceError(
@@ -61,7 +62,7 @@ def list_s3(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
 
 
 def _s3_objects(bucket: str, prefix: str, *, max_keys: int = 1000) -> Iterator[Entry]:
-    filesystem = filesystems.s3_filesystem()
+    filesystem = s3_filesystem()
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": max_keys}
     while True:
         try:
@@ -85,33 +86,33 @@ def list_other(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
     Raises:
         SourceError: there is nothing there, or the store cannot be listed.
     """
-    filesystem, path = filesystems.filesystem(source)
-    path, place = path.strip("/"), f"{scheme(source)}://"
+    place = filesystems.locate(source)
+    filesystem, path, prefix = place.store, place.path.strip("/"), f"{place.address.scheme}://"
     try:
         if filesystem.isfile(path):
-            return iter([_ref(place, _entry(filesystem.info(path)))])
+            return iter([_ref(prefix, _entry(filesystem.info(path)))])
         base, pattern = path, ""
         if WILDCARDS.search(path) and not filesystem.isdir(path):
             base, pattern = split_glob(path, filesystem.isdir)
-    except filesystems.store_errors(scheme(source)) as error:
-        raise unlisted(shown(source), error) from None
-    entries, is_empty = _peek(_walk(source, filesystem, base.rstrip("/")))
-    if is_empty:
+    except filesystems.store_errors(place.address.scheme) as error:
+        raise unlisted(place.address.shown, error) from None
+    entries = _unless_empty(_walk(place, base.rstrip("/")))
+    if entries is None:
         raise SourceError(
-            f"nothing at {shown(source)}; expected an object of that name or objects below it: check the spelling"
+            f"nothing at {place.address.shown}; expected an object of that name or objects below it: check the spelling"
         )
     if pattern:
         matches = glob_matcher(pattern)
         entries = (entry for entry in entries if matches(entry[0][len(base) :]))
-    return _below(place, base, entries, skipped)
+    return _below(prefix, base, entries, skipped)
 
 
-def _walk(source: str, filesystem: AbstractFileSystem, path: str) -> Iterator[Entry]:
+def _walk(place: filesystems.Place, path: str) -> Iterator[Entry]:
     try:
-        for _, _, files in filesystem.walk(path, detail=True):
+        for _, _, files in place.store.walk(path, detail=True):
             yield from (_entry(info) for _, info in sorted(files.items()))
-    except filesystems.store_errors(scheme(source)) as error:
-        raise unlisted(shown(source), error) from None
+    except filesystems.store_errors(place.address.scheme) as error:
+        raise unlisted(place.address.shown, error) from None
 
 
 def _entry(info: dict[str, Any]) -> Entry:
@@ -138,20 +139,20 @@ def web_object(url: str) -> TrackRef:
     """
     url = to_unicode(url)
     try:
-        status, headers = http_objects.get_headers(url, timeout_s=filesystems.READ_TIMEOUT_S)
+        answer = http_objects.get_headers(url, timeout_s=READ_TIMEOUT_S)
     except FetchError as error:
         if error.code == "not_found":
             raise SourceError(f"{error.message}; check the address") from None
         return make_ref(url)
     except filesystems.store_errors("https") as error:
         raise unlisted(shown(url), error) from None
-    failure = http_failure(status)
-    if status >= 400 and not failure.is_transient and failure.kind != "access_denied":
-        raise SourceError(f"{shown(url)} answers HTTP {status}, expected an audio file; check the address")
-    if status not in http_objects.WHOLE:
+    failure = http_failure(answer.status)
+    if answer.status >= 400 and not failure.is_transient and failure.kind != "access_denied":
+        raise SourceError(f"{shown(url)} answers HTTP {answer.status}, expected an audio file; check the address")
+    if answer.status not in http_objects.WHOLE:
         return make_ref(url)
-    modified = http_time(headers.get("Last-Modified", ""))
-    return make_ref(url, http_objects.size_bytes(headers), http_objects.etag(headers), modified)
+    modified = http_time(answer.headers.get("Last-Modified", ""))
+    return make_ref(url, http_objects.size_bytes(answer.headers), http_objects.etag(answer.headers), modified)
 
 
 def http_time(text: str) -> datetime.datetime | None:
@@ -182,9 +183,9 @@ def unlisted(place: str, error: BaseException) -> SourceError:
     return SourceError(f"{place} cannot be listed ({failure.reason}); check the address")
 
 
-def _peek(entries: Iterator[Entry]) -> tuple[Iterator[Entry], bool]:
+def _unless_empty(entries: Iterator[Entry]) -> Iterator[Entry] | None:
     first = next(entries, None)
-    return (iter(()), True) if first is None else (itertools.chain([first], entries), False)
+    return None if first is None else itertools.chain([first], entries)
 
 
 def _below(place: str, folder: str, entries: Iterable[Entry], skipped: Counter[str]) -> Iterator[TrackRef]:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -71,7 +71,8 @@ def list_rows(source: str) -> Iterator[TrackRef]:
 
 def _rows(place: str) -> Iterator[tuple[TrackRef, str | None]]:
     """Yield each row's track, and the path its audio was made from or its column ``file`` or ``path`` says."""
-    for split, dataset, column in _loaded(place):
+    for split in _loaded(place):
+        dataset, column = split.dataset, split.column
         number = 0
         names = [column, *(name for name in ("file", "path") if name in dataset.features and name != column)][:2]
         for batch in dataset.select_columns(names).with_format("arrow").iter(batch_size=BATCH_ROWS):
@@ -80,7 +81,7 @@ def _rows(place: str) -> Iterator[tuple[TrackRef, str | None]]:
             paths = pc.struct_field(audio, "path").to_pylist()
             others = batch[names[1]].to_pylist() if len(names) > 1 else [None] * len(paths)
             for length, path, other in zip(lengths, paths, others, strict=True):
-                ref = _ref(place, f"{split}/{number}", dataset._fingerprint, length, path)
+                ref = _ref(place, f"{split.name}/{number}", dataset._fingerprint, length, path)
                 yield ref, path or (other if isinstance(other, str) else None)
                 number += 1
 
@@ -94,24 +95,25 @@ def list_labelled(source: str, columns: Sequence[str]) -> Iterator[tuple[TrackRe
         SourceError: as ``list_rows``, or one of the columns is missing.
     """
     place = _place(source)
-    for _, dataset, _ in _loaded(place):
-        if missing := [name for name in columns if name not in (*dataset.features, "split")]:
-            known = ", ".join(dataset.features)
+    for split in _loaded(place):
+        if missing := [name for name in columns if name not in (*split.dataset.features, "split")]:
+            known = ", ".join(split.dataset.features)
             raise SourceError(f"{shown(source)} has the columns {known}; expected {', '.join(missing)} too")
     refs = _rows(place)
-    for split, dataset, _ in _loaded(place):
+    for split in _loaded(place):
+        dataset = split.dataset
         names = [name for name in columns if name in dataset.features]
         read = {name: _named(dataset.features[name]) for name in names}
         for batch in dataset.select_columns(names).iter(batch_size=BATCH_ROWS) if names else [{}] * len(dataset):
             for index in range(len(batch[names[0]]) if names else 1):
                 values = {name: read[name](batch[name][index]) for name in names}
                 ref, path = next(refs)
-                yield ref, {"split": split, PATH: path} | values
+                yield ref, {"split": split.name, PATH: path} | values
 
 
 def class_columns(source: str) -> list[str]:
     """Return the names of the columns that hold classes: ``ClassLabel``, or a list of them."""
-    _, dataset, _ = _loaded(_place(source))[0]
+    dataset = _loaded(_place(source))[0].dataset
     kinds = {name: getattr(feature, "feature", feature) for name, feature in dataset.features.items()}
     return [name for name, kind in kinds.items() if isinstance(kind, _library(source).ClassLabel)]
 
@@ -152,13 +154,12 @@ def read_row(ref: TrackRef) -> bytes:
     place, _, row = ref.uri.rpartition("#")
     split, _, number = row.rpartition("/")
     try:
-        loaded = next(((dataset, column) for name, dataset, column in _loaded(place) if name == split), None)
+        loaded = next((loaded for loaded in _loaded(place) if loaded.name == split), None)
         if loaded is None:
             raise FetchError(f"{shown(ref.uri)}: no split {split} there", code="not_found")
-        dataset, column = loaded
-        if ref.etag is not None and ref.etag != dataset._fingerprint:
+        if ref.etag is not None and ref.etag != loaded.dataset._fingerprint:
             raise FetchError(f"{shown(ref.uri)} was saved again since it was listed; run again", code="changed")
-        audio = dataset[int(number)][column]
+        audio = loaded.dataset[int(number)][loaded.column]
         if audio is None:
             raise FetchError(f"{shown(ref.uri)} is a row without audio", code="not_found")
         if audio["bytes"] is None and audio["path"]:
@@ -168,7 +169,15 @@ def read_row(ref: TrackRef) -> bytes:
         raise FetchError(f"{shown(ref.uri)} cannot be read ({scrubbed(str(error))})", code="not_found") from None
 
 
-def _loaded(place: str) -> tuple[tuple[str, Any, str], ...]:
+class _Split(NamedTuple):
+    """One split of a data set, its audio undecoded, and the name of its audio column."""
+
+    name: str
+    dataset: Any
+    column: str
+
+
+def _loaded(place: str) -> tuple[_Split, ...]:
     written: int | None = None
     if place.startswith(SAVED):
         folder = local_path(place)
@@ -177,7 +186,7 @@ def _loaded(place: str) -> tuple[tuple[str, Any, str], ...]:
     return _load(place, written)
 
 
-def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
+def _load(place: str, written: int | None) -> tuple[_Split, ...]:
     # One at a time: the progress bars that `datasets` loads with take each other's lock away, and a data set that
     # several threads ask for is loaded once.
     with _loading:
@@ -185,8 +194,7 @@ def _load(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], ...]:
-    """Return the splits: name, data set with undecoded audio, name of its audio column."""
+def _load_once(place: str, written: int | None) -> tuple[_Split, ...]:
     del written  # part of the cache key: a folder that was saved again is loaded again
     datasets = _library(place)
     try:
@@ -206,7 +214,7 @@ def _load_once(place: str, written: int | None) -> tuple[tuple[str, Any, str], .
             columns = ", ".join(dataset.features)
             raise SourceError(f"the data set {shown(place)} has the columns {columns}; expected one of type Audio")
         column = "audio" if "audio" in names else names[0]
-        ready.append((str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
+        ready.append(_Split(str(split), dataset.cast_column(column, datasets.Audio(decode=False)), column))
     return tuple(ready)
 
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tonearm.errors import SourceError, UsageError
-from tonearm.sources.registry import open_source, source_of
+from tonearm.sources.registry import list_with, source_of
 from tonearm.sources.track_ref import TrackRef as TrackRef
 from tonearm.sources.track_ref import make_ref as make_ref
 from tonearm.sources.track_ref import track_key as track_key
@@ -54,6 +54,7 @@ class SourceStream:
 
     Attributes:
         source: as it was given.
+        kind: what lists it.
         listing: the name of its listing: ``source_name``, or ``FILES`` for an object that was given by its own name.
         folder: whether it is a folder or a prefix, whose listing tells what there is below it.
         skipped: files that are not audio, by extension.
@@ -62,16 +63,16 @@ class SourceStream:
     def __init__(self, source: str) -> None:
         self.source = source
         self.skipped: Counter[str] = collections.Counter()
-        kind = source_of(source)
-        self._rest = open_source(source, self.skipped)
+        self.kind = source_of(source)
+        self._rest = list_with(self.kind, source, self.skipped)
         self._first = next(self._rest, None)
         self._has_ended = False
         name = source_name(source)
         is_object = self._first is not None and (
-            kind.shape == "object" or (kind.shape == "prefix" and self._first.uri == name)
+            self.kind.shape == "object" or (self.kind.shape == "prefix" and self._first.uri == name)
         )
         self.listing = FILES if is_object else name
-        is_prefix = kind.shape == "prefix" and not is_object
+        is_prefix = self.kind.shape == "prefix" and not is_object
         if is_local(source):
             self.folder = is_prefix and os.path.isdir(local_path(source))
         else:
@@ -173,7 +174,7 @@ def list_sources(
     if limit is not None and limit < 1:
         raise UsageError(f"got a limit of {limit}, expected at least 1 track")
     streams = [SourceStream(source) for source in sources]
-    may_repeat = len(sources) > 1 or any(source_of(source).shape == "list" for source in sources)
+    may_repeat = len(sources) > 1 or any(stream.kind.shape == "list" for stream in streams)
     seen: dict[int, str] | None = {} if may_repeat else None
     try:
         for stream in streams:
@@ -203,8 +204,8 @@ def source_name(source: str) -> str:
     if kind in ("http", "https"):
         parts = split_url(source)
         rest = f"{parts.place.rpartition('@')[2]}{parts.path}"
-        said = [pair for pair in urllib.parse.parse_qsl(parts.query, True) if not _SIGNING.match(pair[0])]
-        query = f"?{hashlib.sha256(repr(said).encode()).hexdigest()[:16]}" if said else ""
+        unsigned = [pair for pair in urllib.parse.parse_qsl(parts.query, True) if not _SIGNING.match(pair[0])]
+        query = f"?{hashlib.sha256(repr(unsigned).encode()).hexdigest()[:16]}" if unsigned else ""
     else:
         place, slash, key = rest.partition("/")
         user, at, bucket = place.rpartition("@")

@@ -10,6 +10,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from tonearm.errors import FetchError, SourceError
 from tonearm.sources.extensions import AUDIO_EXTENSIONS, OTHER_EXTENSIONS, SYSTEM, extension_of, is_system
@@ -109,32 +110,39 @@ def _walk(top: str, skipped: Counter[str], may_hold: Callable[[str], bool]) -> I
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            names, below, linked = _scan(folder, skipped)
+            entries = _scan(folder, skipped)
         except OSError:
             skipped[UNREADABLE] += 1
             continue
-        yield from (posixpath.join(folder, name) for name in names)
+        yield from (posixpath.join(folder, name) for name in entries.names)
         # The stack takes the last first, so reversed names come in ascending order.
-        folders.extend(path for path in reversed(below) if may_hold(path))
-        links.extend(path for path in linked if may_hold(path))
+        folders.extend(path for path in reversed(entries.folders) if may_hold(path))
+        links.extend(path for path in entries.links if may_hold(path))
 
 
-def _scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str], list[str]]:
-    """Return the names of files, and the paths of folders and of links to folders, each sorted."""
-    names, below, linked = list[str](), list[str](), list[str]()
-    with os.scandir(folder) as entries:
-        for entry in entries:
+class _Entries(NamedTuple):
+    """What a folder holds, each sorted: names of files, paths of folders and of links to folders."""
+
+    names: list[str]
+    folders: list[str]
+    links: list[str]
+
+
+def _scan(folder: str, skipped: Counter[str]) -> _Entries:
+    names, folders, links = list[str](), list[str](), list[str]()
+    with os.scandir(folder) as scanned:
+        for entry in scanned:
             if is_system(entry.name):
                 skipped[SYSTEM] += 1
                 continue
             if entry.is_dir(follow_symlinks=False):
-                below.append(entry.path)
+                folders.append(entry.path)
             elif entry.is_symlink() and os.path.isdir(entry.path):
-                linked.append(entry.path)
+                links.append(entry.path)
             else:
                 names.append(entry.name)
     # scandir gives the order of the file system, which differs between machines; --limit needs the same tracks.
-    return sorted(names), sorted(below), sorted(linked)
+    return _Entries(sorted(names), sorted(folders), sorted(links))
 
 
 class LocalFiles:

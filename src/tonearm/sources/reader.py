@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import tenacity
 
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from tonearm.storage.allowed_uris import AllowedUris
 
 MAX_WAIT_S = 20.0
+
+
+class Ends(NamedTuple):
+    """The first and the last bytes of an object."""
+
+    head: bytes
+    tail: bytes
 
 
 class ObjectReader:
@@ -68,7 +75,7 @@ class ObjectReader:
             raise FetchError(f"{shown(ref.uri)} cannot be read ({last}; {tries})", code=code) from None
         return data
 
-    def read_ends(self, ref: TrackRef, head_bytes: int, tail_bytes: int) -> tuple[bytes, bytes] | None:
+    def read_ends(self, ref: TrackRef, head_bytes: int, tail_bytes: int) -> Ends | None:
         """Return the first and the last bytes of an object, by two ranged reads.
 
         Returns:
@@ -84,8 +91,9 @@ class ObjectReader:
         with _boundary(ref):
             if not _reader(ref).has_ranges:
                 return None
-            store, path = filesystems.filesystem(ref.uri)
-            return store.cat_file(path, start=0, end=head_bytes), store.cat_file(path, start=size - tail_bytes)
+            place = filesystems.locate(ref.uri)
+            head = place.store.cat_file(place.path, start=0, end=head_bytes)
+            return Ends(head, place.store.cat_file(place.path, start=size - tail_bytes))
 
     def _attempt(self, ref: TrackRef, deadline: float) -> bytes:
         limits = ReadLimits(self.settings.max_bytes, deadline, self.settings.stall_timeout_s, self.allowed)

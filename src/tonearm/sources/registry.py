@@ -28,9 +28,12 @@ def source_of(source: str) -> Source:
     """Return what lists SOURCE.
 
     Raises:
-        SourceError: nobody knows it.
+        SourceError: nobody knows it, or it is empty.
         PluginError: a package that adds its scheme cannot be used.
     """
+    if not source:
+        # As a path it would be the current folder, and it is what a script's unset variable gives.
+        raise SourceError("got the source '', expected a path or a URL; give . for the current folder")
     # Before packages: none may take over a path or a URL that tonearm reads.
     for kind in KINDS:
         if kind.matches(source):
@@ -58,9 +61,8 @@ def check_extras(places: Iterable[str]) -> None:
             extras.require(filesystems.EXTRAS[kind], f"{shown(place)}: {kind}://", SourceError)
 
 
-def open_source(source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
-    """Return the tracks of SOURCE, whatever kind it is; see ``Source.list``."""
-    kind = source_of(source)
+def list_with(kind: Source, source: str, skipped: Counter[str]) -> Iterator[TrackRef]:
+    """Return the tracks of SOURCE, which is of this kind; see ``Source.list``."""
     return kind.list(source, skipped) if kind in KINDS else _guarded(kind, source, skipped)
 
 

@@ -178,8 +178,8 @@ def _rows(source: str, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def _open(source: str) -> BinaryIO:
-    filesystem, path = filesystems.filesystem(source)
-    file: BinaryIO = filesystem.open(path, "rb")
+    place = filesystems.locate(source)
+    file: BinaryIO = place.store.open(place.path, "rb")
     return file
 
 

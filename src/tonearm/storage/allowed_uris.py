@@ -11,7 +11,7 @@ import re
 import socket
 import urllib.parse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonearm.errors import FetchError, RequestError, SettingsError
 from tonearm.storage.uris import SCHEME, scheme, shown, split_url
@@ -53,8 +53,8 @@ class AllowedUris:
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self.prefixes = tuple(_parts(prefix) for prefix in prefixes)
-        for prefix, (kind, place, _) in zip(prefixes, self.prefixes, strict=True):
-            if kind not in SCHEMES or not place:
+        for prefix, parts in zip(prefixes, self.prefixes, strict=True):
+            if parts.scheme not in SCHEMES or not parts.place:
                 raise SettingsError(
                     f"serve.allow_uris: got {shown(prefix)!r}, expected a prefix such as s3://bucket/folder/ or "
                     "https://host/folder/; local files are never read for a client"
@@ -74,12 +74,12 @@ class AllowedUris:
         """Return whether ``uri`` is plainly under one of the prefixes."""
         if len(uri) > MAX_CHARACTERS or not uri.isprintable() or "\\" in uri or not SCHEME.match(uri):
             return False
-        kind, place, path = _parts(uri)
-        if kind not in SCHEMES or "@" in place:
+        parts = _parts(uri)
+        if parts.scheme not in SCHEMES or "@" in parts.place:
             return False
-        if _has_dots(path):
+        if _has_dots(parts.path):
             return False
-        return any((kind, place) == allowed[:2] and _is_under(path, allowed[2]) for allowed in self.prefixes)
+        return any(parts.is_under(prefix) for prefix in self.prefixes)
 
     def check_redirect(self, url: str) -> bool:
         """Return whether ``url``, which a server has sent us on to, is itself under a prefix.
@@ -135,21 +135,32 @@ def is_public(address: str) -> bool:
     return all(is_public(str(ipaddress.IPv4Address(number))) for number in inner)
 
 
-def _parts(uri: str) -> tuple[str, str, str]:
-    """Return scheme, host (of the web with its port) or bucket, and path; without a host where it is malformed."""
+class _Parts(NamedTuple):
+    """Scheme, host (of the web with its port) or bucket, and path."""
+
+    scheme: str
+    place: str
+    path: str
+
+    def is_under(self, prefix: _Parts) -> bool:
+        return (self.scheme, self.place) == (prefix.scheme, prefix.place) and _is_under(self.path, prefix.path)
+
+
+def _parts(uri: str) -> _Parts:
+    """Return the parts of ``uri``; without a place where it is malformed."""
     kind = scheme(uri)
     if kind not in DEFAULT_PORTS:
         place, _, path = uri.partition("://")[2].partition("/")
-        return kind, place, path
+        return _Parts(kind, place, path)
     parts = split_url(uri)
     if "@" in parts.place:
-        return kind, parts.place, parts.path
+        return _Parts(kind, parts.place, parts.path)
     match = HOST_AND_PORT.fullmatch(parts.place.lower())
     has_path = parts.path or uri.endswith(parts.place)  # https://host?a/ and https://host#a/ have none
     if match is None or not has_path:
-        return kind, "", parts.path
+        return _Parts(kind, "", parts.path)
     host, port = match.groups()
-    return kind, f"{host}:{int(port or DEFAULT_PORTS[kind])}", parts.path.removeprefix("/")
+    return _Parts(kind, f"{host}:{int(port or DEFAULT_PORTS[kind])}", parts.path.removeprefix("/"))
 
 
 def _has_dots(path: str) -> bool:

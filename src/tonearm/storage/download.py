@@ -21,12 +21,13 @@ def local_copy(url: str, patterns: Sequence[str]) -> Path:
     Raises:
         SourceError: the place cannot be read, or no file in it matches.
     """
-    store, path = filesystems.filesystem(url)
+    place = filesystems.locate(url)
+    store, path = place.store, place.path
     try:
         entries = [entry for entry in store.ls(path, detail=True) if entry["type"] == "file"]
     except FileNotFoundError:
         entries = []
-    except filesystems.store_errors(filesystems.scheme(url)) as error:
+    except filesystems.store_errors(place.address.scheme) as error:
         raise SourceError(f"{shown(url)} cannot be read ({diagnose(error).reason})") from None
     objects = {
         entry["name"].rpartition("/")[2]: entry

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
-import functools
 import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
@@ -22,86 +21,51 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FSSpecHandler, LocalF
 from tonearm import extras
 from tonearm.errors import DestinationError, SourceError, TonearmError
 from tonearm.storage.atomic import beside, replacing
+from tonearm.storage.instances import instance, s3_filesystem
 from tonearm.storage.store_errors import diagnose
 from tonearm.storage.uris import SCHEME as SCHEME
+from tonearm.storage.uris import Address, scrubbed
 from tonearm.storage.uris import is_local as is_local
-from tonearm.storage.uris import local_path, scrubbed, shown, split_bucket
 from tonearm.storage.uris import scheme as scheme
 
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-    from s3fs import S3FileSystem
-
-# Six attempts with a wait that doubles ride out half a minute of a store that asks to slow down.
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5.0, 30.0, 6
 EXTRAS = {"gs": "gcs", "az": "azure"}
 # File systems without hard links: exFAT, SMB, buckets that are mounted.
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 KNOWN = "s3://, gs://, az://, https:// and paths"
 
 
-def filesystem(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of ``url`` and the path in it.
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """An address and the fsspec file system that it is in; ``path`` is as that file system takes it."""
+
+    address: Address
+    store: Any
+    path: str
+
+
+def locate(url: str) -> Place:
+    """Return the place at ``url``.
 
     Raises:
         SourceError: an unknown scheme, or one whose package is not installed.
     """
-    kind = scheme(url)
+    address = Address.parse(url)
+    kind = address.scheme
     if kind == "file":
-        return _instance("file", os.getpid(), ()), local_path(url)
+        return Place(address, instance("file"), address.path)
     if kind == "s3":
-        return s3_filesystem(), "/".join(split_bucket(url)).rstrip("/")
+        return Place(address, s3_filesystem(), address.path.rstrip("/"))
     try:
-        store = _instance(kind, os.getpid(), ())
+        store = instance(kind)
     except ValueError:
-        raise SourceError(f"{shown(url)}: unknown scheme {kind}://; expected one of {KNOWN}") from None
+        raise SourceError(f"{address.shown}: unknown scheme {kind}://; expected one of {KNOWN}") from None
     except ImportError:
         if kind in EXTRAS:
-            extras.require(EXTRAS[kind], f"{shown(url)}: {kind}://", SourceError)
+            extras.require(EXTRAS[kind], f"{address.shown}: {kind}://", SourceError)
         raise SourceError(
-            f"{shown(url)}: {kind}:// needs a package that is not installed; install the fsspec package for {kind}://"
+            f"{address.shown}: {kind}:// needs a package that is not installed; install the fsspec package for {kind}://"
         ) from None
-    return store, store._strip_protocol(url)
-
-
-def s3_filesystem(*, num_attempts: int = NUM_ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S) -> S3FileSystem:
-    """Return this process's s3fs file system for the credentials and endpoint that the environment names now.
-
-    Listings are not cached: another process may have written since.
-
-    Args:
-        num_attempts: how often the client itself tries a request.
-        read_timeout_s: how long a connection may be silent.
-    """
-    environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
-    return _instance("s3", os.getpid(), environment, num_attempts, read_timeout_s)
-
-
-@functools.cache
-def _instance(
-    kind: str,
-    pid: int,
-    environment: tuple[tuple[str, str], ...],
-    num_attempts: int = NUM_ATTEMPTS,
-    read_timeout_s: float = READ_TIMEOUT_S,
-) -> AbstractFileSystem:
-    # One instance a process and an environment: an asynchronous file system does not survive a fork, and reads the
-    # environment only once.
-    del pid, environment
-    if kind != "s3":
-        return fsspec.filesystem(kind, skip_instance_cache=True, use_listings_cache=False)
-    return fsspec.filesystem(
-        "s3",
-        use_listings_cache=False,
-        skip_instance_cache=True,
-        config_kwargs={
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            "read_timeout": read_timeout_s,
-            "retries": {"total_max_attempts": num_attempts, "mode": "standard"},
-            "max_pool_connections": 32,
-            "user_agent_extra": "tonearm",
-        },
-    )
+    return Place(address, store, store._strip_protocol(url))
 
 
 class ObjectStoreHandler(FSSpecHandler):
@@ -121,16 +85,23 @@ class ObjectStoreHandler(FSSpecHandler):
         return files
 
 
-def arrow_filesystem(url: str) -> tuple[FileSystem, str]:
-    """Return ``url`` as pyarrow and Ray Data take it: a file system and the path in it.
+class ArrowPath(NamedTuple):
+    """A place as pyarrow and Ray Data take it: a file system and the path in it."""
+
+    filesystem: FileSystem
+    path: str
+
+
+def arrow_filesystem(url: str) -> ArrowPath:
+    """Return where ``url`` is for pyarrow and Ray Data.
 
     Raises:
         SourceError: an unknown scheme, or one whose package is not installed.
     """
-    store, path = filesystem(url)
-    if is_local(url):
-        return LocalFileSystem(), path
-    return PyFileSystem(ObjectStoreHandler(store)), path
+    place = locate(url)
+    if place.address.is_local:
+        return ArrowPath(LocalFileSystem(), place.path)
+    return ArrowPath(PyFileSystem(ObjectStoreHandler(place.store)), place.path)
 
 
 def read_bytes(url: str, *, max_bytes: int | None = None) -> bytes:
@@ -142,13 +113,13 @@ def read_bytes(url: str, *, max_bytes: int | None = None) -> bytes:
     Raises:
         FileNotFoundError: there is none.
     """
-    store, path = filesystem(url)
+    place = locate(url)
     if max_bytes is None:
-        data: bytes = store.cat_file(path)
+        data: bytes = place.store.cat_file(place.path)
         return data
     try:
-        data = store.cat_file(path, start=0, end=max_bytes)
-    except store_errors(scheme(url)) as error:
+        data = place.store.cat_file(place.path, start=0, end=max_bytes)
+    except store_errors(place.address.scheme) as error:
         if _answer(error) not in ("InvalidRange", "416"):
             raise
         return b""  # S3 has no range of an object without bytes
@@ -166,8 +137,8 @@ def read_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 def exists(url: str) -> bool:
     """Return whether there is an object or folder at ``url``."""
-    store, path = filesystem(url)
-    return bool(store.exists(path))
+    place = locate(url)
+    return bool(place.store.exists(place.path))
 
 
 def list_files(url: str) -> list[str]:
@@ -176,10 +147,10 @@ def list_files(url: str) -> list[str]:
     Raises:
         DestinationError: the place is refused or cannot be reached.
     """
-    store, path = filesystem(url)
-    with reading(url):
+    place = locate(url)
+    with _reading(place.address):
         try:
-            entries = store.ls(path, detail=True)
+            entries = place.store.ls(place.path, detail=True)
         except FileNotFoundError:
             return []
     return sorted(entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file")
@@ -191,13 +162,13 @@ def delete(url: str) -> None:
     Raises:
         DestinationError: the place is read-only or refused.
     """
-    store, path = filesystem(url)
+    place = locate(url)
     try:
-        store.rm_file(path)
+        place.store.rm_file(place.path)
     except FileNotFoundError:
         return
-    except store_errors(scheme(url)) as error:
-        raise _unwritten(url, error, "deleted") from None
+    except store_errors(place.address.scheme) as error:
+        raise _unwritten(place.address, error, "deleted") from None
 
 
 def write_text(url: str, text: str) -> None:
@@ -217,12 +188,12 @@ def write_bytes(url: str, data: bytes) -> None:
     Raises:
         DestinationError: the place is full, read-only or refused.
     """
-    store, path = filesystem(url)
-    with writing(url):
-        if not is_local(url):
-            store.pipe_file(path, data)
+    place = locate(url)
+    with _writing(place.address):
+        if not place.address.is_local:
+            place.store.pipe_file(place.path, data)
             return
-        with replacing(Path(path)) as partial:
+        with replacing(Path(place.path)) as partial:
             partial.write_bytes(data)
 
 
@@ -237,28 +208,28 @@ def create_bytes(url: str, data: bytes) -> None:
         FileExistsError: something is there.
         DestinationError: the place is full, read-only or refused.
     """
-    store, path = filesystem(url)
-    if is_local(url):
-        _create_file(url, Path(path), data)
+    place = locate(url)
+    if place.address.is_local:
+        _create_file(place.address, data)
         return
     try:
-        store.pipe_file(path, data, mode="create")
+        place.store.pipe_file(place.path, data, mode="create")
     except FileExistsError:
         raise
-    except store_errors(scheme(url)) as error:
+    except store_errors(place.address.scheme) as error:
         # s3fs makes EINVAL of a 412; 409: another is writing it at this moment.
         if _answer(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "OperationAborted"):
-            raise FileExistsError(f"{shown(url)} is there") from None
+            raise FileExistsError(f"{place.address.shown} is there") from None
         is_unknown = _answer(error) in ("NotImplemented", "501") or isinstance(error, TypeError)  # an older fsspec
         if not is_unknown:
-            raise _unwritten(url, error) from None
+            raise _unwritten(place.address, error) from None
         write_bytes(url, data)
 
 
-def _create_file(url: str, target: Path, data: bytes) -> None:
+def _create_file(address: Address, data: bytes) -> None:
     """Create a file with all of its content at once: a link to a name that is taken is refused, on NFS too."""
-    is_there = False
-    with writing(url), beside(target) as partial:
+    target, is_there = Path(address.path), False
+    with _writing(address), beside(target) as partial:
         partial.write_bytes(data)
         try:
             os.link(partial, target)
@@ -270,7 +241,7 @@ def _create_file(url: str, target: Path, data: bytes) -> None:
                 raise
             is_there = not _create_exclusively(target, data)
     if is_there:
-        raise FileExistsError(f"{shown(url)} is there")
+        raise FileExistsError(f"{address.shown} is there")
 
 
 def _create_exclusively(target: Path, data: bytes) -> bool:
@@ -319,44 +290,52 @@ def copy_files(folder: Path, url: str, *, last: str | None = None) -> list[str]:
     return [path.name for path in paths]
 
 
-@contextlib.contextmanager
-def writing(url: str) -> Iterator[None]:
+def writing(url: str) -> contextlib.AbstractContextManager[None]:
     """Turn what can go wrong while writing to ``url`` into one line.
 
     Raises:
         DestinationError: the place is full, read-only, missing or refused.
     """
+    return _writing(Address.parse(url))
+
+
+@contextlib.contextmanager
+def _writing(address: Address) -> Iterator[None]:
     try:
         yield
     except TonearmError:  # which says already what went wrong
         raise
-    except store_errors(scheme(url)) as error:
-        raise _unwritten(url, error) from None
+    except store_errors(address.scheme) as error:
+        raise _unwritten(address, error) from None
 
 
-@contextlib.contextmanager
-def reading(url: str) -> Iterator[None]:
+def reading(url: str) -> contextlib.AbstractContextManager[None]:
     """Turn what can go wrong while looking at a destination into one line.
 
     Raises:
         DestinationError: the place is refused or cannot be reached.
     """
+    return _reading(Address.parse(url))
+
+
+@contextlib.contextmanager
+def _reading(address: Address) -> Iterator[None]:
     try:
         yield
     except TonearmError:  # which says already what went wrong
         raise
-    except store_errors(scheme(url)) as error:
+    except store_errors(address.scheme) as error:
         if isinstance(error, NotADirectoryError):
             raise DestinationError(
-                f"{shown(url)} cannot be used: a file is where a folder should be; give another place"
+                f"{address.shown} cannot be used: a file is where a folder should be; give another place"
             ) from None
         failure = diagnose(error)
-        advice = "check the keys, the network and AWS_ENDPOINT_URL" if scheme(url) == "s3" else "check its rights"
-        raise DestinationError(f"{shown(url)} cannot be read ({failure.reason}); {advice}") from None
+        advice = "check the keys, the network and AWS_ENDPOINT_URL" if address.scheme == "s3" else "check its rights"
+        raise DestinationError(f"{address.shown} cannot be read ({failure.reason}); {advice}") from None
 
 
-def _unwritten(url: str, error: BaseException, what: str = "written") -> DestinationError:
-    place, failure = shown(url), diagnose(error)
+def _unwritten(address: Address, error: BaseException, what: str = "written") -> DestinationError:
+    place, failure = address.shown, diagnose(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return DestinationError(f"no space left to write {place}; free some or give another place")
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):

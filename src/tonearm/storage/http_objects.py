@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import fsspec
 
@@ -145,8 +145,8 @@ def _redirected(address: yarl.URL, location: str, allowed: AllowedUris | None) -
         quoted = urllib.parse.quote(to_bytes(location), safe=KEPT + "#")
         return _address(str(address.join(address.__class__(quoted, encoded=True))))
     except ValueError as error:
-        said = f"redirected to {shown(location)[:SHOWN_CHARACTERS]}, which is no web address ({scrubbed(str(error))})"
-        raise FetchError(said, code="fetch_failed" if allowed is None else "access_denied") from None
+        reason = f"redirected to {shown(location)[:SHOWN_CHARACTERS]}, which is no web address ({scrubbed(str(error))})"
+        raise FetchError(reason, code="fetch_failed" if allowed is None else "access_denied") from None
 
 
 def _public(
@@ -164,8 +164,15 @@ def _public(
     return aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=session.headers)
 
 
-def get_headers(url: str, *, timeout_s: float) -> tuple[int, MultiMapping[str]]:
-    """Return the status and the headers of a GET that reads no further: what a HEAD says need not be true of a GET.
+class ResponseStart(NamedTuple):
+    """What comes before the body of an answer."""
+
+    status: int
+    headers: MultiMapping[str]
+
+
+def get_headers(url: str, *, timeout_s: float) -> ResponseStart:
+    """Return how a GET is answered, and read no further: what a HEAD says need not be true of a GET.
 
     Raises:
         TimeoutError: it took longer than ``timeout_s``.
@@ -173,8 +180,8 @@ def get_headers(url: str, *, timeout_s: float) -> tuple[int, MultiMapping[str]]:
         FetchError: as ``get``.
     """
 
-    async def take(response: aiohttp.ClientResponse) -> tuple[int, MultiMapping[str]]:
-        return response.status, response.headers
+    async def take(response: aiohttp.ClientResponse) -> ResponseStart:
+        return ResponseStart(response.status, response.headers)
 
     return get(url, take, timeout_s=timeout_s)
 

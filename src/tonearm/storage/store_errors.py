@@ -80,8 +80,8 @@ def diagnose(error: BaseException) -> Failure:
         failure = _by_type(cause)
         if failure is not None:
             return failure
-    said = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
-    return Failure("other", said, is_transient=not isinstance(error, _NOT_UNDERSTOOD))
+    reason = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
+    return Failure("other", reason, is_transient=not isinstance(error, _NOT_UNDERSTOOD))
 
 
 def _text(error: BaseException) -> str:
@@ -94,31 +94,31 @@ def _text(error: BaseException) -> str:
 
 def http_failure(status: int, phrase: str = "") -> Failure:
     """Return what an HTTP status of 400 or more means."""
-    said = f"HTTP {status} {scrubbed(phrase)}".strip()
+    reason = f"HTTP {status} {scrubbed(phrase)}".strip()
     if status in (404, 410):
-        return Failure("not_found", said)
+        return Failure("not_found", reason)
     if status in (401, 403, 407):
-        return Failure("access_denied", said)
+        return Failure("access_denied", reason)
     if status == 412:
-        return Failure("changed", said)
+        return Failure("changed", reason)
     if status in (408, 425, 429) or status >= 500:
-        return Failure("unreachable", said, is_transient=True)
-    return Failure("other", said)
+        return Failure("unreachable", reason, is_transient=True)
+    return Failure("other", reason)
 
 
 def _s3_answer(response: dict[str, Any]) -> Failure:
     answer = response.get("Error", {})
     code, status = str(answer.get("Code", "")), response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
-    said = scrubbed(f"{code}: {answer.get('Message') or ''}").rstrip(": ")
+    reason = scrubbed(f"{code}: {answer.get('Message') or ''}").rstrip(": ")
     if code in ("NoSuchBucket", "InvalidBucketName"):
-        return Failure("no_bucket", said)
+        return Failure("no_bucket", reason)
     if code in MISSING:
-        return Failure("not_found", said)
+        return Failure("not_found", reason)
     if code in DENIED | UNRECOGNIZED:
-        return Failure("access_denied", said, is_transient=code in UNRECOGNIZED)
+        return Failure("access_denied", reason, is_transient=code in UNRECOGNIZED)
     if code in ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"):
-        return Failure("unreachable", said, is_transient=True)
-    return dataclasses.replace(http_failure(status), reason=said) if status >= 400 else Failure("other", said)
+        return Failure("unreachable", reason, is_transient=True)
+    return dataclasses.replace(http_failure(status), reason=reason) if status >= 400 else Failure("other", reason)
 
 
 def _by_type(error: BaseException) -> Failure | None:
@@ -136,8 +136,8 @@ def _by_type(error: BaseException) -> Failure | None:
         return Failure(kind, _text(error) or name, is_transient=name not in ("UnsupportedProtocol", "ProxyError"))
     if module == "aiohttp" and isinstance(error, sys.modules["aiohttp"].ClientError):
         is_lasting = isinstance(error, ValueError)  # an InvalidURL
-        said = f"{name}: {_text(error)}".rstrip(": ")
-        return Failure("not_found" if is_lasting else "unreachable", said, is_transient=not is_lasting)
+        reason = f"{name}: {_text(error)}".rstrip(": ")
+        return Failure("not_found" if is_lasting else "unreachable", reason, is_transient=not is_lasting)
     if isinstance(error, ConnectionError):
         return Failure("unreachable", _text(error) or name, is_transient=True)
     return None

@@ -8,6 +8,7 @@ path that is not UTF-8 is a ``file://`` URI with those bytes quoted. A key of an
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import posixpath
 import re
@@ -34,6 +35,37 @@ def scheme(url: str) -> str:
         return "file"
     name = match.group(1).lower()
     return ALIASES.get(name, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """A URL or a path, parsed once: whoever is handed one asks nothing of its text again.
+
+    Attributes:
+        url: as it was given.
+        scheme: ``file`` for a path; aliases such as ``s3a`` are resolved.
+        path: on this machine an absolute path, else the bucket and the key as they are written.
+    """
+
+    url: str
+    scheme: str
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Return the address that ``url`` is."""
+        kind = scheme(url)
+        return cls(url, kind, local_path(url) if kind == "file" else url.partition("://")[2])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path of this machine."""
+        return self.scheme == "file"
+
+    @property
+    def shown(self) -> str:
+        """The address for a message; see ``shown``."""
+        return shown(self.url)
 
 
 class UrlParts(NamedTuple):
@@ -89,10 +121,17 @@ def local_uri(path: str) -> str:
     return path
 
 
-def split_bucket(url: str) -> tuple[str, str]:
-    """Return the bucket and the key, verbatim, of ``scheme://bucket/key``."""
+class BucketKey(NamedTuple):
+    """Where an object is in a store, verbatim."""
+
+    bucket: str
+    key: str
+
+
+def split_bucket(url: str) -> BucketKey:
+    """Return the parts of ``scheme://bucket/key``."""
     bucket, _, key = url.partition("://")[2].partition("/")
-    return bucket, key
+    return BucketKey(bucket, key)
 
 
 def folder_of(url: str) -> str:

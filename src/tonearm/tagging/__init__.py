@@ -1,13 +1,18 @@
 """Tagging a track: from its bytes to its result, and from that to its row. Batch, serving and evaluation share it.
 
-``plan`` decides which heads score a track and how, ``tagger`` scores it, and ``rows`` makes its row.
+``plan`` decides which heads score a track and how and ``fallbacks`` which model each asks when it is unsure, ``tagger``
+scores the track, and ``rows`` makes its row.
 """
 
+from tonearm.tagging.fallbacks import with_fallbacks
 from tonearm.tagging.plan import (
+    FallbackPlan,
     HeadPlan,
     RunFacts,
     TagPlan,
     decode_request,
+    every_model,
+    fallback_name,
     load_head,
     model_columns,
     model_names,
@@ -17,6 +22,7 @@ from tonearm.tagging.rows import result_columns, to_row, to_table, window_row
 from tonearm.tagging.tagger import Heads, Tagger, TrackResult, tag_bytes
 
 __all__ = [
+    "FallbackPlan",
     "HeadPlan",
     "Heads",
     "RunFacts",
@@ -24,6 +30,8 @@ __all__ = [
     "Tagger",
     "TrackResult",
     "decode_request",
+    "every_model",
+    "fallback_name",
     "load_head",
     "model_columns",
     "model_names",
@@ -33,4 +41,5 @@ __all__ = [
     "to_row",
     "to_table",
     "window_row",
+    "with_fallbacks",
 ]

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tonearm.audio.decode import DecodeRequest
-from tonearm.audio.windows import WindowPlan
+from tonearm.audio.windows import FollowingPlan, WindowPlan
 from tonearm.errors import CheckpointError, UsageError
-from tonearm.heads import PUBLISHED, Head, by_name, head_of
+from tonearm.heads import PUBLISHED, FallbackSettings, Head, by_name, head_of
 from tonearm.models.checkpoint import CheckpointInfo, describe_checkpoint, is_hub_id
 from tonearm.models.window_plan import plan_windows
 
@@ -55,6 +55,7 @@ class HeadPlan:
         runtime, precision: as requested, or settled.
         is_settled: whether the rows are to have exactly this ``precision``; a machine that cannot do it must not score.
         note: why they are not what was requested.
+        fallback: the model that windows go to of which this one is unsure.
     """
 
     head: Head
@@ -65,6 +66,7 @@ class HeadPlan:
     precision: str = "auto"
     is_settled: bool = False
     note: str = ""
+    fallback: FallbackPlan | None = None
 
     @property
     def revision(self) -> str | None:
@@ -76,6 +78,44 @@ class HeadPlan:
         """Seconds of a window."""
         return self.windows.window_s
 
+    @property
+    def all_windows(self) -> tuple[WindowPlan, ...]:
+        """The head's windows and, if it has a fallback, the same seconds at the fallback's sample rate."""
+        return (self.windows, *([] if self.fallback is None else [self.fallback.following(self.windows)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class FallbackPlan:
+    """The model that scores a head's windows where the head's own model is unsure.
+
+    Attributes:
+        model: its plan, as if it were the head's own model, with windows as long as the head's.
+        threshold: a window goes to the fallback if its highest score is below this.
+        order: for each of the head's labels, its index among the fallback's labels.
+        share: the share of windows that go to the fallback, as measured by the student's distillation; None if unknown.
+        chosen_for: name and revision of the teacher that the threshold was chosen with; None if the user gave it.
+    """
+
+    model: HeadPlan
+    threshold: float
+    order: tuple[int, ...]
+    share: float | None = None
+    chosen_for: tuple[str, str] | None = None
+
+    def following(self, leader: WindowPlan) -> FollowingPlan:
+        """Return the fallback's windows: the same seconds as ``leader``, the head's, at the fallback's sample rate."""
+        windows = self.model.windows
+        # At least 1 sample, as the head's plan decides how many windows there are. A track that is too short for the
+        # fallback keeps the scores of the head's own model.
+        return FollowingPlan(
+            windows.sample_rate, windows.window_samples, windows.hop_samples, leader.max_windows, 1, leader
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what decides the head's columns besides its own model; see ``TagPlan.facts``."""
+        facts = {"model": self.model.checkpoint.revision, "threshold": self.threshold}
+        return facts | ({"precision": self.model.precision} if self.model.is_settled else {})
+
 
 @dataclasses.dataclass(frozen=True)
 class TagPlan:
@@ -85,11 +125,13 @@ class TagPlan:
         heads: ``genre``, ``tags``, then the others; only those that are on.
         models: how scores become columns and how weights are loaded; the models themselves are those of ``heads``.
         max_scored_s: seconds of a track that are scored at most.
+        fallback: as requested, by head; the resulting ``FallbackPlan`` is in ``heads``.
     """
 
     heads: Mapping[str, HeadPlan]
     models: ModelSettings
     max_scored_s: float
+    fallback: Mapping[str, FallbackSettings] = dataclasses.field(default_factory=dict)
 
     def decode_request(self) -> DecodeRequest:
         """Return what decoding must provide for the heads."""
@@ -98,6 +140,20 @@ class TagPlan:
     def only(self, heads: Sequence[str]) -> TagPlan:
         """Return the plan of some of the heads."""
         return dataclasses.replace(self, heads={head: plan for head, plan in self.heads.items() if head in heads})
+
+    def unfolded(self) -> TagPlan:
+        """Return the plan with every model as a head of its own; see ``every_model``."""
+        return dataclasses.replace(self, heads=every_model(self.heads))
+
+    def folded(self, models: Mapping[str, HeadPlan]) -> TagPlan:
+        """Return the plan with the models of an ``unfolded`` plan put back: heads as heads, fallbacks as fallbacks."""
+        heads = {}
+        for name in self.heads:
+            head, fallback = models[name], models[name].fallback
+            if fallback is not None:
+                fallback = dataclasses.replace(fallback, model=models[fallback_name(name)])
+            heads[name] = dataclasses.replace(head, fallback=fallback)
+        return dataclasses.replace(self, heads=heads)
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Return by group what decides its columns besides the track; its hash is the settings hash."""
@@ -116,6 +172,8 @@ class TagPlan:
         # Those of ``genre`` and ``tags`` never change, and a new key would change the hashes of existing destinations.
         if not plan.head.is_published:
             facts["activation"] = plan.head.activation
+        if plan.fallback is not None:
+            facts["fallback"] = plan.fallback.facts()
         return facts
 
 
@@ -154,10 +212,37 @@ def plan_heads(
     return plans
 
 
+def every_model(plans: Mapping[str, HeadPlan]) -> dict[str, HeadPlan]:
+    """Return the heads, each followed by its fallback's model, if it has one, under ``fallback_name``."""
+    models = {}
+    for name, plan in plans.items():
+        models[name] = plan
+        if plan.fallback is not None:
+            models[fallback_name(name)] = plan.fallback.model
+    return models
+
+
+def fallback_name(head: str) -> str:
+    """Return what messages and mappings of models call a head's fallback; no head has such a name."""
+    return f"{head}'s fallback"
+
+
 def model_names(plans: Mapping[str, HeadPlan]) -> dict[str, str]:
-    """Return by head the value of its ``model`` column: the checkpoint's name and revision."""
+    """Return by head the value of its ``model`` column: the checkpoint's name and revision, and its fallback's.
+
+    With a fallback it is ``small@sha256:0123456789ab, below 0.5 large@sha256:ba9876543210``.
+    """
+    names = {}
+    for name, plan in plans.items():
+        names[name] = _model_name(plan.checkpoint)
+        if plan.fallback is not None:
+            names[name] += f", below {plan.fallback.threshold:g} {_model_name(plan.fallback.model.checkpoint)}"
+    return names
+
+
+def _model_name(info: CheckpointInfo) -> str:
     # 19 characters are ``sha256:`` and 12 digits, or enough of a commit.
-    return {name: f"{plan.checkpoint.name}@{plan.checkpoint.revision[:19]}" for name, plan in plans.items()}
+    return f"{info.name}@{info.revision[:19]}"
 
 
 def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
@@ -169,7 +254,8 @@ def model_columns(plans: Mapping[str, HeadPlan]) -> dict[str, str | None]:
 
 def decode_request(plans: Mapping[str, HeadPlan], max_scored_s: float) -> DecodeRequest:
     """Return what decoding must provide for these heads."""
-    return DecodeRequest(plans=tuple(plan.windows for plan in plans.values()), max_scored_s=max_scored_s)
+    windows = [window_plan for plan in plans.values() for window_plan in plan.all_windows]
+    return DecodeRequest(plans=tuple(windows), max_scored_s=max_scored_s)
 
 
 def load_head(
@@ -206,6 +292,7 @@ def load_head(
         is_bulk=is_bulk,
         is_server=is_server,
         is_multi=plan.head.is_multi,
+        is_forced=models.force_precision,
     )
     # A folder on another machine may hold another model, whose scores must not be mixed into the same columns.
     if classifier.info.revision != plan.checkpoint.revision:
@@ -213,11 +300,13 @@ def load_head(
             f"{head}: {plan.source} holds revision {classifier.info.revision[:19]} on this machine, but the run was "
             f"planned with {plan.checkpoint.revision[:19]}; give every machine the same model folder"
         )
-    runs = classifier.describe()["precision"]
-    if plan.is_settled and plan.precision != runs:
+    precision = classifier.describe()["precision"]
+    # A GPU whose half precision fails its check scores in fp32 instead. Half precision may differ from fp32 only within
+    # the bounds of ``models.cuda.agreement``, so rows of both may be mixed. The run reports which workers fell back.
+    if plan.is_settled and plan.precision != precision and not classifier.fell_back:
         why = classifier.describe()["note"] or "its kind of processor"
         raise CheckpointError(
-            f"{head}: a worker runs {plan.checkpoint.name} in {runs} ({why}), but the run was planned in "
-            f"{plan.precision}; give precision {runs}, or only machines that can do {plan.precision}"
+            f"{head}: a worker runs {plan.checkpoint.name} in {precision} ({why}), but the run was planned in "
+            f"{plan.precision}; give precision {precision}, or only machines that can do {plan.precision}"
         )
     return classifier

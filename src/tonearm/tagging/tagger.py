@@ -8,19 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tonearm.audio.decode import AudioInfo, DecodedTrack
+from tonearm.audio.windows import WindowPlan
 from tonearm.errors import ScoreError, TrackError
-from tonearm.heads import GENRE, TAGS
+from tonearm.heads import GENRE, TAGS, FallbackSettings
 from tonearm.models import pooling
 from tonearm.models.window_scores import WindowScores, checked, score_apart
+from tonearm.runs.counts import WindowCounts
 from tonearm.settings import MAX_TRACK_S, ModelSettings
-from tonearm.tagging.plan import HeadPlan, TagPlan, decode_request, load_head, plan_heads
+from tonearm.tagging import cascade
+from tonearm.tagging.fallbacks import with_fallbacks
+from tonearm.tagging.plan import (
+    FallbackPlan,
+    HeadPlan,
+    TagPlan,
+    decode_request,
+    every_model,
+    fallback_name,
+    load_head,
+    plan_heads,
+)
 
 if TYPE_CHECKING:
     from tonearm.audio.sandbox import DecodeSandbox
@@ -83,10 +96,7 @@ class Heads:
 
     def windows(self, head: str, track: DecodedTrack) -> Iterator[NDArray[np.float32]]:
         """Yield the windows that ``head`` scores of a track, float32 [samples] each."""
-        plan = self.plans[head].windows
-        stream = track.stream(plan.sample_rate)
-        for start in plan.starts(stream.num_samples):
-            yield stream.window(int(start), plan.window_samples)
+        return _cut_windows(self.plans[head].windows, track)
 
     def pool(self, track: DecodedTrack, scores: dict[str, WindowScores]) -> TrackResult:
         """Return a track's result from each head's scores of its windows."""
@@ -137,7 +147,11 @@ class Heads:
 
 
 class Tagger(Heads):
-    """Heads with their weights."""
+    """Heads with their weights.
+
+    Args:
+        classifiers: by head, and by ``fallback_name`` those of fallbacks.
+    """
 
     def __init__(
         self, plans: Mapping[str, HeadPlan], classifiers: dict[str, Classifier], models: ModelSettings
@@ -152,6 +166,7 @@ class Tagger(Heads):
         *,
         max_windows: int | None = None,
         max_scored_s: float = MAX_TRACK_S,
+        fallback: Mapping[str, FallbackSettings] | None = None,
         num_threads: int | None = None,
     ) -> Tagger:
         """Load the heads' weights.
@@ -160,6 +175,7 @@ class Tagger(Heads):
             CheckpointError: a checkpoint cannot be used.
         """
         plans = plan_heads(models, max_windows=max_windows, max_scored_s=max_scored_s)
+        plans = with_fallbacks(plans, fallback or {}, models)
         return cls.of(TagPlan(plans, models, max_scored_s), num_threads=num_threads)
 
     @classmethod
@@ -171,16 +187,17 @@ class Tagger(Heads):
         """
         classifiers = {
             head: load_head(head, head_plan, plan.models, num_threads=num_threads, is_bulk=True)
-            for head, head_plan in plan.heads.items()
+            for head, head_plan in every_model(plan.heads).items()
         }
         return cls(plan.heads, classifiers, plan.models)
 
     def describe(self) -> dict[str, dict[str, str]]:
-        """Return the runtime, precision and device of each head, and a note if they are not as requested."""
-        described = {head: classifier.describe() for head, classifier in self.classifiers.items()}
-        return {
-            head: runs_on | {"note": self.plans[head].note or runs_on["note"]} for head, runs_on in described.items()
-        }
+        """Return the runtime, precision and device of each model, and a note if they are not as requested."""
+        described = {name: classifier.describe() for name, classifier in self.classifiers.items()}
+        plans = every_model(self.plans)
+        # The plan's note and the worker's may be the same line, about a precision that it cannot have: say it once.
+        notes = {name: dict.fromkeys([plans[name].note, runs_on["note"]]) for name, runs_on in described.items()}
+        return {name: runs_on | {"note": "; ".join(filter(None, notes[name]))} for name, runs_on in described.items()}
 
     def score(self, tracks: Sequence[DecodedTrack | TrackError]) -> list[TrackResult | TrackError]:
         """Return the result of each track, in order; for one that failed before, or fails here, its error."""
@@ -216,28 +233,106 @@ class Tagger(Heads):
             outcomes.append(failed[0] if failed else scores)  # type: ignore[arg-type]
         return outcomes
 
+    def routed(self, scored: Sequence[dict[str, WindowScores] | TrackError]) -> dict[str, WindowCounts]:
+        """Return for each head with a fallback how many windows it scored and sent on.
+
+        Args:
+            scored: as ``score_windows`` gave it; tracks that failed count no windows.
+        """
+        good = [scores for scores in scored if not isinstance(scores, TrackError)]
+        return {
+            head: WindowCounts(
+                sum(len(scores[head].logits) for scores in good), sum(scores[head].num_sent for scores in good)
+            )
+            for head, plan in self.plans.items()
+            if plan.fallback is not None
+        }
+
     def _score_head(self, head: str, tracks: Sequence[DecodedTrack]) -> Sequence[WindowScores | ScoreError]:
-        return score_apart(head, tracks, lambda some: self._score_together(head, some))
+        scored = score_apart(head, tracks, lambda some: self._score_together(head, some))
+        fallback = self.plans[head].fallback
+        return scored if fallback is None else self._with_fallback(head, fallback, tracks, scored)
 
     def _score_together(self, head: str, tracks: Sequence[DecodedTrack]) -> list[WindowScores | ScoreError]:
-        plan, classifier = self.plans[head].windows, self.classifiers[head]
-        counts = [len(plan.starts(track.stream(plan.sample_rate).num_samples)) for track in tracks]
+        per_track = [self.windows(head, track) for track in tracks]
+        plan = self.plans[head].windows
+        counts = [len(plan.starts_in(track.lengths)) for track in tracks]
+        return [checked(head, scores) for scores in self._score_windows(head, per_track, counts)]
+
+    def _with_fallback(
+        self,
+        head: str,
+        fallback: FallbackPlan,
+        tracks: Sequence[DecodedTrack],
+        scored: Sequence[WindowScores | ScoreError],
+    ) -> list[WindowScores | ScoreError]:
+        """Return the scores with those of the fallback for the windows that the head's model is unsure of.
+
+        The windows of all tracks fill its batches together.
+        """
+        outcomes, name = list(scored), fallback_name(head)
+        # By the track's index, as are the mappings below: only tracks that did not fail.
+        head_scores = {index: scores for index, scores in enumerate(scored) if isinstance(scores, WindowScores)}
+
+        def find_unsure(indices: Sequence[int]) -> list[NDArray[np.int64]]:
+            return [self._unsure_windows(head, fallback, tracks[index], head_scores[index]) for index in indices]
+
+        sent: dict[int, NDArray[np.int64]] = {}
+        for index, unsure in zip(head_scores, score_apart(head, list(head_scores), find_unsure), strict=True):
+            if isinstance(unsure, ScoreError):
+                outcomes[index] = unsure
+            elif len(unsure):
+                sent[index] = unsure
+
+        def score_with_fallback(indices: Sequence[int]) -> list[WindowScores | ScoreError]:
+            following = fallback.following(self.plans[head].windows)
+            per_track = [_cut_windows(following, tracks[index], sent[index]) for index in indices]
+            fallback_scores = self._score_windows(name, per_track, [len(sent[index]) for index in indices])
+            return [checked(name, scores) for scores in fallback_scores]
+
+        for index, outcome in zip(sent, score_apart(name, list(sent), score_with_fallback), strict=True):
+            if isinstance(outcome, WindowScores):
+                outcome = cascade.merged(head_scores[index], sent[index], outcome.logits[:, list(fallback.order)])
+            outcomes[index] = outcome
+        return outcomes
+
+    def _unsure_windows(
+        self, head: str, fallback: FallbackPlan, track: DecodedTrack, scores: WindowScores
+    ) -> NDArray[np.int64]:
+        """Return the indices of the windows that the head's model is unsure of.
+
+        Of a track that is too short for the fallback there are none.
+        """
+        plan, classifier, checkpoint = self.plans[head], self.classifiers[head], fallback.model.checkpoint
+        if track.lengths[checkpoint.sample_rate] < checkpoint.min_samples:
+            return np.empty(0, np.int64)
+
+        def rescore(index: int) -> NDArray[np.float32]:
+            return classifier.score(list(_cut_windows(plan.windows, track, [index]))).logits
+
+        return cascade.unsure(
+            scores.logits,
+            fallback.threshold,
+            rescore,
+            is_multi=plan.checkpoint.multi_label,
+            precision=classifier.describe()["precision"],
+        )
+
+    def _score_windows(
+        self, name: str, per_track: Sequence[Iterator[NDArray[np.float32]]], counts: Sequence[int]
+    ) -> list[WindowScores]:
+        """Return a model's scores of the windows of each track, of which there are ``counts``."""
+        classifier, parts = self.classifiers[name], []
         # One stream over all tracks: short tracks fill batches together, and windows are made only as they are scored.
-        windows = itertools.chain.from_iterable(self.windows(head, track) for track in tracks)
-        parts = []
-        while chunk := [
-            window for _, window in zip(range(classifier.batch_size * BATCHES_AT_ONCE), windows, strict=False)
-        ]:
+        windows = itertools.chain.from_iterable(per_track)
+        while chunk := list(itertools.islice(windows, classifier.batch_size * BATCHES_AT_ONCE)):
             parts.append(classifier.score(chunk))
         if not parts:
             return []
         logits = np.concatenate([part.logits for part in parts])
         embedding = np.concatenate([part.embedding for part in parts])
         edges = np.cumsum([0, *counts])
-        return [
-            checked(head, WindowScores(logits[start:stop], embedding[start:stop]))
-            for start, stop in itertools.pairwise(edges)
-        ]
+        return [WindowScores(logits[start:stop], embedding[start:stop]) for start, stop in itertools.pairwise(edges)]
 
 
 def tag_bytes(
@@ -256,6 +351,15 @@ def tag_bytes(
     if isinstance(outcome, TrackError):
         raise outcome
     return outcome
+
+
+def _cut_windows(
+    plan: WindowPlan, track: DecodedTrack, places: Iterable[int] | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a track's windows, float32 [samples] each; with ``places`` only those of these indices."""
+    stream, starts = track.stream(plan.sample_rate), plan.starts_in(track.lengths)
+    for start in starts if places is None else (starts[place] for place in places):
+        yield stream.window(int(start), plan.window_samples)
 
 
 def _covered_samples(starts: NDArray[np.int64], window_samples: int, num_samples: int) -> int:

@@ -1,1 +1,1 @@
-"""Learning from labelled audio: ``prepare``, then ``data``, ``fit``, ``judge`` and ``publish``. Plain torch, no Ray."""
+"""Training on labelled audio, in plain torch without Ray: ``plan``, with ``data``, ``fit``, ``judge``, ``publish``."""

@@ -2,54 +2,46 @@
 
 ::
 
-    list_clips ─ Listing ─ make_collection ─ Collection ─ split_collection ─ Split ─┐
-                            read_initial_model ─ InitialModel ─ open_clips ─ ClipSet ┴ plan_training ─ TrainingJob
+    list_clips ─ Listing ─ draw ─ Drawn ────────────────────────────────────────┬ plan_training ─ TrainingPlan
+                                    └ choose_model ─ ModelChoice ─ open_clips ─ ClipSet ┘
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tonearm.audio.windows import WindowPlan
-from tonearm.errors import SourceError
-from tonearm.models.window_plan import plan_windows
-from tonearm.settings import TrainSettings
-from tonearm.training.checks import (
-    check_broken,
-    check_classes,
-    describe_straddling,
-)
-from tonearm.training.data.clips import ClipSet, add_missing, open_clips
-from tonearm.training.data.collection import ClipId, Collection, Listing, label_numbers, make_collection
+from tonearm.errors import UsageError
+from tonearm.settings import LabelSettings, TrainSettings
+from tonearm.training.data.clips import add_missing
+from tonearm.training.data.collection import ClipId, Collection, Drawn, Listing, draw, label_numbers
 from tonearm.training.data.duplicates import AcousticFingerprints, Duplicate, describe_duplicates, find_duplicates
-from tonearm.training.data.omitted import Omitted
-from tonearm.training.data.splits import Split, split_collection
-from tonearm.training.fit.initial import InitialModel, choose_head, read_initial_model
+from tonearm.training.data.omitted import Omitted, check_broken
+from tonearm.training.data.splits import FAULT_FILTERED, STRATIFIED, Split, check_classes, describe_straddling
+from tonearm.training.fit.initial import InitialModel, ModelChoice, choose_model
 from tonearm.training.fit.job import Example, TrainingJob
-from tonearm.training.settings_hash import settings_hash
 
+if TYPE_CHECKING:
+    from tonearm.training.fit.initial_weights import EmptyModel
 
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """A collection and which of its clips are learnt from; known before a model is looked at or a clip decoded."""
-
-    collection: Collection
-    split: Split
-
-
-@dataclasses.dataclass(frozen=True)
-class Materials:
-    """What a training takes in; two trainings on different splits of one listing share it.
-
-    Attributes:
-        num_parameters: of the model.
-    """
-
-    initial: InitialModel
-    num_parameters: int
-    clips: ClipSet
-    fingerprints: AcousticFingerprints
+# Settings about how a training runs and is watched, which do not change the weights.
+UNDECIDING = (
+    "workers",
+    "max_failures",
+    "trackers",
+    "cache",
+    "verbose",
+    "fetch",
+    "decode",
+    "checkpoint_steps",
+    "log_steps",
+    "compare_split",
+    "note",
+    "license",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +49,12 @@ class TrainingPlan:
     """A training run, ready to start.
 
     Attributes:
-        job: what each worker needs.
-        duplicates: every pair of a held-out clip and its copy in training, also where the copies were taken out.
+        job: what each worker is given.
+        empty: the model of the job, without weights.
+        duplicates: every pair of a held-out clip and its copy in training, including copies that were taken out.
         broken: the clips that could not be decoded.
-        notes: what a person should know before it starts, a line each.
-        settings_hash: of all that decides the weights it will end with.
+        notes: lines that the user should read before the training starts.
+        settings_hash: hash of everything that decides the final weights.
     """
 
     job: TrainingJob
@@ -71,120 +64,156 @@ class TrainingPlan:
     broken: tuple[ClipId, ...]
     omitted: Omitted
     notes: tuple[str, ...]
-    num_parameters: int
+    empty: EmptyModel
     settings_hash: str
 
-
-def draw(listing: Listing, settings: TrainSettings) -> Drawn:
-    """Return the clips that there are to learn from, and the split: made once, here.
-
-    Raises:
-        SourceError: too few labels or clips, or labels that are missing.
-    """
-    collection = make_collection(listing, settings.labels)
-    return Drawn(collection, split_collection(collection, settings.labels, settings.seed))
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of the model."""
+        return self.empty.num_parameters
 
 
-def take_in(
+class Copies(NamedTuple):
+    """Clips that are trained on and have a copy that is held out; ``dropped`` are those that the settings take out."""
+
+    pairs: tuple[Duplicate, ...]
+    dropped: frozenset[ClipId]
+    notes: list[str]
+
+
+def find_copies(
     collection: Collection,
+    fingerprints: AcousticFingerprints,
+    sides: Mapping[str, Sequence[ClipId]],
+    labels: LabelSettings,
+    *,
+    num_threads: int,
+) -> Copies:
+    """Return the copies on the sides of a split, unless the settings ignore them.
+
+    Args:
+        sides: the clips of each side by its name.
+    """
+    pairs = [] if labels.duplicates == "ignore" else find_duplicates(fingerprints, sides, num_threads)
+    is_dropped = labels.duplicates == "drop"
+    names = {clip: track.name for clip, track in collection.clips.items()}
+    dropped = frozenset(pair.trained_on for pair in pairs) if is_dropped else frozenset[ClipId]()
+    return Copies(tuple(pairs), dropped, describe_duplicates(pairs, names, is_dropped=is_dropped))
+
+
+def plan_training(
+    drawn: Drawn,
+    model: ModelChoice,
+    fingerprints: AcousticFingerprints,
     settings: TrainSettings,
     *,
     num_threads: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Materials:
-    """Judge the model to begin with, by its files' headers, and decode the clips.
+) -> TrainingPlan:
+    """Return the plan of a training: everything that can be decided before the workers start.
 
     Args:
-        progress: told how many of how many clips are decoded.
+        fingerprints: of the decoded clips; two trainings on different splits of one listing share them.
 
     Raises:
-        UsageError: a model that cannot be trained on these clips.
-    """
-    initial = read_initial_model(settings.model, revision=settings.revision, from_scratch=settings.from_scratch)
-    head = choose_head(initial, collection.labels, new_head=settings.new_head)
-    windows = windows_of(initial, settings)
-    from tonearm.training.fit.initial_weights import Classifier, count_parameters  # torch
-
-    # Before the clips are decoded: weights that are missing or of another model are refused within seconds.
-    num_parameters = count_parameters(initial, Classifier(head.labels, collection.is_multi, settings.window_s))
-    refs = {clip: track.ref for clip, track in collection.clips.items()}
-    clips = open_clips(
-        [refs], windows, settings, num_threads=num_threads, progress=lambda done: progress(done, len(refs))
-    )
-    return Materials(initial, num_parameters, clips, AcousticFingerprints(clips))
-
-
-def plan_training(drawn: Drawn, materials: Materials, settings: TrainSettings, *, num_threads: int) -> TrainingPlan:
-    """Settle everything that can be settled before the workers start.
-
-    Raises:
-        UsageError: what would make the run fail or its result worthless.
+        UsageError: the run would fail, or its result would be worthless.
         TooManyFailures: more clips are broken than ``max_error_rate`` allows.
     """
-    collection, clips, labels = drawn.collection, materials.clips, settings.labels
-    head = choose_head(materials.initial, collection.labels, new_head=settings.new_head)
-    notes = [head.note] if head.note else []
-
-    refs = {clip: track.ref for clip, track in collection.clips.items()}
-    add_missing(clips, refs, settings, num_threads=num_threads)
-    errors = {clip: clips.errors[clip] for clip in refs if clip in clips.errors}
+    collection, labels = drawn.collection, settings.labels
+    decoded, notes = fingerprints.clips, [model.head.note] if model.head.note else []
+    errors = {clip: decoded.errors[clip] for clip in collection.clips if clip in decoded.errors}
     notes += check_broken(collection, errors, settings.max_error_rate)
 
-    sides = drawn.split.sides()
-    duplicates = [] if labels.duplicates == "ignore" else find_duplicates(materials.fingerprints, sides, num_threads)
-    is_dropped = labels.duplicates == "drop"
-    copies = {pair.trained_on for pair in duplicates} if is_dropped else set()
-    names = {clip: track.name for clip, track in collection.clips.items()}
-    notes += describe_duplicates(duplicates, names, is_dropped=is_dropped)
-    notes += describe_straddling(collection, drawn.split, labels)
+    copies = find_copies(collection, fingerprints, drawn.split.sides(), labels, num_threads=num_threads)
+    notes += copies.notes
+    notes += describe_straddling(collection.clips, drawn.split, labels)
 
-    omitted = Omitted(collection.no_side, collection.unlabelled, len(copies), len(errors))
-    # What is broken is named above, clip by clip.
+    omitted = Omitted(collection.no_side, collection.unlabelled, len(copies.dropped), len(errors))
+    # ``check_broken`` has named the broken clips already.
     notes += dataclasses.replace(omitted, broken=0).lines(labels.split_by)
-    split = drawn.split.without(errors, copies)
-    notes += check_classes(collection, split, head.labels)
+    split = drawn.split.without(errors, copies.dropped)
+    notes += check_classes(collection.clips, split, model.head.labels, is_multi=collection.is_multi)
 
     train, validation, test = (
-        tuple(Example(clip, label_numbers(collection.clips[clip], head.labels)) for clip in side)
+        tuple(Example(clip, label_numbers(collection.clips[clip], model.head.labels)) for clip in side)
         for side in (split.train, split.validation, split.test)
     )
     job = TrainingJob(
         settings,
-        materials.initial,
-        head.labels,
+        model.initial,
+        model.head.labels,
         collection.is_multi,
-        clips.plan,
+        model.windows,
         train,
         validation,
         test,
-        tuple(clips.caches),
+        tuple(decoded.caches),
     )
     return TrainingPlan(
         job,
         collection,
         split,
-        tuple(duplicates),
+        copies.pairs,
         tuple(errors),
         omitted,
         tuple(notes),
-        materials.num_parameters,
+        model.empty,
         settings_hash(job, collection),
     )
 
 
-def windows_of(initial: InitialModel, settings: TrainSettings) -> WindowPlan:
-    """Return how clips are cut, by the rule that tagging cuts tracks by.
+def plan_comparison(
+    listing: Listing,
+    initial: InitialModel,
+    fingerprints: AcousticFingerprints,
+    settings: TrainSettings,
+    note: Callable[[str], None],
+    *,
+    num_threads: int,
+) -> TrainingPlan | None:
+    """Return a training on another split, where its figures are wanted beside those of ``settings``.
 
     Raises:
-        SourceError: windows longer than the model takes.
+        UsageError: it was asked for by name, and cannot be made.
     """
-    asked, native = settings.window_s, initial.native_window_s
-    if asked is not None and native is not None and asked > native and not initial.from_scratch:
-        raise SourceError(
-            f"got --window-s {asked:g} for {initial.name}, expected at most {native:g} s, which is all that the "
-            "checkpoint takes at once"
-        )
-    if asked is not None:
-        # The model cannot take a shorter window.
-        asked = max(asked, initial.min_samples / initial.sample_rate)
-    return plan_windows(initial, asked, settings.max_windows, is_resizable=initial.from_scratch)
+    split_by = other_split(listing, settings)
+    if split_by is None:
+        return None
+    labels = dataclasses.replace(settings.labels, split_by=split_by, group_by=None)
+    settings = dataclasses.replace(settings, labels=labels)
+    try:
+        drawn = draw(listing.with_other_split(split_by), settings)
+        model = choose_model(initial, drawn.collection, settings)
+        # It may have clips that the first training does not.
+        add_missing(fingerprints.clips, drawn.collection.refs, settings, num_threads=num_threads)
+        return plan_training(drawn, model, fingerprints, settings, num_threads=num_threads)
+    except UsageError as error:
+        if settings.compare_split is not None:
+            raise
+        note(f"no comparison with the split {split_by}: {error.message}")
+        return None
+
+
+def other_split(listing: Listing, settings: TrainSettings) -> str | None:
+    """Return the split on which a second run is made for its figures, or None for no second run."""
+    if settings.compare_split == "none":
+        return None
+    if settings.compare_split is not None:
+        return settings.compare_split
+    # A random split of GTZAN is known to flatter: both figures are shown.
+    if settings.labels.split_by == STRATIFIED and listing.is_gtzan:
+        return FAULT_FILTERED
+    return None
+
+
+def settings_hash(job: TrainingJob, collection: Collection) -> str:
+    """Return the settings hash, which leaves out ``UNDECIDING``."""
+    facts: dict[str, Any] = dataclasses.asdict(job.settings)
+    for name in UNDECIDING:
+        del facts[name]
+    # Clips are hashed by their positions in the collection, as in 0.1.0, so that its unfinished runs can be resumed.
+    positions = {clip: place for place, clip in enumerate(collection.clips)}
+    sides = [[positions[example.clip] for example in side] for side in (job.train, job.validation, job.test)]
+    keys = [track.ref.track_key for track in collection.clips.values()]
+    teacher = [] if job.soft is None else [job.soft.teacher]
+    text = json.dumps([facts, job.labels, sides, keys, job.initial.name, *teacher], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

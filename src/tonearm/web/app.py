@@ -293,7 +293,8 @@ def _add_bulk(app: FastAPI, service: Service, protected: list[Any]) -> None:
 def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", dependencies=[Depends(BEARER), Depends(service.identify)], responses=READ_ERRORS)
     async def models() -> list[messages.Head]:
-        """Name the models that are served and their labels."""
+        """Name the models that are served, their labels and what they run on."""
+        runs_on = {head: messages.RunsOn(**how) for head, how in (await service.engine.runs_on()).items()}
         return [
             messages.Head(
                 name=head,
@@ -310,6 +311,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
                     label: weight for label in plan.checkpoint.labels if (weight := telling_tags.weight(label)) != 1.0
                 },
                 is_demo=plan.checkpoint.revision in demo.revisions(),
+                runs_on=runs_on.get(head),
             )
             for head, plan in service.engine.plans.items()
         ]

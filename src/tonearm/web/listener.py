@@ -8,6 +8,7 @@ nothing, and work ends when its client leaves.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import http
@@ -18,6 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import h11
@@ -28,6 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tonearm.errors import RequestError, UsageError
 from tonearm.settings import ServeSettings
+from tonearm.web.daemon_threads import in_daemon_thread
 from tonearm.web.messages import ErrorBody
 from tonearm.web.requests.request_target import in_origin_form
 from tonearm.web.telemetry import metrics
@@ -311,9 +314,8 @@ class Listener:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.server: uvicorn.Server | None = None
         self._socket: socket.socket | None = None
-        self._failure: BaseException | None = None
         self._is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+        self._running: Future[None] | None = None
 
     def start(self) -> None:
         """Return once it serves.
@@ -328,36 +330,30 @@ class Listener:
             self._socket = socket.create_server(address[:2], family=kind, backlog=BACKLOG)
         except OSError as error:
             raise UsageError(f"{self.settings.host} port {self.settings.port} was taken meanwhile ({error})") from None
-        self._thread.start()
+        self._running = in_daemon_thread("listener", lambda: asyncio.run(self._serve()))
+        self._running.add_done_callback(lambda _: self._is_ready.set())
         self._is_ready.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self._running.done():
+            self._running.result()
 
     def call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Return what a coroutine gives in the listener's loop."""
-        if self.loop is None or not self.is_alive:
+        if self.loop is None or self._running is None or self._running.done():
             work.close()
-            raise self._failure or RuntimeError("the listener has ended")
+            failure = None if self._running is None else self._running.exception()
+            raise failure or RuntimeError("the listener has ended")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def stop(self) -> None:
         """Close every connection and end the requests in progress."""
-        if self.server is not None:
+        if self.server is not None and self._running is not None:
             self.server.should_exit = True
-            self._thread.join()
+            concurrent.futures.wait([self._running])
 
     @property
     def is_alive(self) -> bool:
         """Whether it still serves."""
-        return self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  it is told to whoever waits
-            self._failure = error
-        finally:
-            self._is_ready.set()
+        return self._running is not None and not self._running.done()
 
     async def _serve(self) -> None:
         settings = self.settings

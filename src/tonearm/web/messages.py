@@ -190,6 +190,16 @@ class View(BaseModel):
     max_hz: float = Field(description="The frequency at the pictures' upper edge.")
 
 
+class RunsOn(BaseModel):
+    """What computes a model's scores."""
+
+    runtime: str
+    precision: str
+    device: str
+    passes: str = Field(default="", description="On a GPU `graphs` or `eager`.")
+    note: str = Field(default="", description="Why it is not what was asked for, such as a failed check of a GPU.")
+
+
 class Head(BaseModel):
     """One model that is served."""
 
@@ -209,6 +219,7 @@ class Head(BaseModel):
         default={}, description="How much of a label's score counts where labels are ranked for people; else all of it."
     )
     is_demo: bool = Field(default=False, description="A demo model: its labels are not to be trusted for real music.")
+    runs_on: RunsOn | None = Field(default=None, description="None while the model does not answer.")
 
 
 class Health(BaseModel):

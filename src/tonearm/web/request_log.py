@@ -78,16 +78,15 @@ class Observe:
             await send(message)
 
         started = time.monotonic()
+        status = 500  # of a bug, which is answered further out
         try:
             await self.app(scope, count_in, count_out)
+            status = seen["status"]
         except asyncio.CancelledError:
-            seen["status"] = GONE  # perhaps in the middle of its answer
-            raise
-        except Exception:
-            seen["status"] = 500  # which is answered further out
+            status = GONE  # perhaps in the middle of its answer
             raise
         finally:
-            self._note(scope, method, seen, time.monotonic() - started)
+            self._note(scope, method, {**seen, "status": status}, time.monotonic() - started)
 
     def _note(self, scope: Scope, method: str, seen: dict[str, int], elapsed_s: float) -> None:
         route = getattr(scope.get("route"), "path", "none")

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from tonearm.errors import UsageError
-from tonearm.exports.exporter import ExportRequest
+from tonearm.exports.exporter import ExportRequest, Written
 from tonearm.exports.output import whole_file
 from tonearm.storage.filenames import track_name
 
@@ -20,11 +20,11 @@ class Toy:
         if not self.separator:
             raise UsageError("got an empty separator, expected some text")
 
-    def write(self, request: ExportRequest) -> tuple[int, int]:
+    def write(self, request: ExportRequest) -> Written:
         num_tracks = 0
         with whole_file(request.output) as file:
             for batch in request.batches(["uri", "genre"], only_ok=True):
                 for row in batch.to_pylist():
                     file.write(f"{track_name(row['uri'])}{self.separator}{row['genre']}\n")
                 num_tracks += batch.num_rows
-        return num_tracks, 1
+        return Written(num_tracks, num_files=1)

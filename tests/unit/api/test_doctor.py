@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from tests.commands import environment
+from tests.processor_card import ProcessorCard
 from tonearm.api import doctor
 from tonearm.cli.doctor import doctor as printed
 from tonearm.distributed.cluster import session
@@ -68,10 +70,10 @@ def test_a_check_that_breaks_off_is_a_finding(monkeypatch: pytest.MonkeyPatch) -
         raise FileNotFoundError("/nowhere")
         yield
 
-    for name in ("_machine", "_packages", "_storage", "_decoding", "_ray", "_models", "_environment"):
+    for name in ("_machine", "_packages", "_storage", "_decoding", "_ray", "_gpus", "_models", "_environment"):
         monkeypatch.setattr(doctor, name, broken)
     assert {(finding.status, finding.text) for finding in doctor.doctor()} == {("bad", "FileNotFoundError: /nowhere")}
-    assert len(list(doctor.doctor())) == 7
+    assert len(list(doctor.doctor())) == 8
 
 
 @pytest.mark.processes
@@ -89,3 +91,19 @@ def test_each_check_is_printed_as_it_ends_and_ctrl_c_ends_it() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 4
         assert process.stderr.read() == "tonearm: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("is_stale", "status", "text"), [(False, "ok", "with graphs, which says"), (True, "bad", "without graphs, without")]
+)
+def test_a_gpu_is_checked(monkeypatch: pytest.MonkeyPatch, is_stale: bool, status: str, text: str) -> None:
+    card = ProcessorCard()
+    if is_stale:
+        monkeypatch.setattr(card, "capture", lambda forward, windows: mock.Mock(replay=lambda _: forward(windows)))
+    monkeypatch.setattr(doctor, "gpu_names", lambda: ["one card"])
+    monkeypatch.setattr("tonearm.models.runtimes.count_gpus", lambda: 1)
+    monkeypatch.setattr("tonearm.models.classifier.CudaCard", lambda device: card)
+    monkeypatch.setattr(doctor, "GPU_BATCH", 1)
+    (finding,) = doctor._gpus()
+    assert finding.status == status
+    assert finding.text.startswith(f"one card: fp16 {text}"), finding.text

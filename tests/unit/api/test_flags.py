@@ -38,7 +38,7 @@ def test_flags_go_over_the_file(file: Path) -> None:
     assert tag_settings({"config": file, "limit": None}).limit == 9
 
 
-def test_what_stands_above_the_tables_is_taggings_as_0_1_0_had_it(file: Path) -> None:
+def test_keys_above_all_tables_are_settings_of_tagging_as_in_0_1_0(file: Path) -> None:
     assert tag_settings({"config": file}).workers == 3
     assert train_settings({"config": file}).workers is None
     assert of_verb({"max_windows": 3}, "serve", is_named=True) == {}

@@ -52,6 +52,7 @@ def test_one_row_for_each_listed_track_the_latest(out: Path) -> None:
     assert tonearm.open(str(out)).tracks().arrow().schema.names == schema.TRACKS.names
 
 
+@pytest.mark.processes
 def test_where_chooses_and_counts(out: Path) -> None:
     library = tonearm.open(out)
     tracks = library.tracks(columns=["genre"], where="genre = 'rock' AND duration_s > 60")
@@ -70,6 +71,7 @@ def test_rows_are_had_in_each_form(out: Path) -> None:
     assert "3 tracks" in repr(tracks)
 
 
+@pytest.mark.processes
 def test_a_wrong_column_is_named_with_the_nearest(out: Path) -> None:
     with pytest.raises(UsageError, match="got column 'gener'; did you mean 'genre'"):
         tonearm.open(out).tracks(columns=["gener"])
@@ -79,13 +81,14 @@ def test_a_wrong_column_is_named_with_the_nearest(out: Path) -> None:
         tonearm.open(out).tracks(where="SELECT 1")
 
 
-def test_where_nothing_is_there_is_no_library(tmp_path: Path) -> None:
+def test_an_empty_folder_is_not_a_library(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="holds no library"):
         tonearm.open(tmp_path)
     with pytest.raises(DestinationError, match="expected a folder"):
         tonearm.open("https://example.org/labels")
 
 
+@pytest.mark.processes
 def test_what_the_verbs_do(out: Path, tmp_path: Path) -> None:
     library = tonearm.open(out)
     assert library.status().num_done == 3
@@ -96,7 +99,7 @@ def test_what_the_verbs_do(out: Path, tmp_path: Path) -> None:
     assert repr(library) == f"Library({str(out)!r})"
 
 
-def test_pruning_needs_a_yes(out: Path) -> None:
+def test_pruning_must_be_confirmed(out: Path) -> None:
     library = tonearm.open(out)
     assert list(library.listings().values()) == [(3, True)]
     with pytest.raises(UsageError, match="nothing was removed"):

@@ -13,8 +13,8 @@ import pytest
 import tonearm
 from tests.tables import make_row, write_tracks
 from tonearm.api import tagging
-from tonearm.api.flags import source_list, train_settings
-from tonearm.errors import DestinationError, SourceError, UsageError
+from tonearm.api.flags import distill_settings, serve_settings, source_list, tag_settings, train_settings
+from tonearm.errors import DestinationError, SettingsError, SourceError, UsageError
 from tonearm.runs.manifest import manifest
 from tonearm.sources.listing import list_tracks
 
@@ -51,7 +51,7 @@ def test_batches_have_at_least_one_row(out: Path, batch_rows: Any) -> None:
 
 
 @pytest.mark.parametrize("where", [5, b"genre = 'jazz'", ["genre"]])
-def test_a_condition_is_a_text(out: Path, where: Any) -> None:
+def test_where_must_be_a_string(out: Path, where: Any) -> None:
     """They were AttributeErrors and TypeErrors from inside."""
     with pytest.raises(UsageError, match="got where="):
         tonearm.open(out).tracks(where=where)
@@ -107,7 +107,30 @@ def test_no_sources_are_refused() -> None:
         source_list([])
 
 
-def test_one_text_is_not_a_list_of_its_letters(out: Path) -> None:
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda value: tonearm.tag("music", out="out", rescore=value), "rescore"),
+        (lambda value: train_settings({"tracker": value}), "tracker"),
+        (lambda value: train_settings({"set": value}), "set"),
+        (lambda value: distill_settings({"set": {value: 1}}), "set"),
+    ],
+)
+def test_what_is_neither_a_text_nor_several_is_refused(call: Callable[[Any], object], name: str) -> None:
+    """They were TypeErrors and AttributeErrors from inside, which named no argument."""
+    for value in (5, (5,)):
+        with pytest.raises(UsageError, match=rf"^got {name}=.*5.*, expected "):
+            call(value)
+
+
+@pytest.mark.parametrize("share", [0, 7, "high", True, float("nan")])
+def test_a_wanted_precision_is_a_share_before_any_work(share: Any) -> None:
+    """The command refuses it; from Python all clips were scored first."""
+    with pytest.raises(UsageError, match=r"^got wanted_precision=.*, expected a share from 0\.01 to 1"):
+        tonearm.evaluate("no/such/model", "music", calibrate=True, wanted_precision=share)
+
+
+def test_a_string_is_not_taken_for_a_list_of_letters(out: Path) -> None:
     """``tracker="none"`` asked for the trackers n, o, n and e."""
     assert train_settings({"tracker": "none"}).trackers == ()
     assert train_settings({"set": "epochs=3"}).epochs == 3
@@ -119,6 +142,15 @@ def test_the_command_of_a_run_names_its_heads() -> None:
     """The summary of a run that was started from Python says which command does the same."""
     command = tagging._command(["music"], "out", {"heads": {"mood": Path("m"), "level": ""}}, False, ["genre"])
     assert command[5:] == ["--rescore", "genre", "--head", "mood=m", "--head", "level"]
+    command = tagging._command(["music"], "out", {"fallback": {"tags": Path("large"), "mood": "m:0.4"}}, False, [])
+    assert command[5:] == ["--fallback", "tags=large", "--fallback", "mood=m:0.4"]
+
+
+@pytest.mark.parametrize("verb", [tag_settings, serve_settings, train_settings, distill_settings])
+def test_a_settings_file_is_a_path(verb: Callable[[dict[str, Any]], object]) -> None:
+    """``config=5`` ended in a bare TypeError of ``os.fspath``."""
+    with pytest.raises(SettingsError, match=r"^got config=5, expected the path of a TOML file$"):
+        verb({"config": 5})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tonearm.cli import serve as verb
 from tonearm.errors import UsageError
 
 
-def test_what_nobody_reads_does_not_keep_a_server_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_output_pipe_does_not_keep_a_server_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "SAY_S", 0.05)
     reader, writer = os.pipe()
     try:

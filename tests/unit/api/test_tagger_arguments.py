@@ -19,11 +19,27 @@ SECOND = np.linspace(-0.5, 0.5, 16000)
 
 
 @pytest.mark.parametrize(
-    "rate", [float("nan"), float("inf"), 2**31, 10**30, 0, 16000.5, "16000", [16000], np.array([16000]), 1j, True, None]
+    "rate",
+    [
+        float("nan"),
+        float("inf"),
+        2**31,
+        10**30,
+        0,
+        7,
+        999,
+        16000.5,
+        "16000",
+        [16000],
+        np.array([16000]),
+        1j,
+        True,
+        None,
+    ],
 )
 def test_a_rate_that_no_file_can_state_is_refused(rate: Any) -> None:
     """Several of them ended in a bare error of Python's or of the library that writes the file."""
-    with pytest.raises(UsageError, match="expected their rate in Hz") as caught:
+    with pytest.raises(UsageError, match="expected their rate in whole Hz, at least 1000") as caught:
         as_wave(SECOND, rate)
     assert repr(rate) in str(caught.value)
 
@@ -39,6 +55,20 @@ def test_samples_of_the_other_byte_order_are_the_same_samples(native: str) -> No
     """Samples that were read out of an AIFF file are big-endian."""
     samples = (SECOND * 1000).astype(native) if native[0] == "i" else SECOND.astype(native)
     assert as_wave(samples.astype(f">{native}"), 16000) == as_wave(samples.astype(f"<{native}"), 16000)
+
+
+def test_masked_samples_are_refused() -> None:
+    """What lies under a mask would be tagged as sound."""
+    with pytest.raises(UsageError, match="some are masked; fill them first"):
+        as_wave(np.ma.masked_greater(SECOND, 0.2), 16000)
+    assert as_wave(np.ma.masked_greater(SECOND, 2.0), 16000) == as_wave(SECOND, 16000)
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, []])
+def test_demo_models_is_true_or_false(value: Any) -> None:
+    """The text 'no' counted as true."""
+    with pytest.raises(SettingsError, match="expected True or False"):
+        tag_settings({"demo_models": value}, ModelFlags)
 
 
 def test_a_sample_that_becomes_infinite_is_refused() -> None:

@@ -92,7 +92,7 @@ def test_a_window_in_the_middle_alone(files: dict[str, bytes], monkeypatch: pyte
 def test_most_of_a_track_is_decoded_as_a_whole(files: dict[str, bytes]) -> None:
     request = DecodeRequest((dataclasses.replace(PLANS[0], max_windows=20),), 14400.0)
     source = open_source(files["flac"])
-    assert decode_module._sampled(source, request.limited(), np.empty) is None
+    assert decode_module._read_parts(source, request.limited()) is None
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac", "ogg", "m4a"])

@@ -11,12 +11,12 @@ from matplotlib.image import imread
 
 from tonearm.audio.decode import PcmStream
 from tonearm.audio.overview import NUM_COLUMNS, peaks, spectrograms
-from tonearm.audio.windows import quantize
+from tonearm.audio.streams import keep, ordinary
 
 
 def stream(waveform: np.ndarray) -> PcmStream:
-    pcm, scale = quantize(waveform.astype(np.float32))
-    return PcmStream(16000, len(pcm), pcm, scale, ((0, len(pcm)),))
+    samples = waveform.astype(np.float32)
+    return keep([samples], ((0, len(samples)),), len(samples), (16000, 16000), ordinary)
 
 
 def test_peaks_are_the_extremes_of_equal_stretches() -> None:

@@ -158,6 +158,13 @@ def test_ordinary_room_is_of_the_length_and_form_asked_for() -> None:
     assert (room.shape, room.dtype) == ((3,), np.int16)
 
 
+def test_room_that_held_other_samples_does_not_show_them() -> None:
+    """Where less was decoded than the spans are long, what is left is silence."""
+    room = np.full(6, 77, np.int16)
+    kept = streams.keep([np.full(4, 0.5, np.float32)], ((0, 6),), 6, (16000, 16000), lambda size, dtype: room[:size])
+    assert kept.pcm.tolist() == [32767] * 4 + [0, 0]
+
+
 def test_a_stream_cannot_be_changed() -> None:
     stream = streams.keep(blocks([0.5]), ((0, 1),), 1, (16000, 16000), streams.ordinary)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from tonearm.audio.windows import WindowPlan, dequantize, quantization_scale, quantize, quantize_block
+from tonearm.audio.streams import PcmStream, keep, ordinary
+from tonearm.audio.windows import (
+    FollowingPlan,
+    WindowPlan,
+    dequantize,
+    plan_of,
+    quantization_scale,
+    quantize_block,
+)
 
 lengths = st.integers(1, 5_000_000)
 plans = st.builds(
@@ -98,7 +107,7 @@ def test_windows_of_30_samples_start_where_one_would_cut_by_hand(
     assert found.tolist() == starts
 
 
-def test_plans_are_values() -> None:
+def test_equal_window_plans_are_equal_and_hashable() -> None:
     plans = [WindowPlan(10, 30, hop, None, 1) for hop in (30, 30, 15)]
     assert [plan.starts(60).tolist() for plan in plans] == [[0, 30], [0, 30], [0, 15, 30]]
     assert len(set(plans)) == 2
@@ -106,11 +115,16 @@ def test_plans_are_values() -> None:
         plans[0].hop_samples = 10  # type: ignore[misc]
 
 
+def kept(waveform: NDArray[np.float32]) -> PcmStream:
+    """Return a whole track as a decoder keeps it, at the file's own rate."""
+    return keep([waveform], ((0, len(waveform)),), len(waveform), (16000, 16000), ordinary)
+
+
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=200))
 def test_16_bit_audio_stays_exact(values: list[int]) -> None:
     pcm = np.array(values, np.int16)
-    levels, scale = quantize(pcm.astype(np.float32) / 32768)
-    back = np.rint(dequantize(levels, scale) * 32768).astype(np.int64)
+    stream = kept(pcm.astype(np.float32) / 32768)
+    back = np.rint(dequantize(stream.pcm, stream.scale) * 32768).astype(np.int64)
     # +32768 does not exist, so where the peak is -32768 nothing is lost, and a scale is never wider than it must be.
     assert np.array_equal(back, pcm) or np.abs(pcm.astype(np.int64)).max() == 32768
 
@@ -119,9 +133,9 @@ def test_16_bit_audio_stays_exact(values: list[int]) -> None:
 def test_quiet_and_loud_tracks_keep_15_bits(peak: float) -> None:
     rng = np.random.default_rng(0)
     wave = (rng.uniform(-1, 1, 100_000) * peak).astype(np.float32)
-    levels, scale = quantize(wave)
-    assert np.abs(dequantize(levels, scale) - wave).max() <= np.abs(wave).max() * 2.0**-14
-    assert np.abs(levels.astype(np.int64)).max() >= 2**14 - 1
+    stream = kept(wave)
+    assert np.abs(dequantize(stream.pcm, stream.scale) - wave).max() <= np.abs(wave).max() * 2.0**-14
+    assert np.abs(stream.pcm.astype(np.int64)).max() >= 2**14 - 1
 
 
 @pytest.mark.parametrize("exponent", [-20, -3, -1, 0, 1, 17])
@@ -131,16 +145,16 @@ def test_a_peak_that_is_a_power_of_two_takes_no_bit_more_than_it_needs(exponent:
     assert quantization_scale(np.nextafter(peak, 0)) == peak / 32768
     assert quantization_scale(np.nextafter(peak, np.inf)) == 2 * peak / 32768
     wave = np.array([-peak, peak / 2, peak / 32768], np.float32)
-    levels, scale = quantize(wave)
-    assert levels.tolist() == [-32768, 16384, 1]
-    assert np.array_equal(dequantize(levels, scale), wave)
+    stream = kept(wave)
+    assert stream.pcm.tolist() == [-32768, 16384, 1]
+    assert np.array_equal(dequantize(stream.pcm, stream.scale), wave)
 
 
 @pytest.mark.parametrize("wave", [[], [0.0], [0.0, -0.0, 0.0]])
 def test_silence_and_emptiness_quantize(wave: list[float]) -> None:
-    levels, scale = quantize(np.array(wave, np.float32))
-    assert scale == 1 / 32768
-    assert levels.tolist() == [0] * len(wave)
+    stream = kept(np.array(wave, np.float32))
+    assert stream.scale == 1 / 32768
+    assert stream.pcm.tolist() == [0] * len(wave)
 
 
 @pytest.mark.parametrize(
@@ -173,3 +187,24 @@ def test_samples_come_back_as_float32_whatever_they_were_kept_as() -> None:
     whole, part = dequantize(np.array([-32768, 3], np.int16), 1 / 32768), dequantize(np.float32([0.5, -2]), 1.0)
     assert (whole.dtype, part.dtype) == (np.float32, np.float32)
     assert (whole.tolist(), part.tolist()) == ([-1.0, 3 / 32768], [0.5, -2.0])
+
+
+def test_following_windows_are_one_for_each_of_the_leaders() -> None:
+    """Lengths are rounded up at each rate, so that grids of their own would differ by a window now and then."""
+    leader = WindowPlan(22050, 11025, 5513, None, 1)
+    following = FollowingPlan(16000, 8000, 4000, None, 1, leader)
+    for num_native in range(5 * 44100, 5 * 44100 + 3000, 7):
+        lengths = {22050: -(-num_native // 2), 16000: -(-num_native * 160 // 441)}
+        starts, others = leader.starts_in(lengths), following.starts_in(lengths)
+        assert len(starts) == len(others)
+        np.testing.assert_allclose(others / 16000, starts / 22050, atol=1.1 / 16000)
+        assert (others >= 0).all() and (others + 8000 <= lengths[16000]).all()
+    assert following.starts_in({22050: 100, 16000: 73}).tolist() == [0]
+
+
+def test_following_windows_are_limited_as_their_leader_is() -> None:
+    leader = WindowPlan(22050, 11025, 5513, None, 1)
+    following = FollowingPlan(16000, 8000, 4000, None, 1, leader)
+    assert following.limited(3).leader == leader.limited(3) and following.limited(3).max_windows == 3
+    assert following.within(2.0).leader == leader.within(2.0)
+    assert plan_of(dataclasses.asdict(following)) == following and plan_of(dataclasses.asdict(leader)) == leader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import markdown
 import pytest
 
 from tonearm.cli.reference import SECTIONS, environment_markdown, setting_rows, settings_markdown, verbs, verbs_markdown
@@ -30,3 +31,11 @@ def test_every_verb_and_option_is_there() -> None:
 def test_the_variables_are_there_with_who_reads_them() -> None:
     assert "| `RAY_ADDRESS` | The Ray cluster to join;" in environment_markdown()
     assert "| s3fs |" in environment_markdown()
+
+
+def test_choices_are_shown_without_backslashes_and_split_no_cell() -> None:
+    """``--runtime auto\\|torch`` is what somebody would copy from the page."""
+    page = markdown.markdown(verbs_markdown() + settings_markdown(), extensions=["tables"])
+    assert "<code>--runtime auto|torch|openvino</code>" in page
+    assert "\\|" not in page
+    assert {row.count("<td>") for row in page.split("<tr>")[1:]} == {0, 2, 5}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tables import make_error, make_row, write_tracks
+from tests.tables import make_error, make_row, make_run, write_tracks
 from tonearm.cli import run_end
 from tonearm.report.figures import gather
 from tonearm.runs.resume import Audit
+from tonearm.runs.run_summary import FallbackFacts, ModelFacts
 
 
 def outcome(num_ok: int, num_error: int = 0, *, before: int = 0, is_idle: bool = False, **codes: int) -> Any:
@@ -40,7 +41,7 @@ def test_of_many_kinds_of_failure_the_commonest_come_first() -> None:
     assert failed.startswith("failed: 11 kind_11, 10 kind_10") and failed.endswith("6 kind_6 and 5 more")
 
 
-def test_one_is_one() -> None:
+def test_a_single_failure_is_named_in_the_singular() -> None:
     assert run_end.done_lines(outcome(1), "out")[0].startswith("1 track tagged (60 s of audio) in 0:30")
     assert run_end.done_lines(outcome(1), "out")[1] == "audit: 1 row for 1 track, none lost, none twice"
     idle = run_end.done_lines(outcome(1, is_idle=True), "my out")
@@ -66,7 +67,7 @@ def library(folder: Path, num_rows: int = 40) -> Path:
     return folder
 
 
-def test_what_was_found_is_said_by_how_much_it_says(tmp_path: Path) -> None:
+def test_labels_are_shown_with_the_most_telling_first(tmp_path: Path) -> None:
     labels = gather(str(library(tmp_path))).found()
     assert labels.num_genres == 12 and list(labels.tags) == ["Guitar", "Banjo", "Musical instrument", "Music"]
     genres, tags = run_end.found_lines(labels)
@@ -90,3 +91,16 @@ def test_what_to_do_next_is_said_as_a_shell_takes_it(out: str) -> None:
     assert [shlex.split(command)[:3] for command in commands] == [
         ["tonearm", name, out] for name in ("export", "status", "report")
     ]
+
+
+def test_how_many_windows_went_to_a_fallback_is_said_in_one_line() -> None:
+    facts = FallbackFacts("large", "sha256:0123", 0.62, 8311, 997, "openvino", "fp32", "cpu")
+    idle = FallbackFacts("large", "sha256:0123", 0.62)
+    for fallback, said in (
+        (facts, "tags: 12% of 8,311 windows, below 0.62, went to large"),
+        (idle, "tags: windows below a score of 0.62 go to large"),
+    ):
+        model = ModelFacts("small", "sha256:fedc", "openvino", "fp32", device="cpu", fallback=fallback)
+        run = make_run(genre_model=None, tag_model=model, speed=None)
+        lines = run_end.how_lines(run, types.SimpleNamespace(spilled_bytes=0))  # type: ignore[arg-type]
+        assert lines == ["tags ran on openvino fp32 on cpu", said]

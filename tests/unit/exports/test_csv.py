@@ -39,7 +39,7 @@ def test_csv_has_every_track_with_its_scalars_and_best_tags(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_csv_cells_are_never_formulas(tmp_path: Path, start: str) -> None:
+def test_cells_that_start_like_a_formula_are_escaped_in_csv(tmp_path: Path, start: str) -> None:
     hostile = f'{start}HYPERLINK("x"),\n"quoted"'
     write_tracks(tmp_path, [row(1, title=hostile, artist="R.E.M. = one")])
     export(str(tmp_path), "csv", str(tmp_path / "t.csv"))

@@ -23,7 +23,7 @@ from tonearm.sources.track_ref import make_ref
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_key_survives_what_reads_numbers_as_doubles(tmp_path: Path, kind: str) -> None:
+def test_keys_are_exact_for_readers_that_use_doubles(tmp_path: Path, kind: str) -> None:
     """As jq, JavaScript and spreadsheets do; int(float(2**53 + 1)) is another track's key."""
     keys = [2**53 + 1, 2**63 - 1, 5]
     write_tracks(tmp_path, [row(number, track_key=key) for number, key in enumerate(keys)])
@@ -66,7 +66,7 @@ def test_each_kind_holds_the_listed_tracks_once_and_the_others_only_when_asked(t
         assert [uri for _, uri in playlist(tmp_path / "out" / "jazz.m3u8")] == ["/doubled.mp3", "/replaced.mp3"]
 
 
-def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_counts_the_rows_that_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(number, track_key=number) for number in range(3)]
     write_tracks(tmp_path, rows)
     write_listing(tmp_path, rows[:1])

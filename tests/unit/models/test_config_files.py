@@ -12,6 +12,7 @@ from tests.broken_checkpoints import EVIL, GONE, assert_refused, describe, edit,
 from tests.checkpoints import AST
 from tonearm.errors import CheckpointError
 from tonearm.models.checkpoint import describe_checkpoint
+from tonearm.models.config_files import check_is_model
 from tonearm.training.fit.initial import read_initial_model
 
 
@@ -106,5 +107,12 @@ def test_config_that_cannot_be_read(broken: Path) -> None:
     with pytest.raises(CheckpointError, match="is not JSON"):
         describe_checkpoint(str(broken))
     (broken / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+    with pytest.raises(CheckpointError, match=r"holds no model; expected config\.json"):
         describe_checkpoint(str(broken))
+
+
+def test_a_folder_of_other_things_is_told_what_a_model_is(tmp_path: Path) -> None:
+    """Only config.json was named, which says little to whoever gave the folder of their music."""
+    (tmp_path / "song.mp3").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"holds no model; expected config\.json with model"):
+        check_is_model(tmp_path, str(tmp_path))

@@ -34,13 +34,13 @@ def test_code_of_a_checkpoint_is_not_run(broken: Path, tmp_path: Path) -> None:
 def test_no_other_file_decides_how_audio_is_prepared(broken: Path) -> None:
     other = {"feature_extractor": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 8000}}
     (broken / "processor_config.json").write_text(json.dumps(other))
-    _, extractor, _ = load_model(str(broken), revision=None, allow_pickle=False)
+    extractor = load_model(str(broken), revision=None, allow_pickle=False).extractor
     assert extractor.sampling_rate == 16000
 
 
 def test_kernels_are_never_fetched(broken: Path) -> None:
     edit(broken / "config.json", {"_attn_implementation": "eager"})
-    model, _, _ = load_model(str(broken), revision=None, allow_pickle=False)
+    model = load_model(str(broken), revision=None, allow_pickle=False).model
     assert os.environ["USE_HUB_KERNELS"] == "0"
     with torch.inference_mode():
         assert model(torch.zeros(1, 16000)).logits.shape == (1, 7)

@@ -37,7 +37,7 @@ def tagged(place: Destination, device: str = "cpu", **models: Any) -> dict[str, 
     return stored
 
 
-def test_auto_is_kept_as_what_it_was_settled_to(place: Destination) -> None:
+def test_auto_adopts_the_precision_of_earlier_rows(place: Destination) -> None:
     on_cpu = tagged(place)
     assert on_cpu["genre"].facts["precision"] == "fp32"
     plan, stored = adoption.adopt(place, planned(), None)
@@ -54,22 +54,22 @@ def test_machines_that_settle_otherwise_are_two_sets_of_facts(place: Destination
 
 def test_the_same_by_name_is_the_same(place: Destination) -> None:
     tagged(place)
-    plan, _ = adoption.adopt(place, planned(precision="fp32"), None)
+    plan = adoption.adopt(place, planned(precision="fp32"), None).plan
     assert plan.heads["genre"].precision == "fp32"
     with pytest.raises(DestinationError, match=r": precision: fp32 there, bf16 now; .*--rescore genre"):
         adoption.adopt(place, planned(precision="bf16"), None)
 
 
-def test_a_verdict_is_adopted_and_never_asked_for_twice(place: Destination) -> None:
+def test_a_check_of_int8_is_adopted_and_not_repeated(place: Destination) -> None:
     """int8 that was refused for a head stays refused; without its guard it is another question."""
     plan = settle(planned(precision="int8"), "cpu")
     heads = dict(plan.heads)
     heads["genre"] = dataclasses.replace(heads["genre"], precision="bf16", note="not int8: it says something else")
     groups.write(place, adoption.settled(dataclasses.replace(plan, heads=heads), {}))
-    again, _ = adoption.adopt(place, planned(precision="int8"), None)
+    again = adoption.adopt(place, planned(precision="int8"), None).plan
     assert [head.precision for head in again.heads.values()] == ["bf16", "int8"]
     assert again.heads["genre"].note == "not int8: it says something else"
-    later, _ = adoption.adopt(place, planned(), None)
+    later = adoption.adopt(place, planned(), None).plan
     assert [head.precision for head in later.heads.values()] == ["bf16", "int8"]
     with pytest.raises(DestinationError, match="int8_guard"):
         adoption.adopt(place, planned(precision="int8", int8_guard=False), None)
@@ -98,7 +98,7 @@ def test_a_precision_by_name_is_not_mixed_with_one_that_is_not_known(place: Dest
     plan, stored = adoption.adopt(place, planned(), None)
     assert [(head.precision, head.is_settled) for head in plan.heads.values()] == [("auto", False)] * 2
     assert set(stored) == {"read", "genre", "tags"}, "auto goes on"
-    _, stored = adoption.adopt(place, planned(precision="bf16"), None, ["genre", "tags"])
+    stored = adoption.adopt(place, planned(precision="bf16"), None, ["genre", "tags"]).groups
     assert set(stored) == {"read"}
 
 
@@ -106,7 +106,7 @@ def test_auto_is_what_was_asked_for_where_nothing_else_is_known(place: Destinati
     """0.1.0 was told --precision int8: fp32 beside its rows would be mixed in without a word."""
     left_by_0_1_0(place, "int8")
     for asked in ("auto", "int8"):
-        plan, _ = adoption.adopt(place, planned(precision=asked), None)
+        plan = adoption.adopt(place, planned(precision=asked), None).plan
         assert [(head.precision, head.is_settled) for head in plan.heads.values()] == [("int8", False)] * 2
     with pytest.raises(
         DestinationError, match=r"int8 there and not known .*, fp32 now; give `tonearm tag --precision int8`"
@@ -139,7 +139,7 @@ def test_other_models_are_refused_unless_they_are_to_be_rescored(place: Destinat
     new = adoption.settled(settle(plan, "cpu"), stored)
     assert new["tags"].facts["model"] == "sha256:other"
     groups.write(place, new)
-    _, again = adoption.adopt(place, other, None, ["tags"])
+    again = adoption.adopt(place, other, None, ["tags"]).groups
     assert "tags" in again, "the same command goes on, and does not begin anew"
     with pytest.raises(UsageError, match="got --rescore mood, expected one of the groups of this run: genre, tags"):
         adoption.adopt(place, other, None, ["mood"])
@@ -148,7 +148,7 @@ def test_other_models_are_refused_unless_they_are_to_be_rescored(place: Destinat
 def test_the_runtime_is_adopted_where_it_can_be_and_refused_by_name_only(place: Destination) -> None:
     stored = adoption.noted(tagged(place), {"genre": {"runtime": "torch"}, "tags": {"runtime": "openvino"}})
     groups.write(place, stored)
-    plan, _ = adoption.adopt(place, planned(), None)
+    plan = adoption.adopt(place, planned(), None).plan
     assert [head.runtime for head in plan.heads.values()] == ["torch", "auto"]
     with pytest.raises(DestinationError, match=r": runtime: torch there, openvino now"):
         adoption.adopt(place, planned(runtime="openvino"), None)
@@ -169,7 +169,7 @@ def test_an_unpinned_hub_id_keeps_the_revision_that_it_had(place: Destination) -
     with mock.patch("tonearm.tagging.plan.describe_checkpoint", describe):
         first = planned(**hub, genre_revision="a" * 40, tag_revision="a" * 40)
         groups.write(place, adoption.settled(settle(first, "cpu"), {}))
-        plan, _ = adoption.adopt(place, planned(**hub), None)
+        plan = adoption.adopt(place, planned(**hub), None).plan
         assert {each.revision for each in plan.heads.values()} == {"a" * 40}
         with pytest.raises(DestinationError, match="genre model: owner/genre"):
             adoption.adopt(place, planned(**hub, genre_revision="c" * 40), None)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tonearm.audio.readers.container import AudioInfo
-from tonearm.planning.estimate import Estimate, Machines, Prices, estimate, keep, kept
+from tonearm.planning.estimate import (
+    Estimate,
+    FallbackEstimate,
+    Machines,
+    Prices,
+    estimate,
+    read_estimate,
+    write_estimate,
+)
 from tonearm.planning.measure import Rates
-from tonearm.planning.sample import Listed, SampledTrack, examples
+from tonearm.planning.sample import Listed, SampledTrack, failing_examples
 from tonearm.runs.destination import Destination
 from tonearm.sources.listing import TrackRef, make_ref
-from tonearm.tagging import HeadPlan
+from tonearm.tagging import FallbackPlan, HeadPlan
 
 
 def known(number: int, size: int, seconds: float | None, kind: str = "mp3") -> SampledTrack:
@@ -92,25 +101,46 @@ def test_time_and_money_by_hand(plans: dict[str, HeadPlan]) -> None:
     assert slow.bottleneck == "decoding"
 
 
-def test_what_will_fail_has_an_interval_and_an_example(plans: dict[str, HeadPlan]) -> None:
+def test_failing_tracks_have_an_interval_and_an_example(plans: dict[str, HeadPlan]) -> None:
     looks = [known(number, 1000, None if number < 5 else 60.0) for number in range(100)]
     found = estimated(looks, looks, plans)
     assert found.errors == {"not_audio": 5}
     assert (found.failing_low, found.failing_high) == pytest.approx((0.0215, 0.1118), abs=1e-3)
-    assert list(examples(looks)) == [("not_audio", "s3://b/0.mp3")]
+    assert list(failing_examples(looks)) == [("not_audio", "s3://b/0.mp3")]
     none = estimated(looks[5:], looks[5:], plans)
     assert none.failing_low == 0 and 0 < none.failing_high < 0.05
 
 
-def test_sizes_that_no_one_tells(plans: dict[str, HeadPlan]) -> None:
+def test_tracks_of_unknown_size_count_with_the_mean_duration(plans: dict[str, HeadPlan]) -> None:
     looks = [SampledTrack(make_ref(f"https://h/{n}.mp3"), AudioInfo(100.0, 44100, 2, "mp3")) for n in range(10)]
     assert estimated(looks * 3, looks, plans).audio_s == pytest.approx(3000.0)
 
 
 def test_an_estimate_is_kept_beside_the_run(tmp_path: Path, plans: dict[str, HeadPlan]) -> None:
     place = Destination.of(str(tmp_path))
-    assert kept(place) is None
+    assert read_estimate(place) is None
     found = estimated([known(0, 10, 60.0)], [known(0, 10, 60.0)], plans)
-    keep(place, found)
-    values = kept(place)
+    write_estimate(place, found)
+    values = read_estimate(place)
     assert values is not None and values["audio_s"] == found.audio_s
+
+
+@pytest.mark.parametrize(
+    ("share", "measured", "expected"),
+    [
+        (0.3, {}, FallbackEstimate("large", 0.6, 0.3, 900, "distilled")),
+        (0.3, {"genre": 0.1}, FallbackEstimate("large", 0.6, 0.1, 300, "measured")),
+        (None, {}, FallbackEstimate("large", 0.6, None, None)),
+    ],
+)
+def test_windows_that_go_to_a_fallback_are_those_measured_or_those_of_the_students_curve(
+    plans: dict[str, HeadPlan], share: float | None, measured: dict[str, float], expected: FallbackEstimate
+) -> None:
+    genre = plans["genre"]
+    info = dataclasses.replace(genre.checkpoint, name="large")
+    fallback = FallbackPlan(dataclasses.replace(genre, checkpoint=info), 0.6, (0,), share)
+    looks = [known(number, 1000, 3 * genre.window_s) for number in range(1000)]
+    with_fallback = {**plans, "genre": dataclasses.replace(genre, fallback=fallback)}
+    found = estimated(looks, looks, with_fallback, rates=Rates(500.0, 20.0, share_sent=measured))
+    assert found.num_windows["genre"] == 3000
+    assert found.fallbacks == {"genre": expected}

@@ -14,7 +14,7 @@ def test_a_local_machine_scores_with_all_its_cores() -> None:
     assert layout.scorer_cpus < 1, "a whole CPU would let Ray fuse decoding into scoring"
 
 
-def test_one_scorer_a_gpu() -> None:
+def test_one_scorer_per_gpu() -> None:
     layout = plan([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0}], None, is_local=False)
     assert (layout.num_scorers, layout.scorer_gpus) == (4, 1.0)
 
@@ -53,6 +53,8 @@ GPUS = Layout(num_scorers=4, scorer_cpus=0.9, scorer_gpus=1.0, scorer_threads=1,
         ([{"CPU": 1.0, "GPU": 1.0}], GPUS, "1 scoring worker holds every CPU"),
     ],
 )
-def test_what_is_left_of_a_cluster(nodes: list[dict[str, float]], layout: Layout, why: str | None) -> None:
+def test_a_run_continues_while_the_remaining_nodes_suffice(
+    nodes: list[dict[str, float]], layout: Layout, why: str | None
+) -> None:
     found = stuck(nodes, layout)
     assert (found is None) if why is None else (found is not None and why in found)

@@ -10,7 +10,7 @@ import pytest
 from tonearm import demo
 from tonearm.audio.sandbox import DecodeSandbox
 from tonearm.planning.measure import Rates, measure
-from tonearm.planning.sample import list_sample, look
+from tonearm.planning.sample import list_sample, probe
 from tonearm.settings import ModelSettings, TagSettings
 from tonearm.tagging import HeadPlan, TagPlan
 
@@ -21,7 +21,7 @@ SETTINGS = TagSettings(models=ModelSettings(**demo.models()))  # type: ignore[ar
 def test_rates_are_measured_on_the_sample(songs: Path, plans: dict[str, HeadPlan]) -> None:
     listed = list_sample([str(songs)], limit=None, done=np.empty(0, np.int64), seed=0)
     with DecodeSandbox(SETTINGS.decode) as sandbox:
-        looks = look(listed, SETTINGS, sandbox)
+        looks = probe(listed, SETTINGS, sandbox)
         plan = TagPlan(plans, SETTINGS.models, 14400.0)
         rates, whole = measure(looks, SETTINGS, plan, sandbox, num_threads=1)
         given, none = measure(looks, SETTINGS, plan, sandbox, decode=100.0, forward=3.0, num_threads=1)

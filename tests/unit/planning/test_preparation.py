@@ -46,8 +46,8 @@ def settled(model: Path, head: str, monkeypatch: pytest.MonkeyPatch, *, is_kept:
         asked.update(named)
         return MOVED
 
-    monkeypatch.setattr(preparation.select, "convert", lambda *_: (form, ""))
-    monkeypatch.setattr(preparation, "_windows", lambda *_: {head: np.zeros((120, 10), np.float32)})
+    monkeypatch.setattr(preparation.select, "convert", lambda *_: preparation.select.Conversion(form))
+    monkeypatch.setattr(preparation, "_calibration_windows", lambda *_: {head: np.zeros((120, 10), np.float32)})
     monkeypatch.setattr(cache, "quantize", quantize)
     plan = preparation.prepare(TagPlan(heads, settings.models, 100.0), settings, [], said.append)
     return plan.heads[head].precision, said, asked.get("is_multi")

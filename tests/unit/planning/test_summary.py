@@ -25,5 +25,5 @@ def test_the_slowest_stage_is_named_with_its_reason(shares: dict[str, float], sa
         assert "scoring waited 70%" in text
 
 
-def test_a_run_that_did_nothing_has_none() -> None:
+def test_a_run_without_tracks_has_no_bottleneck() -> None:
     assert bottleneck({}) == ""

@@ -17,8 +17,9 @@ import pytest
 from tests.tables import RUN_ID, make_error, make_row, make_run, make_tracks, rows_of, write_listing, write_tracks
 from tonearm.errors import DestinationError
 from tonearm.report import text
-from tonearm.report.figures import LibraryFigures
-from tonearm.report.page import RunSummary, render_report, write_report
+from tonearm.report.figures import LibraryFigures, gather
+from tonearm.report.page import ModelFacts, RunSummary, read_run, render_report, write_report
+from tonearm.runs.run_summary import FallbackFacts
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
@@ -160,7 +161,7 @@ def test_colours_have_enough_contrast_in_light_and_dark(library: Path) -> None:
         assert contrast(colours["note-ink"], colours["note"]) >= 4.5
 
 
-def test_hostile_names_are_text(tmp_path: Path) -> None:
+def test_names_with_markup_are_shown_as_text(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     hostile = {name: f"{HOSTILE}{name}" for name in ("title", "artist", "genre", "codec")}
     tag = {"label": f"{HOSTILE}tag", "score": 0.9, "max_score": 0.9, "max_start_s": 0.0}
@@ -201,7 +202,7 @@ def test_no_track_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", ["genre", "tag"])
-def test_a_head_that_was_off(tmp_path: Path, head: str) -> None:
+def test_a_head_that_was_off_is_named_and_has_no_columns(tmp_path: Path, head: str) -> None:
     nulls = {"genre": None, "genre_score": None, "genre_scores": None} if head == "genre" else {"tags": None}
     random = np.random.default_rng(0)
     write_tracks(tmp_path, [make_row(n, random, **nulls) for n in range(20)])
@@ -296,3 +297,13 @@ def test_a_hundred_thousand_rows_take_little_memory(tmp_path: Path) -> None:
     # 100,000 whole rows are 400 MB in memory, the columns that the report reads 130 MB.
     assert float(done.stdout) < 60, done.stdout
     assert "100,000 in the library" in (tmp_path / "many" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_heads_fallback_is_told_beside_its_model(tmp_path: Path) -> None:
+    facts = FallbackFacts("large", "sha256:0123456789abcdef", 0.62, 8311, 997, "openvino", "fp32", "cpu")
+    make_tracks(tmp_path, 5)
+    run = make_run(tmp_path, tag_model=ModelFacts("small", "sha256:fedc", "openvino", "fp32", 0.975, fallback=facts))
+    assert read_run(str(tmp_path)) == run, "runs/*.json keeps it"
+    page = render_report(str(tmp_path), gather(str(tmp_path)), run)
+    told = "12% of 8,311 windows, below 0.62, went to large, revision sha256:0123456789abcdef"
+    assert f"small, revision sha256:fedc, openvino fp32, windows of 0.975 s; {told}" in page

@@ -256,7 +256,7 @@ def test_rows_are_sorted_a_buffer_at_a_time(
 ) -> None:
     monkeypatch.setattr(compaction, "BUFFER_BYTES", buffer_bytes)
     tables = [pa.table({"track_key": np.arange(8) + 8 * number}) for number in range(num_tables)]  # 64 bytes each
-    found = list(compaction._gathered(iter(tables)))
+    found = list(compaction._join_tables(iter(tables)))
     assert [each.num_rows for each in found] == held
     assert [key for each in found for key in each["track_key"].to_pylist()] == list(range(8 * num_tables))
 
@@ -264,7 +264,7 @@ def test_rows_are_sorted_a_buffer_at_a_time(
 def test_a_buffer_is_of_256_mib() -> None:
     mebibyte = pa.table({"track_key": np.zeros(MIB // 8, np.int64)})
     tables = (pa.concat_tables([mebibyte] * size) for size in (255, 1, 256, 10))  # which share its memory
-    assert [each.nbytes // MIB for each in compaction._gathered(tables)] == [256, 256, 10]
+    assert [each.nbytes // MIB for each in compaction._join_tables(tables)] == [256, 256, 10]
 
 
 def test_a_row_group_is_of_8192_rows_and_has_what_a_look_up_by_key_needs(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_rows_that_change_while_they_are_compacted_are_not_replaced_by_what_they
     destination: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process, against the lock, drops a row between the two times that the files are read."""
-    real = compaction._distribute
+    real = compaction._distribute_rows
     changed = Path(track_files.finished(destination.url)[4].path)
 
     def distribute(*arguments: object) -> None:
@@ -301,7 +301,7 @@ def test_rows_that_change_while_they_are_compacted_are_not_replaced_by_what_they
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(compaction, "_distribute", distribute)
+        patch.setattr(compaction, "_distribute_rows", distribute)
         with pytest.raises(
             DestinationError, match=r"tracks/ changed while it was compacted; nothing is lost. Run it ag"
         ):
@@ -379,7 +379,7 @@ def test_a_store_that_fails_while_it_is_compacted_is_one_line(
 
 def test_a_commit_names_what_it_replaces_and_by_what(destination: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = [file.name for file in track_files.finished(destination.url)]
-    monkeypatch.setattr(compaction, "_complete", _killing(compaction._complete, after=0))
+    monkeypatch.setattr(compaction, "_complete_step", _killing(compaction._complete_step, after=0))
     with pytest.raises(Killed):
         compaction.compact(destination)
     text = next(Path(destination.url).glob("_checkpoint/compaction/*.json")).read_text()
@@ -410,11 +410,11 @@ def test_recovery_undoes_every_step_that_was_killed_and_no_other(destination: De
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
     [
-        (compaction, "_distribute", 0),
+        (compaction, "_distribute_rows", 0),
         (compaction, "_write_output", 0),
         (compaction, "_write_output", 2),
         (compaction, "_write_marks", 0),
-        (compaction, "_complete", 0),
+        (compaction, "_complete_step", 0),
         (filesystems, "delete", 0),
         (filesystems, "delete", 7),
         (filesystems, "delete", NUM_ROWS // ROWS_A_FILE * 2),
@@ -464,7 +464,7 @@ def test_rows_of_an_older_schema_get_todays(destination: Destination) -> None:
 def test_a_broken_file_is_named_and_nothing_changes(destination: Destination) -> None:
     path = next(Path(destination.tracks).glob("*.parquet"))
     path.write_bytes(b"PAR1 not really")
-    with pytest.raises(DestinationError, match=rf"{path.name} cannot be read .*tagged anew"):
+    with pytest.raises(DestinationError, match=rf"{path.name} cannot be read .*tag its tracks again"):
         compaction.compact(destination)
     compaction.recover(destination)
     assert len(list(Path(destination.tracks).iterdir())) == NUM_ROWS // ROWS_A_FILE
@@ -478,7 +478,7 @@ def test_a_broken_file_is_named_and_nothing_changes(destination: Destination) ->
         ("status", None, "without status"),
     ],
 )
-def test_what_cannot_be_a_row_is_named_and_nothing_changes(
+def test_a_file_with_impossible_rows_is_named_and_nothing_changes(
     destination: Destination, name: str, value: str | None, says: str
 ) -> None:
     """Another program has written it over a file of tonearm's."""

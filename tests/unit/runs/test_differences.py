@@ -103,7 +103,7 @@ def test_a_refusal_says_all_of_it_in_one_line(tmp_path: Path) -> None:
     assert refusal.value.message == (
         f"{place.url} holds tracks tagged with other settings: max_windows: 480 there, 3 now (genre); precision: fp32 "
         "there, bf16 now; max_windows: 1406 there, 3 now (tags); give `tonearm tag --precision fp32` and leave out "
-        "--max-windows to add to it, `tonearm tag --rescore genre --rescore tags` to have those columns made anew, or "
+        "--max-windows to add to it, `tonearm tag --rescore genre --rescore tags` to have those columns made again, or "
         "another destination"
     )
     with pytest.raises(DestinationError, match="`tonearm tag --rescore genre --rescore tags` to have"):

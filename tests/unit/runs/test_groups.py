@@ -42,11 +42,11 @@ def write_old(place: Destination, name: str, facts: Any, mark: str = "w_0.parque
     (folder / mark).touch()
 
 
-def test_the_fingerprint_is_of_the_facts_whatever_their_order() -> None:
-    assert groups.fingerprint({"a": 1, "b": [2]}) == groups.fingerprint({"b": [2], "a": 1})
-    assert groups.fingerprint({"a": 1}) != groups.fingerprint({"a": 2})
-    assert len(groups.fingerprint({})) == 16
-    assert int(groups.fingerprint({"path": Path("/x")}), 16) >= 0  # what JSON does not know is written as text
+def test_the_settings_hash_is_of_the_facts_whatever_their_order() -> None:
+    assert groups.settings_hash({"a": 1, "b": [2]}) == groups.settings_hash({"b": [2], "a": 1})
+    assert groups.settings_hash({"a": 1}) != groups.settings_hash({"a": 2})
+    assert len(groups.settings_hash({})) == 16
+    assert int(groups.settings_hash({"path": Path("/x")}), 16) >= 0  # what JSON does not know is written as text
 
 
 def test_what_is_written_is_read_again(place: Destination) -> None:
@@ -89,11 +89,11 @@ def test_facts_that_cannot_be_believed_are_one_line(place: Destination, text: st
 
 def test_a_group_that_is_made_anew_need_not_be_believed(place: Destination) -> None:
     values = {"format": 2, "groups": {"genre": {"facts": FACTS, "hash": "0" * 16}, "tags": {"facts": {}, "hash": ""}}}
-    values["groups"]["tags"]["hash"] = groups.fingerprint({})
+    values["groups"]["tags"]["hash"] = groups.settings_hash({})
     path = Path(place.join("_checkpoint", "groups.json"))
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(values))
-    with pytest.raises(DestinationError, match="made anew with `tonearm tag --rescore genre`"):
+    with pytest.raises(DestinationError, match="made again with `tonearm tag --rescore genre`"):
         groups.read(place, ["tags"])
     assert groups.read(place, ["genre"]) == {"tags": Group({})}
     values["groups"]["read"] = {"facts": {}, "hash": "0"}
@@ -187,7 +187,7 @@ def test_facts_of_0_1_0_that_contradict_each_other_are_one_line(place: Destinati
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
-def test_facts_of_0_1_0_that_are_garbage_are_one_line(place: Destination, text: str) -> None:
+def test_unreadable_facts_of_0_1_0_are_one_line_of_error(place: Destination, text: str) -> None:
     write_old(place, "aa", text)
     with pytest.raises(DestinationError, match=r"aa\.json is not what tonearm writes"):
         groups.read(place)

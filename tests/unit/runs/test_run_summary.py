@@ -18,7 +18,7 @@ def test_a_run_survives_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"run_id": 1}', "null", '{"started": 5}'])
-def test_what_is_no_run_is_named(content: str) -> None:
+def test_a_file_that_is_not_a_run_is_named(content: str) -> None:
     with pytest.raises(DestinationError, match=r"runs/x\.json: not a run's summary"):
         RunSummary.from_json(content, where="runs/x.json")
 

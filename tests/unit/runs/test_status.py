@@ -88,7 +88,7 @@ def test_unfinished_without_a_run(place: Destination) -> None:
     assert (found.num_listed, found.num_done, found.errors_by_code, found.num_files) == (10, 4, {"corrupt": 1}, 1)
     assert found.state == "unfinished"
     assert "3 of 10 tracks tagged, 1 failed (40.0% done)" in said(place)
-    assert "run the same command to go on" in said(place)
+    assert "run the same command to resume" in said(place)
 
 
 def test_a_failed_row_without_a_code_is_counted(place: Destination) -> None:
@@ -117,7 +117,7 @@ def test_killed_here_is_known_at_once(place: Destination) -> None:
         assert read_status(place.url).state == "running"
         process.kill()
     assert read_status(place.url).state == "killed"
-    assert "was killed; run the same command to go on" in said(place)
+    assert "was killed; run the same command to resume" in said(place)
 
 
 def test_killed_elsewhere_is_known_by_its_silence(place: Destination, clock: FakeClock) -> None:
@@ -126,7 +126,7 @@ def test_killed_elsewhere_is_known_by_its_silence(place: Destination, clock: Fak
     assert found.state == "killed" and found.silent_s is not None
     assert run_lock.STALE_S <= found.silent_s == clock.seconds < run_lock.STALE_S + 2 * run_lock.POLL_S
     assert told == [f"waiting up to 50 s for a sign of life of process {holder.pid} on elsewhere"]
-    assert "gave no sign of life for 50 s; run the same command to go on" in "\n".join(lines(found))
+    assert "gave no sign of life for 50 s; run the same command to resume" in "\n".join(lines(found))
 
 
 @pytest.mark.parametrize("skew_s", [-120, 0, 120])
@@ -224,9 +224,9 @@ def test_a_run_that_stopped_before_every_row_had_its_group_is_not_complete(place
         path.unlink()
     manifest.write_manifest([str(music)], place.manifest)
     assert read_status(place.url).state == "complete"
-    progress.write(place, Progress("r", "by a signal; run the same command to go on", NOW, NOW, 4))
+    progress.write(place, Progress("r", "by a signal; run the same command to resume", NOW, NOW, 4))
     assert read_status(place.url).state == "stopped"
-    assert "stopped at 2026-03-01 12:00:00 UTC: by a signal; run the same command to go on" in said(place)
+    assert "stopped at 2026-03-01 12:00:00 UTC: by a signal; run the same command to resume" in said(place)
     progress.clear(place)
     assert read_status(place.url).state == "complete", "a run of the genre alone leaves the tags as they are"
 
@@ -252,10 +252,10 @@ def test_a_first_listing_under_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["progress.json", "runs"])
-def test_a_store_that_fails_is_no_traceback(place: Destination, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_failing_store_is_one_line_of_error(place: Destination, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The last run is left out then; the rest cannot be said."""
     make_run(place.url)
-    store, _ = filesystems.filesystem("memory://bucket")
+    store = filesystems.locate("memory://bucket").store
     there = Destination.of(f"memory://{place.url.strip('/')}/out")
     for path in Path(place.url).rglob("*.*"):
         filesystems.write_bytes(f"{there.url}/{path.relative_to(place.url)}", path.read_bytes())
@@ -276,6 +276,6 @@ def test_a_store_that_fails_is_no_traceback(place: Destination, monkeypatch: pyt
         read_status(there.url)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_place_without_a_run_is_one_line_of_error(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match=r"holds no run .*tonearm tag SOURCE --out RUN"):
         read_status(str(tmp_path / "none"))

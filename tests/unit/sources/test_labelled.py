@@ -101,7 +101,7 @@ def test_class_labels_of_a_saved_data_set(folder: Path, tmp_path: Path) -> None:
 def test_rows_that_hold_their_bytes_keep_the_names_of_their_files(tmp_path: Path) -> None:
     """As the hub's GTZAN does: its split is known by the files' names."""
     datasets = pytest.importorskip("datasets")
-    from tonearm.training.data.sides import GTZAN_GENRES, fault_filtered, is_gtzan
+    from tonearm.training.data.collection import GTZAN_GENRES, fault_filtered, is_gtzan
 
     names = sorted(GTZAN_GENRES)
     files = [f"/data/genres/{genre}/{genre}.{number:05d}.wav" for genre in names for number in range(5)]

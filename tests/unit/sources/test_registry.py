@@ -15,6 +15,12 @@ def test_an_unknown_scheme_is_refused(source: str) -> None:
         listed(source)
 
 
+def test_an_empty_source_is_not_the_current_folder() -> None:
+    """``tonearm tag "$MUSIC"`` without the variable tagged whatever lies where it was started."""
+    with pytest.raises(SourceError, match="got the source '', expected a path or a URL"):
+        listed("")
+
+
 @pytest.mark.parametrize(("source", "extra"), [("gs://bucket/a", "gcs"), ("az://container/a", "azure")])
 def test_stores_of_missing_packages_name_the_extra(source: str, extra: str) -> None:
     pytest.importorskip("fsspec")

@@ -41,6 +41,7 @@ ALLOWED = AllowedUris(["s3://music/flac/", "https://cdn.example.org/a/", "http:/
     ],
 )
 def test_what_is_under_a_prefix_is_allowed(uri: str) -> None:
+    assert ALLOWED.covers(uri)
     ALLOWED.check(uri)
 
 

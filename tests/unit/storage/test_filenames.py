@@ -42,7 +42,7 @@ def test_what_some_system_refuses_in_a_name_is_replaced(text: str, name: str) ->
 
 
 @hypothesis.given(st.text())
-def test_every_text_makes_a_file_name(text: str) -> None:
+def test_any_text_can_be_made_a_file_name(text: str) -> None:
     name = file_name(text)
     assert name and not FORBIDDEN.search(name) and not RESERVED.fullmatch(name)
     assert len(name.encode()) <= MAX_NAME_BYTES + 1

@@ -55,7 +55,7 @@ def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_an_unknown_scheme_names_the_known_ones() -> None:
     with pytest.raises(SourceError, match=r"unknown scheme nowhere://; expected one of s3://, gs://"):
-        filesystems.filesystem("nowhere://a/b")
+        filesystems.locate("nowhere://a/b")
 
 
 def test_the_file_that_marks_the_end_is_copied_last(

@@ -29,7 +29,11 @@ def use(uri: str) -> None:
     assert "\n" not in shown(uri)
     for folder in ("/music/", "s3://bucket/lists/"):
         to_unicode(resolve(uri, folder)).encode()
-    folder_of(uri), split_url(uri), make_ref(uri), track_name(uri), ALLOWED.covers(uri)
+    assert isinstance(folder_of(uri), str) and isinstance(track_name(uri), str)
+    assert isinstance(split_url(uri).place, str)
+    assert make_ref(uri).track_key == make_ref(uri).track_key
+    # What is allowed is what begins like the only prefix, however its scheme and host are written.
+    assert not ALLOWED.covers(uri) or uri.casefold().startswith("https:")
 
 
 @pytest.mark.parametrize("uri", MALFORMED)

@@ -14,6 +14,8 @@ from tests.labelled import planned, train_settings, write_folders, write_gtzan
 from tests.unit.training.tables import write_table
 from tonearm.errors import SourceError, TooManyFailures
 from tonearm.settings import TrainSettings
+from tonearm.training.data.collection import list_clips
+from tonearm.training.plan import other_split
 
 
 def test_the_default_recipe_is_the_courses() -> None:
@@ -114,14 +116,15 @@ def test_a_side_of_which_nothing_decodes_is_refused(start: Path, cache: Path, tm
 @pytest.mark.processes
 def test_gtzan_is_known_by_its_names_and_its_broken_file_is_no_matter(start: Path, cache: Path, tmp_path: Path) -> None:
     folder = write_gtzan(tmp_path / "genres")
-    run = planned(folder, train_settings(start, cache))
+    settings = train_settings(start, cache)
+    run = planned(folder, settings)
     assert any("jazz.00054.wav" in note for note in run.notes)
     assert len(run.job.labels) == 10
-    filtered = planned(folder, train_settings(start, cache, labels={"split_by": "gtzan-fault-filtered"}))
+    published = train_settings(start, cache, labels={"split_by": "gtzan-fault-filtered"})
+    filtered = planned(folder, published)
     sides = {name: len(numbers) for name, numbers in filtered.split.sides().items()}
     assert sides["train"] + sides["validation"] + sides["test"] < 100
-    from tonearm.distributed.training.driver import other_split
-
-    assert other_split(run) == "gtzan-fault-filtered"
-    assert other_split(filtered) is None
-    assert other_split(planned(folder, train_settings(start, cache, compare_split="none"))) is None
+    listing = list_clips(str(folder), settings.labels)
+    assert other_split(listing, settings) == "gtzan-fault-filtered"
+    assert other_split(listing, published) is None
+    assert other_split(listing, train_settings(start, cache, compare_split="none")) is None

@@ -69,7 +69,7 @@ def test_in_order_of_completion_and_few_at_once() -> None:
 
 
 @pytest.mark.parametrize("take", [1, 4])
-def test_a_reader_that_leaves_ends_the_work(take: int) -> None:
+def test_work_ends_when_the_client_of_bulk_leaves(take: int) -> None:
     started, ended = [], []
 
     async def tag(uri: str) -> TrackResult:

@@ -161,7 +161,7 @@ def test_a_head_that_takes_its_time_is_refused(server: tuple[Listener, Stub]) ->
     assert refusal(said) == (408, "head_timeout")
 
 
-def test_silence_is_closed(server: tuple[Listener, Stub]) -> None:
+def test_a_connection_that_sends_nothing_is_closed(server: tuple[Listener, Stub]) -> None:
     with connect(server[0]) as connection:
         assert answer(connection) == b""
     with connect(server[0]) as connection:  # also behind an answer
@@ -234,7 +234,7 @@ def test_who_has_only_ended_sending_gets_an_answer(version: bytes) -> None:
         assert app.ended[:1] != ["slow cancelled"]
 
 
-def test_half_a_request_is_none_once_its_sender_has_ended(server: tuple[Listener, Stub]) -> None:
+def test_half_a_request_is_dropped_when_its_sender_ends(server: tuple[Listener, Stub]) -> None:
     with connect(server[0]) as connection:
         connection.sendall(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx")
         connection.shutdown(socket.SHUT_WR)
@@ -242,7 +242,7 @@ def test_half_a_request_is_none_once_its_sender_has_ended(server: tuple[Listener
 
 
 @pytest.mark.parametrize("early", [b"\r\n", b"\r\n\r\n", HEAD % b"b", HEAD % b"b" + b"\r\n"])
-def test_what_is_sent_before_the_answer_hides_no_leaving(early: bytes) -> None:
+def test_a_client_that_leaves_is_noticed_although_it_has_sent_more(early: bytes) -> None:
     with served() as (running, app):
         with connect(running) as connection:
             connection.sendall(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
@@ -276,7 +276,7 @@ def test_a_whole_url_is_asked_for_as_its_path(target: bytes, path: str, query: b
     assert dict(seen[0]["headers"])[b"host"] == b"proxied:80"
 
 
-def test_an_empty_line_between_requests_is_nothing() -> None:
+def test_an_empty_line_between_requests_is_ignored() -> None:
     with served() as (running, _), connect(running) as connection:
         for name in (b"a", b"b"):
             connection.sendall(b"\r\nPOST /%s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\r\n" % name)
@@ -284,7 +284,7 @@ def test_an_empty_line_between_requests_is_nothing() -> None:
             time.sleep(0.05)
 
 
-def test_nobody_may_send_much_ahead() -> None:
+def test_a_client_may_not_pipeline_without_limit() -> None:
     with served() as (running, app), connect(running) as connection:
         connection.sendall(HEAD % b"wait" + b"\r\n")
         with pytest.raises(OSError):
@@ -331,7 +331,7 @@ def test_with_every_connection_busy_the_next_is_refused() -> None:
     assert app.ended == ["wait cancelled"] * 3  # when the server stops
 
 
-def test_a_thousand_who_say_nothing_are_no_hindrance() -> None:
+def test_a_thousand_idle_connections_do_not_hinder_requests() -> None:
     """500 silent connections and 500 with half a head; everybody else is served as quickly as without them."""
     with served(head_timeout_s=30.0) as (running, _), contextlib.ExitStack() as stack:
         assert most_connections(1024) == 1024

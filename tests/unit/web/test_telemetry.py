@@ -42,7 +42,7 @@ def test_the_files_have_their_blocks_from_the_beginning(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_they_hold_whatever_is_asked(tmp_path: Path) -> None:
+def test_made_up_methods_do_not_grow_the_metric_files(tmp_path: Path) -> None:
     """Methods are made up by anybody: they are one figure, and the files do not grow."""
     ran = subprocess.run(
         [sys.executable, "-c", COUNT, tmp_path / "figures"], capture_output=True, text=True, check=True
@@ -51,7 +51,7 @@ def test_they_hold_whatever_is_asked(tmp_path: Path) -> None:
     assert {path.stat().st_size for path in (tmp_path / "figures").iterdir()} == {FILE_BYTES}
 
 
-def test_without_room_figures_stay_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_stay_in_memory_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -85,7 +85,7 @@ def test_a_log_that_cannot_be_written_costs_no_request(capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_environment_that_is_set_for_others_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prometheus_folder_of_another_program_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, "/nonexistent/x")
     telemetry.keep()
     assert FOLDER_VARIABLE not in os.environ

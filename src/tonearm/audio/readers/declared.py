@@ -1,10 +1,11 @@
-"""How many bytes of audio a header says there are.
+"""What the bytes of a file say before a reader opens it: where its tag ends, and how many bytes of audio there are.
 
-Readers trust the size of the file where the two differ, and then half a file looks whole.
+Readers trust the size of the file where its header says another, and then half a file looks whole.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -17,6 +18,62 @@ MOST_CHUNKS = 10_000
 RIFF_START, W64_START, W64_HEADER = 12, 40, 24
 WVE_HEADER, MPC2K_HEADER, MAT5_START = 32, 42, 128
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+
+
+# Of an ID3 tag, which may hold megabytes of pictures.
+ID3_LOOKED_AT, ID3_HEADER = 2**16, 10
+WAVES, TAG_CHUNKS = (b"RIFF", b"RIFX"), (b"LIST", b"id3 ", b"ID3 ")
+# What FFmpeg does not look for behind an ID3 tag.
+UNTAGGED = (*WAVES, b"OggS", b"FORM", b"wvpk", b"\x1aE\xdf\xa3")
+
+
+class Chunk(NamedTuple):
+    """A chunk of RIFF, RIFX, RF64 and the like; ``start`` is that of what it holds."""
+
+    kind: bytes
+    start: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedFile:
+    """A file's bytes, and where in them its tag and its audio are: looked up once, for every reader.
+
+    Attributes:
+        data: all of it.
+        name: of the file, for the few formats that nothing else tells.
+        body: without the ID3v2 tags that stand before it.
+        audio: what readers are given: ``data``, or ``body`` where FFmpeg would not find it behind a tag.
+        chunks: of a WAV's ``audio``; none of anything else.
+    """
+
+    data: bytes | memoryview
+    name: str
+    body: bytes | memoryview
+    audio: bytes | memoryview
+    chunks: tuple[Chunk, ...]
+
+    @classmethod
+    def of(cls, data: bytes | memoryview, name: str = "") -> EncodedFile:
+        """Return the file whose bytes are ``data``."""
+        body = without_id3(data)
+        audio = body if bytes(body[:4]) in UNTAGGED else data
+        return cls(data, name, body, audio, tuple(chunks(audio)) if bytes(audio[:4]) in WAVES else ())
+
+    @property
+    def is_wave(self) -> bool:
+        """Whether it is a WAV."""
+        return bytes(self.audio[:4]) in WAVES
+
+    @property
+    def id3(self) -> bytes | memoryview:
+        """The beginning of the ID3v2 tag before the audio or in a chunk of it; nothing where there is none."""
+        if bytes(self.data[:3]) == b"ID3":
+            return self.data[: min(ID3_LOOKED_AT, len(self.data) - len(self.body))]
+        for kind, start, size in self.chunks:
+            if kind in TAG_CHUNKS[1:]:
+                return self.audio[start : start + min(ID3_LOOKED_AT, size)]
+        return b""
 
 
 class Audio(NamedTuple):
@@ -38,8 +95,21 @@ def shown_share(data: bytes | memoryview) -> float:
     return 1.0
 
 
-def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind, start and size of each chunk of RIFF, RIFX, RF64 and the like."""
+def without_id3(data: bytes | memoryview) -> bytes | memoryview:
+    """Return the file without the ID3v2 tags that stand before it."""
+    if bytes(data[:3]) != b"ID3":
+        return data
+    rest = memoryview(data)  # a slice of bytes is a copy
+    while bytes(rest[:3]) == b"ID3" and len(rest) >= ID3_HEADER:
+        size = 0
+        for byte in bytes(rest[6:ID3_HEADER]):
+            size = size << 7 | byte & 0x7F
+        rest = rest[ID3_HEADER + size :]
+    return rest
+
+
+def chunks(data: bytes | memoryview) -> Iterator[Chunk]:
+    """Yield each chunk of RIFF, RIFX, RF64 and the like."""
     order = "big" if bytes(data[:4]) in (b"RIFX", b"FORM") else "little"
     start = RIFF_START
     for _ in range(MOST_CHUNKS):
@@ -47,7 +117,7 @@ def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
             return
         kind = bytes(data[start : start + 4])
         size = int.from_bytes(data[start + 4 : start + 8], order)  # type: ignore[arg-type]
-        yield kind, start + 8, size
+        yield Chunk(kind, start + 8, size)
         start += 8 + size + size % 2
 
 

@@ -13,8 +13,9 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from tonearm.audio.readers.packets import MOST_BYTES, InDoubt, Packets, SpansOf
-from tonearm.audio.readers.pcm import joined, samples_of
+from tonearm.audio.readers.declared import EncodedFile, without_id3
+from tonearm.audio.readers.packets import MOST_BYTES, Packets
+from tonearm.audio.readers.pcm import Channels, FrameForm, joined, samples_of
 from tonearm.audio.readers.source import Source, as_file, block_length
 from tonearm.audio.readers.tags import AS_BYTES
 from tonearm.errors import DecodeError
@@ -33,7 +34,6 @@ NAMED = {
 FLAC = b"fLaC"
 # Behind an ID3 tag of a megabyte FFmpeg looks no further than its name; these tell what it is.
 BEHIND_ID3 = {FLAC: "flac", b"TTA1": "tta", b"\xff\xf1": "aac", b"\xff\xf9": "aac"}
-ID3_HEADER = 10
 OF_ONE_SIZE = ("pcm_", "adpcm_")
 # Bytes of audio that are announced where they were not known.
 UNKNOWN_FROM = 0x7EFFFFFF
@@ -47,18 +47,20 @@ class FFmpegSource(Source):
     """A file that FFmpeg reads."""
 
     data: bytes | memoryview = b""
+    body: bytes | memoryview = b""
     name: str = ""
     # As it was opened, until it is first read: opening a short file again costs a tenth of decoding it.
     unread: Any = dataclasses.field(default=None, repr=False)
 
     @classmethod
-    def open(cls, data: bytes | memoryview, name: str = "") -> FFmpegSource:
-        """Return ``data`` opened.
+    def open(cls, file: EncodedFile) -> FFmpegSource:
+        """Return ``file`` opened.
 
         Raises:
             DecodeError: not_audio or no_audio.
         """
-        container = container_of(data, name)
+        data = file.data if file.is_wave else file.audio
+        container = container_of(data, file.name)
         with contextlib.ExitStack() as stack:
             stack.callback(container.close)
             stream = audio_stream(container)
@@ -70,7 +72,8 @@ class FFmpegSource(Source):
                 declared_s=_told(duration_of(container, stream), stream, len(data)),
                 metadata={**stream.metadata, **container.metadata},
                 data=data,
-                name=name,
+                body=file.body,
+                name=file.name,
                 unread=container,
             )
             stack.pop_all()
@@ -83,9 +86,8 @@ class FFmpegSource(Source):
         # Of samples of one size an estimate is exact, and Ogg's last page says how much came before it.
         if self.codec.startswith(OF_ONE_SIZE) or bytes(self.data[:4]) == b"OggS":
             return True
-        audio = without_id3(self.data)
         try:
-            with container_of(audio[: int(PROBED_SHARE * len(audio))], self.name) as container:
+            with container_of(self.body[: int(PROBED_SHARE * len(self.body))], self.name) as container:
                 duration_s = duration_of(container, audio_stream(container))
         except DecodeError:
             return True  # what does not open without its end has its header there
@@ -95,34 +97,30 @@ class FFmpegSource(Source):
         """Yield the audio from the start."""
         self.num_errors, self.lost_s = 0, 0.0
         with self._opened() as container:
-            gathered: list[NDArray[Any]] = []
-            shape: tuple[int, int, str] | None = None
+            gathered: list[Channels] = []
+            form: FrameForm | None = None
             num_samples = 0
             for frame in self._frames(container, audio_stream(container)):
-                samples, name = samples_of(frame)
-                now = (frame.sample_rate, frame.layout.nb_channels, name)
-                if gathered and shape is not None and (now != shape or num_samples >= block_length(*shape[:2])):
-                    yield joined(gathered, shape), shape[0]
+                samples, now = samples_of(frame)
+                if form is not None and (now != form or num_samples >= block_length(form.sample_rate, form.channels)):
+                    yield joined(gathered, form), form.sample_rate
                     gathered, num_samples = [], 0
-                shape = now
+                form = now
                 gathered.append(samples)
                 num_samples += frame.samples
                 if not self.sample_rate or num_samples == frame.samples:
-                    self.sample_rate, self.channels = self.sample_rate or now[0], self.channels or now[1]
-            if gathered and shape is not None:
-                yield joined(gathered, shape), shape[0]
+                    self.sample_rate, self.channels = self.sample_rate or now.sample_rate, self.channels or now.channels
+            if form is not None:
+                yield joined(gathered, form), form.sample_rate
 
-    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]] | None:
-        """Return parts where the packets tell which samples they hold."""
+    @contextlib.contextmanager
+    def in_parts(self) -> Iterator[Packets | None]:
+        """Give what reads parts, where the packets tell which samples they hold."""
         if len(self.data) > MOST_BYTES:
-            return None
-        try:
-            with self._opened() as container:
-                return Packets(container, audio_stream(container)).ranges(spans_of)
-        except MemoryError:
-            raise
-        except (av.error.FFmpegError, InDoubt):
-            return None
+            yield None
+            return
+        with self._opened() as container:
+            yield Packets.of(container, audio_stream(container))
 
     def _opened(self) -> InputContainer:
         container, self.unread = self.unread, None
@@ -187,19 +185,6 @@ def _told(declared_s: float | None, stream: AudioStream, num_bytes: int) -> floa
         return declared_s
     size, num_samples = declared_s * (context.bit_rate or 0) / 8, declared_s * (context.sample_rate or 0)
     return None if max(size, num_samples) >= UNKNOWN_FROM and size > 2 * num_bytes else declared_s
-
-
-def without_id3(data: bytes | memoryview) -> bytes | memoryview:
-    """Return the file without the ID3v2 tags that stand before it."""
-    if bytes(data[:3]) != b"ID3":
-        return data
-    rest = memoryview(data)  # a slice of bytes is a copy
-    while bytes(rest[:3]) == b"ID3" and len(rest) >= ID3_HEADER:
-        size = 0
-        for byte in bytes(rest[6:ID3_HEADER]):
-            size = size << 7 | byte & 0x7F
-        rest = rest[ID3_HEADER + size :]
-    return rest
 
 
 def format_of(name: str) -> str | None:

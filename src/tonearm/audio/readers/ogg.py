@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from tonearm.audio.readers.declared import EncodedFile
 from tonearm.audio.readers.ffmpeg import FFmpegSource
 from tonearm.audio.readers.source import Source
 from tonearm.errors import DecodeError
@@ -70,7 +71,7 @@ class ChainedSource(Source):
         parts, num_unread, unread_bytes = [], 0, 0
         for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
             try:
-                parts.append(FFmpegSource.open(data[start:stop]))
+                parts.append(FFmpegSource.open(EncodedFile.of(data[start:stop])))
             except DecodeError:
                 num_unread, unread_bytes = num_unread + 1, unread_bytes + stop - start
                 if num_unread == len(starts):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import av.error
 import numpy as np
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-# From a length in samples, ``[start, stop)`` in samples, ascending.
-SpansOf = Callable[[int], Sequence[tuple[int, int]]]
-
 # Whose parts are those of the whole. Not Vorbis, whose packets do not tell their times where blocks change size, nor
 # AAC, whose noise comes from a generator that runs from the start.
 CODECS = {"flac", "alac", "mp3", "mp2", "opus"}
@@ -27,6 +24,17 @@ CODECS = {"flac", "alac", "mp3", "mp2", "opus"}
 PREROLL_S, PREROLL_PACKETS = 0.5, 12
 # Packets are all held at once to be read in parts.
 MOST_BYTES = 256 * 2**20
+
+
+class _Placed(NamedTuple):
+    """Decoded samples and where they start, in samples of the stream's own times."""
+
+    start: int
+    samples: NDArray[np.float32]
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.samples)
 
 
 class InDoubt(Exception):
@@ -53,32 +61,38 @@ class Packets:
         self.positions = np.array([self._sample(pts) for pts in times])
         if (np.diff(self.positions) <= 0).any():
             raise InDoubt
-        self.first = self._decoded(0, 2)[0][0]
+        self.first = self._decoded(0, 2)[0].start
         last = self._decoded(self._before(int(self.positions[-1])), len(self.packets))[-1]
-        self.num_samples = last[0] + len(last[1]) - self.first
+        self.num_samples = last.stop - self.first
 
-    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]]:
-        """Return the length in samples, and the parts that ``wanted`` asks for once it is told that length.
+    @classmethod
+    def of(cls, container: InputContainer, stream: AudioStream) -> Packets | None:
+        """Return the packets of a stream, or None where its parts may not be those of the whole."""
+        try:
+            return cls(container, stream)
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, InDoubt):
+            return None
 
-        Raises:
-            InDoubt: the parts may not be those of the whole.
-            av.error.FFmpegError: a packet that does not decode.
-        """
-        return self.num_samples, [self._range(start, stop) for start, stop in spans_of(self.num_samples)]
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]] | None:
+        """Return each ``[start, stop)``, or None where the parts may not be those of the whole."""
+        try:
+            return [self._range(start, stop) for start, stop in spans]
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, InDoubt):
+            return None
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
         begin, end = start + self.first, stop + self.first
         until = int(np.searchsorted(self.positions, end)) + 1
         frames = self._decoded(self._before(begin), until)
-        at, blocks = frames[0][0], []
-        if at > begin:
+        if frames[0].start > begin or frames[-1].stop < end:
             raise InDoubt
-        for position, samples in frames:
-            blocks.append(samples[max(0, begin - position) : max(0, end - position)])
-            at = position + len(samples)
-        if at < end:
-            raise InDoubt
-        return np.concatenate(blocks)
+        return np.concatenate(
+            [frame.samples[max(0, begin - frame.start) : max(0, end - frame.start)] for frame in frames]
+        )
 
     def _before(self, sample: int) -> int:
         """Return the packet from which to decode so that all is settled at ``sample``."""
@@ -86,10 +100,10 @@ class Packets:
         exact = int(np.searchsorted(self.positions, sample, side="right")) - 1
         return max(0, min(early, exact - PREROLL_PACKETS))
 
-    def _decoded(self, begin: int, end: int) -> list[tuple[int, NDArray[np.float32]]]:
-        """Return position and samples of what the packets hold, without a gap."""
+    def _decoded(self, begin: int, end: int) -> list[_Placed]:
+        """Return what the packets hold, without a gap."""
         self.codec.flush_buffers()
-        frames: list[tuple[int, NDArray[np.float32]]] = []
+        frames: list[_Placed] = []
         for number in range(begin, min(end, len(self.packets))):
             try:
                 decoded = self.packets[number].decode()
@@ -101,17 +115,15 @@ class Packets:
             frames += map(self._placed, decoded)
         if end >= len(self.packets):
             frames += map(self._placed, self.codec.decode(None))
-        if not frames or any(
-            position + len(samples) != after for (position, samples), (after, _) in itertools.pairwise(frames)
-        ):
+        if not frames or any(frame.stop != after.start for frame, after in itertools.pairwise(frames)):
             raise InDoubt
         return frames
 
-    def _placed(self, frame: av.AudioFrame) -> tuple[int, NDArray[np.float32]]:
+    def _placed(self, frame: av.AudioFrame) -> _Placed:
         if frame.pts is None or frame.sample_rate != self.rate:
             raise InDoubt
-        samples, name = samples_of(frame)
-        return self._sample(frame.pts), joined([samples], (frame.sample_rate, frame.layout.nb_channels, name))
+        read = samples_of(frame)
+        return _Placed(self._sample(frame.pts), joined([read.samples], read.form))
 
     def _sample(self, pts: int) -> int:
         return round(pts * self.time_base * self.rate)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from tonearm.audio.readers.packets import SpansOf
 from tonearm.audio.readers.pcm import mix
 from tonearm.audio.readers.source import Source, as_file, block_length
 
@@ -98,16 +98,27 @@ class SndfileSource(Source):
                     return
                 yield mix(block.T), file.samplerate
 
-    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]] | None:
-        """Return parts, which plain samples can be read in."""
+    @contextlib.contextmanager
+    def in_parts(self) -> Iterator[_PlainSamples | None]:
+        """Give what reads parts, which plain samples can be read in."""
         with as_file(self.data) as encoded, soundfile.SoundFile(encoded) as file:
-            if file.subtype not in PCM_CODECS:
+            yield _PlainSamples(file) if file.subtype in PCM_CODECS else None
+
+
+class _PlainSamples:
+    """The samples of an open file."""
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self.num_samples: int = file.frames
+        self._file = file
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]] | None:
+        """Return each ``[start, stop)``, or None where the file ends before."""
+        parts = []
+        for start, stop in spans:
+            self._file.seek(start)
+            block = self._file.read(stop - start, dtype="float32", always_2d=True)
+            if len(block) != stop - start:
                 return None
-            parts = []
-            for start, stop in spans_of(file.frames):
-                file.seek(start)
-                block = file.read(stop - start, dtype="float32", always_2d=True)
-                if len(block) != stop - start:
-                    return None
-                parts.append(mix(block.T))
-            return file.frames, parts
+            parts.append(mix(block.T))
+        return parts

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tonearm.audio.readers.packets import SpansOf
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -18,6 +17,16 @@ if TYPE_CHECKING:
 # Seconds of audio that one block holds: long enough that work per block, not per codec frame, counts; but no more than
 # so many values of all channels, which rates and channels without bounds would exceed.
 BLOCK_S, BLOCK_VALUES = 4.0, 2**22
+
+
+class PartReader(Protocol):
+    """Reads parts of a file; ``num_samples`` is the exact length of the whole."""
+
+    num_samples: int
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]] | None:
+        """Return each ``[start, stop)``, ascending, as mono float32 [samples]; None where there is doubt after all."""
+        ...
 
 
 @dataclasses.dataclass
@@ -48,12 +57,12 @@ class Source:
         """Return whether ``declared_s`` is what the file says, rather than an estimate from its size."""
         return self.declared_s is not None
 
-    def ranges(self, spans_of: SpansOf) -> tuple[int, list[NDArray[np.float32]]] | None:
-        """Return the exact length in samples, and the parts that ``wanted`` asks for once it is told that length.
+    def in_parts(self) -> contextlib.AbstractContextManager[PartReader | None]:
+        """Give what reads parts of the file while the block runs.
 
         None where anything about the file leaves doubt that the parts are those of the whole: then read the whole.
         """
-        return None
+        return contextlib.nullcontext()
 
 
 def block_length(sample_rate: int, channels: int) -> int:

@@ -32,8 +32,8 @@ KANA, HALF_WIDTH_KANA = re.compile("[\u3041-\u30fa]"), re.compile("[\uff61-\uff9
 
 def says_latin_1(tag: bytes | memoryview) -> bool:
     """Return whether an ID3v2 tag says of all its text that it is Latin-1, which many say of whatever it is."""
-    said = {(match[1] or match[2] or b"\0") for match in _FRAME.finditer(tag)}
-    return said == {b"\0"}
+    encoding_bytes = {(match[1] or match[2] or b"\0") for match in _FRAME.finditer(tag)}
+    return encoding_bytes == {b"\0"}
 
 
 def decoded(fields: Mapping[str, str], *, may_be_wrong: bool = False) -> dict[str, str]:
@@ -50,15 +50,15 @@ def decoded(fields: Mapping[str, str], *, may_be_wrong: bool = False) -> dict[st
             texts[name] = value.decode("utf-8")
         except UnicodeDecodeError:
             continue
-    told = [value for name, value in raw.items() if name not in texts]
+    undecoded = [value for name, value in raw.items() if name not in texts]
     # Said to be Latin-1, and hardly a letter of it is ASCII: the bytes are those of another script.
     wrong = {name: text.encode(AS_BYTES) for name, text in texts.items() if not text.isascii() and max(text) <= "\xff"}
     is_other = may_be_wrong and _is_other_script(wrong.values())
     if is_other:
-        told += wrong.values()
-    if not told:
+        undecoded += wrong.values()
+    if not undecoded:
         return texts
-    encoding = _encoding(told)
+    encoding = _encoding(undecoded)
     undecided = [*(set(raw) - set(texts)), *(wrong if is_other else ())]
     for name in undecided:
         texts[name] = wrong.get(name, raw[name]).decode(encoding, errors="replace")

@@ -67,7 +67,7 @@ def lines(status: Status) -> list[str]:
 
 
 def _state(status: Status) -> str:
-    again = "run the same command to go on"
+    again = "run the same command to resume"
     if status.state == "complete":
         return "complete: every listed track has its row"
     if status.holder is not None:

@@ -13,7 +13,7 @@ from tonearm.cli.options import CONFIG, DEMO_MODELS, Given, Json, VerbOption, se
 from tonearm.cli.verbs import models_add, models_convert
 from tonearm.errors import UsageError
 from tonearm.heads import read_flags
-from tonearm.settings import LabelSettings, ModelSettings, TagSettings, TrainSettings
+from tonearm.settings import DistillSettings, LabelSettings, ModelSettings, TagSettings, TrainSettings
 
 Labelled = Annotated[
     str,
@@ -37,6 +37,14 @@ TRAIN_CONFIG = dataclasses.replace(
         typer.Option(metavar="FILE", help="TOML file with the settings; by default [train] of ./tonearm.toml."),
     ],
 )
+DISTILL_CONFIG = dataclasses.replace(
+    CONFIG,
+    annotation=Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML file with the settings; [distill] of ./tonearm.toml without it."),
+    ],
+)
+SPLITS = ("label_by", "group_by", "split_by", "validation_on", "test_on", "validation_share", "duplicates")
 CALIBRATION, CARD = "Calibration", "The model card"
 
 
@@ -47,7 +55,7 @@ def add(app: typer.Typer) -> None:
     group.command(cls=Verb)(models_add.add)
     group.command(cls=Verb)(models_convert.convert)
     app.add_typer(group, name="models", rich_help_panel=MODELS)
-    for verb in (train, evaluate, publish):
+    for verb in (train, distill, evaluate, publish):
         app.command(cls=Verb, rich_help_panel=MODELS)(verb)
 
 
@@ -74,6 +82,22 @@ def train(
     from tonearm.cli.training import train as printer
 
     return printer.train(source, out, overwrite=overwrite, as_json=json_output, **flags)
+
+
+@with_flags(settings(DistillSettings), settings(LabelSettings, *SPLITS), ASSIGN, DISTILL_CONFIG)
+def distill(
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="The model to learn from: a folder or hub id.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Audio as for tag or train; it needs no labels.")],
+    out: Annotated[str, typer.Option(metavar="MODEL", help="Folder or object-store prefix for the student.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    json_output: Json = False,
+    *,
+    flags: Given,
+) -> int:
+    """Train a small model on what a large one says of SOURCE."""
+    from tonearm.cli.training import distill as printer
+
+    return printer.distill(teacher, source, out, overwrite=overwrite, as_json=json_output, **flags)
 
 
 @with_flags(

@@ -19,7 +19,9 @@ Labels = Annotated[
     Path,
     typer.Option(metavar="FILE", help="Its labels in the order of its scores: a CSV, a JSON list, or one per line."),
 ]
-Hop = Annotated[float, typer.Option(min=1.0, metavar="MS", help="Hop of its spectrograms; 15 for mn10_as_hop_15.")]
+Hop = Annotated[
+    float, typer.Option(min=1.0, max=1000.0, metavar="MS", help="Hop of its spectrograms; 15 for mn10_as_hop_15.")
+]
 Bands = Annotated[int, typer.Option(min=1, metavar="N", help="Bands of its spectrograms; 64 for mn10_as_mels_64.")]
 SingleLabel = Annotated[bool, typer.Option("--single-label", help="Each clip gets exactly one label.")]
 

@@ -12,13 +12,14 @@ call between them gives its value or its error, since an exception that crosses 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 from ray import serve
@@ -30,7 +31,7 @@ from tonearm.distributed.cluster import session
 from tonearm.distributed.serving.calls import ask
 from tonearm.distributed.serving.decoder import Decoder
 from tonearm.distributed.serving.head import Head
-from tonearm.errors import ClusterError, last_line
+from tonearm.errors import ClusterError, TonearmError, last_line
 from tonearm.heads import PUBLISHED
 from tonearm.models.pooling import Scored
 from tonearm.models.runtimes import usable_cores
@@ -53,6 +54,8 @@ INGRESS_REQUESTS = 1024
 DECODER_REQUESTS = 256
 # A head's queue beyond what it scores now: enough that the next batch is always full.
 HEAD_REQUESTS = 256
+# A replica says from memory what it runs on, or is dead.
+ANSWERS_IN_S = 2.0
 HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
 
 
@@ -113,6 +116,20 @@ class RayEngine:
         checks = {head: ask(handle.check, CHECK_FRESH_S) for head, handle in self.heads.items()}
         return await states(checks, (ray.exceptions.RayTaskError,), _last_line)
 
+    async def runs_on(self) -> dict[str, dict[str, str]]:
+        """Return what each head that answers runs on; of several replicas one is asked."""
+        answers = await asyncio.gather(*map(_runs_on, self.heads.values()))
+        return {head: answer for head, answer in zip(self.heads, answers, strict=True) if answer is not None}
+
+
+async def _runs_on(handle: DeploymentHandle) -> dict[str, str] | None:
+    # A list of the models is of use without it, and /healthz says what is wrong with a model.
+    with contextlib.suppress(TonearmError, TimeoutError):
+        async with asyncio.timeout(ANSWERS_IN_S):
+            answer: dict[str, str] = await ask(handle.runs_on)
+            return answer
+    return None
+
 
 def _last_line(error: Exception) -> str:
     return last_line(error)[:200]
@@ -146,15 +163,20 @@ def application(settings: ServeSettings) -> Application:
     """
     settings, plans = prepared(settings)
     folder = _metrics_folder()
-    decoder, heads = _deployments(settings, plans, folder, num_gpus=0.0)
+    parts = _deployments(settings, plans, folder, num_gpus=0.0)
     return serve.deployment(
         name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, ray_actor_options={"num_cpus": 0}, **HEALTH
-    )(serve.ingress()(Ingress)).bind(settings, plans, decoder, heads, folder)
+    )(serve.ingress()(Ingress)).bind(settings, plans, parts.decoder, parts.heads, folder)
 
 
-def _deployments(
-    settings: ServeSettings, plans: dict[str, HeadPlan], folder: Path, *, num_gpus: float
-) -> tuple[Application, dict[str, Application]]:
+class _Deployments(NamedTuple):
+    """What decodes, which calls what scores, by head."""
+
+    decoder: Application
+    heads: dict[str, Application]
+
+
+def _deployments(settings: ServeSettings, plans: dict[str, HeadPlan], folder: Path, *, num_gpus: float) -> _Deployments:
     num_threads = settings.threads or usable_cores()
     batching = {"batch_windows": settings.batch_windows, "batch_wait_s": settings.batch_wait_s}
     heads = {
@@ -170,7 +192,7 @@ def _deployments(
     decoder = serve.deployment(
         name="Decoder", max_ongoing_requests=DECODER_REQUESTS, ray_actor_options={"num_cpus": 0}, **HEALTH
     )(Decoder).bind(settings, plans, heads, folder)
-    return decoder, heads
+    return _Deployments(decoder, heads)
 
 
 @contextlib.contextmanager
@@ -191,10 +213,10 @@ def engine(
     share(metrics_folder)
     with session.serving_session(verbose=settings.verbose):
         gpus = ray.cluster_resources().get("GPU", 0.0)
-        decoder, _ = _deployments(settings, plans, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
+        parts = _deployments(settings, plans, metrics_folder, num_gpus=min(1.0, gpus / len(plans)))
         serve.start(proxy_location="Disabled")
         try:
-            handle = _run(decoder)
+            handle = _run(parts.decoder)
             heads = {head: serve.get_deployment_handle(deployment_name(head), APP_NAME) for head in plans}
             yield lambda: RayEngine(settings, plans, handle, heads)
         finally:

@@ -36,3 +36,8 @@ class Head:
     async def check(self, fresh_s: float) -> bool:
         """Answer once the model has scored a window, now or within the last ``fresh_s`` seconds."""
         return await self.scorer.check(fresh_s)
+
+    @gives_errors
+    async def runs_on(self) -> dict[str, str]:
+        """Return what the model runs on."""
+        return self.scorer.classifier.describe()

@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tonearm.distributed.run_failures import KeptFailure, RunActor
-from tonearm.runs.counts import Counts
+from tonearm.runs.counts import Counts, WindowCounts, of_workers
 
 # The counters are beside the driver: they answer at once, or their node has no time for anything.
 ANSWERS_IN_S = 5.0
@@ -27,7 +27,8 @@ class _Totals(KeptFailure):
         self.totals: Counter[str] = Counter()
         self.busy_s: Counter[str] = Counter()
         self.peak_bytes: dict[str, int] = {}
-        self.facts: dict[str, dict[str, str]] = {}
+        self.described: dict[str, dict[str, dict[str, str]]] = {}
+        self.routed: dict[str, WindowCounts] = {}
         self.scorers: list[ActorHandle] = []
         self.refused_in_a_row = 0
         self.first_s = math.inf
@@ -46,8 +47,13 @@ class _Totals(KeptFailure):
         for name, value in peak_bytes.items():
             self.peak_bytes[name] = max(value, self.peak_bytes.get(name, 0))
 
-    def note(self, name: str, value: dict[str, str]) -> None:
-        self.facts[name] = value
+    def add_routed(self, routed: dict[str, WindowCounts]) -> None:
+        """Add the windows that heads with a fallback have scored and sent on."""
+        for head, counts in routed.items():
+            self.routed[head] = self.routed.get(head, WindowCounts()).plus(counts)
+
+    def note(self, head: str, worker: str, described: dict[str, str]) -> None:
+        self.described.setdefault(head, {})[worker] = described
 
     def enlist(self, scorer: ActorHandle) -> None:
         self.scorers.append(scorer)
@@ -65,7 +71,8 @@ class _Totals(KeptFailure):
             span_s=span_s,
             busy_s=dict(self.busy_s),
             peak_bytes=self.peak_bytes,
-            facts=self.facts,
+            facts={head: of_workers([*workers.values()]) for head, workers in self.described.items()},
+            routed=self.routed,
             failure=self.failure,
         )
 
@@ -83,9 +90,14 @@ class RunCounters(RunActor):
         """Tell what a worker has done in the ``elapsed_s`` up to now."""
         self.actor.add.remote(dict(totals), dict(busy_s), dict(peak_bytes), elapsed_s)
 
-    def note(self, name: str, value: dict[str, str]) -> None:
-        """Tell what a head runs with."""
-        self.actor.note.remote(name, value)
+    def add_routed(self, routed: Mapping[str, WindowCounts]) -> None:
+        """Tell how many windows heads with a fallback have scored and sent on."""
+        self.actor.add_routed.remote(dict(routed))
+
+    def note(self, head: str, described: Mapping[str, str]) -> None:
+        """Tell what a head runs on in the worker that calls this; what it has told before counts no more."""
+        worker = ray.get_runtime_context().get_actor_id() or ""
+        self.actor.note.remote(head, worker, dict(described))
 
     def enlist(self) -> None:
         """Have the actor that calls this ended by ``end_scorers``.

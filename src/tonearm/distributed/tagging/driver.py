@@ -25,15 +25,16 @@ from tonearm.errors import Incomplete
 from tonearm.planning import adoption
 from tonearm.planning.preparation import check_quantizer
 from tonearm.planning.summary import Execution, Outcome
-from tonearm.runs import compaction, resume
+from tonearm.runs import compaction, resume, todo
 from tonearm.runs.destination import Destination
 from tonearm.runs.lock import run_lock
 from tonearm.runs.manifest import manifest
 from tonearm.runs.progress import ProgressFile
-from tonearm.runs.resume import TodoPart
 from tonearm.runs.rows.ranking import among
+from tonearm.runs.todo import TodoPart
 from tonearm.settings import TagSettings
 from tonearm.storage.uris import shown
+from tonearm.tagging.fallbacks import other_teachers
 from tonearm.watchers import Watcher
 from tonearm.wording import counted
 
@@ -55,15 +56,17 @@ def tag_library(
 
     Raises:
         UsageError: a source, checkpoint, destination or cluster that cannot be used.
-        Stopped: the run ended early; the same call goes on from there.
+        Stopped: the run ended early; the same call resumes there.
         Incomplete: a listed track has no row.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     destination = Destination.of(out)
     plans.check_runtime(settings.models)
-    plan = adoption.planned(settings.models, settings.max_windows, settings.decode.max_scored_s)
+    plan = adoption.planned(
+        settings.models, settings.max_windows, settings.decode.max_scored_s, fallback=settings.fallback
+    )
     check_quantizer(plan)
-    for line in plans.refused_claims(plan, sources):
+    for line in [*plans.refused_claims(plan, sources), *other_teachers(plan)]:
         watcher.waiting(line)
     run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}-{uuid.uuid4().hex[:4]}"
     with (
@@ -71,8 +74,8 @@ def tag_library(
         ProgressFile(destination, run_id, started, watcher, hold) as recorder,
     ):
         compaction.recover(destination, check=hold.check)
-        plan, held = adoption.adopt(destination, plan, settings.max_windows, rescore)
-        run = Run(run_id, hold, destination, settings, plan, held)
+        adopted = adoption.adopt(destination, plan, settings.max_windows, rescore)
+        run = Run(run_id, hold, destination, settings, adopted.plan, adopted.groups)
         return _tag(run, sources, recorder, started, clock, retry_errors=retry_errors)
 
 
@@ -97,28 +100,27 @@ def _tag(
     )
     for source in listed.empty:
         watcher.waiting(f"{shown(source)} lists no track today; what it listed before stays")
-    keys = manifest.listing_keys(listed)
     columns = [head_plan.head for head_plan in run.plan.heads.values()]
-    rows_there = resume.find(destination, run.groups, columns)
-    again = rows_there.again(keys, heads, retry_errors=retry_errors)
+    rows_there = resume.read_rows(destination, run.groups, columns)
+    rewrites = rows_there.rewrites(listed.keys, heads, retry_errors=retry_errors)
     rescored = tuple(head for head in heads if head not in run.groups and rows_there.had[head].any())
     run = dataclasses.replace(run, term=max(run.hold.term, rows_there.highest_term + 1), again=rescored)
     standing = np.sort(rows_there.keys[rows_there.counts])
-    num_done = int(np.count_nonzero(among(keys, standing))) - sum(rows.num_tracks for rows in again)
+    num_done = int(np.count_nonzero(among(listed.keys, standing))) - sum(rewrite.num_tracks for rewrite in rewrites)
     execution = None
-    if num_done < len(keys):
+    if num_done < len(listed.keys):
         run = dataclasses.replace(
             run,
-            plan=plans.prepared(run.plan, run.settings, manifest.read_tracks(listed), watcher),
+            plan=plans.prepared(run.plan, run.settings, listed.tracks(), watcher),
         )
-        watcher.starting(len(keys), num_done)
-        todo = resume.write_todo(destination, listed.parts, standing, check=run.hold.check)
-        todo += resume.write_again(destination, again)
-        run, execution = _execute(run, todo, watcher)
-        rows_there = resume.find(destination, run.groups, columns)
+        watcher.starting(len(listed.keys), num_done)
+        parts = todo.write_todo(destination, listed.parts, standing, check=run.hold.check)
+        parts += todo.write_rewrites(destination, rewrites)
+        run, execution = _execute(run, parts, watcher)
+        rows_there = resume.read_rows(destination, run.groups, columns)
     run.hold.check()
     compaction.mend(destination, rows_there.outranked(), check=run.hold.check)
-    audit = dataclasses.replace(rows_there.audit(keys, heads), num_outranked=0)
+    audit = dataclasses.replace(rows_there.audit(listed.keys, heads), num_outranked=0)
     outcome = Outcome(
         run_id=run.run_id,
         audit=audit,

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from tonearm.distributed.cluster import session
-from tonearm.distributed.tagging import plans
+from tonearm.distributed.tagging import card_check, plans
 from tonearm.distributed.tagging.counters import RunCounters, counting
 from tonearm.distributed.tagging.run import Run, execute_in_turn, note_runtimes, tracks_per_block, tracks_per_execution
 from tonearm.distributed.tagging.watch import (
@@ -21,7 +21,7 @@ from tonearm.distributed.tagging.watch import (
 from tonearm.errors import Stopped
 from tonearm.planning.layout import Layout
 from tonearm.planning.summary import Execution
-from tonearm.runs.resume import TodoPart
+from tonearm.runs.todo import TodoPart
 from tonearm.watchers import Watcher
 
 
@@ -34,7 +34,7 @@ def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, 
 
         before = session.spilled_bytes()
         per_block = settings.tracks_per_block or tracks_per_block(sum(part.num_tracks for part in todo), layout)
-        plan = plans.settled(run.plan, layout)
+        plan = card_check.settled(plans.settled(run.plan, layout), run.groups, layout, watcher.waiting)
         operators = pipeline.Operators.of(plan, settings, layout, counters)
 
         def execute_once(run: Run, parts: Sequence[TodoPart], marks: str) -> None:
@@ -43,7 +43,8 @@ def execute(run: Run, todo: Sequence[TodoPart], watcher: Watcher) -> tuple[Run, 
         with _guarded(run, todo, layout, counters, watcher):
             run = execute_in_turn(run, plan, todo, tracks_per_execution(per_block, layout.num_scorers), execute_once)
         counts = counters.read()
-        return note_runtimes(run, counts.facts), Execution(layout, counts, session.spilled_bytes() - before)
+        run = note_runtimes(run, counts.facts, counts.routed)
+        return run, Execution(layout, counts, session.spilled_bytes() - before)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ class MarksOnly(IdColumnCheckpointManager):
     """Filters nothing, removes nothing."""
 
     # Ray's resume loads every finished id and filters the source with an actor that holds a whole CPU and at least
-    # 1 GiB. ``resume.write_todo`` has already left the finished tracks out of the source.
+    # 1 GiB. ``todo.write_todo`` has already left the finished tracks out of the source.
     # Ray would also remove the files whose mark is pending, before each execution. If another run holds the lock by
     # then, they may be that run's; ``compaction.recover`` removes them at a run's start.
     def load_checkpoint(

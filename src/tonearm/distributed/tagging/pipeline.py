@@ -17,7 +17,7 @@ from tonearm.distributed.tagging.run import Run, run_facts
 from tonearm.distributed.tagging.stages import ScoreTracks, ScoreWindows, TracksSink, decode_tracks
 from tonearm.models.openvino import cache
 from tonearm.planning.layout import Layout
-from tonearm.runs.resume import TodoPart
+from tonearm.runs.todo import TodoPart
 from tonearm.settings import TagSettings
 from tonearm.tagging import RunFacts, TagPlan
 
@@ -86,7 +86,7 @@ def quantized_models(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[
     if layout.is_local or layout.scorer_gpus:
         return {}
     packed = {}
-    for head in plan.heads.values():
+    for head in plan.unfolded().heads.values():
         converted = cache.find_cached(head.checkpoint.revision) if head.precision == "int8" else None
         if converted is not None:
             packed[head.checkpoint.revision] = ray.put(cache.pack(converted))

@@ -11,10 +11,11 @@ from tonearm import __version__
 from tonearm.planning import adoption
 from tonearm.planning.layout import Layout
 from tonearm.runs import groups
+from tonearm.runs.counts import WindowCounts
 from tonearm.runs.destination import Destination
 from tonearm.runs.groups import Group
 from tonearm.runs.lock import run_lock
-from tonearm.runs.resume import TodoPart
+from tonearm.runs.todo import TodoPart
 from tonearm.settings import TagSettings
 from tonearm.tagging import RunFacts, TagPlan, model_names
 
@@ -79,9 +80,11 @@ def execute_in_turn(
     return run
 
 
-def note_runtimes(run: Run, described: Mapping[str, Mapping[str, str]]) -> Run:
-    """Write down the runtimes that the workers had; return the run with them."""
-    run = dataclasses.replace(run, groups=adoption.noted(run.groups, described))
+def note_runtimes(
+    run: Run, described: Mapping[str, Mapping[str, str]], routed: Mapping[str, WindowCounts] | None = None
+) -> Run:
+    """Write down the runtimes that the workers had, and the windows they sent on; return the run with them."""
+    run = dataclasses.replace(run, groups=adoption.noted(run.groups, described, routed))
     groups.write(run.destination, run.groups)
     return run
 

@@ -1,9 +1,11 @@
-"""Labelled clips decoded and scored on Ray Data, as tagging does it: what ``evaluate`` judges."""
+"""Clips decoded and scored on Ray Data, as tagging does it: what ``evaluate`` judges and ``distill`` teaches by."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from tonearm.distributed.cluster import session
 from tonearm.distributed.tagging import plans
@@ -20,21 +22,30 @@ from tonearm.watchers import Watcher
 
 def score_clips(refs: Sequence[TrackRef], settings: TagSettings, plan: TagPlan, watcher: Watcher) -> dict[int, Any]:
     """Return a row of ``stages.LOGITS`` per track, by its key."""
+    watcher.starting(len(refs), 0)
+    blocks = score_blocks(refs, settings, plan, watcher, what="the evaluation")
+    return {row[KEY]: row for block in blocks for row in block.to_pylist()}
+
+
+def score_blocks(
+    refs: Sequence[TrackRef], settings: TagSettings, plan: TagPlan, watcher: Watcher, *, what: str
+) -> Generator[pa.Table]:
+    """Yield the same rows in blocks, each as soon as it is there.
+
+    Args:
+        what: what messages call the whole.
+    """
     listed = manifest.to_table(list(refs))
     plan = plans.prepared(plan, settings, refs, watcher)
-    watcher.starting(len(refs), 0)
     with session.session(settings.workers, verbose=settings.verbose) as layout, counting() as counters:
         # Not at the top: Ray Data takes a second to import, and ``session`` imports it while Ray's processes start.
         from tonearm.distributed.tagging import pipeline
 
-        rows: dict[int, Any] = {}
         with (
             pipeline.context(settings),
-            explain_failures("the evaluation", RunFailure(counters)),
+            explain_failures(what, RunFailure(counters)),
             report_progress(counters, watcher),
         ):
             per_block = tracks_per_block(len(refs), layout)
             operators = pipeline.Operators.of(plans.settled(plan, layout), settings, layout, counters)
-            for block in pipeline.score_windows(listed, operators, per_block):
-                rows |= {row[KEY]: row for row in block.to_pylist()}
-        return rows
+            yield from pipeline.score_windows(listed, operators, per_block)

@@ -31,7 +31,7 @@ from tonearm.errors import TonearmError, TrackError
 from tonearm.models.openvino import cache
 from tonearm.own_process import peak_memory_bytes
 from tonearm.runs.places import KEY
-from tonearm.runs.resume import OLD
+from tonearm.runs.todo import OLD
 from tonearm.settings import DecodeSettings, FetchSettings
 from tonearm.sources.listing import TrackRef
 from tonearm.sources.reader import ObjectReader
@@ -238,8 +238,8 @@ class ScoreTracks:
             raise
         self.facts = facts
         self.counters = counters
-        for head, description in self.tagger.describe().items():
-            counters.note(head, description)
+        self.told: dict[str, dict[str, str]] = {}
+        self._tell()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block."""
@@ -259,9 +259,20 @@ class ScoreTracks:
             "audio_s": sum(outcome.info.duration_s for outcome in good),
         }
         self._report(totals, watch)
+        if routed := self.tagger.routed(scores):
+            self.counters.add_routed(routed)
         return table
 
+    def _tell(self) -> None:
+        """Tell what the heads run on, if that is new: a graph may be found wrong in the middle of a run."""
+        described = self.tagger.describe()
+        for head, description in described.items():
+            if self.told.get(head) != description:
+                self.counters.note(head, description)
+        self.told = described
+
     def _report(self, totals: Mapping[str, float], watch: _Stopwatch) -> None:
+        self._tell()
         self.counters.add(totals, watch.busy_s(), {"scoring worker": peak_memory_bytes()}, watch.elapsed_s)
 
 

@@ -22,8 +22,8 @@ from tonearm.distributed.tagging.counters import ANSWERS_IN_S, RunCounters
 from tonearm.errors import DestinationError, FetchError, Stopped, TonearmError, causes
 from tonearm.planning.layout import Layout, stuck
 from tonearm.runs.counts import Counts
-from tonearm.runs.resume import TodoPart
 from tonearm.runs.rows import schema
+from tonearm.runs.todo import TodoPart
 from tonearm.settings import FetchSettings
 from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import TrackRef
@@ -179,7 +179,9 @@ class ClusterGuard:
         if time.monotonic() - self.since < self.patience_s:
             return
         message = f"the cluster has shrunk, and {why}; the rows already written stay"
-        self.run_failure.fail(Stopped(f"{message}. Run the same command to go on with the nodes there are"), wake=True)
+        self.run_failure.fail(
+            Stopped(f"{message}. Run the same command to resume with the nodes that are left"), wake=True
+        )
 
 
 class RayHeadGuard:
@@ -207,7 +209,7 @@ class RayHeadGuard:
         message = f"the head of the cluster at {where} has been gone for {self.timeout_s:g} s"
         message += f"; what is written in {self.place} stays"
         self.run_failure.fail(
-            Stopped(f"{message}. Run the same command to go on, on any cluster or on none"), wake=True
+            Stopped(f"{message}. Run the same command to resume, on any cluster or without one"), wake=True
         )
 
 
@@ -247,7 +249,7 @@ def explain_failures(place: str, run_failure: RunFailure) -> Iterator[None]:
     except KeyboardInterrupt:
         if (failure := run_failure.read()) is not None:
             raise failure from None
-        raise Stopped(f"stopped; what is written in {place} stays. Run the same command to go on") from None
+        raise Stopped(f"stopped; what is written in {place} stays. Run the same command to resume") from None
     except TonearmError:
         raise
     except Exception as error:
@@ -264,10 +266,10 @@ def _explain(error: Exception, place: str) -> TonearmError:
         if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
             return Stopped(
                 f"the disk under {shown(place)} or under Ray's temporary folder is full; the rows already written "
-                "stay. Free some space and run the same command to go on"
+                "stay. Free some space and run the same command to resume"
             )
     lines = RAYS_ADVICE.split(str(chain[-1]))[0].strip().splitlines() or ["no message"]
     return Stopped(
         f"the run broke off: {type(chain[-1]).__name__}: {lines[-1]}; the rows already written in {shown(place)} "
-        f"stay. Run the same command to go on; Ray's own words are in {session.log_path()}"
+        f"stay. Run the same command to resume; Ray's own words are in {session.log_path()}"
     )

@@ -17,31 +17,22 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tonearm.errors import UsageError
 from tonearm.models.runtimes import count_gpus, usable_cores
 from tonearm.runs.destination import check_form
-from tonearm.runs.lock import run_lock
 from tonearm.settings import TrainSettings
-from tonearm.storage import filesystems
-from tonearm.storage.uris import is_local, local_path
-from tonearm.training.data.collection import Listing, list_clips
-from tonearm.training.data.sides import FAULT_FILTERED, STRATIFIED, is_gtzan
-from tonearm.training.destination import (
-    LOCK,
-    WORK,
-    check_empty,
-    check_space,
-    find_finished,
-    note_settings,
-    remove,
-    remove_old,
-)
+from tonearm.training.data.clips import open_clips
+from tonearm.training.data.collection import draw, list_clips
+from tonearm.training.data.duplicates import AcousticFingerprints
+from tonearm.training.destination import check_empty, claimed, find_finished
+from tonearm.training.fit.initial import choose_model, read_initial_model
 from tonearm.training.fit.recipe import check_precision
-from tonearm.training.plan import Materials, TrainingPlan, draw, plan_training, take_in
+from tonearm.training.plan import plan_comparison, plan_training
 from tonearm.training.publish.trackers import check_trackers
 from tonearm.watchers import Watcher
+
+Settings = TypeVar("Settings", bound=TrainSettings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,86 +52,47 @@ def train(source: str, out: str, settings: TrainSettings, watcher: Watcher, *, o
         TrainingError: the loss is no number any more; the last good snapshot stays in ``out``.
         Stopped: the run ended early; the same call resumes from its last snapshot.
     """
-    settings = _checked(settings, out)
+    check_beforehand(settings, out)
+    settings = with_whole_path(settings)
     check_empty(out, overwrite)
 
     other = None if settings.compare_split == "none" else settings.compare_split
     listing = list_clips(source, settings.labels, other_split=other)
     drawn = draw(listing, settings)
-    materials = take_in(drawn.collection, settings, num_threads=usable_cores(), progress=watcher.decoding)
-    plan = plan_training(drawn, materials, settings, num_threads=usable_cores())
+    initial = read_initial_model(settings.model, revision=settings.revision, from_scratch=settings.from_scratch)
+    # Before the clips are decoded: weights that are missing or of another model are refused within seconds.
+    model = choose_model(initial, drawn.collection, settings)
+    num_threads = usable_cores()
+    clips = open_clips(
+        [drawn.collection.refs], model.windows, settings, num_threads=num_threads, progress=watcher.decoding
+    )
+    fingerprints = AcousticFingerprints(clips)
+    plan = plan_training(drawn, model, fingerprints, settings, num_threads=num_threads)
 
     done = find_finished(out, plan, overwrite)
     if done is not None:
         return Trained(out, done, is_new=False)
-    if is_local(out):
-        with filesystems.writing(out):
-            Path(local_path(out)).mkdir(parents=True, exist_ok=True)
-        check_space(Path(local_path(out)), plan.num_parameters)
-    with run_lock.held_at(f"{out.rstrip('/')}/{WORK}/{LOCK}", out, waiting=watcher.note) as hold:
-        # Checked again now that nobody else writes there: the lock may have been waited for while another run ended.
-        check_empty(out, overwrite)
-        done = find_finished(out, plan, overwrite)
-        if done is None and overwrite:
-            remove_old(out)
-        facts = done if done is not None else _train(out, plan, listing, materials, watcher, hold)
-        hold.check()
-        remove(f"{out.rstrip('/')}/{WORK}")
-    return Trained(out, facts, is_new=done is None)
+    with claimed(out, plan, watcher, overwrite=overwrite) as claim:
+        if claim.done is not None:
+            return Trained(out, claim.done, is_new=False)
+        comparison = plan_comparison(listing, initial, fingerprints, settings, watcher.note, num_threads=num_threads)
+        from tonearm.distributed.training import execution  # a finished training costs no Ray
+
+        facts = execution.run(out, plan, comparison, watcher, claim.hold, source=source)
+    return Trained(out, facts, is_new=True)
 
 
-def _checked(settings: TrainSettings, out: str) -> TrainSettings:
-    """Return the settings as workers take them; refuse what this machine cannot do before anything is listed."""
+def check_beforehand(settings: TrainSettings, out: str) -> None:
+    """Refuse what this machine cannot do before anything is listed."""
     check_form(out, "--out")
     check_trackers(settings.trackers)
     # A cluster is believed to have GPUs here, and asked once it is joined.
     check_precision(settings.precision, is_gpu=os.environ.get("RAY_ADDRESS") is not None or count_gpus() > 0)
+
+
+def with_whole_path(settings: Settings) -> Settings:
+    """Return the settings as workers take them."""
     # Ray Train starts its workers in another folder, where a relative path would be another cache.
-    if settings.cache is not None:
-        return dataclasses.replace(settings, cache=str(Path(settings.cache).absolute()))
-    return settings
-
-
-def _train(
-    out: str, plan: TrainingPlan, listing: Listing, materials: Materials, watcher: Watcher, hold: run_lock.Hold
-) -> dict[str, Any]:
-    """Run the training, and another on a second split where its figures are wanted; write the model."""
-    note_settings(out, plan)
-    for line in plan.notes:
-        watcher.note(line)
-    comparison = _plan_comparison(plan, listing, materials, watcher)
-    from tonearm.distributed.training import execution  # a finished training costs no Ray
-
-    return execution.run(out, plan, comparison, watcher, hold, source=listing.source)
-
-
-def _plan_comparison(
-    plan: TrainingPlan, listing: Listing, materials: Materials, watcher: Watcher
-) -> TrainingPlan | None:
-    """Return the run on the other split, if there is one, before hours are spent on the first."""
-    settings, split_by = plan.job.settings, other_split(plan)
-    if split_by is None:
-        return None
-    labels = dataclasses.replace(settings.labels, split_by=split_by, group_by=None)
-    settings = dataclasses.replace(settings, labels=labels)
-    try:
-        drawn = draw(listing.with_other_split(split_by), settings)
-        return plan_training(drawn, materials, settings, num_threads=usable_cores())
-    except UsageError as error:
-        if settings.compare_split is not None:
-            raise
-        watcher.note(f"no comparison with the split {split_by}: {error.message}")
-        return None
-
-
-def other_split(plan: TrainingPlan) -> str | None:
-    """Return the split on which a second run is made for its figures, or None for no second run."""
-    settings = plan.job.settings
-    if settings.compare_split == "none":
-        return None
-    if settings.compare_split is not None:
-        return settings.compare_split
-    # A random split of GTZAN is known to flatter: both figures are shown.
-    if settings.labels.split_by == STRATIFIED and is_gtzan(plan.collection.clips.values()):
-        return FAULT_FILTERED
-    return None
+    if settings.cache is None:
+        return settings
+    return dataclasses.replace(settings, cache=str(Path(settings.cache).absolute()))

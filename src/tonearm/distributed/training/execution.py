@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from tonearm.distributed.cluster.session import background_poll, training_session
@@ -122,13 +122,14 @@ def fit(
             result = trainer.fit()
         except (KeyboardInterrupt, SystemExit):
             # Ray Train sets its own handler for Ctrl-C, which raises SystemExit.
-            raise Stopped(f"stopped; the same command goes on from the last snapshot in {shown(out)}") from None
-        except Exception as error:
+            raise Stopped(f"stopped; the same command resumes from the last snapshot in {shown(out)}") from None
+        # What a worker or the controller raised comes as a TrainingFailedError, the end of Ray's own as a RayError.
+        except (TrainingFailedError, ray.exceptions.RayError, OSError) as error:
             fatal = events.read_failure()
             if fatal is not None:
                 raise fatal from None
             raise Stopped(
-                f"training ended early ({_reason(error)}); the same command goes on from the last snapshot"
+                f"training ended early ({_reason(error)}); the same command resumes from the last snapshot"
             ) from error
         finally:
             signal.signal(signal.SIGINT, on_ctrl_c)

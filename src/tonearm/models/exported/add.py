@@ -248,7 +248,7 @@ def _try(digest: str, description: Description, clip: Path | None, *, is_multi: 
     else:
         windows = _windows(clip, plan)
     runtime = ExportedRuntime(digest, description, "fp32", num_threads=runtimes.usable_cores(), is_multi=is_multi)
-    logits = np.concatenate([runtime.run(window[None])[0] for window in windows])
+    logits = np.concatenate([runtime.run(window[None]).logits for window in windows])
     if not np.isfinite(logits).all():
         raise CheckpointError("it says what is not a number of the clip; it cannot be used")
     scores = (sigmoid(logits) if is_multi else softmax(logits)).max(axis=0)

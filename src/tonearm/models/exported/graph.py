@@ -11,7 +11,7 @@ import importlib.metadata
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tonearm.models.exported.description import Description, LogMelFrontEnd, check_layout
 from tonearm.models.exported.front_end import network_inputs, noise, placed
-from tonearm.models.exported.kept_graph import ANSWERS, Facts
+from tonearm.models.exported.kept_graph import ANSWERS, Facts, GraphOutputs
 from tonearm.models.exported.tensors import (
     NAMED,
     GraphError,
@@ -56,24 +56,25 @@ def convert(path: Path, description: Description, out: Path, num_threads: int) -
         graph.reshape({source: openvino.PartialShape(shape)})
     except RuntimeError as error:
         raise GraphError(f"its input {name_of(source)} does not take the shape {shape}: {reason(error)}") from None
-    scores, embedding = outputs_of(graph, description)
+    outputs = outputs_of(graph, description)
+    scores, embedding = outputs
     facts = Facts(
         layout,
         num_frames,
         False,
         "logits",
         False,
-        numbers_of(embedding if embedding is not None else scores),
+        numbers_of(outputs.present()[-1]),
         num_parameters(graph),
         name_of(scores),
         None if embedding is None else name_of(embedding),
         importlib.metadata.version("openvino"),
     )
-    tensors = [scores] if embedding is None else [scores, embedding]
-    network = openvino.Model([_flat(tensor, is_batched=False) for tensor in tensors], graph.get_parameters())
+    tensors = [_flat(tensor, is_batched=False) for tensor in outputs.present()]
+    network = openvino.Model(tensors, graph.get_parameters())
     out.mkdir(parents=True, exist_ok=True)
     openvino.save_model(network, out / facts.network, compress_to_fp16=False)
-    scored = _run(out / facts.network, description, facts, num_threads)[0]
+    scored = _run(out / facts.network, description, facts, num_threads).scores
     facts = _with_activation(facts, description, scored, ending_of(scores))
     np.save(out / ANSWERS, scored)
     facts.write(out)
@@ -99,7 +100,7 @@ def batch(path: Path, description: Description, out: Path, num_threads: int) -> 
     try:
         # First for one window: with an open batch the shapes by which scores are recognized would be unknown.
         graph.reshape({taken: openvino.PartialShape([sizes[axis] for axis in facts.layout])})
-        outputs = [tensor for tensor in outputs_of(graph, description) if tensor is not None]
+        outputs = outputs_of(graph, description).present()
         shape = [-1 if axis == "batch" else sizes[axis] for axis in facts.layout]
         graph.reshape({taken: openvino.PartialShape(shape)})
         tensors = [_flat(tensor, is_batched=True) for tensor in outputs]
@@ -156,20 +157,29 @@ def _read(path: Path) -> openvino.Model:
     return graph
 
 
-def _input(graph: openvino.Model, description: Description) -> tuple[tuple[str, ...], int | None]:
-    """Return the layout of the graph's input, and how many frames it takes of a spectrogram."""
+class _Input(NamedTuple):
+    """The axes of a graph's input, and how many frames it takes of a spectrogram."""
+
+    layout: tuple[str, ...]
+    num_frames: int | None
+
+
+def _input(graph: openvino.Model, description: Description) -> _Input:
+    """Return what the graph takes."""
     source = graph.inputs[0]
     shape = sizes_of(source)
-    said = f"its input {name_of(source)} has the shape [{', '.join('?' if n is None else str(n) for n in shape)}]"
+    described_input = (
+        f"its input {name_of(source)} has the shape [{', '.join('?' if n is None else str(n) for n in shape)}]"
+    )
     layouts = [description.layout] if description.layout is not None else _layouts(description.axes, len(shape))
     fitting = [layout for layout in layouts if _fits(layout, shape, description)]
     if len(fitting) == 1:
         frames = dict(zip(fitting[0], shape, strict=True)).get("frames")
-        return fitting[0], frames or _sizes(description, None).get("frames")
+        return _Input(fitting[0], frames or _sizes(description, None).get("frames"))
     if fitting:
         choices = "; or ".join(", ".join(layout) for layout in fitting[:3])
-        raise GraphError(f"{said}, which may be {choices}; say which with layout")
-    raise GraphError(f"{said}, which does not fit its front end: {_expected(description)}")
+        raise GraphError(f"{described_input}, which may be {choices}; say which with layout")
+    raise GraphError(f"{described_input}, which does not fit its front end: {_expected(description)}")
 
 
 def _layouts(axes: Sequence[str], rank: int) -> list[tuple[str, ...]]:
@@ -249,7 +259,7 @@ def _flat(tensor: openvino.Output, *, is_batched: bool) -> openvino.Output:
     return opset.convert(opset.reshape(tensor, opset.constant(shape), special_zero=False), "f32").output(0)
 
 
-def _run(network: Path, description: Description, facts: Facts, num_threads: int) -> tuple[Floats, Floats]:
+def _run(network: Path, description: Description, facts: Facts, num_threads: int) -> GraphOutputs:
     """Return what it says of three windows of noise, in one pass if it is batched: [3, labels] and [3, dim]."""
     request = compile_network(network, "fp32", num_threads=num_threads).create_infer_request()
     inputs = network_inputs(noise(description), description, facts.layout, facts.num_frames)
@@ -257,7 +267,5 @@ def _run(network: Path, description: Description, facts: Facts, num_threads: int
     outputs = []
     for batch in batches:
         request.infer([placed(batch, facts.layout)])
-        # Copied: the next pass writes over the request's tensors.
-        outputs.append([tensor.data.copy() for tensor in request.output_tensors])
-    scores, *rest = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-    return scores, (rest or [scores])[0]
+        outputs.append(GraphOutputs.of(request))
+    return GraphOutputs.joined(outputs)

@@ -36,8 +36,8 @@ def main() -> None:
             task = {"convert": graph.convert, "batch": graph.batch}[message["task"]]
             task(path, description.parse(message["model"]), Path(message["out"]), message["num_threads"])
     except (ValueError, RuntimeError, MemoryError) as error:
-        said = str(error) if isinstance(error, tensors.GraphError) else f"OpenVINO cannot run it ({error!r:.200})"
-        print(f"{PREFIX}{said}".replace("\n", " "), file=sys.stderr, flush=True)
+        reason = str(error) if isinstance(error, tensors.GraphError) else f"OpenVINO cannot run it ({error!r:.200})"
+        print(f"{PREFIX}{reason}".replace("\n", " "), file=sys.stderr, flush=True)
         os._exit(1)
     sys.stdout.flush()
     # Without cleaning up: freeing a stranger's graph may crash after its work is done.

@@ -1,10 +1,18 @@
-"""What is cached of an exported graph: a network in OpenVINO's format, and the facts about it."""
+"""What is cached of an exported graph: a network in OpenVINO's format, and the facts about it; what it then gives."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import openvino
 
 FACTS = "facts.json"
 # Its scores of the windows of ``front_end.noise``, before any activation: float32 [windows, labels]. A network that is
@@ -64,3 +72,28 @@ class Facts:
         partial = folder / f"{FACTS}.partial"
         partial.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1))
         partial.rename(folder / FACTS)
+
+
+class GraphOutputs(NamedTuple):
+    """What a network gives for windows; ``Facts.scores`` says what its scores are.
+
+    Attributes:
+        scores: float32 [B, labels].
+        embedding: float32 [B, dim]; the scores where the graph has none.
+    """
+
+    scores: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, request: openvino.InferRequest) -> GraphOutputs:
+        """Return what the request's last pass gave."""
+        # Copied: the request's next pass writes over its tensors.
+        tensors = [tensor.data.copy() for tensor in request.output_tensors]
+        return cls(tensors[0], tensors[-1])
+
+    @classmethod
+    def joined(cls, outputs: Iterable[GraphOutputs]) -> GraphOutputs:
+        """Return those of several passes, at least one, as if it had been one."""
+        scores, embeddings = zip(*outputs, strict=True)
+        return cls(np.concatenate(scores), np.concatenate(embeddings))

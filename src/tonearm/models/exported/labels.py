@@ -30,8 +30,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
         # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first label.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CheckpointError(f"the labels {path} cannot be read ({said})") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CheckpointError(f"the labels {path} cannot be read ({reason})") from None
     try:
         labels = _parsed(text, path.suffix)
         check_labels(labels)

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -36,16 +36,23 @@ from tonearm.surroundings import cache_folder, user_cache
 TIMEOUT_S = 300.0
 
 
-def stored_graph(digest: str) -> tuple[Facts, Path]:
-    """Return what ``read`` has cached of a graph: its facts, and the folder with its network.
+class StoredGraph(NamedTuple):
+    """A graph in the cache: its facts, and the folder with its network."""
+
+    facts: Facts
+    folder: Path
+
+
+def stored_graph(digest: str) -> StoredGraph:
+    """Return what ``read`` has cached of a graph.
 
     Raises:
         CheckpointError: it was deleted since.
     """
-    place, facts = _found(digest)
-    if facts is None:
+    if (stored := _stored(digest)) is None:
+        place = _below(cache_folder(), digest)
         raise CheckpointError(f"{place} has gone since the model was read; run the same command again")
-    return facts, place
+    return stored
 
 
 def digest_of(path: Path, description: Description) -> str:
@@ -60,8 +67,8 @@ def digest_of(path: Path, description: Description) -> str:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
     # The essence, so that a later tonearm, whose descriptions have more fields, still finds the same revision.
-    said = json.dumps(descriptions.essence(description), sort_keys=True)
-    return f"sha256:{hashlib.sha256(f'{files} {said}'.encode()).hexdigest()[:16]}"
+    essence = json.dumps(descriptions.essence(description), sort_keys=True)
+    return f"sha256:{hashlib.sha256(f'{files} {essence}'.encode()).hexdigest()[:16]}"
 
 
 def parts(path: Path) -> list[Path]:
@@ -81,9 +88,8 @@ def read(path: Path, description: Description, digest: str, *, num_threads: int 
     Raises:
         CheckpointError: it cannot be read, or is not what the description says.
     """
-    _, facts = _found(digest)
-    if facts is not None:
-        return facts
+    if (stored := _stored(digest)) is not None:
+        return stored.facts
     place = _below(cache_folder(), digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
@@ -98,15 +104,15 @@ def read(path: Path, description: Description, digest: str, *, num_threads: int 
     return facts
 
 
-def _found(digest: str) -> tuple[Path, Facts | None]:
+def _stored(digest: str) -> StoredGraph | None:
     places = [_below(cache_folder(), digest)]
     # The user's own cache may be read-only, so that another folder is written to, and still hold the graph.
     if (usual := user_cache()) is not None:
         places.append(_below(usual, digest))
     for place in places:
         if (facts := _facts(place)) is not None:
-            return place, facts
-    return places[0], None
+            return StoredGraph(facts, place)
+    return None
 
 
 def _facts(place: Path) -> Facts | None:
@@ -166,12 +172,12 @@ def _child(task: str, path: Path, num_threads: int, **message: object) -> str:
     if not ended.returncode:
         return ended.stdout.rpartition(PREFIX)[2]
     lines = ended.stderr.strip().splitlines()
-    said = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
+    reasons = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
     # A negative status is the signal that ended it: a stranger's file may well crash its reader.
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
         raise CheckpointError(f"{path}: the process that reads it died of it ({name}); the file is damaged")
-    reason = said[-1] if said else (lines or [f"its reader ended with status {ended.returncode}"])[-1][:300]
+    reason = reasons[-1] if reasons else (lines or [f"its reader ended with status {ended.returncode}"])[-1][:300]
     raise CheckpointError(f"{path}: {reason}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from tonearm.errors import CheckpointError, SettingsError
 from tonearm.models.exported import reading
 from tonearm.models.exported.description import Description
 from tonearm.models.exported.front_end import network_inputs, noise, placed
-from tonearm.models.exported.kept_graph import ANSWERS, Facts
+from tonearm.models.exported.kept_graph import ANSWERS, Facts, GraphOutputs
 from tonearm.models.openvino.processor import compile_network, has_bf16
 from tonearm.models.openvino.release_memory import drop_pages
-from tonearm.models.runtimes import Scores
+from tonearm.models.window_scores import WindowScores
 
 if TYPE_CHECKING:
     import openvino
@@ -33,8 +33,15 @@ COMPILED_AGAIN = 3
 SMALL_PARAMETERS, MOST_APART = 10_000_000, 8
 
 
-def settle(runtime: str, precision: str, name: str) -> tuple[str, str]:
-    """Return the precision that an exported graph runs in and, if it is not the requested one, why.
+class SettledPrecision(NamedTuple):
+    """The precision that a model runs in; ``note`` says why, where it is not the requested one."""
+
+    precision: str
+    note: str = ""
+
+
+def settle(runtime: str, precision: str, name: str) -> SettledPrecision:
+    """Return the precision that an exported graph runs in.
 
     Args:
         name: what messages call the model.
@@ -47,10 +54,11 @@ def settle(runtime: str, precision: str, name: str) -> tuple[str, str]:
             f"got runtime torch, and {name} is an exported graph, which OpenVINO runs; give runtime auto"
         )
     if precision == "bf16":
-        return ("bf16", "") if has_bf16() else ("fp32", "this processor has no bf16")
+        return SettledPrecision("bf16") if has_bf16() else SettledPrecision("fp32", "this processor has no bf16")
     if precision in ("int8", "fp16"):
-        return "fp32", f"not {precision}: {name} is an exported graph, whose weights stay as they are stored"
-    return "fp32", ""
+        why = f"not {precision}: {name} is an exported graph, whose weights stay as they are stored"
+        return SettledPrecision("fp32", why)
+    return SettledPrecision("fp32")
 
 
 class ExportedRuntime:
@@ -96,47 +104,41 @@ class ExportedRuntime:
             # Not pinned: all networks of the process would choose the same cores.
             compiled = compile_network(self.network, self.precision, num_threads=num_threads, is_pinned=False)
             request = compiled.create_infer_request()
-            scores, _ = self._infer([request], [inputs])
+            scores = self._infer([request], [inputs]).scores
             if self.precision != "fp32" or np.allclose(scores, expected, TOLERANCE, TOLERANCE):
                 return request
         raise CheckpointError(
             f"OpenVINO runs {self.description.file} otherwise here than when it was read; delete {self.folder}"
         )
 
-    def run_all(self, batches: Iterable[Floats]) -> Iterator[Scores]:
+    def run_all(self, batches: Iterable[Floats]) -> Iterator[WindowScores]:
         """Run batches in order."""
         return map(self.run, batches)
 
-    def run(self, windows: Floats) -> Scores:
+    def run(self, windows: Floats) -> WindowScores:
         """Run one batch of windows [B, S], no longer than the graph's own."""
         started = time.perf_counter()
         inputs = network_inputs(windows, self.description, self.facts.layout, self.facts.num_frames)
         self.features_s += time.perf_counter() - started
         if len(inputs) == 1:
-            outputs = [self._infer([self.alone], [inputs])]
+            outputs = self._infer([self.alone], [inputs])
         elif self.facts.is_batched:
             parts = [part for part in np.array_split(inputs, len(self.requests)) if len(part)]
-            outputs = [self._infer(self.requests, parts)]
+            outputs = self._infer(self.requests, parts)
         else:
             ones, count = np.split(inputs, len(inputs)), len(self.requests)
-            outputs = [self._infer(self.requests, ones[first : first + count]) for first in range(0, len(ones), count)]
-        scores = np.concatenate([scores for scores, _ in outputs])
-        return to_logits(scores, self.facts, is_multi=self.is_multi), np.concatenate(
-            [embedding for _, embedding in outputs]
-        )
+            starts = range(0, len(ones), count)
+            outputs = GraphOutputs.joined(self._infer(self.requests, ones[first : first + count]) for first in starts)
+        return WindowScores(to_logits(outputs.scores, self.facts, is_multi=self.is_multi), outputs.embedding)
 
-    def _infer(self, requests: list[openvino.InferRequest], parts: list[Floats]) -> tuple[Floats, Floats]:
+    def _infer(self, requests: list[openvino.InferRequest], parts: list[Floats]) -> GraphOutputs:
         """Run at most as many parts as there are requests, side by side."""
         busy = requests[: len(parts)]
         for request, part in zip(busy, parts, strict=True):
             request.start_async([placed(part, self.facts.layout)])
-        tensors_by_request = []
         for request in busy:
             request.wait()
-            # Copied: the request's next pass writes over its tensors.
-            tensors_by_request.append([tensor.data.copy() for tensor in request.output_tensors])
-        outputs = [np.concatenate(tensors) for tensors in zip(*tensors_by_request, strict=True)]
-        return outputs[0], outputs[-1]
+        return GraphOutputs.joined(map(GraphOutputs.of, busy))
 
 
 def to_logits(scores: Floats, facts: Facts, *, is_multi: bool) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import openvino
@@ -27,8 +27,19 @@ class GraphError(ValueError):
     """A graph that cannot be used as it is described; the message says what was got and expected."""
 
 
-def outputs_of(graph: openvino.Model, description: Description) -> tuple[openvino.Output, openvino.Output | None]:
-    """Return the tensors of the scores and of the embedding, if there is one."""
+class OutputTensors(NamedTuple):
+    """The tensors of a graph's scores and of its embedding, if it has one."""
+
+    scores: openvino.Output
+    embedding: openvino.Output | None
+
+    def present(self) -> list[openvino.Output]:
+        """Return those that there are, the scores first."""
+        return [self.scores] if self.embedding is None else [self.scores, self.embedding]
+
+
+def outputs_of(graph: openvino.Model, description: Description) -> OutputTensors:
+    """Return which tensors of a graph are its outputs."""
     num_labels = len(description.labels)
     sources = [output.get_node().input_value(0) for output in graph.outputs]
     listed = ", ".join(f"{name_of(output)} {list(shape_of(output))}" for output in graph.outputs[:NAMED])
@@ -45,21 +56,21 @@ def outputs_of(graph: openvino.Model, description: Description) -> tuple[openvin
             )
         scores = fitting[0]
     if not is_vector(scores) or numbers_of(scores) != num_labels:
-        said = (
+        described_output = (
             f"{name_of(scores)} has the shape {list(shape_of(scores))}, {counted(numbers_of(scores), 'score')} a window"
         )
         raise GraphError(
-            f"got {counted(num_labels, 'label')}, and its output {said}; expected one score for each label"
+            f"got {counted(num_labels, 'label')}, and its output {described_output}; expected one score for each label"
         )
     if description.embedding_output is None:
-        return scores, _before_last_product(scores)
+        return OutputTensors(scores, _before_last_product(scores))
     embedding = _tensor(graph, description.embedding_output, "embedding_output", listed)
     if not is_vector(embedding):
         raise GraphError(
             f"embedding_output {name_of(embedding)} has the shape {list(shape_of(embedding))}, expected one list of "
             "numbers for each window"
         )
-    return scores, embedding
+    return OutputTensors(scores, embedding)
 
 
 def _tensor(graph: openvino.Model, which: int | str, what: str, listed: str) -> openvino.Output:

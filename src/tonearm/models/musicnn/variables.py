@@ -75,9 +75,9 @@ def read_weights(index: bytes, data: bytes) -> Weights:
     return {names[name]: _arranged(name, values) for name, values in variables.items()}
 
 
-def describe(model: Published, weights: Mapping[str, NDArray[np.float32]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ``config.json`` and ``preprocessor_config.json`` of a model with these weights."""
-    config = {
+def config_of(model: Published, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """Return ``config.json`` of a model with these weights; its ``preprocessor_config.json`` is ``EXTRACTOR``."""
+    return {
         "architectures": ["MusicnnForAudioClassification"],
         "model_type": "musicnn",
         "problem_type": "multi_label_classification",
@@ -90,7 +90,6 @@ def describe(model: Published, weights: Mapping[str, NDArray[np.float32]]) -> tu
         "midend_channels": len(weights["midend.0.conv.bias"]),
         "hidden_size": len(weights["projector.bias"]),
     }
-    return config, dict(EXTRACTOR)
 
 
 def _names() -> Iterator[tuple[str, str]]:

@@ -25,8 +25,9 @@ from safetensors.numpy import save_file
 
 from tonearm.errors import CheckpointError
 from tonearm.models.config_files import CONFIG, PREPROCESSOR
+from tonearm.models.families.musicnn import EXTRACTOR
 from tonearm.models.musicnn.named import find_added, place_of
-from tonearm.models.musicnn.variables import NORMS, PUBLISHED, Published, describe, read_weights
+from tonearm.models.musicnn.variables import NORMS, PUBLISHED, Published, config_of, read_weights
 from tonearm.storage.filesystems import writing
 from tonearm.surroundings import CACHE, user_cache
 
@@ -124,14 +125,13 @@ def unpack(model: Published, wheel: Path, folder: Path) -> None:
     except (KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{wheel} does not hold {model.folder} ({error}); give {FILE}") from None
     weights = read_weights(index, data)
-    config, preprocessor = describe(model, weights)
     # torch's norms expect a count of batches, which TensorFlow does not store; it does not matter for scoring.
     counts = {f"{norm}.num_batches_tracked": np.zeros((), np.int64) for norm in NORMS}
     save_file({**weights, **counts}, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "LICENSE").write_bytes(license_text.strip() + b"\n")
     notice = NOTICE.format(**model._asdict(), file=FILE, sha256=SHA256)
     (folder / "NOTICE").write_text(notice, encoding="utf-8")
-    for file, values in ((PREPROCESSOR, preprocessor), (CONFIG, config)):
+    for file, values in ((PREPROCESSOR, EXTRACTOR), (CONFIG, config_of(model, weights))):
         (folder / file).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -61,7 +61,7 @@ class Front(nn.Module):
             return pooled
         # The same result with the maximum taken first: ReLU and norm are monotonic in the convolution, falling if the
         # norm's weight is negative. So they are applied to a sixtieth of the numbers or fewer.
-        sign = torch.where(self.norm.weight < 0, -1.0, 1.0)[:, None, None, None]
+        sign = torch.where(self.norm.weight < 0, -1.0, 1.0).to(self.norm.weight)[:, None, None, None]
         highest = nn.functional.conv2d(padded, self.conv.weight * sign).amax(dim=3, keepdim=True) * sign[:, 0]
         convolved = highest if self.conv.bias is None else highest + self.conv.bias[:, None, None]
         normal: Tensor = self.norm(torch.relu(convolved))

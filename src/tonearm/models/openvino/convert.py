@@ -29,8 +29,8 @@ from tonearm.models.openvino.rates import measure_here
 from tonearm.models.openvino.release_memory import trim
 from tonearm.models.openvino.runtime import OpenVinoRuntime, network_inputs
 from tonearm.models.pooling import sigmoid
-from tonearm.models.runtimes import Scores
-from tonearm.models.torch_runtime import WithEmbedding
+from tonearm.models.torch_runtime import Outputs, WithEmbedding
+from tonearm.models.window_scores import WindowScores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,7 +54,8 @@ class _OneInput(nn.Module):
         self.inner, self.input_name = WithEmbedding(model), input_name
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner(**{self.input_name: values})
+        # Tracing takes no named tuples.
+        return tuple(self.inner(**{self.input_name: values}))
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def main() -> None:
 
 def _convert(message: dict[str, Any]) -> None:
     source, revision, folder = message["source"], message["revision"], Path(message["folder"])
-    model, extractor, _ = load_model(source, revision=revision, allow_pickle=message["allow_pickle"])
+    model, extractor = load_model(source, revision=revision, allow_pickle=message["allow_pickle"])
     info = describe_checkpoint(source, revision=revision)
     features = family_of(info.family).features(extractor)
     if not isinstance(features, Features) or type(features) not in EQUALS.values():
@@ -113,8 +114,9 @@ def _noise(num_samples: int) -> Tensor:
     return torch.randn(1, num_samples, generator=torch.Generator().manual_seed(0)) * 0.1
 
 
-def _check(scores: Scores, expected: tuple[Tensor, Tensor]) -> None:
-    for values, reference in zip(scores, expected, strict=True):
+def _check(scores: WindowScores, expected: Outputs) -> None:
+    pairs = (scores.logits, expected.logits), (scores.embedding, expected.embedding)
+    for values, reference in pairs:
         difference = float(np.abs(values - reference.numpy()).max())
         if not difference <= TOLERANCE * max(1.0, float(reference.abs().max())):
             raise SystemExit(f"its scores differ from torch's by {difference:.2g}")
@@ -175,7 +177,7 @@ def _logits(
     converted: Converted, precision: str, windows: NDArray[np.float32], num_threads: int
 ) -> NDArray[np.float32]:
     runtime = OpenVinoRuntime(converted, precision, num_threads=num_threads)
-    return np.concatenate([runtime.run(np.array(window[None]))[0] for window in windows])
+    return np.concatenate([runtime.run(np.array(window[None])).logits for window in windows])
 
 
 def _verdict(

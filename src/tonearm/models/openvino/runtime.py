@@ -14,7 +14,7 @@ from torch import nn
 from tonearm.models.features import RawWaveform, load_features
 from tonearm.models.openvino.processor import compile_network
 from tonearm.models.openvino.release_memory import drop_pages
-from tonearm.models.runtimes import Scores
+from tonearm.models.window_scores import WindowScores
 
 if TYPE_CHECKING:
     import openvino
@@ -60,11 +60,11 @@ class OpenVinoRuntime:
             self.alone = compile_network(network, precision, num_threads=num_threads).create_infer_request()
         drop_pages(self.weights)
 
-    def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[Scores]:
+    def run_all(self, batches: Iterable[NDArray[np.float32]]) -> Iterator[WindowScores]:
         """Run batches in order."""
         return map(self.run, batches)
 
-    def run(self, windows: NDArray[np.float32]) -> Scores:
+    def run(self, windows: NDArray[np.float32]) -> WindowScores:
         """Run one batch, spread over the streams."""
         started = time.perf_counter()
         inputs = network_inputs(self.features, windows)
@@ -76,7 +76,7 @@ class OpenVinoRuntime:
             drop_pages(self.weights)
         return scores
 
-    def _infer(self, inputs: NDArray[np.float32]) -> Scores:
+    def _infer(self, inputs: NDArray[np.float32]) -> WindowScores:
         if self.num_streams == 1 or len(inputs) == 1:
             self.alone.infer([inputs])
             return _outputs(self.alone)
@@ -87,7 +87,10 @@ class OpenVinoRuntime:
         for request in requests:
             request.wait()
         outputs = [_outputs(request) for request in requests]
-        return np.concatenate([logits for logits, _ in outputs]), np.concatenate([dim for _, dim in outputs])
+        return WindowScores(
+            np.concatenate([scores.logits for scores in outputs]),
+            np.concatenate([scores.embedding for scores in outputs]),
+        )
 
 
 def network_inputs(features: nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,6 +126,6 @@ def measure_streams(
     return rates
 
 
-def _outputs(request: openvino.InferRequest) -> Scores:
+def _outputs(request: openvino.InferRequest) -> WindowScores:
     # Copied: the request's next pass writes over its tensors.
-    return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
+    return WindowScores(request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy())

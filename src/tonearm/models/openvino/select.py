@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tonearm.errors import CheckpointError, SettingsError
 from tonearm.models import families
@@ -70,8 +70,15 @@ class ExecutionPlan:
         )
 
 
-def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> tuple[Converted | None, str]:
-    """Return the converted checkpoint, converting it now if necessary; or None and why torch runs it.
+class Conversion(NamedTuple):
+    """A converted checkpoint, or None and in ``note`` why torch runs it, where that is not by choice."""
+
+    converted: Converted | None
+    note: str = ""
+
+
+def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> Conversion:
+    """Return the converted checkpoint, converting it now if necessary.
 
     Args:
         say: called before a step that takes long.
@@ -85,7 +92,7 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
     if converted is None:
         # Most runs end sooner with torch than with a conversion first; a server runs long enough to gain from it.
         if may_be_torch and request.precision == "fp32" and not is_large(info) and not request.is_server:
-            return None, ""
+            return Conversion(None)
         if say is not None:
             say(f"converting {info.name} for this kind of processor, once: up to half a minute")
         try:
@@ -100,11 +107,11 @@ def convert(request: Request, info: CheckpointInfo, say: Say | None = None) -> t
         except (CheckpointError, OSError) as error:  # OSError: the disk is full, for example
             reason = error.message if isinstance(error, CheckpointError) else f"it cannot be kept: {error}"
             if may_be_torch:
-                return None, reason
+                return Conversion(None, reason)
             raise SettingsError(
                 f"got {flag_for(request)} for a {info.family} model; {reason}; give runtime auto"
             ) from None
-    return converted, ""
+    return Conversion(converted)
 
 
 def choose(request: Request, info: CheckpointInfo, bulk_samples: int | None) -> ExecutionPlan:

@@ -1,1 +1,1 @@
-"""One writer at a time: ``run_lock`` takes the lock, ``hold`` keeps it, ``lock_file`` is what it is made of."""
+"""The lock of a destination: ``run_lock`` acquires it, ``hold`` keeps it, ``lock_file`` reads and writes its files."""

@@ -1,10 +1,10 @@
-"""The objects that a lock is made of, and what they say.
+"""The files that a lock consists of, and their content.
 
 ::
 
-    lock.json                 who holds the lock: written again with each beat, deleted at the end
-    terms/000000000007.json   the claim of term 7: created only if absent, so whoever creates it owns the term, alone
-    terms/000000000007.closed on object stores: somebody was about to win term 7 (see ``lock``)
+    lock.json                 who holds the lock: written again with each heartbeat, deleted at the end
+    terms/000000000007.json   the claim of term 7: created only if absent, so that only one run owns the term
+    terms/000000000007.closed on object stores only: the door of term 7 (see ``lock``)
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from tonearm.storage import filesystems
 from tonearm.storage.uris import shown
 from tonearm.wording import counted
 
-# A lock has about 400 bytes. Whatever is larger is another program's, and is not read whole.
+# A lock has about 400 bytes. A larger file is another program's, and is not read whole.
 MAX_BYTES = 64 * 1024
 MAX_TEXT = 300
 MAX_TERM = 10**12 - 2
 CLAIM = re.compile(r"^(\d{12})\.(json|closed)$")
 SINCE = "%Y-%m-%d %H:%M:%S"
-# Tokens of this process's runs that are over. That one has ended may not be written where a disk is full, and a process
-# that goes on, a notebook's say, would wait for itself.
+# Tokens of this process's finished runs. On a full disk the end of a run cannot be written; without this, a process
+# that lives on, such as a notebook's, would wait for itself.
 LET_GO: set[str] = set()
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where a process number means something: two containers of one host may give the same number to two processes."""
+    """The scope of a process number: two containers on one host may give the same number to two processes."""
 
     host: str
     boot_id: str
@@ -73,13 +73,13 @@ class Holder:
     """Who holds a lock, or has claimed a term of it.
 
     Attributes:
-        token: this holding's own word.
-        process_started: seconds since the epoch, by the holder's clock; compared only where ``is_here``.
-        since, at: UTC by the holder's clock, for people: when it began, and when this was written.
-        beat: changes with every writing.
-        term: one more than that of the holder before; 0 for a run of tonearm 0.1.0.
+        token: random text that identifies this holding.
+        process_started: seconds since the epoch, by the holder's clock; compared only if ``is_here``.
+        since, at: when it began and when this was written, in UTC by the holder's clock; only shown to people.
+        beat: changes with every heartbeat.
+        term: one more than that of the previous holder; 0 for a run of tonearm 0.1.0.
         boot_id, pid_namespace: see ``Machine``; empty for a run of tonearm 0.1.0.
-        released: it has ended, where the store did not let it delete the lock.
+        released: the holding has ended, but the store did not allow the lock to be deleted.
     """
 
     token: str
@@ -110,50 +110,52 @@ class Holder:
 
     @classmethod
     def parse(cls, data: bytes) -> Holder:
-        """Return what ``data`` says.
+        """Return the holder in ``data``, the content of a lock or a claim.
 
         Raises:
-            ValueError: it is no lock of any version of tonearm; the message says why, in a few words.
+            ValueError: it is not a lock of any version of tonearm; the message says why, in a few words.
         """
         if len(data) > MAX_BYTES:
             raise ValueError(f"it has more than {counted(MAX_BYTES, 'byte')}")
-        begins = f"it begins with {data[:24]!r}" if data else "it is empty"
+        beginning = f"it begins with {data[:24]!r}" if data else "it is empty"
         try:
             values = json.loads(data)
         except (ValueError, RecursionError):
-            raise ValueError(begins) from None
+            raise ValueError(beginning) from None
         if not isinstance(values, dict):
-            raise ValueError(begins)
-        known = {}
+            raise ValueError(beginning)
+        fields = {}
         for field in dataclasses.fields(cls):
             if field.name in values:
-                known[field.name] = values[field.name]
-                if not _fits(field.name, values[field.name]):
+                fields[field.name] = values[field.name]
+                if not _is_valid(field.name, values[field.name]):
                     raise ValueError(f"its {field.name!r} is {str(values[field.name])[:40]!r}")
             elif field.default is dataclasses.MISSING:
                 raise ValueError(f"it has no {field.name!r}")
-        return cls(**known)
+        return cls(**fields)
 
     @property
     def who(self) -> str:
         return f"another run (process {self.pid} on {self.host}, since {self.since} UTC)"
 
     def is_here(self, machine: Machine | None = None) -> bool:
-        """Return whether this machine's list of processes says whether it lives."""
+        """Return whether it is a process of this machine, so that the list of processes tells whether it is alive."""
         machine = machine or Machine.this()
         return bool(self.boot_id) and machine == Machine(self.host, self.boot_id, self.pid_namespace)
 
     def is_dead(self, machine: Machine | None = None) -> bool:
-        """Return whether this was a process of this machine that is gone, or a run of this process that is over."""
+        """Return whether it is known to have ended: a process of this machine that is gone, or a run of this one."""
         if not self.is_here(machine):
             return False
         if self.pid == os.getpid() and self.token in LET_GO:
             return True
         try:
+            # The start time tells whether another process has got the same number since.
             process = psutil.Process(self.pid)
             return process.create_time() != self.process_started or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+        # Not allowed to look: it may be alive.
         except psutil.Error:
             return False
 
@@ -161,9 +163,9 @@ class Holder:
 TEXTS, NUMBERS = {"token", "host", "since", "at", "boot_id", "pid_namespace"}, {"pid": 2**31, "beat": 2**62}
 
 
-def _fits(name: str, value: object) -> bool:
+def _is_valid(name: str, value: object) -> bool:
     if name in TEXTS:
-        # One line of a message, whatever wrote it.
+        # Texts are shown in messages, so they have to be printable and short even if another program wrote them.
         return (
             isinstance(value, str)
             and value.isprintable()
@@ -172,6 +174,7 @@ def _fits(name: str, value: object) -> bool:
         )
     if name == "released":
         return isinstance(value, bool)
+    # In Python, True is an int too.
     if isinstance(value, bool):
         return False
     if name == "process_started":
@@ -181,22 +184,22 @@ def _fits(name: str, value: object) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim that is there; ``holder`` is None where it cannot be made out."""
+    """A claim; ``holder`` is None if the file cannot be parsed."""
 
     term: int
     holder: Holder | None
 
 
 def now() -> str:
-    """Return the time of day as a lock writes it, UTC."""
+    """Return the current time as locks have it, in UTC."""
     return time.strftime(SINCE, time.gmtime())
 
 
 def read(url: str, place: str) -> Holder | None:
-    """Return what the lock at ``url`` says; None only where there is none.
+    """Return the holder in the lock at ``url``; None only if there is no lock.
 
     Raises:
-        DestinationError: the store does not say, or something else is there.
+        DestinationError: the store cannot be read, or the file is not a lock.
     """
     data = _read_bytes(url)
     if data is None:
@@ -211,29 +214,29 @@ def read(url: str, place: str) -> Holder | None:
 
 
 def write(url: str, holder: Holder) -> None:
-    """Write the lock, over whatever is there.
+    """Write the lock, replacing any other.
 
     Raises:
-        DestinationError: the store refuses.
+        DestinationError: the store cannot be written.
     """
     filesystems.write_text(url, to_json(holder))
 
 
 def to_json(holder: Holder) -> str:
-    """Return what is written for ``holder``."""
+    """Return the content of the lock or claim of ``holder``."""
     return json.dumps(dataclasses.asdict(holder))
 
 
 def claim_url(url: str, term: int, ending: str = "json") -> str:
-    """Return where ``term`` of the lock at ``url`` is claimed."""
+    """Return the URL of the claim of ``term`` of the lock at ``url``."""
     return posixpath.join(posixpath.dirname(url), TERMS, f"{term:012d}.{ending}")
 
 
 def read_claim(url: str, term: int) -> Claim | None:
-    """Return the claim of ``term``; None only where there is none.
+    """Return the claim of ``term``; None only if there is none.
 
     Raises:
-        DestinationError: the store does not say.
+        DestinationError: the store cannot be read.
     """
     data = _read_bytes(claim_url(url, term))
     if data is None:
@@ -245,10 +248,10 @@ def read_claim(url: str, term: int) -> Claim | None:
 
 
 def list_claims(url: str) -> list[int]:
-    """Return the terms that have been claimed and not yet tidied away, sorted.
+    """Return the terms whose claims exist, sorted; claims of long ago have been deleted.
 
     Raises:
-        DestinationError: the store does not say.
+        DestinationError: the store cannot be read.
     """
     folder = posixpath.dirname(claim_url(url, 0))
     matches = [CLAIM.match(name) for name in filesystems.list_files(folder)]
@@ -256,10 +259,10 @@ def list_claims(url: str) -> list[int]:
 
 
 def is_there(url: str) -> bool:
-    """Return whether there is an object at ``url``; asked by reading it, since listings may lag behind.
+    """Return whether there is an object at ``url``, by reading it, since listings of some stores lag behind.
 
     Raises:
-        DestinationError: the store does not say.
+        DestinationError: the store cannot be read.
     """
     return _read_bytes(url) is not None
 

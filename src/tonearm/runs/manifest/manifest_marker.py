@@ -1,12 +1,12 @@
 """The marker of a manifest: which Parquet files count, and which source each of them was listed from.
 
 Format 2 is a list of listings, one for each source, in the order in which they were last listed. The marker of 0.1.0
-names files alone: it is read as one listing of an unknown source.
+has only file names: it is read as one listing of an unknown source.
 
-A run that holds a lock writes its marker under a name of its term too, and of those that are there the one of the
-highest term counts. So what a run that was displaced had still under way hides nothing when it lands::
+A run that holds a lock also writes its marker under a name with its term, and the marker of the highest term counts. So
+the late write of a run that has lost the lock cannot hide what its successor has listed::
 
-    _manifest.json                 the last one that was written, for whoever reads a destination without tonearm
+    _manifest.json                 the last one that was written, for programs that read a destination without tonearm
     _manifest-000000000007.json    the one of term 7
 """
 
@@ -29,7 +29,8 @@ T = TypeVar("T")
 MARKER, FORMAT = "_manifest.json", 2
 OF_TERM = re.compile(r"^_manifest-(\d{12})\.json$")
 MAX_LOOKS = 10
-UNKNOWN = ""  # the source of what 0.1.0 listed
+# The source of what version 0.1.0 listed, which did not record sources.
+UNKNOWN = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Listing:
 
     Attributes:
         source: see ``sources.source_name``; ``sources.FILES`` for objects given one by one, ``UNKNOWN`` of 0.1.0.
-        is_complete: whether these are all tracks that the source had when it was last read to its end, and those that
-            limited listings have added since. False while there were limited listings alone.
-        num_bytes: of the tracks whose size the source tells.
+        is_complete: whether the source was ever read to its end: then these are all tracks that it had at that time,
+            and those that limited listings have added since.
+        num_bytes: sum over the tracks whose size the source tells.
         skipped: files that are not audio, by extension.
-        parts: the names of its files, rows of ``schema.MANIFEST``. No two listings have a row of the same URI.
-        covered: the names of files with one column ``uri``: what it lists too and a later listing has the row of.
-        term: of the run that listed last.
+        parts: names of its files with rows of ``schema.MANIFEST``. No two listings have a row for the same URI.
+        covered: names of its files with one column ``uri``: tracks of this source whose row is in a later listing.
+        term: the term of the run that listed it last.
     """
 
     source: str
@@ -59,13 +60,13 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class Marker:
-    """What a marker says.
+    """The content of a marker.
 
     Attributes:
-        digest: 16 hex digits of the set of keys of all that is listed.
-        shared_keys: keys on which two objects once met, so that none of them has it.
+        digest: 16 hex digits of the set of keys of all listed tracks.
+        shared_keys: keys that two objects once had at the same time; no object may have them any more.
         term: of the lock under which it was written; 0 without one.
-        text: the marker as it was read, to see whether it is another one now.
+        text: the file as it was read, to find out later whether it has been replaced.
     """
 
     listings: tuple[Listing, ...] = ()
@@ -76,12 +77,12 @@ class Marker:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of the files of all that is listed."""
+        """The names of the files with the rows of all listings."""
         return tuple(part for listing in self.listings for part in listing.parts)
 
     @property
     def files(self) -> set[str]:
-        """The names of all files that it needs."""
+        """The names of all files that the manifest consists of."""
         return {*self.parts, *(name for listing in self.listings for name in listing.covered)}
 
     @property
@@ -94,7 +95,7 @@ class Marker:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Files that are not audio by extension, the most frequent first, as each source counted them."""
+        """Files that are not audio, by extension, summed over the sources, the most frequent first."""
         total: Counter[str] = Counter()
         for listing in self.listings:
             total.update(listing.skipped)
@@ -102,27 +103,31 @@ class Marker:
 
 
 def read(folder: str) -> Marker | None:
-    """Return the marker in ``folder`` that counts; None where there is none.
+    """Return the marker in ``folder`` that counts; None if there is none.
 
     Raises:
         DestinationError: it cannot be read, is damaged, or a newer tonearm has written it.
     """
+    # Between listing the names and reading one, a run may write a marker of a higher term and delete the older ones.
     for _ in range(MAX_LOOKS):
-        common, names = _read(folder, MARKER), of_terms(folder)
-        if not names or (common.marker is not None and common.marker.term > term_of(names[-1])):
-            return common.marker_of(folder)
-        last = _read(folder, names[-1])
-        if last.marker is not None:
-            return last.marker
+        unnumbered, names = _read_named(folder, MARKER), of_terms(folder)
+        if not names or (unnumbered.marker is not None and unnumbered.marker.term > term_of(names[-1])):
+            return unnumbered.marker_of(folder)
+        latest = _read_named(folder, names[-1])
+        if latest.marker is not None:
+            return latest.marker
         if of_terms(folder)[-1:] == names[-1:]:
-            # What it listed is in the other one only where that is of the same term: never in an older one.
-            is_same = common.marker is not None and common.marker.term == term_of(names[-1])
-            return (common if is_same or not last.is_there else last).marker_of(folder)
-    raise DestinationError(f"the manifest in {shown(folder)} is replaced again and again; run the command again")
+            # The marker of the highest term is damaged. The unnumbered one replaces it only if it is of the same term:
+            # an older one would hide what was listed since.
+            is_same = unnumbered.marker is not None and unnumbered.marker.term == term_of(names[-1])
+            return (unnumbered if is_same or not latest.is_there else latest).marker_of(folder)
+    raise DestinationError(
+        f"the manifest in {shown(folder)} was replaced {MAX_LOOKS} times while it was read; run the command again"
+    )
 
 
 def of_terms(folder: str) -> list[str]:
-    """Return the names of the markers that say their term in it, the highest last.
+    """Return the names of the markers that have their term in the name, the highest last.
 
     Raises:
         DestinationError: the folder cannot be read.
@@ -142,17 +147,17 @@ def term_of(name: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _NamedMarker:
-    """What there is under the name of a marker; ``marker`` is None where it is damaged, or not there."""
+    """The file of a marker's name; ``marker`` is None if it is damaged or missing."""
 
     name: str
     is_there: bool
     marker: Marker | None = None
 
     def marker_of(self, folder: str) -> Marker | None:
-        """Return the marker; None only where there is none.
+        """Return the marker; None only if there is no file.
 
         Raises:
-            DestinationError: it is damaged. Taken for none, it would hide all sources but those listed next.
+            DestinationError: it is damaged. Ignoring it would drop every source that is not listed again now.
         """
         if self.is_there and self.marker is None:
             raise DestinationError(
@@ -163,31 +168,35 @@ class _NamedMarker:
         return self.marker
 
 
-def _read(folder: str, name: str) -> _NamedMarker:
+def _read_named(folder: str, name: str) -> _NamedMarker:
     url = posixpath.join(folder, name)
     with filesystems.reading(url):
         try:
             text = filesystems.read_bytes(url)
         except (FileNotFoundError, NotADirectoryError):
             return _NamedMarker(name, is_there=False)
-    return _NamedMarker(name, True, _parsed(folder, text))
+    return _NamedMarker(name, True, _parse_marker(folder, text))
 
 
-def _parsed(folder: str, text: bytes) -> Marker | None:
+def _parse_marker(folder: str, text: bytes) -> Marker | None:
     try:
         values = json.loads(text)
-        number = values.get("format", 1)
-        if isinstance(number, int) and number > FORMAT:
+        format_number = values.get("format", 1)
+        if isinstance(format_number, int) and format_number > FORMAT:
             raise DestinationError(
-                f"the manifest in {shown(folder)} is of format {number}, which a newer tonearm has written; this one "
-                f"reads up to format {FORMAT}: use the newer one, or give another destination"
+                f"the manifest in {shown(folder)} is of format {format_number}, which a newer tonearm has written; "
+                f"this one reads up to format {FORMAT}: use the newer one, or give another destination"
             )
-        listings = tuple(map(_listing, values["listings"])) if number == FORMAT else (_unknown(values),)
-        shared = tuple(map(int, values.get("shared_keys", ())))
-        marker = Marker(listings, str(values["digest"]), shared, _of_kind(int, values.get("term", 0)), text)
+        listings = (
+            tuple(map(_listing_from_json, values["listings"]))
+            if format_number == FORMAT
+            else (_listing_of_0_1_0(values),)
+        )
+        shared_keys = tuple(map(int, values.get("shared_keys", ())))
+        marker = Marker(listings, str(values["digest"]), shared_keys, _of_kind(int, values.get("term", 0)), text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return marker if all(map(_is_name, marker.files)) else None
+    return marker if all(map(_is_file_name, marker.files)) else None
 
 
 def read_finished(folder: str) -> Marker:
@@ -209,6 +218,7 @@ def write(folder: str, marker: Marker) -> None:
     Raises:
         DestinationError: ``folder`` cannot be written.
     """
+    # The totals follow from the listings; they are there for readers other than tonearm, and for 0.1.0.
     values = {
         "format": FORMAT,
         "num_tracks": marker.num_tracks,
@@ -221,27 +231,30 @@ def write(folder: str, marker: Marker) -> None:
         "term": marker.term,
     }
     text = json.dumps(values, indent=1)
+    # The numbered one first: it is the one that counts.
     if marker.term:
         filesystems.write_text(posixpath.join(folder, f"_manifest-{marker.term:012d}.json"), text)
     filesystems.write_text(posixpath.join(folder, MARKER), text)
 
 
-def _listing(values: Mapping[str, Any]) -> Listing:
+def _listing_from_json(values: Mapping[str, Any]) -> Listing:
     return Listing(
         _of_kind(str, values["source"]),
         _of_kind(bool, values["is_complete"]),
         _of_kind(int, values["num_tracks"]),
         _of_kind(int, values["num_bytes"]),
         _of_kind(dict, values["skipped"]),
-        _names(values["parts"]),
-        _names(values["covered"]),
+        _file_names(values["parts"]),
+        _file_names(values["covered"]),
         _of_kind(int, values["term"]),
     )
 
 
-def _unknown(values: Mapping[str, Any]) -> Listing:
-    counts = _of_kind(int, values["num_tracks"]), _of_kind(int, values["num_bytes"])
-    return Listing(UNKNOWN, True, *counts, _of_kind(dict, values["skipped"]), _names(values["parts"]))
+def _listing_of_0_1_0(values: Mapping[str, Any]) -> Listing:
+    num_tracks_and_bytes = _of_kind(int, values["num_tracks"]), _of_kind(int, values["num_bytes"])
+    return Listing(
+        UNKNOWN, True, *num_tracks_and_bytes, _of_kind(dict, values["skipped"]), _file_names(values["parts"])
+    )
 
 
 def _of_kind(kind: type[T], value: object) -> T:
@@ -250,10 +263,10 @@ def _of_kind(kind: type[T], value: object) -> T:
     return value
 
 
-def _names(values: Sequence[Any]) -> tuple[str, ...]:
+def _file_names(values: Sequence[Any]) -> tuple[str, ...]:
     return tuple(_of_kind(str, name) for name in _of_kind(list, values))
 
 
-def _is_name(name: str) -> bool:
-    """Return whether ``name`` is that of a file in the folder itself, so that a marker leads nowhere else."""
+def _is_file_name(name: str) -> bool:
+    """Return whether ``name`` is a file directly in the folder, so that no marker can point elsewhere."""
     return name == posixpath.basename(name) and name not in ("", ".", "..") and "\0" not in name

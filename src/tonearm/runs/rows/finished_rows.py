@@ -1,9 +1,9 @@
-"""Reading the finished files of ``tracks/`` table by table; ``track_rows`` reads rows batch by batch.
+"""Read the finished files of ``tracks/`` table by table; ``track_rows`` reads rows batch by batch.
 
-``scan_files`` is for who holds the lock. ``read_finished`` takes none and reads the folder as of one moment: between
-its look at the folder and its reads another process may commit a compaction, or write a row to another file and remove
-it from the one where it was. So the folder is looked at again once all files are read: what is gone or has changed by
-then is dropped, and what stands there instead is read, until both looks agree.
+``scan_files`` is for the process that holds the lock. ``read_finished`` needs no lock and returns the rows as of one
+moment. While it reads, another process may commit a compaction, or write a row to a new file and remove it from the old
+one. So the folder is listed again after all files are read: results of files that are gone or have changed are dropped,
+the files that came instead are read, and so on until two listings agree.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tonearm.storage.uris import shown
 
 T = TypeVar("T")
 
-# A store's latency, many times over. On disk more than one thread costs twice the processor time: each file is some
-# milliseconds of small steps, for each of which a thread has to get Python's lock.
+# On object stores each read waits for the network, so many wait at once. On disk, more than one thread takes twice the
+# processor time: a file is some milliseconds of small steps, and for each of them a thread has to get Python's lock.
 READERS, LOCAL_READERS = 16, 1
-# Each look reads only what has changed since the one before, so that even the steps of a large compaction are outrun.
+# Each round reads only what has changed since the last one, so it is faster than the steps of a large compaction.
 MAX_LOOKS = 50
 PARQUET_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError)
 
@@ -44,18 +44,18 @@ def read_finished(
     reduce: Callable[[pa.Table], T],
     known: Mapping[TrackFile, T] | None = None,
 ) -> dict[TrackFile, T]:
-    """Return what ``reduce`` makes of the rows of each finished file, in the order of their paths.
+    """Return the result of ``reduce`` for each finished file, in the order of their paths.
 
-    Every row that stood in ``tracks/`` the whole time is among them, even if it was moved from one file to another.
+    A row that is in ``tracks/`` during the whole call is always included, even if it is moved to another file.
 
     Args:
-        columns: those that a file lacks are not in its table.
-        reduce: called once a file, on this thread; may raise ``pa.ArrowInvalid`` for a table that cannot be. See
-            ``schema.columns_of_file`` for which columns its file has.
-        known: what an earlier call returned: files that are still the same are not read again.
+        columns: columns to read; those that a file lacks are missing from its table.
+        reduce: called once per file, on this thread, with its table; may raise ``pa.ArrowInvalid`` to say that the file
+            is damaged. ``schema.columns_of_file`` returns all columns of the table's file.
+        known: the result of an earlier call: files that have not changed are not read again.
 
     Raises:
-        DestinationError: a file that is damaged, or a store that cannot be read.
+        DestinationError: a file is damaged, or the store cannot be read.
     """
     errors = (*PARQUET_ERRORS, *filesystems.store_errors(filesystems.scheme(destination)))
     done: dict[TrackFile, T] = dict(known or {})
@@ -63,7 +63,7 @@ def read_finished(
     files = track_files.finished(destination)
     for _ in range(MAX_LOOKS):
         done = {file: done[file] for file in files if file in done}
-        for file, result in _tables(destination, [file for file in files if file not in done], columns):
+        for file, result in _read_tables(destination, [file for file in files if file not in done], columns):
             try:
                 if isinstance(result, Exception):
                     raise result
@@ -71,13 +71,13 @@ def read_finished(
             except errors as failure:
                 failed[file] = failure
         files = track_files.finished(destination)
-        there = set(files)
+        present = set(files)
         for file, error in failed.items():
-            # A file that is listed and not found is one that is on its way: the next look tells.
-            if file in there and not isinstance(error, FileNotFoundError):
+            # Listed but not found: it is being replaced just now, or the store's listing lags. The next round decides.
+            if file in present and not isinstance(error, FileNotFoundError):
                 raise unreadable(destination, error, file)
-        # Files that came in the meantime may be left out: no row of theirs was lost sight of.
-        if not failed and done.keys() <= there:
+        # New files may be left out: all files that were read are still there, so no row has moved to a new one.
+        if not failed and done.keys() <= present:
             return dict(sorted(done.items(), key=lambda item: item[0].path))
         failed = {}
     raise changing(destination)
@@ -86,39 +86,39 @@ def read_finished(
 def scan_files(
     destination: str, columns: Sequence[str] | None, files: Sequence[TrackFile] | None = None
 ) -> Iterator[tuple[TrackFile, pa.Table]]:
-    """Yield the rows file by file; for who holds the lock, since a file that goes away meanwhile is an error.
+    """Yield the rows file by file. Only for the process that holds the lock: a file that disappears is an error.
 
     Args:
-        columns: those that a file lacks are not in its table; None for all that each file has.
+        columns: columns to read; those that a file lacks are missing from its table. None for all columns of each file.
         files: some of the finished files; None for all.
 
     Raises:
-        DestinationError: a file that is damaged, named, or a store that cannot be read.
+        DestinationError: a file is damaged (the message names it), or the store cannot be read.
     """
     if files is None:
         files = track_files.finished(destination)
-    for file, result in _tables(destination, files, columns):
+    for file, result in _read_tables(destination, files, columns):
         if isinstance(result, Exception):
             raise unreadable(destination, result, file) from None
         yield file, result
 
 
-def _tables(
+def _read_tables(
     destination: str, files: Sequence[TrackFile], columns: Sequence[str] | None
 ) -> Iterator[tuple[TrackFile, pa.Table | Exception]]:
-    """Yield each file's rows, or why it cannot be read, some files ahead; all columns where ``columns`` is None."""
-    filesystem, _ = filesystems.arrow_filesystem(f"{destination.rstrip('/') or '/'}/{TRACKS}")
+    """Yield for each file its rows or the error of reading it, reading some files ahead; see ``scan_files``."""
+    filesystem = filesystems.arrow_filesystem(f"{destination.rstrip('/') or '/'}/{TRACKS}").filesystem
     errors = (*PARQUET_ERRORS, *filesystems.store_errors(filesystems.scheme(destination)))
 
     def read(file: TrackFile) -> pa.Table | Exception:
         try:
-            return _read(file, columns, filesystem)
+            return _read_table(file, columns, filesystem)
         except errors as error:
             return error
 
-    # Of whole rows decoding takes longer than the small steps.
+    # Whole rows take longer to decode than the small steps, and Arrow decodes without Python's lock.
     num_readers = LOCAL_READERS if columns is not None and filesystems.is_local(destination) else READERS
-    # Tables that wait to be used: of a compacted file three columns are some megabytes, whole rows a hundred.
+    # How many tables may be in memory: of a compacted file, three columns take some megabytes, whole rows a hundred.
     num_ahead = num_readers if columns is None else 4 * num_readers
     with ThreadPoolExecutor(num_readers, thread_name_prefix="tracks") as pool:
         for first in range(0, len(files), num_ahead):
@@ -126,8 +126,8 @@ def _tables(
             yield from zip(some, pool.map(read, some), strict=True)
 
 
-def _read(file: TrackFile, columns: Sequence[str] | None, filesystem: FileSystem) -> pa.Table:
-    # Cheaper than `pq.read_table`, which makes a data set of each file.
+def _read_table(file: TrackFile, columns: Sequence[str] | None, filesystem: FileSystem) -> pa.Table:
+    # Not `pq.read_table`, which makes a data set of each file: that takes longer than reading a small one.
     with pq.ParquetFile(file.path, filesystem=filesystem, pre_buffer=True) as parquet:
         table = parquet.read(columns=None if columns is None else list(columns), use_threads=False)
         return table.replace_schema_metadata({schema.FILE_COLUMNS: json.dumps(parquet.schema_arrow.names)})
@@ -136,31 +136,31 @@ def _read(file: TrackFile, columns: Sequence[str] | None, filesystem: FileSystem
 def read_counted(
     destination: str, columns: Sequence[str], reduce: Callable[[pa.Table], T]
 ) -> Iterator[tuple[TrackFile, T, NDArray[np.bool_]]]:
-    """Yield for each finished file what ``reduce`` makes of ``columns``, and which of its rows count, bool [rows].
+    """Yield for each finished file the result of ``reduce``, and which of its rows count, bool [rows].
 
-    In one pass over the files, as of one moment; of each key one row counts. Holds what ``reduce`` returns.
+    Reads the files once, as of one moment. Exactly one row of each key counts. All results are held in memory.
 
     Raises:
         DestinationError: as ``read_finished``.
     """
     ranking = Ranking()
-    both = list(dict.fromkeys([*RANKED, *columns]))
+    columns_needed = list(dict.fromkeys([*RANKED, *columns]))
 
-    def both_of(table: pa.Table) -> tuple[RankedRows, T]:
-        wanted = [name for name in columns if name in table.column_names]
-        return ranked(ranking, table), reduce(table.select(wanted))
+    def rank_and_reduce(table: pa.Table) -> tuple[RankedRows, T]:
+        requested = [name for name in columns if name in table.column_names]
+        return ranked(ranking, table), reduce(table.select(requested))
 
-    read = read_finished(destination, both, both_of)
-    masks = ranking.masks([rows for rows, _ in read.values()])
-    for (file, (_, reduced)), mask in zip(read.items(), masks, strict=True):
+    results = read_finished(destination, columns_needed, rank_and_reduce)
+    masks = ranking.masks([rows for rows, _ in results.values()])
+    for (file, (_, reduced)), mask in zip(results.items(), masks, strict=True):
         yield file, reduced, mask
 
 
 def ranked(ranking: Ranking, table: pa.Table) -> RankedRows:
-    """Return what ``ranking`` needs of a table with the columns ``RANKED``, whoever has written it.
+    """Return the columns ``RANKED`` of a table as ``ranking`` needs them; the file may be another program's.
 
     Raises:
-        ArrowInvalid: a key that is missing or no number.
+        ArrowInvalid: a key is missing or not a number.
     """
     names = table.column_names
     keys = table[KEY].cast(pa.int64()).combine_chunks() if KEY in names else None
@@ -173,7 +173,7 @@ def ranked(ranking: Ranking, table: pa.Table) -> RankedRows:
 
 @contextlib.contextmanager
 def reading(destination: str) -> Iterator[None]:
-    """Turn what can go wrong while reading into one line; around the reading alone, not around what uses the rows."""
+    """Turn errors of reading into one-line errors. Wrap only the reading: not code that uses the rows."""
     try:
         yield
     except TonearmError:
@@ -183,32 +183,32 @@ def reading(destination: str) -> Iterator[None]:
 
 
 def unreadable(destination: str, error: Exception, file: TrackFile | None = None) -> DestinationError:
-    """Return the line for a file that is there and cannot be read."""
+    """Return the error for a file, or the folder, that cannot be read."""
     if isinstance(error, FileNotFoundError) and file is not None:
         return DestinationError(
             f"{shown(destination)}: tracks/ changed while it was read ({file.name} is gone); run the command again"
         )
     reason = filesystems.reason(error)
     if is_damage(destination, error):
-        which = file.path if file is not None else f"{destination}: a file of tracks/"
+        file_text = file.path if file is not None else f"{destination}: a file of tracks/"
         return DestinationError(
-            f"{which} cannot be read ({reason}); move that file out of tracks/ and run `tonearm tag` again: its tracks "
-            "will be tagged anew"
+            f"{file_text} cannot be read ({reason}); move that file out of tracks/ and run `tonearm tag` again: it "
+            "will tag its tracks again"
         )
     return DestinationError(f"{shown(destination)}: tracks/ cannot be read ({reason}); see `tonearm doctor`")
 
 
 def is_damage(destination: str, error: Exception) -> bool:
-    """Return whether the bytes of a file are wrong, rather than the way to them."""
+    """Return whether an error says that a file's bytes are wrong, rather than that they could not be read."""
     if isinstance(error, PARQUET_ERRORS):
         return True
-    # Of pages that cannot be decoded Arrow says OSError, without the number that every error of a disk has; a store's
-    # error may lack it too.
+    # For pages that cannot be decoded Arrow raises OSError without an errno, which every error of a disk has. Errors of
+    # object stores may lack it too, so this only tells for local files.
     return filesystems.is_local(destination) and type(error) is OSError and error.errno is None
 
 
 def changing(destination: str) -> DestinationError:
-    """Return the line for a folder that never stands still."""
+    """Return the error for a folder that has changed in every round."""
     return DestinationError(
         f"{shown(destination)}: tracks/ changed {MAX_LOOKS} times while it was read; run the command again"
     )

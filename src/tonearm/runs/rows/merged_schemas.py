@@ -1,4 +1,4 @@
-"""The rows of several files of ``tracks/`` as one table: today's columns, and those that tonearm knows nothing of."""
+"""Bring the rows of several files of ``tracks/`` to one schema: tonearm's columns, and those of other programs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tonearm.storage import filesystems
 
 
 def alike(destination: Destination, files: Sequence[TrackFile]) -> list[tuple[list[TrackFile], pa.Schema]]:
-    """Return the files in groups that can stand in one table each, with its schema.
+    """Return the files in groups whose rows fit into one table, and the schema of each table.
 
-    That is ``schema.TRACKS`` and after it the columns that tonearm knows nothing of. Two programs may have given one
-    name to columns that do not go together, such as text and numbers: those files are in groups of their own.
+    A schema is ``schema.TRACKS`` and after it the columns that tonearm does not know. Two programs may have given the
+    same name to columns whose types cannot be merged, such as text and numbers; such files are in different groups.
 
     Raises:
-        DestinationError: a file that cannot be read.
+        DestinationError: a file cannot be read.
     """
-    filesystem, _ = filesystems.arrow_filesystem(destination.tracks)
+    filesystem = filesystems.arrow_filesystem(destination.tracks).filesystem
 
     def unknown(file: TrackFile) -> pa.Schema:
         fields = pq.read_schema(file.path, filesystem=filesystem)
@@ -33,49 +33,51 @@ def alike(destination: Destination, files: Sequence[TrackFile]) -> list[tuple[li
         finished_rows.reading(destination.url),
         ThreadPoolExecutor(finished_rows.READERS, thread_name_prefix="schemas") as pool,
     ):
-        found = list(pool.map(unknown, files))
-    schemas, numbers = [schema.TRACKS], dict[pa.Schema, int]()
-    for added in dict.fromkeys(found):
-        for number, before in enumerate(schemas):
+        added_schemas = list(pool.map(unknown, files))
+    schemas, group_numbers = [schema.TRACKS], dict[pa.Schema, int]()
+    # Nearly all files have the same columns, so the merge is tried once per different schema and not per file.
+    for added_schema in dict.fromkeys(added_schemas):
+        for number, merged_schema in enumerate(schemas):
             try:
-                schemas[number] = pa.unify_schemas([before, added], promote_options="permissive")
+                # "permissive" widens types, such as int32 and int64, but does not turn numbers into text.
+                schemas[number] = pa.unify_schemas([merged_schema, added_schema], promote_options="permissive")
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 continue
-            numbers[added] = number
+            group_numbers[added_schema] = number
             break
         else:
-            numbers[added] = len(schemas)
-            schemas.append(pa.unify_schemas([schema.TRACKS, added]))
+            group_numbers[added_schema] = len(schemas)
+            schemas.append(pa.unify_schemas([schema.TRACKS, added_schema]))
     groups: list[list[TrackFile]] = [[] for _ in schemas]
-    for file, added in zip(files, found, strict=True):
-        groups[numbers[added]].append(file)
-    return [(group, wanted) for group, wanted in zip(groups, schemas, strict=True) if group]
+    for file, added_schema in zip(files, added_schemas, strict=True):
+        groups[group_numbers[added_schema]].append(file)
+    return [(group, group_schema) for group, group_schema in zip(groups, schemas, strict=True) if group]
 
 
-def to_schema(destination: Destination, file: TrackFile, table: pa.Table, wanted: pa.Schema) -> pa.Table:
+def to_schema(destination: Destination, file: TrackFile, table: pa.Table, target_schema: pa.Schema) -> pa.Table:
     """Return rows of ``file`` in another schema; see ``conformed``.
 
     Raises:
-        DestinationError: another program has written there what cannot be a row; the message names the file.
+        DestinationError: another program has written values that do not fit; the message names the file.
     """
     try:
-        return conformed(table, wanted)
+        return conformed(table, target_schema)
     except finished_rows.PARQUET_ERRORS as error:
         raise finished_rows.unreadable(destination.url, error, file) from None
 
 
-def conformed(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+def conformed(table: pa.Table, target_schema: pa.Schema) -> pa.Table:
     """Return the rows in another schema; a column that they lack is null.
 
     Raises:
-        ArrowInvalid, ArrowTypeError, ArrowNotImplementedError: a value that has no such type, or null where every row
-            has one.
+        ArrowInvalid, ArrowTypeError, ArrowNotImplementedError: a value cannot be cast, or is null in a column that may
+            not have nulls.
     """
     columns = []
-    for field in wanted:
-        is_there = field.name in table.column_names
-        column = table[field.name].cast(field.type) if is_there else pa.nulls(table.num_rows, field.type)
+    for field in target_schema:
+        has_column = field.name in table.column_names
+        column = table[field.name].cast(field.type) if has_column else pa.nulls(table.num_rows, field.type)
         if not field.nullable and column.null_count:
-            raise pa.ArrowInvalid(f"it has {'rows without' if is_there else 'no column'} {field.name}")
+            raise pa.ArrowInvalid(f"it has {'rows without' if has_column else 'no column'} {field.name}")
         columns.append(column)
-    return pa.Table.from_arrays(columns, schema=wanted)
+    return pa.Table.from_arrays(columns, schema=target_schema)

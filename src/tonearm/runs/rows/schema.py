@@ -1,6 +1,6 @@
-"""The rows that tonearm writes, as versioned Arrow schemas.
+"""The versioned Arrow schemas of the rows that tonearm writes.
 
-``MANIFEST`` is one listed track; ``TRACKS`` is one finished track, whether it succeeded or failed.
+A row of ``MANIFEST`` is a listed track; a row of ``TRACKS`` is a finished track, whether it succeeded or failed.
 """
 
 from __future__ import annotations
@@ -76,30 +76,30 @@ TRACKS = pa.schema(
         pa.field("tag_model", pa.string()),
         pa.field("tonearm_version", pa.string()),
         pa.field("run_id", pa.string()),
-        # Since format 2; null in rows of 0.1.0. The term of the run's lock, and for each group of columns the hash of
-        # what decided its content: null where the row does not have the group.
+        # Since format 2, null in rows of 0.1.0: the term of the run's lock, and for each group of columns its settings
+        # hash, which is null if the row does not have the group.
         pa.field("term", pa.int64()),
         pa.field("read_settings", pa.string()),
         pa.field("genre_settings", pa.string()),
         pa.field("tag_settings", pa.string()),
-        # Nothing of it is louder than -60 dB of full scale; null in rows from before there was the column.
+        # Whether all of it is quieter than -60 dB of full scale; null in rows that are older than this column.
         pa.field("silent", pa.bool_()),
     ],
     metadata={"tonearm.schema": "tracks", "tonearm.schema_version": SCHEMA_VERSION},
 )
 
-# The windows of a head's own timeline; those of ``windows`` say it of the two that share it.
+# The windows in a head's column NAME_windows. ``windows``, which genre and tags share, has the type ``WINDOW``.
 LABEL_WINDOW = pa.struct([WINDOW.field("start_s"), WINDOW.field("end_s"), *LABEL_SCORE])
 TAGS_WINDOW = pa.struct([WINDOW.field("start_s"), WINDOW.field("end_s"), pa.field("tags", pa.list_(LABEL_SCORE))])
-# Under this the tables of ``finished_rows`` have the names of all columns of their file as metadata.
+# Metadata key under which a table of ``finished_rows`` has the names of all columns of its file.
 FILE_COLUMNS = b"tonearm.file_columns"
 
 
 def head_fields(head: Head) -> list[pa.Field]:
-    """Return the fields of a head's columns and of its settings; of the published ones those of ``TRACKS``."""
+    """Return the fields of a head's columns and of its settings hash; for the published heads those of ``TRACKS``."""
     if head.is_published:
         return [TRACKS.field(name) for name in (*head.columns, head.settings)]
-    kinds = {
+    types = {
         head.label: pa.string(),
         head.score: pa.float32(),
         head.scores: pa.list_(LABEL_SCORE),
@@ -107,17 +107,17 @@ def head_fields(head: Head) -> list[pa.Field]:
         head.windows: pa.list_(TAGS_WINDOW if head.is_multi else LABEL_WINDOW),
         head.embedding: pa.list_(pa.float32()),
     }
-    return [pa.field(name, kinds.get(name, pa.string())) for name in (*head.columns, head.settings)]
+    return [pa.field(name, types.get(name, pa.string())) for name in (*head.columns, head.settings)]
 
 
 def tracks_of(heads: Iterable[Head]) -> pa.Schema:
-    """Return ``TRACKS`` with the columns of further heads after its own, in their order."""
-    added = [field for head in heads if not head.is_published for field in head_fields(head)]
-    return pa.schema([*TRACKS, *added], metadata=TRACKS.metadata)
+    """Return ``TRACKS`` followed by the columns of further heads, in the order of ``heads``."""
+    head_columns = [field for head in heads if not head.is_published for field in head_fields(head)]
+    return pa.schema([*TRACKS, *head_columns], metadata=TRACKS.metadata)
 
 
 def columns_of_file(table: pa.Table) -> tuple[str, ...]:
-    """Return the names of all columns of the file that a table of ``finished_rows`` is of, whichever it has."""
+    """Return the names of all columns of the file that a table of ``finished_rows`` was read from, read or not."""
     metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
     return tuple(json.loads(metadata.get(FILE_COLUMNS, b"[]")))
 

@@ -1,4 +1,4 @@
-"""How tracks are shown in which there is nothing to hear: as silent, without a genre."""
+"""Show silent tracks as "silent" instead of with a genre: a model gives every input some label, silence too."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import pyarrow.compute as pc
 
 from tonearm.heads import GENRE, Head
 
-# What a track is called in which there is nothing to hear, instead of a genre.
+# Shown in place of a silent track's genre.
 SILENT = "silent"
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 
 def silent_as(rows: Rows, name: str | None, others: Iterable[Head] = ()) -> Rows:
-    """Return rows of which the silent ones that have a genre have ``name`` instead; their scores stay.
+    """Return the rows with ``name`` in place of the genre of silent tracks; scores are not changed.
 
     Args:
-        others: further heads, whose one label is replaced likewise.
+        others: further heads whose single label is replaced too.
     """
     for label in (head.label for head in (GENRE, *others)):
         if label is None:
             continue
-        place, column = rows.schema.get_field_index(label), rows[label]
+        index, column = rows.schema.get_field_index(label), rows[label]
+        # A row without the head has no label to replace.
         is_named = pc.and_(pc.fill_null(rows["silent"], False), pc.is_valid(column))
         renamed = pc.if_else(is_named, pa.scalar(name, column.type), column)
-        rows = rows.set_column(place, rows.schema.field(place), renamed)
+        rows = rows.set_column(index, rows.schema.field(index), renamed)
     return rows

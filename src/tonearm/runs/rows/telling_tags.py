@@ -1,9 +1,9 @@
-"""Which tags say most of a track, for people: rows and HTTP have them by score.
+"""Sort tags for people by how much they say about a track; rows and HTTP responses have them by score.
 
-A model of AudioSet gives a track what it is together with everything above that in the ontology
+A model trained on AudioSet gives a track a label and also all labels above it in the ontology
 (https://research.google.com/audioset/ontology/): *Acoustic guitar* comes with *Guitar*, *Plucked string instrument*,
-*Musical instrument* and *Music*, which scores highest and says nothing of a track in a music library. So a tag counts
-by its score and by how little stands below it.
+*Musical instrument* and *Music*. The last scores highest, and says nothing about a track in a music library. So each
+score is multiplied by a weight, which is the lower the more labels there are below.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What is above other labels of AudioSet, by how much of a label's score is left; every other label has its whole score.
+# Weights of the labels of AudioSet that have others below them, chosen by hand; all other labels have weight 1.
 WEIGHTS: Mapping[str, float] = {
     "music": 0.02,
     "musical instrument": 0.1,
@@ -36,15 +36,15 @@ WEIGHTS: Mapping[str, float] = {
     "independent music": 0.5,
     "speech": 0.8,
 }
-# Up to here a label says next to nothing of a track in a music library.
+# A label of this weight or less says next to nothing about a track in a music library.
 FAINT_WEIGHT = 0.1
 
 
 def weight(label: str) -> float:
-    """Return how much of a label's score counts, in (0, 1]."""
+    """Return the weight by which a label's score is multiplied, in (0, 1]."""
     return WEIGHTS.get(label.casefold(), 1.0)
 
 
 def most_telling(tags: Iterable[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
-    """Return tags, each with ``label`` and ``score``, those first that say most; equal ones stay in their order."""
+    """Return tags, each with ``label`` and ``score``, by weighted score, highest first; the sort is stable."""
     return sorted(tags or (), key=lambda tag: -(tag["score"] or 0.0) * weight(tag["label"]))

@@ -1,5 +1,5 @@
-"""Models to train from random weights: ``small-hubert``, ``small-ast``, ..., one for each family that has one, and
-``mn04`` and ``mn10``, known by these names.
+"""Architectures to train from random weights: ``mn04``, ``mn10``, and one per family that defines one, such as
+``small-hubert`` and ``small-ast``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tonearm.models.families import FAMILIES, ScratchConfig
 
 PREFIX = "small-"
 SHORT = {"ast": "audio-spectrogram-transformer", "mobilenet": "mobilenet_audio"}
-# A family at another size than its small one, by the name that its papers have for it.
+# Other sizes of a family, under the names that its papers use.
 SIZES: dict[str, tuple[str, dict[str, float]]] = {
     "mn04": ("mobilenet_audio", {"width": 0.4}),
     "mn10": ("mobilenet_audio", {"width": 1.0}),
@@ -22,25 +22,25 @@ SIZES: dict[str, tuple[str, dict[str, float]]] = {
 
 
 def is_architecture(name: str) -> bool:
-    """Return whether ``name`` is a model without weights."""
+    """Return whether ``name`` is an architecture, that is, a model without weights."""
     return _scratch_config(name) is not None
 
 
 @functools.cache
 def architecture_folder(name: str) -> Path:
-    """Return a folder with its ``config.json`` and ``preprocessor_config.json``; it goes when this process ends."""
+    """Return a folder with its ``config.json`` and ``preprocessor_config.json``, which is deleted with this process."""
     scratch = _scratch_config(name)
     assert scratch is not None, name
-    folder = Path(_own_folder().name) / name
+    folder = Path(_process_folder().name) / name
     folder.mkdir()
     (folder / CONFIG).write_text(json.dumps({**scratch.config, "model_type": _model_type(name)}))
     (folder / PREPROCESSOR).write_text(json.dumps(dict(scratch.preprocessor)))
     return folder
 
 
-# Cached so that it lasts as long as the process: the folder is removed when the object goes.
+# Cached so that it lasts as long as the process: the folder is deleted with the object.
 @functools.cache
-def _own_folder() -> tempfile.TemporaryDirectory[str]:
+def _process_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tonearm-")
 
 

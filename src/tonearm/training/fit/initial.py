@@ -1,4 +1,4 @@
-"""The model that a training begins with, before any weights are loaded: a checkpoint, or an architecture alone."""
+"""The model that a training begins with, before any weights are loaded: a checkpoint or a bare architecture."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tonearm.errors import CheckpointError
+from tonearm.audio.windows import WindowPlan
+from tonearm.errors import CheckpointError, SourceError
 from tonearm.models.checkpoint import CONFIG_FILES, PICKLE_FILES, WEIGHT_FILES, read_preprocessor, resolve
 from tonearm.models.transformers_loader import read_config
-from tonearm.models.window_plan import read_limits
+from tonearm.models.window_plan import plan_windows, read_limits
+from tonearm.settings import TrainSettings
+from tonearm.training.data.collection import Collection
 from tonearm.training.fit.architectures import architecture_folder, is_architecture
 from tonearm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# What a classifier made without labels calls them.
+    from tonearm.training.fit.initial_weights import EmptyModel
+
+# transformers names the labels of a classifier that was made without any LABEL_0, LABEL_1 and so on.
 PLACEHOLDER = "LABEL_"
 
 
 @dataclasses.dataclass(frozen=True)
 class InitialModel:
-    """An architecture and where its weights are.
+    """A model to begin with: its architecture and the location of its weights.
 
     Attributes:
         name: as it was given: a folder, a hub id or an architecture.
-        folder: holds config.json, preprocessor_config.json and, unless ``from_scratch``, weights.
-        labels: its classifier's own, in the order of its logits; empty where it has no classifier to train on.
-        trained_window_s: always None, since a training chooses its windows itself.
-        hop_s: None: a training cuts its windows end to end.
+        folder: has config.json, preprocessor_config.json and, unless ``from_scratch``, weights.
+        labels: the labels of its classifier, in the order of its logits; empty without a classifier to train further.
+        trained_window_s: always None, since a training chooses its own windows.
+        hop_s: always None, since training windows do not overlap.
     """
 
     name: str
@@ -45,18 +50,18 @@ class InitialModel:
     hop_s: float | None = None
 
     def config_folder(self) -> Path:
-        """Return where its config is on this machine: an architecture's folder is made by each process."""
+        """Return the folder with its config on this machine. For an architecture each process makes its own."""
         return architecture_folder(self.name) if self.from_scratch and is_architecture(self.name) else self.folder
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadChoice:
-    """The classifier that a training goes on with.
+    """The classifier of a training.
 
     Attributes:
         labels: in the order of its logits.
-        is_kept: whether it is the initial model's own, which knows exactly the collection's labels.
-        note: what a person should know about it, or empty.
+        is_kept: whether it is that of the initial model, which has exactly the collection's labels.
+        note: a line about it for the user, or empty.
     """
 
     labels: tuple[str, ...]
@@ -64,15 +69,45 @@ class HeadChoice:
     note: str
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelChoice:
+    """The model that a training begins with, and what it becomes for a collection.
+
+    Attributes:
+        windows: how clips are cut.
+        empty: the model with its classifier for the labels, without weights.
+    """
+
+    initial: InitialModel
+    head: HeadChoice
+    windows: WindowPlan
+    empty: EmptyModel
+
+
+def choose_model(initial: InitialModel, collection: Collection, settings: TrainSettings) -> ModelChoice:
+    """Return the model with a classifier for the collection's labels, judged by the headers of its files.
+
+    Raises:
+        UsageError: a model that cannot be trained on these clips.
+    """
+    head = choose_head(initial, collection.labels, new_head=settings.new_head)
+    windows = windows_of(initial, settings)
+    from tonearm.training.fit.initial_weights import Classifier, empty_model  # torch
+
+    empty = empty_model(initial, Classifier(head.labels, collection.is_multi, settings.window_s))
+    return ModelChoice(initial, head, windows, empty)
+
+
 def read_initial_model(source: str, *, revision: str | None = None, from_scratch: bool = False) -> InitialModel:
-    """Return what a training would begin with, without loading weights.
+    """Return the model that a training would begin with, without loading weights.
 
     Args:
         source: a folder, a hub id, or one of ``architectures`` with ``from_scratch``.
 
     Raises:
-        CheckpointError: it is missing or no audio model, or has no weights.
+        CheckpointError: it is missing, is not an audio model, or has no weights.
     """
+    # A folder of that name is what the user means, unless --from-scratch says otherwise.
     if is_architecture(source) and (from_scratch or not Path(source).is_dir()):
         if not from_scratch:
             raise CheckpointError(f"{source} is an architecture without weights; add --from-scratch")
@@ -101,45 +136,65 @@ def read_initial_model(source: str, *, revision: str | None = None, from_scratch
 
 
 def choose_head(initial: InitialModel, labels: Sequence[str], *, new_head: bool = False) -> HeadChoice:
-    """Return the classifier for ``labels``: the initial model's own where it knows just these, else a new one.
+    """Return the classifier for ``labels``: the initial model's if it has exactly these labels, else a new one.
 
     Raises:
-        CheckpointError: it knows some of the labels but not all, and nobody has said what to do.
+        CheckpointError: it has some of the labels but not all, and ``new_head`` is not set.
     """
-    known, new = initial.labels, tuple(labels)
-    if not known:
-        return HeadChoice(new, is_kept=False, note="")
+    model_labels, collection_labels = initial.labels, tuple(labels)
+    if not model_labels:
+        return HeadChoice(collection_labels, is_kept=False, note="")
     if new_head:
         return HeadChoice(
-            new, is_kept=False, note=f"its classifier of {counted(len(known), 'label')} is replaced (--new-head)"
+            collection_labels,
+            is_kept=False,
+            note=f"its classifier of {counted(len(model_labels), 'label')} is replaced (--new-head)",
         )
-    if set(known) == set(labels):
-        note = f"its classifier knows these {counted(len(known), 'label')} and is trained on"
-        return HeadChoice(known, is_kept=True, note=note)
-    folded = {label.casefold() for label in known}
-    shared = [label for label in labels if label.casefold() in folded]
+    if set(model_labels) == set(labels):
+        note = f"its classifier knows these {counted(len(model_labels), 'label')} and is trained on"
+        return HeadChoice(model_labels, is_kept=True, note=note)
+    # Half of the labels or more in common suggests a spelling mistake, which a new classifier would hide.
+    folded_labels = {label.casefold() for label in model_labels}
+    shared = [label for label in labels if label.casefold() in folded_labels]
     if len(shared) >= 0.5 * len(labels):
-        extra = [label for label in labels if label not in known]
-        absent = [label for label in known if label not in labels]
+        unknown_labels = [label for label in labels if label not in model_labels]
+        missing_labels = [label for label in model_labels if label not in labels]
         raise CheckpointError(
-            f"{initial.name} and the collection share {len(shared)} labels but not all: it lacks {_some(extra)} and "
-            f"the collection lacks {_some(absent)}; make them the same, or give --new-head to begin with a new "
-            "classifier"
+            f"{initial.name} and the collection share {len(shared)} labels but not all: it lacks "
+            f"{_first_labels(unknown_labels)} and the collection lacks {_first_labels(missing_labels)}; make them the "
+            "same, or give --new-head to begin with a new classifier"
         )
-    note = f"its classifier of {counted(len(known), 'other label')} is replaced"
-    return HeadChoice(new, is_kept=False, note=note)
+    note = f"its classifier of {counted(len(model_labels), 'other label')} is replaced"
+    return HeadChoice(collection_labels, is_kept=False, note=note)
+
+
+def windows_of(initial: InitialModel, settings: TrainSettings) -> WindowPlan:
+    """Return the windows that clips are cut into, by the same rule as tracks when tagging.
+
+    Raises:
+        SourceError: the windows are longer than the model takes.
+    """
+    window_s, longest_s = settings.window_s, initial.native_window_s
+    if window_s is not None and longest_s is not None and window_s > longest_s and not initial.from_scratch:
+        raise SourceError(
+            f"got --window-s {window_s:g} for {initial.name}, expected at most {longest_s:g} s, which is all that the "
+            "checkpoint takes at once"
+        )
+    if window_s is not None:
+        # At least what the model needs for one frame of its output.
+        window_s = max(window_s, initial.min_samples / initial.sample_rate)
+    return plan_windows(initial, window_s, settings.max_windows, is_resizable=initial.from_scratch)
 
 
 def _classifier_labels(config: PreTrainedConfig) -> tuple[str, ...]:
-    """Return the labels of a fine-tuned classifier; a bare encoder's placeholders are none."""
+    """Return the labels of a fine-tuned classifier; empty for a bare encoder, whose labels are placeholders."""
     architectures = getattr(config, "architectures", None) or [""]
     if "Classification" not in architectures[0]:
         return ()
     id2label = sorted((int(key), value) for key, value in (config.id2label or {}).items())
     labels = tuple(str(label) for _, label in id2label)
-    # transformers names the labels of a model without any LABEL_0, LABEL_1 and so on.
     return () if all(label.startswith(PLACEHOLDER) for label in labels) else labels
 
 
-def _some(labels: Sequence[str]) -> str:
+def _first_labels(labels: Sequence[str]) -> str:
     return ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "") if labels else "none"

@@ -1,6 +1,6 @@
-"""The training loop, plain torch: epochs of steps, an evaluation after each, snapshots from which it resumes exactly.
+"""The training loop in plain torch: epochs of steps, an evaluation after each, and snapshots to resume from exactly.
 
-Who runs it is told by a ``ProcessGroup``: one process, or one of Ray Train's workers.
+A ``ProcessGroup`` says where it runs: in one process, or in the workers of Ray Train.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tonearm.training.fit.step import Stepper, seed_step
 from tonearm.training.judge.predictions import Predictions
 from tonearm.wording import counted
 
-# Batches of windows that wait for others of their length: with 8 windows of 30 s each, 120 MB.
+# How many batches' worth of windows may wait for others of their length: 120 MB with batches of 8 windows of 30 s.
 MOST_WAITING = 8
 
 # A window's example and start in seconds, and its waveform, float32 [samples].
@@ -35,7 +35,7 @@ Window = tuple[tuple[int, float], NDArray[np.float32]]
 
 
 class Loop:
-    """One worker's part of a training run."""
+    """One worker's part of a training."""
 
     def __init__(
         self,
@@ -46,19 +46,19 @@ class Loop:
         num_threads: int = 1,
         precision: Precision | None = None,
     ) -> None:
-        """Load the weights, once for this process, and make ready.
+        """Load the weights, once for this process, and prepare the training.
 
         Args:
-            precision: what an earlier loop of the same run has computed in; chosen here without one.
+            precision: the precision of an earlier loop of the same run; chosen here if None.
         """
         settings = job.settings
         self.job, self.group, self.clips = job, group, clips
-        # The first worker's choice is everybody's: machines of a cluster may differ.
+        # All workers use the first one's choice, since the machines of a cluster may differ.
         self.precision, self.why = precision or group.gather(choose_precision(settings.precision, group.device))[0]
         head = Classifier(job.labels, job.is_multi, settings.window_s)
         model, extractor = load_initial_model(job.initial, head, seed=settings.seed)
         if settings.freeze_feature_encoder:
-            _freeze(model)
+            _freeze_feature_encoder(model)
         self.bare = model
         self.training_set = TrainingSet(job, clips, num_threads)
         self.step_size = settings.batch_size * settings.accumulate * group.size
@@ -73,7 +73,7 @@ class Loop:
         """Train to the end, or resume from the last snapshot.
 
         Raises:
-            TrainingError: the loss is no number any more, or was none at any evaluation.
+            TrainingError: the loss has become NaN, or was NaN in every evaluation.
         """
         self._resume()
         self.group.tell(
@@ -89,12 +89,12 @@ class Loop:
         )
         if self.progress.is_done:
             return self.progress
-        while self.progress.epoch < self.job.settings.epochs and not self._is_enough():
-            self._epoch()
+        while self.progress.epoch < self.job.settings.epochs and not self._is_patience_spent():
+            self._run_epoch()
         self._finish()
         return self.progress
 
-    def _epoch(self) -> None:
+    def _run_epoch(self) -> None:
         settings, progress = self.job.settings, self.progress
         self.stepper.model.train()
         pending: list[torch.Tensor] = []
@@ -108,10 +108,10 @@ class Loop:
             size=self.group.size,
         )
         for num_clips, batches in steps:
-            # So that a resumed run draws the same dropout and masks as one that was never interrupted.
+            # Seeded per step, so that a resumed run draws the same dropout and masks as one without interruption.
             seed_step(settings.seed, progress.step, self.group.rank)
             rate = float(self.stepper.schedule.get_last_lr()[0])
-            # Losses stay on the device until they are logged: reading one would wait for the device at every step.
+            # Losses stay on the device until they are logged: reading one waits for the device, at every step.
             pending.append(self.stepper.step(num_clips, batches, size=self.group.size))
             progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
             clips += num_clips
@@ -119,7 +119,7 @@ class Loop:
                 self._log(pending, rate, clips / (time.perf_counter() - clock))
                 pending, clock, clips = [], time.perf_counter(), 0
             if progress.step % settings.checkpoint_steps == 0:
-                # Checks the losses since the last log, or worthless weights would take a good snapshot's place.
+                # Check the losses since the last log first: weights full of NaN must not replace a good snapshot.
                 if pending:
                     self._mean_loss(pending)
                 self._save()
@@ -131,7 +131,7 @@ class Loop:
             self._save()
 
     def _mean_loss(self, pending: Sequence[torch.Tensor]) -> float:
-        """Return the mean over the steps and the workers; stop where it is no number."""
+        """Return the mean loss over the steps and the workers; raise TrainingError if it is NaN."""
         loss = self.group.mean(float(torch.stack(list(pending)).mean()))
         self.stepper.check(loss, self.progress.step)
         return loss
@@ -155,7 +155,7 @@ class Loop:
         side = job.validation
         if side:
             predictions = self.predict(side)
-            # Not at the top: it imports scikit-learn, which takes seconds.
+            # Imported here because it imports scikit-learn, which takes seconds.
             from tonearm.training.fit.epoch_figures import quick
 
             figures = quick(predictions, job)
@@ -164,40 +164,40 @@ class Loop:
             value = -loss if job.metric == "loss" else figures[job.metric]
             self.group.tell({"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, **figures})
         else:
-            # Nothing to choose by, so every epoch counts as better than the last.
+            # Without validation clips every epoch counts as better than the last, so the last weights are kept.
             value, loss = float(progress.epoch), 0.0
         if progress.judge(value, loss) or job.settings.keep == "last":
             progress.kept_epoch = progress.epoch
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in self.bare.state_dict().items()}
 
-    def _is_enough(self) -> bool:
+    def _is_patience_spent(self) -> bool:
         patience = self.job.settings.patience
         return patience is not None and self.progress.without_better >= patience
 
     def predict(self, side: Sequence[Example]) -> Predictions:
-        """Return the scores of every window of ``side`` on every worker; the work is shared between them.
+        """Return the predictions for every window of ``side``. The workers share the work; each gets all predictions.
 
-        The scores are those of ``tonearm evaluate`` (tests/parity/test_training_scores.py).
+        The scores equal those of ``tonearm evaluate`` (tests/parity/test_training_scores.py).
         """
         numbers = range(self.group.rank, len(side), self.group.size)
         self.group.align(self.bare)
         self.bare.eval()
         scored: list[tuple[tuple[int, float], NDArray[np.float32]]] = []
-        # Only windows of one length share a pass: padding a window changes the scores of most families.
-        for batch in _by_length(self._windows(side, numbers), self.job.settings.batch_size):
-            logits = self._score([waveform for _, waveform in batch])
+        # A batch has windows of one length only: padding a window changes the scores of most families.
+        for batch in _batch_by_length(self._iterate_windows(side, numbers), self.job.settings.batch_size):
+            logits = self._compute_logits([waveform for _, waveform in batch])
             scored += zip([place for place, _ in batch], logits, strict=True)
         self.bare.train()
         rows = sorted((row for part in self.group.gather(scored) for row in part), key=lambda row: row[0])
         windows = [(number, start_s, scores) for (number, start_s), scores in rows]
         return Predictions.of(windows, self.job.targets(side), [example.clip for example in side])
 
-    def _windows(self, side: Sequence[Example], numbers: Iterable[int]) -> Iterator[Window]:
+    def _iterate_windows(self, side: Sequence[Example], numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
             for start_s, waveform in self.clips.clip(side[number].clip).windows():
                 yield (number, start_s), waveform
 
-    def _score(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _compute_logits(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return logits [B, L]."""
         with torch.inference_mode():
             inputs = model_inputs(self.stepper.features, waveforms, self.group.device)
@@ -206,7 +206,7 @@ class Loop:
         return logits
 
     def _finish(self) -> None:
-        """Judge the weights that are kept on every side, and say so in the last snapshot."""
+        """Evaluate the weights that are kept on every side, and save the last snapshot with the predictions."""
         if self.best_weights is None:
             raise TrainingError(
                 f"in {counted(len(self.progress.evaluations), 'evaluation')} the loss on the validation clips was "
@@ -227,7 +227,7 @@ class Loop:
         if self.group.rank != 0:
             self.group.save(facts, None)
             return
-        # A finished run is never resumed, so its last snapshot needs no state of the optimizer.
+        # A finished run is not resumed, so its last snapshot needs no optimizer state.
         state = {} if self.progress.is_done else {"model": self.bare.state_dict(), **self.stepper.state()}
         snapshot = Snapshot(self.progress, self.step_size, state, self.best_weights)
         with snapshot.written(predictions or {}) as folder:
@@ -238,13 +238,13 @@ class Loop:
         if folder is None:
             return
         snapshot = read_snapshot(folder)
-        # The schedule and the order of clips count in steps: with another step size they would be another run's.
+        # The schedule and the order of clips are counted in steps, so with another step size it would be another run.
         if snapshot.step_size != self.step_size:
             workers = max(1, snapshot.step_size * self.group.size // self.step_size)
             raise TrainingError(
-                f"the run to go on with took {counted(snapshot.step_size, 'clip')} a step, this one takes "
+                f"the run to resume took {counted(snapshot.step_size, 'clip')} per step, this one takes "
                 f"{self.step_size} on {counted(self.group.size, 'worker')}; give --workers {workers}, or --overwrite "
-                "to begin anew"
+                "to start over"
             )
         self.progress, self.best_weights = snapshot.progress, snapshot.best_weights
         if snapshot.state:
@@ -252,8 +252,8 @@ class Loop:
             self.stepper.load_state(snapshot.state)
 
 
-def _by_length(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
-    """Yield batches of at most ``size`` windows of one length, holding ``MOST_WAITING`` batches' worth at most."""
+def _batch_by_length(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    """Yield batches of at most ``size`` windows of equal length; at most ``MOST_WAITING`` batches' worth is held."""
     waiting: dict[int, list[Window]] = defaultdict(list)
     for window in windows:
         batch = waiting[len(window[1])]
@@ -261,16 +261,16 @@ def _by_length(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
         if len(batch) == size:
             yield waiting.pop(len(window[1]))
         elif sum(map(len, waiting.values())) >= MOST_WAITING * size:
-            # Too many windows wait for others of their length: the largest batch goes as it is.
+            # Too many windows wait for others of their length: yield the largest batch although it is not full.
             yield waiting.pop(max(waiting, key=lambda length: len(waiting[length])))
     yield from waiting.values()
 
 
-def _freeze(model: nn.Module) -> None:
-    """Keep the convolutions in front as they are.
+def _freeze_feature_encoder(model: nn.Module) -> None:
+    """Exclude the convolutional feature encoder from training.
 
     Raises:
-        TrainingError: a family without them.
+        TrainingError: the model has none.
     """
     freeze = getattr(model, "freeze_feature_encoder", None)
     if freeze is None:

@@ -1,4 +1,7 @@
-"""Where a training loop runs: one process, or one of Ray Train's workers (``distributed.training.process_group``)."""
+"""The processes that a training loop runs on: one, or the workers of Ray Train.
+
+The latter are in ``distributed.training.process_group``; this room does not import Ray.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,22 @@ T = TypeVar("T")
 
 
 class ProcessGroup(Protocol):
-    """The workers that a loop runs on, as one of them sees them.
+    """The workers of a training, as seen by one of them.
 
-    All methods but ``tell`` are collective: every worker must call them the same number of times.
+    All methods except ``tell`` are collective: every worker must call them the same number of times.
     """
 
     rank: int
     size: int
     device: str
 
+    # The model as it is trained: on the device, and with gradients averaged over the workers.
     def wrap(self, model: nn.Module) -> nn.Module: ...
+    # Give all workers the first one's buffers, such as batch-norm statistics, which are not averaged.
     def align(self, model: nn.Module) -> None: ...
     def mean(self, value: float) -> float: ...
     def gather(self, value: T) -> list[T]: ...
+    # The folder is None on all workers but the first, which writes the snapshot.
     def save(self, facts: dict[str, Any], folder: Path | None) -> None: ...
     def last_snapshot(self) -> Path | None: ...
     def tell(self, event: dict[str, Any]) -> None: ...
@@ -45,26 +51,26 @@ class SingleProcess:
         return model.to(self.device)
 
     def align(self, model: nn.Module) -> None:
-        """Leave the only model as it is."""
+        """Do nothing: there is only one model."""
 
     def mean(self, value: float) -> float:
         """Return the value."""
         return value
 
     def gather(self, value: T) -> list[T]:
-        """Return the value alone."""
+        """Return a list with the value."""
         return [value]
 
     def save(self, facts: dict[str, Any], folder: Path | None) -> None:
-        """Keep the snapshot in place of the last."""
+        """Replace the last snapshot by this one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.iterdir()) if folder is not None else []:
             (self.folder / path.name).write_bytes(path.read_bytes())
 
     def last_snapshot(self) -> Path | None:
-        """Return the last snapshot."""
+        """Return the folder of the last snapshot, None if there is none."""
         return self.folder if (self.folder / STATE).is_file() else None
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Keep the event."""
+        """Append the event to ``events``."""
         self.events.append(event)

@@ -1,4 +1,4 @@
-"""How fast a training learns, and in which precision it computes."""
+"""The learning-rate schedule and the precision of a training."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from tonearm.models.runtimes import no_fast_fp16
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a linear decay to zero, as ``transformers.get_linear_schedule_with_warmup``."""
+    """Linear warm-up, then linear decay to zero; equals ``transformers.get_linear_schedule_with_warmup``."""
 
     num_steps: int
     num_warmup: int
 
     @classmethod
     def of(cls, num_steps: int, warmup_ratio: float) -> Schedule:
-        """Return the schedule of ``num_steps`` with their first share warming up, rounded up."""
+        """Return the schedule over ``num_steps``, of which the share ``warmup_ratio``, rounded up, is warm-up."""
         return cls(num_steps, math.ceil(num_steps * warmup_ratio))
 
     def factor(self, step: int) -> float:
-        """Return what the learning rate is multiplied by at ``step``, counted from 0."""
+        """Return the factor of the learning rate at ``step``, counted from 0."""
         if step < self.num_warmup:
             return step / max(1, self.num_warmup)
         return max(0.0, (self.num_steps - step) / max(1, self.num_steps - self.num_warmup))
 
 
 class Precision(NamedTuple):
-    """What a training computes in, and why, for a person."""
+    """The precision that a training computes in, and the reason as text."""
 
     name: str
     why: str
 
 
 def check_precision(precision: str, *, is_gpu: bool) -> None:
-    """Refuse what a device does not train in.
+    """Refuse a precision in which the device cannot train.
 
     Raises:
         SettingsError: int8, or fp16 on a processor.
@@ -51,10 +51,10 @@ def check_precision(precision: str, *, is_gpu: bool) -> None:
 
 
 def choose_precision(precision: str, device: str) -> Precision:
-    """Return the precision that ``precision`` comes to on this machine.
+    """Return the precision for this machine, with ``auto`` resolved.
 
     Raises:
-        SettingsError: one that this device does not train in.
+        SettingsError: the device cannot train in it.
     """
     is_gpu = device.startswith("cuda")
     check_precision(precision, is_gpu=is_gpu)
@@ -63,6 +63,7 @@ def choose_precision(precision: str, device: str) -> Precision:
     if is_gpu:
         # The scaler keeps small gradients from becoming zero in fp16.
         return Precision("fp16", "on a GPU, with a gradient scaler")
+    # Without matrix units for it, bf16 is emulated and slower than fp32.
     if _has_amx():
         return Precision("bf16", "this processor multiplies bf16 matrices (AMX)")
     return Precision("fp32", "no GPU, and this processor has no matrix unit for bf16 (AMX)")

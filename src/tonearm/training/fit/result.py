@@ -1,4 +1,4 @@
-"""The result of a finished run, read from its last snapshot: the kept weights and their predictions of every side."""
+"""The result of a finished run, read from its last snapshot: the best weights and their predictions for each side."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Result:
     """A finished run.
 
     Attributes:
-        weights: of the evaluation that was kept, by name.
-        predictions: of each side that was held out.
-        run: what the run itself said at its start: device, precision and why, workers.
+        weights: the weights that are kept, by name.
+        predictions: by held-out side.
+        run: facts of the run's start event: device, precision and the reason for it, workers.
     """
 
     job: TrainingJob
@@ -30,17 +30,17 @@ class Result:
     run: dict[str, Any]
 
     def figures(self) -> dict[str, Any]:
-        """Return every figure of each side that was held out.
+        """Return all figures of each held-out side.
 
-        Clips without a score that is a number are counted apart, as ``tonearm evaluate`` has them.
+        Clips with a score that is not a number are left out and counted in ``num_failed``, as in ``tonearm evaluate``.
         """
         job, figures = self.job, {}
         for side, predictions in sorted(self.predictions.items(), reverse=True):
-            # scikit-learn raises on a score that is no number; ``tonearm evaluate`` leaves such clips out too.
+            # scikit-learn raises ValueError for NaN.
             scored = predictions.scored()
             if len(scored):
-                judged = evaluate(predictions.only(scored), job.labels, is_multi=job.is_multi)
-                figures[side] = judged | {"num_failed": len(predictions.targets) - len(scored)}
+                side_figures = evaluate(predictions.only(scored), job.labels, is_multi=job.is_multi)
+                figures[side] = side_figures | {"num_failed": len(predictions.targets) - len(scored)}
         return figures
 
 
@@ -48,7 +48,7 @@ def read_result(folder: Path, job: TrainingJob, run: dict[str, Any]) -> Result:
     """Return the result in the last snapshot of a run of ``job``.
 
     Raises:
-        TrainingError: the snapshot is of a run that has not ended.
+        TrainingError: the snapshot has no weights to keep.
     """
     snapshot = read_snapshot(folder)
     if snapshot.best_weights is None:

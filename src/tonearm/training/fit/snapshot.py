@@ -1,10 +1,10 @@
-"""A training's state on disk, from which it resumes exactly; the last one holds what the finished run has made.
+"""A training's state on disk, from which it resumes exactly; the last snapshot has the result of the finished run.
 
 ::
 
-    state.pt            where the run stands and, until it is done, the model, its optimizer, schedule and scaler
-    best.safetensors    the weights that are kept, once an evaluation has been worth it
-    predictions.npz     their predictions of every held-out clip, once the run is done
+    state.pt            the progress and, until the run is done, the model, optimizer, schedule and scaler
+    best.safetensors    the weights that are kept, after the first evaluation that was worth keeping
+    predictions.npz     their predictions for every held-out clip, once the run is done
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STATE, BEST, PREDICTIONS = "state.pt", "best.safetensors", "predictions.npz"
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; part of every snapshot.
+    """The progress of a run; part of every snapshot.
 
     Attributes:
-        best, best_loss, best_epoch: of the best evaluation so far.
-        kept_epoch: whose weights are kept, which with ``keep = "last"`` are not the best's.
-        without_better: evaluations since the best.
+        best, best_loss, best_epoch: figure, loss and epoch of the best evaluation so far.
+        kept_epoch: the epoch whose weights are kept; with ``keep = "last"`` not the best one.
+        without_better: number of evaluations since the best one.
     """
 
     epoch: int = 0
@@ -49,18 +49,18 @@ class Progress:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Progress:
-        """Return what a snapshot says, also one of 0.1.0, whose kept epoch was its best."""
+        """Return the progress in a snapshot. Those of 0.1.0 have no ``kept_epoch``: it was always the best one."""
         progress = cls(**{"kept_epoch": values["best_epoch"], **values})
-        # In a snapshot of 0.1.0 the best may be no number, which no evaluation would be better than.
+        # In a snapshot of 0.1.0 the best figure may be NaN, and no later one would be greater than that.
         if progress.best is not None and not math.isfinite(progress.best):
             progress.best = None
         progress.losses = [(int(step), float(loss)) for step, loss in progress.losses]
         return progress
 
     def judge(self, value: float, loss: float) -> bool:
-        """Take in the evaluation of the present epoch; return whether it is the best so far.
+        """Record the evaluation of the current epoch; return whether it is the best so far.
 
-        Of two as good the one of lower loss is better, and one that is no number is never better.
+        Of two with equal figures, the one with the lower loss is better. NaN is never better.
         """
         is_better = math.isfinite(value) and math.isfinite(loss)
         if is_better and self.best is not None:
@@ -73,12 +73,12 @@ class Progress:
 
 @dataclasses.dataclass
 class Snapshot:
-    """What a snapshot holds.
+    """A snapshot.
 
     Attributes:
-        step_size: clips of a step over all workers.
-        state: of model, optimizer, schedule and scaler by their names; empty once the run is done.
-        best_weights: those that are kept.
+        step_size: number of clips per step, over all workers.
+        state: states of model, optimizer, schedule and scaler, by name; empty once the run is done.
+        best_weights: the weights that are kept.
     """
 
     progress: Progress
@@ -88,12 +88,13 @@ class Snapshot:
 
     @contextlib.contextmanager
     def written(self, predictions: Mapping[str, Predictions]) -> Iterator[Path]:
-        """Yield a folder that holds the snapshot, and goes at the end of the block."""
+        """Yield a temporary folder with the snapshot, which is deleted at the end of the block."""
         with tempfile.TemporaryDirectory(prefix="tonearm-snapshot-") as name:
             folder = Path(name)
             values = {"progress": dataclasses.asdict(self.progress), "step_size": self.step_size, **self.state}
             torch.save(values, folder / STATE)
             if self.best_weights is not None:
+                # safetensors refuses tensors that are views with gaps.
                 save_file({name: weight.contiguous() for name, weight in self.best_weights.items()}, folder / BEST)
             if predictions:
                 write_predictions(folder / PREDICTIONS, predictions)
@@ -101,8 +102,8 @@ class Snapshot:
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """Return the snapshot in ``folder``, also one of 0.1.0."""
-    # Nothing but tensors and plain values was written. A pickle that holds more could run code, and is refused.
+    """Return the snapshot in ``folder``; those of 0.1.0 can be read too."""
+    # Only tensors and plain values were written. ``weights_only`` refuses a pickle with more, which could run code.
     values = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     progress, step_size = Progress.of(values.pop("progress")), values.pop("step_size")
     best_weights = load_file(folder / BEST) if (folder / BEST).is_file() else None

@@ -1,7 +1,7 @@
-"""One optimizer step: losses of this worker's batches, gradients scaled and clipped, weights moved.
+"""One optimizer step: compute the losses of this worker's batches, scale and clip the gradients, update the weights.
 
-The loss is the mean over all clips of a step, however they are spread over workers and batches, so two workers with
-four clips each move the weights as one with eight does.
+The loss is the mean over all clips of the step, however they are divided among workers and batches: two workers with
+four clips each make the same update as one with eight.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(device.split(":")[0], enabled=precision == "fp16")
 
     def step(self, num_clips: int, batches: Sequence[Batch], *, size: int) -> Tensor:
-        """Take one step; return this worker's part of the loss, whose mean over the workers is the step's loss.
+        """Take one step; return this worker's part of the loss. The mean of the parts is the step's loss.
 
         Args:
-            num_clips: of the step over all workers.
+            num_clips: number of clips in the step, over all workers.
             size: number of workers, over which gradients are averaged.
         """
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches):
             is_last = number == len(batches) - 1
-            # Gradients travel between the workers once a step, not once a batch.
-            waiting = getattr(self.model, "no_sync", None)
-            with torch.enable_grad() if is_last or waiting is None else waiting():
-                # Gradients are averaged over the workers: this factor makes them the mean over all clips of the step.
+            # Gradients are exchanged between the workers once per step, not once per batch.
+            no_sync = getattr(self.model, "no_sync", None)
+            with torch.enable_grad() if is_last or no_sync is None else no_sync():
+                # Averaging over the workers divides by ``size``, so this gives the mean over all clips of the step.
                 loss = self.losses(batch).sum() * (size / num_clips)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
-        # The norm to clip by is that of the gradients themselves, not of the scaled ones.
+        # Unscale first: the norm to clip is that of the real gradients.
         self.scaler.unscale_(self.optimizer)
         if self.job.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.job.settings.clip_norm)
@@ -73,7 +73,7 @@ class Stepper:
         return total
 
     def losses(self, batch: Batch) -> Tensor:
-        """Return the loss of each clip [B], at its weight."""
+        """Return the weighted loss of each clip [B]."""
         inputs = model_inputs(self.features, batch.waveforms, self.device)
         targets, weights = batch.targets.to(self.device), batch.weights.to(self.device)
         with autocast(self.device, self.precision):
@@ -81,13 +81,13 @@ class Stepper:
         return clip_losses(logits.float(), targets, self.job, self.weights) * weights
 
     def check(self, loss: float, step: int) -> None:
-        """Stop at a loss that is not a number, unless the scaler is still finding its scale.
+        """Stop the training if the loss is NaN or infinite, unless the scaler is still adjusting its scale.
 
         Raises:
-            TrainingError: the weights are, or are about to be, worthless.
+            TrainingError: the weights are worthless, or will be after the next step.
         """
-        # In fp16 the scaler skips a step whose gradients overflow and halves its scale; only at the least scale is the
-        # loss itself at fault.
+        # In fp16 the scaler skips a step whose gradients overflow, and halves its scale. Only at a very small scale is
+        # the loss itself the problem.
         if math.isfinite(loss) or (self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE):
             return
         raise TrainingError(
@@ -96,7 +96,7 @@ class Stepper:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return what a later run needs to go on exactly here, without the model."""
+        """Return the state that a later run needs to resume exactly here, without that of the model."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -104,7 +104,7 @@ class Stepper:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``."""
+        """Restore the state that ``state`` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
@@ -113,9 +113,12 @@ class Stepper:
 def clip_losses(logits: Tensor, targets: Tensor, job: TrainingJob, weights: Tensor | None = None) -> Tensor:
     """Return the loss of each clip [B]: cross entropy, or the mean over labels of binary cross entropy.
 
+    With a teacher of a single label it is the Kullback-Leibler divergence from the teacher's scores (arXiv:1503.02531),
+    which has the gradient of the cross entropy and is 0 where both agree.
+
     Args:
         logits, targets: [B, L].
-        weights: of the classes [L]; for several labels, of their presence.
+        weights: weights of the classes [L]; with several labels per clip, weights of their presence.
     """
     smoothing = job.settings.label_smoothing
     if job.is_multi:
@@ -123,12 +126,15 @@ def clip_losses(logits: Tensor, targets: Tensor, job: TrainingJob, weights: Tens
             targets = targets * (1 - smoothing) + smoothing / 2
         losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=weights)
         return losses.mean(dim=1)
+    if job.soft is not None:
+        log_scores = nn.functional.log_softmax(logits, dim=1)
+        return nn.functional.kl_div(log_scores, targets, reduction="none").sum(dim=1)
     return nn.functional.cross_entropy(logits, targets, reduction="none", weight=weights, label_smoothing=smoothing)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make dropout and masking a pure function of the seed, the step and the worker."""
-    # A resumed run then draws what it would have drawn. By rank too: otherwise all workers would drop the same units.
+    """Seed dropout and masking by the seed, the step and the worker."""
+    # So a resumed run draws the same numbers. The rank is included because all workers would else drop the same units.
     value = (seed * 1_000_003 + step * 101 + rank) % SEED_RANGE
     torch.manual_seed(value)
     # transformers draws the masks of speech encoders (SpecAugment) with numpy's global generator.
@@ -136,7 +142,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return matrices that decay and biases and norms that do not, as ``transformers.Trainer`` has them."""
+    """Return two groups: matrices, with weight decay; biases and norms, without. As ``transformers.Trainer`` does."""
     norms = {
         f"{name}.{inner}"
         for name, module in model.named_modules()
@@ -144,11 +150,11 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
         for inner, _ in module.named_parameters(recurse=False)
     }
     decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (plain if name in norms or name.endswith("bias") else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+            (undecayed if name in norms or name.endswith("bias") else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
 
 
 def _class_weights(job: TrainingJob) -> Tensor:

@@ -1,4 +1,4 @@
-"""What scores are worth on labelled clips: ``predictions``, their ``metrics``, ``calibration`` and ``pictures``.
+"""Evaluate scores on labelled clips: ``predictions``, their ``metrics``, ``calibration`` and ``pictures``.
 
 ``evaluation`` joins them.
 """

@@ -1,4 +1,4 @@
-"""Scores that mean what they say: a temperature, and for tags the threshold from which each is right often enough."""
+"""Fit a model's calibration: a temperature, and for each tag the score from which it is right often enough."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LEAST_SCORE = 1e-7
 
 
 def fit(predictions: Predictions, labels: Sequence[str], *, is_multi: bool, target_precision: float) -> Calibration:
-    """Return the calibration that fits these tracks, which the model must not have learnt from.
+    """Return the calibration for these tracks, which the model must not have been trained on.
 
     Args:
-        target_precision: the share of shown tags that should be right; a genre is always shown.
+        target_precision: share of shown tags that should be right; ignored for a single label, which is always shown.
     """
     temperature = fit_temperature(predictions, is_multi=is_multi)
     thresholds: dict[str, float | None] = {}
@@ -32,11 +32,11 @@ def fit(predictions: Predictions, labels: Sequence[str], *, is_multi: bool, targ
 
 
 def fit_temperature(predictions: Predictions, *, is_multi: bool) -> float:
-    """Return the temperature at which the tracks' scores have the least log loss (arXiv:1706.04599)."""
+    """Return the temperature that minimizes the log loss of the tracks' scores (arXiv:1706.04599)."""
     targets = predictions.targets.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        # Scores of tracks, not of windows: tagging shows a mean over windows, which is less sure than any of them.
+        # On scores of tracks and not of windows: tagging shows the mean over windows, which is less confident.
         scores = predictions.track_scores(is_multi=is_multi, temperature=float(np.exp(log_temperature))).astype(
             np.float64
         )
@@ -50,15 +50,15 @@ def fit_temperature(predictions: Predictions, *, is_multi: bool) -> float:
 
 
 def threshold_for(scores: NDArray[np.floating], truth: NDArray[np.bool_], target_precision: float) -> float | None:
-    """Return the lowest score from which at least ``target_precision`` of the labels are right, or None where none is.
+    """Return the lowest score above which at least ``target_precision`` of the labels are right; None if there is none.
 
     Args:
         scores, truth: [T].
     """
-    # A tag that no track has: no threshold can be shown to keep the promise.
+    # A tag that no track has: no threshold can be shown to reach the target.
     if not truth.any():
         return None
     precisions, _, thresholds = precision_recall_curve(truth, scores)
-    # The last of scikit-learn's precisions belongs to no threshold.
-    good = np.flatnonzero(precisions[:-1] >= target_precision)
-    return float(thresholds[good[0]]) if len(good) else None
+    # scikit-learn appends a precision of 1 that belongs to no threshold.
+    precise_enough = np.flatnonzero(precisions[:-1] >= target_precision)
+    return float(thresholds[precise_enough[0]]) if len(precise_enough) else None

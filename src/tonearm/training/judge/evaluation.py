@@ -1,4 +1,4 @@
-"""What a model's scores on labelled tracks come to: figures, pictures, a list of the tracks, a calibration.
+"""Evaluate a model's scores on labelled tracks: figures, pictures, a list of the tracks, a calibration.
 
 Letters in shapes: T tracks, L labels.
 """
@@ -29,15 +29,15 @@ HALVES_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A model judged on labelled tracks.
+    """The evaluation of a model on labelled tracks.
 
     Attributes:
-        uris: [T], of the tracks in ``predictions``.
-        failed: ``uri -> reason`` of those that could not be scored.
-        calibration: fitted on all of them, or None where none was asked for.
-        calibrated: figures after a calibration fitted on the other half of the tracks, so not on those it is judged by.
-        unlabelled: clips that were left out for want of a label.
-        head: what the model is called among a library's heads, where it was given as one of them.
+        uris: [T], the URIs of the tracks in ``predictions``.
+        failed: ``uri -> reason`` for tracks that could not be scored.
+        calibration: fitted on all tracks; None if it was not requested.
+        calibrated: the figures with a calibration of which each half of the tracks was scored by the other half's.
+        unlabelled: number of clips that were left out because they have no label.
+        head: the head's name, if the model was given as a head.
     """
 
     model: str
@@ -55,19 +55,23 @@ class Evaluation:
 
     @property
     def is_calibration_kept(self) -> bool:
-        """Whether the calibration makes scores truer (a lower ECE) on tracks that it was not fitted on."""
+        """Whether the calibration lowers the calibration error (ECE) on tracks that it was not fitted on."""
         if self.calibration is None or self.calibrated is None:
             return False
         after, before = self.calibrated["track"]["ece"], self.figures["track"]["ece"]
         return bool(after < before)
 
+    def write(self, out: str) -> list[str]:
+        """Write it as ``write_evaluation`` does."""
+        return write_evaluation(out, self)
+
 
 def judge(
     predictions: Predictions, labels: Sequence[str], *, is_multi: bool, target_precision: float | None
 ) -> tuple[dict[str, Any], Calibration | None, dict[str, Any] | None]:
-    """Return the figures, and where a ``target_precision`` is given the calibration and the figures with one.
+    """Return the figures and, with a ``target_precision``, the calibration and the figures with calibration.
 
-    The second figures are cross-fitted: each half of the tracks by a temperature fitted on the other.
+    The latter are cross-fitted: each half of the tracks is scored at a temperature fitted on the other half.
     """
     figures = metrics.evaluate(predictions, labels, is_multi=is_multi)
     if target_precision is None:
@@ -79,11 +83,11 @@ def judge(
 
 
 def cross_fitted_scores(predictions: Predictions, *, is_multi: bool) -> NDArray[np.float32]:
-    """Return track scores [T, L], each half of the tracks at the temperature that the other half asks for."""
+    """Return track scores [T, L], each half of the tracks at a temperature fitted on the other half."""
     order = np.random.default_rng(HALVES_SEED).permutation(len(predictions.targets))
     scores = np.empty_like(predictions.targets)
     for half, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        # A temperature judged on the tracks that it was fitted on would always look as if it helped.
+        # On the tracks that it was fitted on, a temperature would always seem to help.
         temperature = calibration.fit_temperature(predictions.only(other), is_multi=is_multi)
         scores[half] = predictions.track_scores(is_multi=is_multi, temperature=temperature)[half]
     return scores
@@ -98,19 +102,19 @@ def write_evaluation(out: str, evaluation: Evaluation) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="tonearm-evaluation-") as name:
         folder = Path(name)
         with filesystems.writing(name):
-            (folder / "evaluation.json").write_text(json_text(_facts(evaluation)))
-            (folder / "predictions.csv").write_text(_table(evaluation))
+            (folder / "evaluation.json").write_text(json_text(_facts_of(evaluation)))
+            (folder / "predictions.csv").write_text(_csv_text(evaluation))
             track = evaluation.figures["track"]
             if not evaluation.is_multi:
                 title = (
                     f"{evaluation.model}: accuracy {track['accuracy']:.3f} on {counted(len(evaluation.uris), 'track')}"
                 )
                 write_confusion(folder / "confusion.png", track["confusion"], evaluation.labels, title=title)
-            write_reliability(folder / "reliability.png", _reliability(evaluation), title=evaluation.model)
+            write_reliability(folder / "reliability.png", _reliability_curves(evaluation), title=evaluation.model)
         return filesystems.copy_files(folder, out)
 
 
-def _reliability(evaluation: Evaluation) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
+def _reliability_curves(evaluation: Evaluation) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
     predictions, is_multi = evaluation.predictions, evaluation.is_multi
     sides = {"scores": predictions.track_scores(is_multi=is_multi)}
     if evaluation.calibration is not None:
@@ -120,7 +124,7 @@ def _reliability(evaluation: Evaluation) -> dict[str, tuple[NDArray[Any], NDArra
     }
 
 
-def _facts(evaluation: Evaluation) -> dict[str, Any]:
+def _facts_of(evaluation: Evaluation) -> dict[str, Any]:
     fitted = evaluation.calibration
     return {
         "model": evaluation.model,
@@ -136,7 +140,7 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _table(evaluation: Evaluation) -> str:
+def _csv_text(evaluation: Evaluation) -> str:
     """Return a CSV with a row per track: true labels, prediction and scores; sorted, it shows the mistakes."""
     scores = evaluation.predictions.track_scores(is_multi=evaluation.is_multi)
     text = io.StringIO()
@@ -145,6 +149,7 @@ def _table(evaluation: Evaluation) -> str:
     for uri, row, target in zip(evaluation.uris, scores, evaluation.predictions.targets, strict=True):
         best = int(row.argmax())
         true = [index for index in range(len(row)) if target[index] >= 0.5]
+        # ";" separates labels here as in the tables that labels are read from.
         labels = ";".join(evaluation.labels[index] for index in true)
         likely = ";".join(f"{row[index]:.4f}" for index in true)
         writer.writerow([uri, labels, evaluation.labels[best], f"{row[best]:.4f}", likely])

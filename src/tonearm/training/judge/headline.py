@@ -1,4 +1,4 @@
-"""The figures that a reader should see first, without what computes them."""
+"""The main figures in one line. Apart from ``metrics``, so that showing them does not import scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tonearm.wording import counted
 
 
 def main_side(figures: Mapping[str, Any]) -> str | None:
-    """Return the side whose figures a reader should see first, or None where nothing was held out."""
-    # The validation clips chose the best epoch, which flatters their figures; the test clips chose nothing.
+    """Return the side whose figures to show first; None if nothing was held out."""
+    # The best epoch was chosen by the validation clips, so their figures are optimistic; those of test are not.
     return next((side for side in ("test", "validation") if side in figures), None)
 
 

@@ -1,4 +1,4 @@
-"""Figures as JSON that every reader takes."""
+"""Write figures as JSON that every parser accepts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 
 
 def json_text(values: object) -> str:
-    """Return ``values`` as indented JSON with a line's end; NaN and infinities become null."""
-    return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+    """Return ``values`` as indented JSON with a final newline; NaN and infinities become null."""
+    return json.dumps(_replace_nan(values), indent=1, allow_nan=False) + "\n"
 
 
-def _finite(value: object) -> object:
+def _replace_nan(value: object) -> object:
     # JSON has no NaN and no infinity (RFC 8259, section 6), though Python would write them.
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: _replace_nan(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [_replace_nan(inner) for inner in value]
     return value

@@ -1,4 +1,4 @@
-"""The pictures beside a model: confusion matrix, curves of loss and accuracy, reliability."""
+"""Draw the pictures of a model folder: confusion matrix, curves of loss and accuracy, reliability."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro F1", "macro_
 
 
 def write_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], *, title: str) -> None:
-    """Draw a confusion matrix [truth, said], each row as shares of its class, the counts written in.
+    """Draw a confusion matrix [true, predicted]; colours are shares of the true class, numbers are counts.
 
     Args:
         confusion: int [L, L].
@@ -29,12 +29,13 @@ def write_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequ
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(16.0, 3.0 + 0.45 * len(labels))
-    figure = _figure(side + 1, side)
+    figure = _new_figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="said", ylabel="true", title=title)
+    # Numbers in more than 30 columns would overlap.
     if len(labels) <= MAX_NUMBERED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -44,8 +45,8 @@ def write_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequ
 
 
 def write_curves(path: Path, losses: Sequence[tuple[int, float]], evaluations: Sequence[Mapping[str, float]]) -> None:
-    """Draw the training loss, and what each evaluation found, over the optimizer steps."""
-    figure = _figure(10, 4)
+    """Draw the training loss and the figures of each evaluation over the optimizer steps."""
+    figure = _new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     if losses:
         left.plot(*zip(*losses, strict=True), label="training", linewidth=1)
@@ -67,12 +68,12 @@ def write_curves(path: Path, losses: Sequence[tuple[int, float]], evaluations: S
 
 
 def write_reliability(path: Path, sides: Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]], *, title: str) -> None:
-    """Draw how often what was said is right, over how sure the model was.
+    """Draw the share of right predictions over their confidence.
 
     Args:
         sides: name to (confidence [N], is_right [N]), such as before and after a temperature.
     """
-    figure = _figure(6, 5.5)
+    figure = _new_figure(6, 5.5)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect")
     for name, (confidence, is_right) in sides.items():
@@ -90,6 +91,6 @@ def write_reliability(path: Path, sides: Mapping[str, tuple[NDArray[Any], NDArra
     figure.savefig(path, dpi=DPI)
 
 
-def _figure(width: float, height: float) -> Figure:
-    # Not by pyplot, which keeps every figure that it makes until it is closed.
+def _new_figure(width: float, height: float) -> Figure:
+    # Not with pyplot, which keeps every figure in memory until it is closed.
     return New(figsize=(width, height), layout="constrained")

@@ -1,4 +1,4 @@
-"""The logits of a model for the windows of some tracks, beside their true labels.
+"""The logits of a model for the windows of some tracks, with the tracks' true labels.
 
 Letters in shapes: W windows, T tracks, L labels.
 """
@@ -16,7 +16,7 @@ from tonearm.models.pooling import sigmoid, softmax
 from tonearm.training.data.collection import ClipId
 
 Floats = NDArray[np.float32]
-# Those of ``Predictions`` that a file has; one of 0.1.0 also has the clips' places in their collection.
+# The arrays that are stored. Clip ids are not: the job has them. Files of 0.1.0 also have the clips' positions.
 STORED = ("logits", "owner", "start_s", "targets")
 
 
@@ -40,7 +40,7 @@ class Predictions:
 
     @classmethod
     def of(cls, windows: Sequence[tuple[int, float, Floats]], targets: Floats, clips: Sequence[ClipId]) -> Predictions:
-        """Return the predictions of windows, each ``(number of its track here, start in seconds, logits [L])``."""
+        """Return the predictions of windows, each ``(index of its track in targets, start in s, logits [L])``."""
         return cls(
             np.stack([logits for _, _, logits in windows]),
             np.array([number for number, _, _ in windows]),
@@ -59,20 +59,20 @@ class Predictions:
         return pool(self.window_scores(is_multi=is_multi, temperature=temperature), self.owner, len(self.targets))
 
     def only(self, tracks: NDArray[np.int64]) -> Predictions:
-        """Return those of some of the tracks, by their numbers here."""
-        places = np.full(len(self.targets), -1)
-        places[tracks] = np.arange(len(tracks))
-        is_kept = places[self.owner] >= 0
+        """Return the predictions of some of the tracks, given by their indices."""
+        new_numbers = np.full(len(self.targets), -1)
+        new_numbers[tracks] = np.arange(len(tracks))
+        is_kept = new_numbers[self.owner] >= 0
         return Predictions(
             self.logits[is_kept],
-            places[self.owner[is_kept]],
+            new_numbers[self.owner[is_kept]],
             self.start_s[is_kept],
             self.targets[tracks],
             self.clips[tracks],
         )
 
     def scored(self) -> NDArray[np.int64]:
-        """Return the numbers of the tracks whose every score is a number."""
+        """Return the indices of the tracks without NaN among their logits."""
         failed = np.unique(self.owner[~np.isfinite(self.logits).all(axis=1)])
         return np.setdiff1d(np.arange(len(self.targets)), failed)
 
@@ -86,16 +86,16 @@ def pool(windows: Floats, owner: NDArray[np.int64], num_tracks: int) -> Floats:
 
 
 def write_predictions(path: Path, sides: Mapping[str, Predictions]) -> None:
-    """Write the predictions of several sides as one ``.npz``; whose they are, the job knows."""
+    """Write the predictions of several sides as one ``.npz`` file, without the clips' ids."""
     arrays = {f"{side}.{name}": getattr(predictions, name) for side, predictions in sides.items() for name in STORED}
     np.savez_compressed(path, **arrays)
 
 
 def read_predictions(path: Path, clips: Mapping[str, Sequence[ClipId]]) -> dict[str, Predictions]:
-    """Return what ``write_predictions`` wrote.
+    """Return the predictions that ``write_predictions`` wrote.
 
     Args:
-        clips: each side's, in the order of its targets.
+        clips: the clips' ids by side, in the order of the targets.
     """
     with np.load(path) as arrays:
         sides = sorted({name.partition(".")[0] for name in arrays})

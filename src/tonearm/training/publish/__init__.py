@@ -1,1 +1,1 @@
-"""What becomes of a trained model: its folder and card, the Hub, a Space, and trackers along the way."""
+"""Publish a trained model: its folder and card, the Hub, a Space; and trackers that follow a training."""

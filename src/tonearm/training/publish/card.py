@@ -1,86 +1,139 @@
-"""The model card: what the model is, what it was judged on, and what the figures can and cannot mean."""
+"""Write the model card: what the model is, how it was evaluated, and what the figures do and do not show."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from tonearm import __version__
 from tonearm.models.checkpoint import is_hub_id
 from tonearm.sources.extensions import is_table
 from tonearm.storage.uris import local_path, scheme
 from tonearm.training.data.duplicates import count_by_side
-from tonearm.training.data.sides import FAULT_FILTERED, STRATIFIED
-from tonearm.training.data.splits import straddling_groups
+from tonearm.training.data.splits import FAULT_FILTERED, STRATIFIED, straddling_groups
 from tonearm.training.fit.job import TrainingJob
+from tonearm.training.fit.result import Result
 from tonearm.training.judge.headline import main_side
 from tonearm.training.plan import TrainingPlan
 from tonearm.wording import counted
 
 MOST_CLASSES_SHOWN = 60
+# With fewer held-out clips the card says that they are few: the 95% interval is then up to 7 points wide on each side.
 FEW_CLIPS = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The figures of the same recipe on another split."""
+    """The figures of the same training on another split."""
 
     split: str
     side: str
     figures: Mapping[str, Any]
 
 
-def dataset_name(source: str) -> tuple[str, str | None]:
-    """Return what a collection is called, and its hub id if it has one."""
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What is found of a finished training, for its figures' file and for its card.
+
+    Attributes:
+        source: what the collection was listed from.
+        figures: by side.
+        side: the one whose figures a reader should see first; None where nothing was held out.
+        split: how the split was made, for a sentence.
+        source_alone: see ``source_share``; None where no field says the source.
+        copies: by side, how many held-out clips have their same samples in training, and how many others a copy.
+        straddling: the groups with clips both to learn from and to be judged by.
+        run: what the run said at its start, and the version that made it.
+    """
+
+    source: str
+    figures: Mapping[str, Any]
+    side: str | None
+    split: str
+    source_alone: SourceShare | None
+    copies: Mapping[str, tuple[int, int]]
+    straddling: Sequence[str]
+    comparisons: Sequence[Comparison]
+    run: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        plan: TrainingPlan,
+        result: Result,
+        figures: Mapping[str, Any],
+        source: str,
+        comparisons: Sequence[Comparison],
+    ) -> Findings:
+        """Return what is found of a training with these figures."""
+        side = main_side(figures)
+        return cls(
+            source,
+            figures,
+            side,
+            describe_split(plan),
+            None if side is None else source_share(plan, side),
+            count_by_side(plan.duplicates),
+            straddling_groups(plan.collection.clips, plan.split),
+            comparisons,
+            {**result.run, "tonearm": __version__},
+        )
+
+
+class DatasetName(NamedTuple):
+    """What a collection is called, and its hub id if it has one."""
+
+    name: str
+    hub_id: str | None = None
+
+
+def dataset_name(source: str) -> DatasetName:
+    """Return the name of a collection for the card, and its hub id if it has one."""
     if scheme(source) == "hf":
         name = "/".join(source.partition("://")[2].removeprefix("datasets/").split("/")[:2]).partition("@")[0]
-        return name, name
+        return DatasetName(name, hub_id=name)
+    # Only the last part: a card is published, and a path may have a person's name in it.
     path = (local_path(source) if scheme(source) == "file" else source).rstrip("/")
     folder, _, name = path.rpartition("/")
     if is_table(name) and folder:
         name = folder.rpartition("/")[2]
-    return name or path, None
+    return DatasetName(name or path)
 
 
 def describe_split(plan: TrainingPlan, split_by: str | None = None) -> str:
-    """Return how the split was made, for a sentence."""
+    """Return a phrase that says how the split was made."""
     labels = plan.job.settings.labels
     split_by = split_by or labels.split_by
     if split_by == STRATIFIED:
-        how = f"stratified, {labels.validation_share:.0%} held out, seed {plan.job.settings.seed}"
+        description = f"stratified, {labels.validation_share:.0%} held out, seed {plan.job.settings.seed}"
     elif split_by == FAULT_FILTERED:
-        how = "the artist-aware fault-filtered split of GTZAN"
+        description = "the artist-aware fault-filtered split of GTZAN"
     else:
-        how = f"by `{split_by}`"
+        description = f"by `{split_by}`"
         for name, values in (("validation", labels.validation_on), ("test", labels.test_on)):
-            how += f", {name} on {', '.join(values)}" if values else ""
-    return how + (f", grouped by `{labels.group_by}`" if labels.group_by else "")
+            description += f", {name} on {', '.join(values)}" if values else ""
+    return description + (f", grouped by `{labels.group_by}`" if labels.group_by else "")
 
 
-def write_card(
-    plan: TrainingPlan,
-    figures: Mapping[str, Any],
-    comparisons: list[Comparison],
-    *,
-    source: str,
-    run: Mapping[str, Any],
-) -> str:
-    """Return README.md: metadata with ``model-index``, and the text."""
+def write_card(plan: TrainingPlan, findings: Findings) -> str:
+    """Return the text of README.md, with the metadata that the Hub reads, including ``model-index``."""
     job, initial = plan.job, plan.job.initial
-    side = main_side(figures)
-    name, hub_id = dataset_name(source)
+    figures, side = findings.figures, findings.side
+    name, hub_id = dataset_name(findings.source)
     metrics = ("macro_map", "micro_map", "mean_auc") if job.is_multi else ("accuracy", "macro_f1")
-    rows = [(describe_split(plan), side, figures[side])] if side is not None else []
-    rows += [(entry.split, entry.side, entry.figures) for entry in comparisons]
+    rows = [(findings.split, side, figures[side])] if side is not None else []
+    rows += [(entry.split, entry.side, entry.figures) for entry in findings.comparisons]
     results = [
         EvalResult(
             task_type="audio-classification",
             dataset_type=hub_id or name.lower(),
             dataset_name=f"{name} ({split})",
             dataset_split=held_out,
+            # The Hub's own names for metrics.
             metric_type={"macro_f1": "f1", "mean_auc": "roc_auc", "macro_map": "mAP", "micro_map": "mAP"}.get(
                 metric, metric
             ),
@@ -102,26 +155,26 @@ def write_card(
         eval_results=results or None,
     )
     lines = [f"---\n{data.to_yaml()}\n---", f"# {initial.family} on {name}", ""]
-    lines += _about(plan, run)
+    lines += _introduction(plan, findings.run)
     lines += ["", "## Figures", ""]
-    lines += _figures(plan, rows, figures, side)
+    lines += _figure_tables(plan, rows, figures, side)
     lines += ["", "## What the figures mean", ""]
-    lines += [f"- {line}" for line in _meaning(plan, figures, side)]
-    lines += ["", "## Use", "", *_use(job)]
-    lines += ["", "## Recipe", "", *_recipe(plan, run)]
+    lines += [f"- {line}" for line in _caveats(plan, findings)]
+    lines += ["", "## Use", "", *_usage(job)]
+    lines += ["", "## Recipe", "", *_recipe_lines(plan, findings)]
     return "\n".join(lines) + "\n"
 
 
-def _about(plan: TrainingPlan, run: Mapping[str, Any]) -> list[str]:
+def _introduction(plan: TrainingPlan, run: Mapping[str, Any]) -> list[str]:
     initial, job = plan.job.initial, plan.job
-    begun = (
+    origin = (
         f"Trained from random weights ({initial.name})"
         if initial.from_scratch
         else f"Fine-tuned from {initial.name if is_hub_id(initial.name) else initial.folder.resolve().name}"
     )
-    kind = "says which of these tags a clip has" if job.is_multi else "says which of these classes a clip is"
+    task = "says which of these tags a clip has" if job.is_multi else "says which of these classes a clip is"
     return [
-        f"{begun}; {counted(plan.num_parameters, 'parameter')}. It {kind}: "
+        f"{origin}; {counted(plan.num_parameters, 'parameter')}. It {task}: "
         f"{', '.join(job.labels[:MOST_CLASSES_SHOWN])}"
         f"{' ...' if len(job.labels) > MOST_CLASSES_SHOWN else ''}.",
         "",
@@ -129,7 +182,7 @@ def _about(plan: TrainingPlan, run: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], side: str | None) -> list[str]:
+def _figure_tables(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], side: str | None) -> list[str]:
     job = plan.job
     if side is None:
         return ["No clips were held out, so nothing is known of how well it does."]
@@ -138,7 +191,7 @@ def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], si
         for split, held_out, judged in rows:
             track = judged["track"]
             lines.append(
-                f"| {_cell(split)} ({held_out}) | {judged['num_tracks']:,} | {track['macro_map']:.3f} "
+                f"| {_escape_cell(split)} ({held_out}) | {judged['num_tracks']:,} | {track['macro_map']:.3f} "
                 f"| {track['micro_map']:.3f} | {track['mean_auc']:.3f} | {track['d_prime']:.2f} |"
             )
     else:
@@ -147,7 +200,7 @@ def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], si
             track = judged["track"]
             low, high = track["accuracy_interval"]
             lines.append(
-                f"| {_cell(split)} ({held_out}) | {judged['num_tracks']:,} | {track['accuracy']:.3f} "
+                f"| {_escape_cell(split)} ({held_out}) | {judged['num_tracks']:,} | {track['accuracy']:.3f} "
                 f"| {low:.3f} to {high:.3f} | {track['macro_f1']:.3f} | {track['ece']:.3f} |"
             )
     lines += ["", "Track level: the mean of the scores of a track's windows.", ""]
@@ -164,13 +217,14 @@ def _figures(plan: TrainingPlan, rows: list[Any], figures: Mapping[str, Any], si
     return [*lines, "", "![curves](curves.png)"]
 
 
-def _cell(text: str) -> str:
-    # A bar in a cell would end it.
+def _escape_cell(text: str) -> str:
+    # In Markdown a bar would end the cell.
     return text.replace("|", "\\|")
 
 
-def _meaning(plan: TrainingPlan, figures: Mapping[str, Any], side: str | None) -> list[str]:
+def _caveats(plan: TrainingPlan, findings: Findings) -> list[str]:
     labels, note = plan.job.settings.labels, plan.job.settings.note
+    figures, side = findings.figures, findings.side
     lines = [note] if note else []
     if side is None:
         lines.append("Hold clips out with `--validation-share` or `--test-on` to learn how well the model does.")
@@ -196,13 +250,12 @@ def _meaning(plan: TrainingPlan, figures: Mapping[str, Any], side: str | None) -
             "the artist looks like recognizing the class. `--group-by` keeps them apart."
         )
     elif labels.group_by is not None:
-        straddling = len(straddling_groups(plan.collection.clips, plan.split))
+        straddling = len(findings.straddling)
         groups = counted(straddling, "group") if straddling else "No groups"
-        stand = "stands" if straddling == 1 else "stand"
-        lines.append(f"{groups} by `{labels.group_by}` {stand} on both sides of the split.")
-    confounded = source_share(plan, side)
-    if confounded is not None:
-        share, chance = confounded
+        groups_stand = "stands" if straddling == 1 else "stand"
+        lines.append(f"{groups} by `{labels.group_by}` {groups_stand} on both sides of the split.")
+    if findings.source_alone is not None:
+        share, chance = findings.source_alone
         lines.append(
             f"**Knowing nothing but `{labels.source_by}`, one guesses the class of {share:.0%} of these tracks** (the "
             f"most frequent class alone: {chance:.0%}). "
@@ -213,38 +266,45 @@ def _meaning(plan: TrainingPlan, figures: Mapping[str, Any], side: str | None) -
                 else "So the source does not give the class away."
             )
         )
-    counts = count_by_side(plan.duplicates)
-    if side in counts:
-        same, alike = counts[side]
-        done = "" if labels.duplicates == "drop" else " They are counted in the figures."
+    if side in findings.copies:
+        num_exact, num_other = findings.copies[side]
+        counted_note = "" if labels.duplicates == "drop" else " They are counted in the figures."
         lines.append(
-            f"{same + alike} of the held-out clips are in the training collection too ({same} the same samples).{done}"
+            f"{num_exact + num_other} of the held-out clips are in the training collection too ({num_exact} the same "
+            f"samples).{counted_note}"
         )
     elif labels.duplicates != "ignore":
         lines.append("No held-out clip was found in training, neither the same samples nor another copy of them.")
     return lines + plan.omitted.lines(labels.split_by)
 
 
-def source_share(plan: TrainingPlan, side: str) -> tuple[float, float] | None:
-    """Return how often a held-out clip's label is its source's most frequent one in training, and plain chance."""
+class SourceShare(NamedTuple):
+    """How often a clip's label is its source's most frequent one in training, and the most frequent one of all."""
+
+    by_source: float
+    by_chance: float
+
+
+def source_share(plan: TrainingPlan, side: str) -> SourceShare | None:
+    """Return the accuracy of guessing each held-out clip's label from its source alone, and of one constant guess."""
     if plan.job.settings.labels.source_by is None or plan.job.is_multi:
         return None
-    clips, held = plan.collection.clips, plan.split.sides()[side]
+    clips, held_out = plan.collection.clips, plan.split.sides()[side]
     by_source: dict[str | None, Counter[str]] = {}
-    every: Counter[str] = Counter()
+    all_labels: Counter[str] = Counter()
     for clip in plan.split.train:
         (label,) = clips[clip].labels or ("",)
         by_source.setdefault(clips[clip].source, Counter())[label] += 1
-        every[label] += 1
-    # A source that training does not have says nothing, so the guess is the most frequent class of all.
-    most = every.most_common(1)[0][0]
-    guesses = [by_source.get(clips[clip].source, every).most_common(1)[0][0] for clip in held]
-    truths = [(clips[clip].labels or ("",))[0] for clip in held]
-    right = sum(guess == truth for guess, truth in zip(guesses, truths, strict=True))
-    return right / len(held), truths.count(most) / len(held)
+        all_labels[label] += 1
+    # A source that is not in training tells nothing, so the guess is the most frequent class overall.
+    most_frequent = all_labels.most_common(1)[0][0]
+    guesses = [by_source.get(clips[clip].source, all_labels).most_common(1)[0][0] for clip in held_out]
+    truths = [(clips[clip].labels or ("",))[0] for clip in held_out]
+    num_right = sum(guess == truth for guess, truth in zip(guesses, truths, strict=True))
+    return SourceShare(num_right / len(held_out), truths.count(most_frequent) / len(held_out))
 
 
-def _use(job: TrainingJob) -> list[str]:
+def _usage(job: TrainingJob) -> list[str]:
     window_s, head = job.windows.window_s, "--tag-model" if job.is_multi else "--genre-model"
     return [
         "```python",
@@ -258,16 +318,17 @@ def _use(job: TrainingJob) -> list[str]:
     ]
 
 
-def _recipe(plan: TrainingPlan, run: Mapping[str, Any]) -> list[str]:
-    settings = plan.job.settings
+def _recipe_lines(plan: TrainingPlan, findings: Findings) -> list[str]:
+    settings, run = plan.job.settings, findings.run
     lines = [
         f"- {counted(settings.epochs, 'epoch')}, AdamW, learning rate {settings.learning_rate:g}, weight decay "
         f"{settings.weight_decay:g}, warm-up {settings.warmup_ratio:g}, linear decay",
         f"- {counted(run['step_size'], 'clip')} a step: workers {run['workers']} × batch {settings.batch_size} × "
         f"accumulated {settings.accumulate}",
         f"- {run['precision']} on {run['device']} ({run['why']}), seed {settings.seed}",
-        f"- split: {describe_split(plan)}",
+        f"- split: {findings.split}",
     ]
+    # Only the augmentation that was changed is listed.
     default = type(settings.augment)()
     changed = {
         field.name: getattr(settings.augment, field.name)

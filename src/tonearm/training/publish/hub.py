@@ -1,4 +1,4 @@
-"""A trained model on the Hugging Face Hub: what would go there, and sending it."""
+"""Publish a trained model on the Hugging Face Hub: prepare the files, and send them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OWN_SETTINGS = ("cache", "verbose", "trackers", "workers")
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """What goes to the Hub: a file's name to its bytes, or to the path that holds them."""
+    """The files to publish: for each name its bytes, or the path of a file with them."""
 
     repo: str
     files: dict[str, bytes | Path]
@@ -50,15 +50,15 @@ def package(
     base_model: str | None = None,
     tags: Sequence[str] = (),
 ) -> Package:
-    """Return what would be published of a model's folder.
+    """Return the files of a model folder that would be published.
 
     Args:
         repo: ``OWNER/NAME``.
-        license, datasets, base_model, tags: for the card's metadata, besides what it says already.
+        license, datasets, base_model, tags: for the card's metadata, in addition to what it has.
 
     Raises:
-        CheckpointError: the folder holds no whole model.
-        SettingsError: a name that the Hub does not take, or metadata that it refuses.
+        CheckpointError: the folder does not hold a complete model.
+        SettingsError: the Hub does not accept the name or the metadata.
     """
     folder = Path(folder)
     if not REPO.fullmatch(repo):
@@ -67,28 +67,30 @@ def package(
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} has no safetensors; the Hub's tools refuse pickled weights")
     paths = [folder / name for name in NAMES] + [path for pattern in PATTERNS for path in sorted(folder.glob(pattern))]
+    # Only names that a model folder has: snapshots and other files in it stay where they are.
     files: dict[str, bytes | Path] = {path.name: path for path in paths if path.is_file()}
     if (folder / METRICS).is_file():
-        files[METRICS] = _public_metrics(folder / METRICS)
-    card = ModelCard.load(folder / CARD) if (folder / CARD).is_file() else ModelCard(_bare_card(info))
+        files[METRICS] = _without_private_settings(folder / METRICS)
+    card = ModelCard.load(folder / CARD) if (folder / CARD).is_file() else ModelCard(_minimal_card(info))
     data: Any = card.data
     data.library_name, data.pipeline_tag = "transformers", "audio-classification"
     data.license = license or data.license
     data.base_model = base_model or data.base_model
     data.datasets = list(dict.fromkeys([*(data.datasets or []), *datasets])) or None
     data.tags = list(dict.fromkeys([*(data.tags or []), *tags])) or None
+    # The card's example names the model MODEL; now it has a name.
     card.text = re.sub(r"\bMODEL\b", repo, card.text)
     files[CARD] = str(card).encode()
     return Package(repo, files, data.to_dict())
 
 
-def _bare_card(info: CheckpointInfo) -> str:
+def _minimal_card(info: CheckpointInfo) -> str:
     return f"---\nlibrary_name: transformers\n---\n# {info.name}\n\nLabels: {', '.join(info.labels)}.\n"
 
 
-def _public_metrics(path: Path) -> bytes:
+def _without_private_settings(path: Path) -> bytes:
     facts = json.loads(path.read_text())
-    # Paths of the machine may hold a person's name: only their last part is published.
+    # Paths on the machine may have a person's name in them, so only the last part is published.
     facts["source"] = str(facts.get("source", "")).rstrip("/").rpartition("/")[2]
     settings = facts.get("settings", {})
     for name in OWN_SETTINGS:
@@ -99,10 +101,10 @@ def _public_metrics(path: Path) -> bytes:
 
 
 def publish(package: Package, *, private: bool = False, message: str | None = None) -> str:
-    """Send a package to the Hub in one commit, making the repository where there is none; return its address.
+    """Send a package to the Hub in one commit, creating the repository if needed; return its address.
 
     Raises:
-        DestinationError: no token, no access or no network.
+        DestinationError: there is no token, no permission or no network.
     """
     api = HfApi(library_name="tonearm")
     try:
@@ -121,12 +123,14 @@ def publish(package: Package, *, private: bool = False, message: str | None = No
                 f"{package.repo}: the Hub refused ({status}); give a token that may write there with `hf auth login` "
                 "or HF_TOKEN"
             ) from None
-        raise DestinationError(f"{package.repo}: the Hub refused ({_line(error)})") from None
+        raise DestinationError(f"{package.repo}: the Hub refused ({_first_line(error)})") from None
     except (httpx2.HTTPError, OSError) as error:
-        raise DestinationError(f"{package.repo}: the Hub could not be reached ({_line(error)}); try again") from None
+        raise DestinationError(
+            f"{package.repo}: the Hub could not be reached ({_first_line(error)}); try again"
+        ) from None
     return str(address)
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

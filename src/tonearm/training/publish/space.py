@@ -1,4 +1,4 @@
-"""A Gradio Space for a model: four files that run on the Hub, or anywhere, without tonearm."""
+"""Write a Gradio Space for a model: four files that run on the Hub, or on any machine, without tonearm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tonearm.models.checkpoint import CheckpointInfo
 from tonearm.models.window_plan import plan_windows
 from tonearm.storage import filesystems
 
-# Versions that were tested together; a Space is rebuilt now and then, and should stay what it was.
+# Versions are pinned: the Hub rebuilds a Space now and then, and it should then be the same as before.
 GRADIO = "6.31.0"
 PACKAGES = ("librosa", "torch", "transformers")
 README = """---
@@ -97,10 +97,10 @@ def write_space(folder: Path, repo: str, info: CheckpointInfo, *, overwrite: boo
     """Write app.py, requirements.txt, packages.txt and README.md.
 
     Args:
-        repo: where the model is, or will be.
+        repo: the model's repository, which need not exist yet.
 
     Raises:
-        DestinationError: the folder holds an app already, or cannot be written.
+        DestinationError: the folder has an app.py already, or cannot be written.
     """
     if (folder / "app.py").exists() and not overwrite:
         raise DestinationError(f"{folder} holds an app.py already; give another --space, or --overwrite")
@@ -114,10 +114,12 @@ def write_space(folder: Path, repo: str, info: CheckpointInfo, *, overwrite: boo
         "activation": "logits.sigmoid()" if info.multi_label else "logits.softmax(dim=-1)",
         "gradio": GRADIO,
     }
+    # The local part, such as +cpu, is not on PyPI.
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in PACKAGES}
     files = {
         "app.py": APP.format(**facts),
         "requirements.txt": "".join(f"{name}=={version}\n" for name, version in sorted(versions.items())),
+        # Debian packages, which librosa reads audio with.
         "packages.txt": "ffmpeg\nlibsndfile1\n",
         "README.md": README.format(**facts),
     }

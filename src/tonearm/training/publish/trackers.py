@@ -1,4 +1,4 @@
-"""Where a run can be watched: TensorBoard, Weights & Biases, MLflow, each through its own package."""
+"""Send a training's figures to TensorBoard, Weights & Biases or MLflow, each through its own package."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ LOGS = "tensorboard"
 
 
 class Tracker(Protocol):
-    """One place that numbers are sent to."""
+    """A destination for the figures of a training."""
 
     def log(self, values: Mapping[str, float], step: int) -> None: ...
     def close(self, *, failed: bool) -> None: ...
 
 
 class TensorBoard:
-    """Event files in ``OUT/tensorboard``; copied there at each evaluation where OUT is no local folder."""
+    """Event files in ``OUT/tensorboard``; if OUT is not a local folder, they are copied there at each evaluation."""
 
     def __init__(self, out: str, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.out = out
         self.folder = Path(local_path(out)) / LOGS if is_local(out) else Path(tempfile.mkdtemp(prefix="tonearm-tb-"))
-        # After a kill some steps are taken twice; TensorBoard forgets the first time.
+        # A run that was killed repeats the steps since its last snapshot; purge what was logged of them the first time.
         self.writer = SummaryWriter(str(self.folder), purge_step=step or None)  # type: ignore[no-untyped-call]
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write the values."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
-        # Not at each step: in a store every copy writes whole files.
+        # Not at each step, since copying to a store writes whole files.
         if any(name.startswith("validation/") for name in values):
             self.writer.flush()  # type: ignore[no-untyped-call]
             self._copy()
@@ -61,7 +61,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of the project ``tonearm``, or of what WANDB_PROJECT names; resumed under the same id."""
+    """A run in the project ``tonearm``, or in that of WANDB_PROJECT; it is resumed under the same id."""
 
     def __init__(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
         import wandb
@@ -69,7 +69,7 @@ class WeightsAndBiases:
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=name,
-            # A run that is resumed goes on with its curve instead of beginning another one.
+            # A resumed run continues its curve instead of starting another one.
             id=fingerprint,
             resume="allow",
             config=dict(facts),
@@ -85,7 +85,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of the experiment ``tonearm``, or of what MLFLOW_EXPERIMENT_NAME names, where MLFLOW_TRACKING_URI says."""
+    """A run in the experiment ``tonearm`` or MLFLOW_EXPERIMENT_NAME, on the server of MLFLOW_TRACKING_URI."""
 
     def __init__(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
         import mlflow
@@ -106,7 +106,7 @@ class MLflow:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse a tracker whose package is missing, before anything starts.
+    """Refuse a tracker whose package is missing, before the training starts.
 
     Raises:
         SettingsError: with the command that installs it.
@@ -124,17 +124,17 @@ def check_trackers(names: Sequence[str]) -> None:
 def open_trackers(
     names: Sequence[str], *, out: str, name: str, fingerprint: str, step: int, facts: Mapping[str, Any]
 ) -> list[Tracker]:
-    """Return the trackers of a run that begins, or goes on, at ``step``."""
-    kinds: dict[str, Any] = {
+    """Return the trackers of a run that begins, or resumes, at ``step``."""
+    makers: dict[str, Any] = {
         "tensorboard": lambda: TensorBoard(out, step),
         "wandb": lambda: WeightsAndBiases(name, fingerprint, facts),
         "mlflow": lambda: MLflow(name, fingerprint, facts),
     }
-    return [kinds[kind]() for kind in names]
+    return [makers[tracker]() for tracker in names]
 
 
 def values_of(event: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a loop's event says, by the names that trackers show."""
+    """Return the values of a loop's event, under the names that trackers show."""
     prefix = {"step": "train", "evaluation": "validation"}.get(event["kind"])
     if prefix is None:
         return {}
@@ -143,7 +143,7 @@ def values_of(event: Mapping[str, Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def closing(trackers: Sequence[Tracker]) -> Iterator[None]:
-    """Close all of them, saying whether the run failed."""
+    """Close all trackers at the end of the block, and tell them whether the run failed."""
     failed = True
     try:
         yield

@@ -74,11 +74,9 @@ class Batcher:
             await self._fill()
             while self._waiting:
                 batch = self._take()
-                outcomes: Sequence[Outcome | BaseException]
-                try:
-                    outcomes = await self.score([chunk for chunk, _ in batch])
-                except Exception as error:  # noqa: BLE001  a bug, which is each asker's to report
-                    outcomes = [error] * len(batch)
+                (scored,) = await asyncio.gather(self.score([chunk for chunk, _ in batch]), return_exceptions=True)
+                # A bug in the model is each asker's to report.
+                outcomes = [scored] * len(batch) if isinstance(scored, BaseException) else scored
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     # Who asked has left while it was scored.
                     if future.done():

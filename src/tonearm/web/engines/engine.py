@@ -36,6 +36,9 @@ class Engine(Protocol):
     async def check(self) -> dict[str, str]:
         """Return ``ok`` for each head that answers, else why it does not."""
 
+    async def runs_on(self) -> dict[str, dict[str, str]]:
+        """Return for each head that answers what it runs on, as ``Classifier.describe`` gives it."""
+
 
 async def states(
     checks: Mapping[str, Awaitable[object]],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from tonearm.sources.reader import ObjectReader
 from tonearm.sources.track_ref import make_ref
 from tonearm.storage.allowed_uris import AllowedUris
 from tonearm.tagging import HeadPlan, Heads, TrackResult, decode_request
+from tonearm.web.daemon_threads import in_daemon_thread
 from tonearm.web.engines.batching import Chunk
 from tonearm.web.messages import View
 from tonearm.web.telemetry import metrics
@@ -94,7 +95,7 @@ class Pipeline:
         plan = WindowPlan(VIEW_HZ, samples, samples, 1, 1)
         track = await self._decode(data, DecodeRequest((plan,), self.settings.max_duration_s))
         stream, info = track.streams[0], track.info
-        envelope, (spectrogram, mel) = await asyncio.to_thread(lambda: (peaks(stream), spectrograms(stream)))
+        envelope, pictures = await asyncio.to_thread(lambda: (peaks(stream), spectrograms(stream)))
         return View(
             duration_s=info.duration_s,
             codec=info.codec,
@@ -103,8 +104,8 @@ class Pipeline:
             title=info.title,
             artist=info.artist,
             peaks=envelope,
-            spectrogram=spectrogram,
-            mel=mel,
+            spectrogram=pictures.linear,
+            mel=pictures.mel,
             max_hz=VIEW_HZ / 2,
         )
 
@@ -178,34 +179,22 @@ class Reads:
         if self.num_left >= MOST_LEFT * self.count:
             left = counted(self.num_left, "read")
             raise RequestError(f"{left} of clients that left wait for their stores", code="busy", retry_after_s=30.0)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-
-        def finish(value: T | None, error: BaseException | None) -> None:
-            if answer.cancelled():
-                self.num_left -= 1
-            elif error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(value)  # type: ignore[arg-type]
-
-        def work() -> None:
-            value, failure = None, None
-            try:
-                value = read(*arguments)
-            except BaseException as error:  # noqa: BLE001  it is the asker's
-                failure = error
-            with contextlib.suppress(RuntimeError):  # the server has ended
-                loop.call_soon_threadsafe(finish, value, failure)
-
-        # Not a pool's: Python waits for those when it ends, and a store may be silent for minutes.
-        threading.Thread(target=work, name="fetch", daemon=True).start()
+        # Not in a pool: Python waits for its threads when it ends, and a store may be silent for minutes.
+        reading = in_daemon_thread("fetch", functools.partial(read, *arguments))
         try:
-            return await answer
+            return await asyncio.wrap_future(reading)
         except asyncio.CancelledError:
-            if answer.cancelled() or answer.cancel():  # else it has just ended
+            if not reading.done():
                 self.num_left += 1
+                reading.add_done_callback(functools.partial(self._note_end, asyncio.get_running_loop()))
             raise
+
+    def _note_end(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
+        def count() -> None:
+            self.num_left -= 1
+
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            loop.call_soon_threadsafe(count)
 
 
 def _chunks(plan: WindowPlan, track: DecodedTrack, size: int) -> Iterator[Chunk]:

@@ -64,6 +64,10 @@ class ProcessEngine(Pipeline):
         checks = {head: scorer.check(CHECK_FRESH_S) for head, scorer in self.scorers.items()}
         return await states(checks, (RuntimeError, ValueError, MemoryError), first_line)
 
+    async def runs_on(self) -> dict[str, dict[str, str]]:
+        """Return what each head runs on."""
+        return {head: scorer.classifier.describe() for head, scorer in self.scorers.items()}
+
     def close(self) -> None:
         """End the children and the threads."""
         super().close()

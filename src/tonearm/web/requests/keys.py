@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tonearm.errors import SettingsError
 
@@ -30,8 +31,15 @@ LINE_LABEL = "line for --api-key-file or TONEARM_API_KEYS:"
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
-def new_key(name: str) -> tuple[str, str]:
-    """Return a new key and the line ``NAME:SHA256`` that lets it in.
+class NewKey(NamedTuple):
+    """An API key, which its client keeps, and the line ``NAME:SHA256`` that lets it in, which the server keeps."""
+
+    key: str
+    line: str
+
+
+def new_key(name: str) -> NewKey:
+    """Return a new key.
 
     Raises:
         SettingsError: a name with other characters than letters, digits and ``._@-``.
@@ -39,7 +47,7 @@ def new_key(name: str) -> tuple[str, str]:
     if not _NAME.fullmatch(name):
         raise SettingsError(f"got {name!r} for a key's name, expected letters, digits and any of . _ @ -")
     key = f"ta-{secrets.token_urlsafe(32)}"
-    return key, f"{name}:{digest(key)}"
+    return NewKey(key, f"{name}:{digest(key)}")
 
 
 def digest(key: str) -> str:

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from tonearm.audio.readers.pcm import MOST_ADDED, joined, mix, samples_of
+from tonearm.audio.readers.pcm import MOST_ADDED, FrameForm, joined, mix, samples_of
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_interleaved_and_planar_frames_are_joined_alike() -> None:
     planar = np.array([[1, 2, 3], [5, 6, 7]], np.int16)
     interleaved = planar.T.reshape(1, -1)
     expected = np.float32([3, 4, 5] * 2) / 2**15
-    np.testing.assert_array_equal(joined([planar, planar], (8000, 2, "s16p")), expected)
-    np.testing.assert_array_equal(joined([interleaved, interleaved], (8000, 2, "s16")), expected)
+    np.testing.assert_array_equal(joined([planar, planar], FrameForm(8000, 2, "s16p")), expected)
+    np.testing.assert_array_equal(joined([interleaved, interleaved], FrameForm(8000, 2, "s16")), expected)
 
 
 @pytest.mark.parametrize("layout", ["5.1", "7.1"])
@@ -47,6 +47,6 @@ def test_every_channel_of_a_planar_frame_is_read(layout: str) -> None:
     expected = np.arange(num_channels * 16, dtype=np.float32).reshape(num_channels, 16)
     for channel in range(num_channels):
         av.audio.plane.AudioPlane(frame, channel).update(expected[channel].tobytes())
-    samples, name = samples_of(frame)
-    assert name == "fltp"
+    samples, form = samples_of(frame)
+    assert form == (frame.sample_rate, num_channels, "fltp")
     np.testing.assert_array_equal(samples, expected)

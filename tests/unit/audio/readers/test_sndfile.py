@@ -33,9 +33,11 @@ def test_parts_are_those_of_the_whole() -> None:
     source = SndfileSource.better(encoded("WAV", "PCM_16"), {})
     assert source is not None
     whole = np.concatenate([block for block, _ in source.blocks()])
-    parts = source.ranges(lambda num_samples: [(10, 20), (num_samples - 5, num_samples)])
-    assert parts is not None and parts[0] == len(whole)
-    np.testing.assert_array_equal(np.concatenate(parts[1]), np.concatenate([whole[10:20], whole[-5:]]))
+    with source.in_parts() as parts:
+        assert parts is not None and parts.num_samples == len(whole)
+        waveforms = parts.read([(10, 20), (len(whole) - 5, len(whole))])
+    assert waveforms is not None
+    np.testing.assert_array_equal(np.concatenate(waveforms), np.concatenate([whole[10:20], whole[-5:]]))
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("WAV", "ULAW"), ("FLAC", "PCM_16"), ("AU", "PCM_16")])

@@ -77,7 +77,7 @@ def test_a_source_is_forgotten_with_its_tracks(out: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", [False, typer.Abort()])
-def test_nothing_is_removed_without_a_yes(out: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+def test_nothing_is_removed_without_confirmation(out: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     def confirm(question: str, *, err: bool) -> bool:
         assert question == "remove 1 row that nothing shows?"
         if isinstance(answer, BaseException):

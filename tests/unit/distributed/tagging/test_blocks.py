@@ -18,7 +18,7 @@ from tonearm.settings import DecodeSettings
 from tonearm.sources.listing import make_ref
 
 
-def test_rows_come_back_as_they_went() -> None:
+def test_rows_survive_a_block() -> None:
     info = AudioInfo(1.5, 44100, 2, "flac", title="é")
     two = DecodedTrack(
         info,
@@ -51,7 +51,7 @@ def test_rows_come_back_as_they_went() -> None:
 
 
 @pytest.mark.processes
-def test_a_track_leaves_nothing_behind() -> None:
+def test_a_decoded_track_leaves_no_memory_or_descriptors_behind() -> None:
     """A worker decodes tens of thousands of tracks: neither their audio nor a descriptor of theirs may stay."""
     request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
     buffer, open_files = io.BytesIO(), 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tonearm.distributed.tagging.run import executions
-from tonearm.runs.resume import TodoPart
+from tonearm.runs.todo import TodoPart
 
 
 def test_executions_are_whole_parts_of_at_least_so_many_tracks() -> None:

@@ -12,20 +12,25 @@ from typing import Any
 
 import pytest
 
+import tonearm.distributed.training as package
 from tonearm.distributed.training import driver
 from tonearm.errors import DestinationError, Stopped
 from tonearm.runs.lock import lock_file, run_lock
 from tonearm.runs.lock.run_lock import Holder, Machine
 from tonearm.settings import TrainSettings
-from tonearm.training.destination import CONFIG, METRICS
+from tonearm.training.destination import CONFIG, LOCK, METRICS, WORK
 from tonearm.watchers import Watcher
 
 
 class Plan:
     """What is asked of a plan before the training itself, which takes minutes and is left out here."""
 
-    settings_hash, num_parameters = "ours", 10
+    settings_hash, num_parameters, notes = "ours", 10, ()
     job = types.SimpleNamespace(settings=TrainSettings())
+
+
+# What the steps before the plan give, of which nothing is asked.
+STEP = types.SimpleNamespace(collection=types.SimpleNamespace(refs={}), windows=None)
 
 
 @pytest.fixture(autouse=True)
@@ -34,16 +39,22 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     begun: list[str] = []
 
     def train(
-        out: str, plan: Plan, listing: Any, materials: Any, watcher: Watcher, hold: run_lock.Hold
+        out: str, plan: Plan, comparison: None, watcher: Watcher, hold: run_lock.Hold, *, source: str
     ) -> dict[str, Any]:
         begun.append(out)
         return finish(Path(out), plan.settings_hash)
 
-    for step in ("list_clips", "draw", "take_in"):
-        monkeypatch.setattr(driver, step, lambda *_, **__: types.SimpleNamespace(collection=None))
+    for step in ("list_clips", "draw", "read_initial_model", "choose_model", "open_clips", "AcousticFingerprints"):
+        monkeypatch.setattr(driver, step, lambda *_, **__: STEP)
     monkeypatch.setattr(driver, "plan_training", lambda *_, **__: Plan())
-    monkeypatch.setattr(driver, "_train", train)
+    monkeypatch.setattr(driver, "plan_comparison", lambda *_, **__: None)
+    executed_by(monkeypatch, train)
     return begun
+
+
+def executed_by(monkeypatch: pytest.MonkeyPatch, train: Any) -> None:
+    """Have ``train`` in the place of the loop on Ray Train."""
+    monkeypatch.setattr(package, "execution", types.SimpleNamespace(run=train), raising=False)
 
 
 def finish(out: Path, fingerprint: str) -> dict[str, Any]:
@@ -88,7 +99,7 @@ def test_the_same_model_that_was_finished_meanwhile_is_taken(
     before_the_lock(monkeypatch, lambda: finish(out, "ours"))
     assert not driver.train("music", str(out), TrainSettings(), Watcher()).is_new
     assert trained == []
-    assert not (out / driver.WORK).exists()
+    assert not (out / WORK).exists()
 
 
 def test_what_was_written_meanwhile_is_not_written_among(
@@ -104,11 +115,11 @@ def test_what_was_written_meanwhile_is_not_written_among(
 
 def test_claims_are_no_unfinished_run(tmp_path: Path, trained: list[str]) -> None:
     """A run that was killed before its first checkpoint leaves its lock and claims alone."""
-    out, url = tmp_path / "model", str(tmp_path / "model" / driver.WORK / driver.LOCK)
+    out, url = tmp_path / "model", str(tmp_path / "model" / WORK / LOCK)
     run_lock.acquire(url, str(out)).release()
     assert lock_file.list_claims(url) == [1]
     assert driver.train("music", str(out), TrainSettings(), Watcher()).is_new
-    assert not (out / driver.WORK).exists()
+    assert not (out / WORK).exists()
 
 
 def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
@@ -117,13 +128,13 @@ def test_a_training_that_another_has_taken_over_leaves_its_folder_alone(
     out = tmp_path / "model"
 
     def train(
-        out: str, plan: Plan, listing: Any, materials: Any, watcher: Watcher, hold: run_lock.Hold
+        out: str, plan: Plan, comparison: None, watcher: Watcher, hold: run_lock.Hold, *, source: str
     ) -> dict[str, Any]:
         other = Holder.of_this_process(Machine("elsewhere", "another", ""))
         lock_file.write(hold.url, dataclasses.replace(other, term=hold.term + 1))
         return {}
 
-    monkeypatch.setattr(driver, "_train", train)
+    executed_by(monkeypatch, train)
     with pytest.raises(Stopped, match="on elsewhere"):
         driver.train("music", str(out), TrainSettings(), Watcher())
-    assert (out / driver.WORK / driver.LOCK).exists()
+    assert (out / WORK / LOCK).exists()

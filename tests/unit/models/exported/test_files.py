@@ -43,7 +43,7 @@ def test_a_hub_ids_file_is_fetched_once_its_description_names_it(
     assert (source, revision) == ("somebody/wave", "main") and {"wave.xml", "wave.bin"} <= {*then}
 
 
-def test_what_is_wrong_with_a_model_is_one_line(tmp_path: Path) -> None:
+def test_a_faulty_exported_model_is_one_line_of_error(tmp_path: Path) -> None:
     folder = save_described(tmp_path / "wave", labels=[*LABELS, "more"], scores_output=0)
     with pytest.raises(CheckpointError, match="got 5 labels, and its output scores has the shape") as refused:
         describe_checkpoint(str(folder))

@@ -36,7 +36,7 @@ def test_labels_come_from_the_files_that_models_come_with(tmp_path: Path, name: 
         ("classes.json", "{", "cannot be used"),
     ],
 )
-def test_labels_that_are_none_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_label_files_that_cannot_be_used_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(CheckpointError) as refused:
         read_labels(tmp_path / name)

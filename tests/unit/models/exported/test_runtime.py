@@ -69,7 +69,7 @@ def test_scores_of_nothing_and_all_have_finite_logits() -> None:
 
 def test_a_network_that_says_something_else_than_when_it_was_read_is_refused(tmp_path: Path) -> None:
     folder = save_described(tmp_path / "wave", licence="of a third test")
-    _, place = reading.stored_graph(str(describe_checkpoint(str(folder)).digest))
+    place = reading.stored_graph(str(describe_checkpoint(str(folder)).digest)).folder
     answers = np.load(place / "answers.npy")
     assert answers.shape == (3, len(LABELS))
     np.save(place / "answers.npy", answers + 0.5)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tests.musicnn_wheel import LAYERS, NORMS, small_variables, write_checkpoint
 from tonearm.errors import CheckpointError
-from tonearm.models.musicnn.variables import PUBLISHED, describe, read_weights
+from tonearm.models.families.musicnn import EXTRACTOR
+from tonearm.models.musicnn.variables import PUBLISHED, config_of, read_weights
 from tonearm.models.networks.musicnn import MusicnnConfig, MusicnnForAudioClassification
 
 
@@ -53,10 +54,10 @@ def test_axes_are_in_torchs_order(tmp_path: Path) -> None:
 
 
 def test_the_config_has_the_sizes_of_the_weights(tmp_path: Path) -> None:
-    config, preprocessor = describe(PUBLISHED[0], read(tmp_path, tiny_variables()))
+    config = config_of(PUBLISHED[0], read(tmp_path, tiny_variables()))
     assert (config["timbral_channels"], config["hidden_size"], len(config["id2label"])) == (4, 4, 50)
     assert config["label2id"][config["id2label"]["0"]] == 0
-    assert preprocessor["max_length"] == config["max_length"] == 187
+    assert EXTRACTOR["max_length"] == config["max_length"] == 187
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from torch import Tensor
 from torch.nn import BatchNorm2d
 
@@ -23,6 +24,15 @@ from tonearm.training.fit.initial import choose_head, read_initial_model
 from tonearm.training.fit.initial_weights import Classifier as NewClassifier
 from tonearm.training.fit.initial_weights import load_initial_model
 from tonearm.training.fit.step import _parameter_groups
+
+
+@pytest.mark.parametrize("hop_ms", ["nan", "inf", "0", "1e9"])
+def test_a_hop_that_no_spectrogram_has_is_refused(hop_ms: str, tmp_path: Path) -> None:
+    """An infinite one ended in an OverflowError, as a bug to report."""
+    (tmp_path / "labels.txt").write_text("siren\nrain\n")
+    command = ["models", "convert", "mn.pt", "--out", str(tmp_path / "mn"), "--labels", str(tmp_path / "labels.txt")]
+    with pytest.raises(typer.BadParameter, match=r"[Ii]nput should be|not in the range"):
+        app([*command, "--hop-ms", hop_ms], standalone_mode=False)
 
 
 @pytest.mark.parametrize(("width", "size"), [(0.1, 384 // 4), (0.4, 384), (1.0, 960)])
@@ -107,7 +117,7 @@ def test_a_converted_checkpoint_is_trained_on_with_other_labels(tmp_path: Path) 
     torch.save(published.tensors, tmp_path / "mn.pt")
     convert(tmp_path / "mn.pt", str(tmp_path / "mn"), LABELS, hop_length=320, num_mel_bins=128, is_multi=True)
     initial = read_initial_model(str(tmp_path / "mn"))
-    model, _ = load_initial_model(initial, NewClassifier(("cat", "dog"), False, 5.0), seed=0)
+    model = load_initial_model(initial, NewClassifier(("cat", "dog"), False, 5.0), seed=0).model
     assert not choose_head(initial, ["cat", "dog"]).is_kept and model.classifier.weight.shape[0] == 2
     assert torch.equal(model.stem.conv.weight, published.tensors["features.0.0.weight"])
     assert torch.equal(model.projector.weight, published.tensors["classifier.2.weight"])

@@ -21,8 +21,6 @@ from tonearm.models.checkpoint import load_model
 from tonearm.models.classifier import Classifier
 from tonearm.models.families import family_of
 from tonearm.models.networks.mobilenet_audio import MobileNetAudioConfig, MobileNetAudioForAudioClassification
-from tonearm.training.fit.initial_weights import Classifier as NewClassifier
-from tonearm.training.fit.initial_weights import empty_model
 from tonearm.training.fit.snapshot import BEST
 
 
@@ -111,5 +109,5 @@ def test_it_learns_from_random_weights(tmp_path: Path) -> None:
     assert right.mean() >= 0.8
     kept = load_file(tmp_path / "run" / BEST)
     assert kept["head.norm.num_batches_tracked"] > 0 and kept["stem.norm.running_mean"].abs().max() > 1e-2
-    _, extractor = empty_model(run.job.initial, NewClassifier(run.job.labels, False, run.job.settings.window_s))
+    extractor = run.empty.extractor
     assert loop.bare.config.max_length == extractor.max_length == 100, "made for windows of a second"

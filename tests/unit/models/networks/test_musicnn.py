@@ -38,7 +38,7 @@ def test_logits_and_embedding_are_those_of_the_wheels_graph_in_tensorflow(empty_
     ]
     assert "Pompeu Fabra" in (folder / "NOTICE").read_text() and "Permission" in (folder / "LICENSE").read_text()
     features = torch.from_numpy(np.stack([librosa_features(window) for window in windows()]))
-    model, _, _ = load_model("musicnn", revision=None, allow_pickle=False)
+    model = load_model("musicnn", revision=None, allow_pickle=False).model
     with torch.inference_mode():
         logits = model(features).logits.numpy()
     np.testing.assert_allclose(logits, GOLDEN["random/logits"], atol=1e-4)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tests.converted import windows
 from tonearm.models.openvino.cache import Converted, Int8Check
+from tonearm.models.window_scores import WindowScores
 
 
 @pytest.mark.processes
@@ -18,8 +19,8 @@ def test_the_guard_counts_first_labels_and_moves(form: Converted, monkeypatch: p
         def __init__(self, logits: list[list[float]]) -> None:
             self.rows = iter(np.array(logits, np.float32)[:, None])
 
-        def run(self, window: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            return next(self.rows), np.zeros((1, 1), np.float32)
+        def run(self, window: NDArray[np.float32]) -> WindowScores:
+            return WindowScores(next(self.rows), np.zeros((1, 1), np.float32))
 
     def judged(found: list[list[float]], *, is_multi: bool) -> Int8Check:
         said = {"fp32": [[2.0, 1.0]] * len(found), "int8": found}

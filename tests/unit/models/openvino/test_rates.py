@@ -123,7 +123,7 @@ def slow_bf16(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     plan = planned(folder)
     info = plan.heads["genre"].checkpoint
     form = converted_form({"fp32": 4.0, "bf16": 3.28, "int8": 9.0}, digest=info.revision, info=info)
-    monkeypatch.setattr(select, "convert", lambda *given: (form, ""))
+    monkeypatch.setattr(select, "convert", lambda *given: select.Conversion(form))
     monkeypatch.setattr(preparation.runtimes, "usable_cores", lambda: THREADS)
     return folder
 

@@ -21,7 +21,7 @@ def test_the_weights_do_not_stay_in_memory_twice(form: Converted) -> None:
     first = runtime.run(windows(1))
     assert resident_bytes(form.network_path.with_suffix(".bin")) == 0
     # What is read again comes back from the file.
-    np.testing.assert_array_equal(runtime.run(windows(1, length_s=1.0))[0], first[0])
+    np.testing.assert_array_equal(runtime.run(windows(1, length_s=1.0)).logits, first.logits)
     mapped = np.memmap(form.network_path.with_suffix(".bin"), np.uint8, "r")
     assert int(mapped.sum()) > 0
     assert resident_bytes(form.network_path.with_suffix(".bin")) > 0

@@ -26,9 +26,9 @@ def memory() -> Iterator[Destination]:
     """A destination that is no local one, so that claims are split as on an object store."""
     destination = Destination.of(f"memory://{os.getpid()}-{time.monotonic_ns()}/out")
     yield destination
-    filesystem, path = filesystems.filesystem(destination.url)
+    place = filesystems.locate(destination.url)
     with contextlib.suppress(FileNotFoundError):
-        filesystem.rm(path, recursive=True)
+        place.store.rm(place.path, recursive=True)
 
 
 @pytest.fixture

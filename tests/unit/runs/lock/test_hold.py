@@ -97,7 +97,7 @@ def test_a_lock_of_a_lower_term_is_written_over(place: Destination, clock: FakeC
         assert on_disk(place)["token"] == hold.token, "somebody deleted it"
 
 
-def test_where_all_was_deleted_the_chain_has_begun_again(place: Destination, clock: FakeClock) -> None:
+def test_a_holder_whose_lock_and_claims_were_deleted_has_lost(place: Destination, clock: FakeClock) -> None:
     """The training folder of a run that ended: a run that wakes up later owns nothing there."""
     hold = take(place)
     for path in sorted(path_of(place).parent.rglob("*"), reverse=True):
@@ -126,7 +126,7 @@ def test_a_store_that_refuses_a_beat_or_the_end_does_not_end_the_run(
     assert not any(thread.name == "lock" for thread in threading.enumerate())
 
 
-def test_a_store_that_says_nothing_is_asked_again_before_an_execution(
+def test_an_unreachable_store_is_asked_again_before_an_execution(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     hold, real = take(place), filesystems.read_bytes
@@ -146,7 +146,7 @@ def test_a_store_that_says_nothing_is_asked_again_before_an_execution(
     assert hold.lost is None and len(answers) == 99 - hold_module.NUM_CHECKS
 
 
-def test_who_was_displaced_is_stopped_whatever_it_stumbles_over(place: Destination) -> None:
+def test_a_displaced_run_reports_that_it_was_displaced_whatever_failed_first(place: Destination) -> None:
     """Files that are gone and facts that are others are the successor's doing."""
     with pytest.raises(Stopped, match="has taken over"), run_lock.held(place):
         successor = dataclasses.replace(Holder.of_this_process(ELSEWHERE), term=2)

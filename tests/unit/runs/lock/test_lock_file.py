@@ -15,7 +15,7 @@ from tonearm.runs.lock.run_lock import Holder
 from tonearm.storage import filesystems
 
 
-def test_the_dead_are_known_where_their_number_means_something() -> None:
+def test_a_dead_process_is_recognized_on_its_own_machine_only() -> None:
     ours = Holder.of_this_process()
     assert not ours.is_dead()
     assert dataclasses.replace(ours, process_started=1.0).is_dead(), "another process has its number by now"

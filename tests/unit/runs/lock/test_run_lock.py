@@ -186,14 +186,14 @@ def test_a_beating_lock_of_another_machine_is_respected(place: Destination, cloc
 
 
 @pytest.mark.parametrize("at", ["2020-01-01 00:00:00", "2099-01-01 00:00:00"])
-def test_the_holders_clock_decides_nothing(place: Destination, clock: FakeClock, at: str) -> None:
+def test_times_in_a_lock_are_not_compared_with_the_local_clock(place: Destination, clock: FakeClock, at: str) -> None:
     leave(place, host="elsewhere", at=at, since=at)
     with run_lock.held(place):
         assert is_ours(place)
     assert clock.seconds >= run_lock.STALE_S
 
 
-def test_a_watcher_that_slept_has_not_watched(place: Destination, clock: FakeClock) -> None:
+def test_time_asleep_does_not_count_as_time_watched(place: Destination, clock: FakeClock) -> None:
     """Both machines sleep for an hour, say as guests of one host: the first to wake does not take over."""
     leave(place, host="elsewhere")
 
@@ -224,7 +224,9 @@ def test_a_lock_of_the_last_version_is_understood(place: Destination, clock: Fak
 # What is found in the lock's place.
 
 
-def test_a_read_that_fails_is_not_free(place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+def test_a_lock_that_cannot_be_read_is_not_taken_for_free(
+    place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
     with run_lock.held(place) as first:
         real = filesystems.read_bytes
 
@@ -239,7 +241,7 @@ def test_a_read_that_fails_is_not_free(place: Destination, monkeypatch: pytest.M
         assert on_disk(place)["token"] == first.token
 
 
-def test_a_claim_that_cannot_be_made_out_is_watched(place: Destination, clock: FakeClock) -> None:
+def test_an_unreadable_claim_is_watched_before_it_is_taken_over(place: Destination, clock: FakeClock) -> None:
     leave(place, term=3, released=True)
     Path(lock_file.claim_url(str(path_of(place)), 4)).write_text("{")
     with run_lock.held(place) as hold:
@@ -277,24 +279,24 @@ def test_a_run_that_may_not_delete_is_told_so_before_it_begins(
     there = Destination.of(str(tmp_path / "out") if is_local else f"memory://{tmp_path.name}/out")
     with run_lock.held(there):
         pass
-    store, _ = filesystems.filesystem(there.url)
-    before = store.find(filesystems.filesystem(there.url)[1])
+    location = filesystems.locate(there.url)
+    before = location.store.find(location.path)
 
     def refuse(path: str) -> None:
         raise PermissionError(errno.EACCES, "AccessDenied")
 
-    monkeypatch.setattr(store, "rm_file", refuse)
+    monkeypatch.setattr(location.store, "rm_file", refuse)
     line = (
         rf"may-delete cannot be deleted \(.*must be allowed to delete below {re.escape(there.url)}: each file of rows"
     )
     with pytest.raises(DestinationError, match=line) as refusal, run_lock.held(there):
         raise AssertionError("no lock is taken")
     assert "\n" not in refusal.value.message
-    after = store.find(filesystems.filesystem(there.url)[1])
+    after = location.store.find(location.path)
     assert [path for path in after if path not in before and not path.endswith("may-delete")] == []
 
 
-def test_one_that_ended_between_its_last_two_steps_has_ended(
+def test_a_run_killed_after_releasing_its_claim_has_ended(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     hold = take(place)
@@ -307,7 +309,7 @@ def test_one_that_ended_between_its_last_two_steps_has_ended(
     assert clock.seconds == 0
 
 
-def test_a_listing_that_lags_behind_hides_nobody(
+def test_a_claim_missing_from_a_stale_listing_is_found(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     take(place).release()
@@ -332,7 +334,7 @@ def test_claims_of_long_ago_are_tidied_away(place: Destination, monkeypatch: pyt
 # Two starts at once.
 
 
-def test_of_two_starts_within_one_writes_latency_one_holds(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_runs_that_start_at_once_one_gets_the_lock(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """One has seen that it is free, and its first write takes long; the other starts meanwhile and holds it."""
     monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 0.3)
     writes, about_to_write, go_on = {}, threading.Event(), threading.Event()
@@ -389,7 +391,7 @@ def test_a_claimer_that_was_suspended_before_it_wrote_the_lock(
     assert others[0].term == 2
 
 
-def test_of_many_threads_one_holds(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_threads_one_gets_the_lock(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "ENDING_RUN_TIMEOUT_S", 0.5)
     for term in range(1, 6):
         (hold,) = race(place, 8)
@@ -399,7 +401,7 @@ def test_of_many_threads_one_holds(place: Destination, monkeypatch: pytest.Monke
 
 
 @pytest.mark.processes
-def test_of_many_processes_one_holds(place: Destination) -> None:
+def test_of_many_processes_one_gets_the_lock(place: Destination) -> None:
     program = (
         "import sys, time; from tonearm.runs.lock import run_lock; from tonearm.runs.destination import Destination\n"
     )
@@ -468,7 +470,7 @@ def test_a_store_that_looks_first_and_writes_later(memory: Destination, monkeypa
         hold.release()
 
 
-def test_the_answer_to_a_claim_that_was_made_may_be_lost(
+def test_a_claim_whose_response_was_lost_is_kept(
     memory: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     """The client asks again, and is told that the object is there: its own."""
@@ -485,7 +487,7 @@ def test_the_answer_to_a_claim_that_was_made_may_be_lost(
         hold.check()
 
 
-def test_one_that_fails_before_it_begins_keeps_nobody_waiting(
+def test_a_run_that_fails_before_it_begins_releases_its_claim(
     place: Destination, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     real = lock_file.write

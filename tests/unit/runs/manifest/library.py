@@ -40,7 +40,7 @@ class Library:
         (self.root / name).write_text("uri,size\n" + "".join(f"s3://b/{key},{size}\n" for key in keys))
         return self.path(name)
 
-    def tag(self, *sources: str, limit: int | None = None, term: int = 0) -> manifest.Manifest:
+    def tag(self, *sources: str, limit: int | None = None, term: int = 0) -> manifest.RunListing:
         return manifest.write_manifest([self.path(source) for source in sources], self.out, limit=limit, term=term)
 
     def names(self) -> set[str]:
@@ -52,8 +52,8 @@ class Library:
         assert manifest.read_keys(self.out).tolist() == keys
         found = manifest.read_manifest(self.out)
         assert (found.num_tracks, found.num_bytes) == (len(refs), sum(ref.size_bytes or 0 for ref in refs))
-        assert found.digest == manifest._digest(np.array(keys, np.int64))
-        assert sum(num_tracks for _, _, num_tracks, _ in manifest.listings(self.out)) == len(refs)
+        assert found.digest == manifest._keys_digest(np.array(keys, np.int64))
+        assert sum(listing.num_tracks for listing in manifest.listings(self.out)) == len(refs)
         for part in found.parts:
             assert pq.read_schema(part).equals(MANIFEST, check_metadata=True)
         marker = manifest_marker.read(self.out)
@@ -71,7 +71,10 @@ class Library:
         return {uri.removeprefix(f"{self.root}/").removeprefix("s3://b/") for uri in uris}
 
     def listings(self) -> dict[str, tuple[bool, int, int]]:
-        return {source.removeprefix(f"{self.root}/"): rest for source, *rest in map(tuple, manifest.listings(self.out))}
+        return {
+            listing.source.removeprefix(f"{self.root}/"): (listing.is_complete, listing.num_tracks, listing.term)
+            for listing in manifest.listings(self.out)
+        }
 
     def make_old(self, *names: str) -> None:
         """Write a manifest of 0.1.0 that lists files, now or no longer there, and tables' objects."""

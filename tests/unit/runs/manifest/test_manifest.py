@@ -160,7 +160,7 @@ def test_without_a_marker_there_is_no_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", '{"num_tracks": 1', "no JSON"])
-def test_a_marker_that_is_not_whole_is_not_taken_for_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_marker_is_not_taken_for_a_missing_one(tmp_path: Path, text: str) -> None:
     (tmp_path / manifest.MARKER).write_text(text)
     for read in READERS:
         with pytest.raises(DestinationError, match=r"_manifest\.json is not what tonearm writes"):

@@ -28,7 +28,7 @@ READERS: list[Callable[[str], object]] = [
 
 def test_credentials_are_never_in_the_marker(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tonearm.sources.listing.open_source", lambda source, skipped: iter([track_ref.make_ref("s3://b/1")])
+        "tonearm.sources.listing.list_with", lambda kind, source, skipped: iter([track_ref.make_ref("s3://b/1")])
     )
     sources = [
         "https://me:s3cret@host/tracks.csv?sig=s3cret&id=s3cret",
@@ -38,7 +38,7 @@ def test_credentials_are_never_in_the_marker(library: Library, monkeypatch: pyte
     manifest.write_manifest(sources, library.out)
     text = (library.root / "out" / manifest.MARKER).read_text()
     assert "s3cret" not in text
-    assert [source for source, *_ in manifest.listings(library.out)] == list(map(source_name, sources))
+    assert [listing.source for listing in manifest.listings(library.out)] == list(map(source_name, sources))
 
 
 def test_a_newer_format_is_left_as_it_is(library: Library) -> None:
@@ -122,7 +122,7 @@ def test_an_older_marker_does_not_stand_in_for_a_damaged_one(library: Library) -
     assert library.names() == {"a/1.mp3", "b/2.mp3"}
 
 
-def test_a_marker_that_cannot_be_read_is_not_taken_for_none(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_marker_is_not_taken_for_a_missing_one(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     library.make("a/1.mp3", "b/2.mp3")
     library.tag("a")
 

@@ -23,19 +23,19 @@ from tonearm.storage import filesystems
 pytestmark = pytest.mark.usefixtures("small_parts")
 
 
-def test_another_source_hides_nothing(library: Library) -> None:
+def test_listing_another_source_keeps_the_first_ones_tracks(library: Library) -> None:
     library.make("a/1.mp3", "a/2.mp3", "a/x.txt", "b/3.mp3", "b/y.txt", "b/z.pdf")
     first = library.tag("a", term=3)
     second = library.tag("b", term=4)
     assert library.names() == {"a/1.mp3", "a/2.mp3", "b/3.mp3"}
-    assert library.listings() == {"a": [True, 2, 3], "b": [True, 1, 4]}
+    assert library.listings() == {"a": (True, 2, 3), "b": (True, 1, 4)}
     assert manifest.read_manifest(library.out).skipped == {".txt": 2, ".pdf": 1}
     assert (second.num_tracks, second.num_bytes, second.skipped) == (1, 1, {".txt": 1, ".pdf": 1})
     assert second.parts[0] not in first.parts
-    keys = manifest.listing_keys(second)
+    keys = second.keys
     assert (keys.dtype, keys.tolist()) == (np.int64, [ref.track_key for ref in list_tracks([library.path("b")])])
-    assert [ref.uri for ref in manifest.read_tracks(second)] == [library.path("b/3.mp3")]
-    assert second.digest == manifest._digest(keys)
+    assert [ref.uri for ref in second.tracks()] == [library.path("b/3.mp3")]
+    assert second.digest == manifest._keys_digest(keys)
     assert first.parts[0] in manifest.read_manifest(library.out).parts, "what does not change is not written again"
 
 
@@ -68,9 +68,9 @@ def test_a_limit_takes_nothing_away_and_adds(library: Library) -> None:
     library.make("a/0.mp3", "a/4.mp3")
     library.drop("a/3.mp3")
     made = library.tag("a", limit=2, term=2)
-    assert made.num_tracks == 2 == len(manifest.listing_keys(made))
+    assert made.num_tracks == 2 == len(made.keys)
     assert library.names() == {"a/0.mp3", "a/1.mp3", "a/2.mp3", "a/3.mp3"}
-    assert library.listings() == {"a": [True, 4, 2]}, "it holds all that the complete listing had"
+    assert library.listings() == {"a": (True, 4, 2)}, "it holds all that the complete listing had"
     library.tag("a", term=3)
     assert library.names() == {"a/0.mp3", "a/1.mp3", "a/2.mp3", "a/4.mp3"}
 
@@ -78,11 +78,11 @@ def test_a_limit_takes_nothing_away_and_adds(library: Library) -> None:
 def test_a_source_that_was_only_listed_in_part_is_not_complete(library: Library) -> None:
     library.make("a/1.mp3", "a/2.mp3", "a/3.mp3")
     library.tag("a", limit=2)
-    assert library.listings() == {"a": [False, 2, 0]}
+    assert library.listings() == {"a": (False, 2, 0)}
     library.tag("a", limit=1)
-    assert library.listings() == {"a": [False, 2, 0]}
+    assert library.listings() == {"a": (False, 2, 0)}
     library.tag("a", limit=3)  # which is all there is
-    assert library.listings() == {"a": [True, 3, 0]}
+    assert library.listings() == {"a": (True, 3, 0)}
 
 
 def test_a_limit_in_the_second_of_three_sources(library: Library) -> None:
@@ -93,7 +93,7 @@ def test_a_limit_in_the_second_of_three_sources(library: Library) -> None:
     made = library.tag("a", "b", "c", limit=3, term=7)
     assert made.num_tracks == 3
     assert library.names() == {"a/0.mp3", "a/2.mp3", "b/2.mp3", "b/3.mp3", "b/4.mp3", "c/5.mp3"}
-    assert library.listings() == {"c": [True, 1, 0], "a": [True, 2, 7], "b": [True, 3, 7]}
+    assert library.listings() == {"c": (True, 1, 0), "a": (True, 2, 7), "b": (True, 3, 7)}
 
 
 def test_what_a_limit_would_have_skipped_is_not_counted(library: Library) -> None:
@@ -105,7 +105,7 @@ def test_what_breaks_after_the_limit_is_not_read(library: Library) -> None:
     (library.root / "t.csv").write_text('uri\ns3://b/1\n""\n')
     library.tag("t.csv", limit=1)
     assert library.names() == {"1"}
-    assert library.listings() == {"t.csv": [False, 1, 0]}
+    assert library.listings() == {"t.csv": (False, 1, 0)}
 
 
 def test_a_folder_within_a_listed_one(library: Library) -> None:
@@ -141,7 +141,7 @@ def test_sources_of_one_run_that_overlap_both_list(library: Library) -> None:
     library.table("one.csv", "1", "2")
     library.table("two.csv", "2", "3")
     library.tag("one.csv", "two.csv")
-    assert library.listings() == {"one.csv": [True, 2, 0], "two.csv": [True, 1, 0]}
+    assert library.listings() == {"one.csv": (True, 2, 0), "two.csv": (True, 1, 0)}
     library.table("one.csv", "1")
     library.tag("one.csv")
     assert library.names() == {"1", "2", "3"}
@@ -202,7 +202,7 @@ def test_a_file_that_is_deleted_and_comes_back(library: Library) -> None:
 
 @pytest.mark.parametrize("again", [["a"], ["a/sub"], ["a/sub/1.mp3"], ["b", "a/sub"]])
 @pytest.mark.parametrize("limit", [None, 2])
-def test_of_a_replaced_file_only_the_version_that_was_listed_last_counts(
+def test_only_the_latest_version_of_a_replaced_file_counts(
     library: Library, again: list[str], limit: int | None
 ) -> None:
     library.make("a/sub/1.mp3", "a/sub/2.mp3", "a/z/3.mp3", "b/9.mp3", size=9)
@@ -233,7 +233,7 @@ def test_a_listing_that_fails_in_the_middle_changes_nothing(library: Library) ->
     assert len(library.names()) == 6
 
 
-def test_an_empty_source_takes_nothing_away(library: Library) -> None:
+def test_an_empty_source_removes_no_tracks(library: Library) -> None:
     library.make("a/1.mp3", "a/2.mp3", "b/3.mp3")
     library.tag("a", "b")
     library.drop("a/1.mp3", "a/2.mp3")
@@ -249,7 +249,7 @@ def test_a_manifest_of_0_1_0_is_one_listing_of_an_unknown_source(library: Librar
     library.make_old("a/1.mp3", "b/2.mp3", "s3://b/3")
     found = manifest.read_manifest(library.out)
     assert (found.num_tracks, found.skipped, found.digest) == (3, {".txt": 2}, "0" * 16)
-    assert manifest.listings(library.out) == ((manifest.UNKNOWN, True, 3, 0),)
+    assert library.listings() == {manifest.UNKNOWN: (True, 3, 0)}
     assert len(manifest.read_keys(library.out)) == 3 == len(list(manifest.read_tracks(library.out)))
 
 
@@ -257,9 +257,9 @@ def test_a_complete_listing_takes_what_lies_below_it_out_of_a_manifest_of_0_1_0(
     library.make_old("a/1.mp3", "a/gone.mp3", "a b/2.mp3", "abc.mp3", "s3://b/3", "one.mp3", "two.mp3")
     library.make("a/1.mp3", "a/7.mp3", "a b/5.mp3", "c/4.mp3", "one.mp3", "two.mp3")
     library.tag("c")
-    assert library.listings() == {manifest.UNKNOWN: [True, 7, 0], "c": [True, 1, 0]}
+    assert library.listings() == {manifest.UNKNOWN: (True, 7, 0), "c": (True, 1, 0)}
     library.tag("a", limit=1)
-    assert library.listings()[manifest.UNKNOWN] == [True, 6, 0], "a limit takes over what it lists"
+    assert library.listings()[manifest.UNKNOWN] == (True, 6, 0), "a limit takes over what it lists"
     library.tag("a", term=1)
     library.tag("one.mp3")
     library.table("t.csv", "3", "9")
@@ -267,7 +267,7 @@ def test_a_complete_listing_takes_what_lies_below_it_out_of_a_manifest_of_0_1_0(
     assert library.names() == {
         *("a/1.mp3", "a/7.mp3", "a b/2.mp3", "abc.mp3", "3", "9", "one.mp3", "two.mp3", "c/4.mp3")
     }
-    assert library.listings()[manifest.UNKNOWN] == [True, 3, 0]
+    assert library.listings()[manifest.UNKNOWN] == (True, 3, 0)
     library.table("t.csv", "9")
     library.tag("t.csv")
     assert "3" not in library.names(), "what a source has taken over it may lose"
@@ -279,7 +279,7 @@ def test_an_old_manifest_of_the_folder_itself_ends_with_its_first_listing(librar
     library.make("a/1.mp3", "a/odd.dat", "a/x.txt")
     library.tag("a")
     assert library.names() == {"a/1.mp3"}
-    assert library.listings()["a"] == [True, 1, 0]
+    assert library.listings()["a"] == (True, 1, 0)
 
 
 def test_objects_given_one_by_one_share_a_listing(library: Library) -> None:
@@ -287,7 +287,7 @@ def test_objects_given_one_by_one_share_a_listing(library: Library) -> None:
     library.make(*names)
     made = library.tag(*names)
     assert len(made.parts) == 3
-    assert library.listings() == {FILES: [True, 9, 0]}
+    assert library.listings() == {FILES: (True, 9, 0)}
     library.tag(names[0])
     library.make("b/1.mp3")
     library.tag("b/1.mp3")
@@ -386,15 +386,15 @@ def test_a_run_that_may_not_write_any_more_changes_nothing(library: Library) -> 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Have ``act`` done once, when the next listing has read its sources."""
-    real = manifest._list
+    real = manifest._write_parts
 
     def list_and_act(*args: object) -> object:
-        monkeypatch.setattr(manifest, "_list", real)
+        monkeypatch.setattr(manifest, "_write_parts", real)
         drafts = real(*args)
         act()
         return drafts
 
-    monkeypatch.setattr(manifest, "_list", list_and_act)
+    monkeypatch.setattr(manifest, "_write_parts", list_and_act)
 
 
 def test_a_listing_of_a_displaced_run_does_not_take_the_place_of_a_later_ones(
@@ -455,7 +455,7 @@ def test_forgetting_needs_a_known_source(library: Library) -> None:
     assert library.names() == {"a/1.mp3", "b/2.mp3"}
     assert manifest.prune(library.out, [library.path("a") + "/"]) == 1
     assert library.names() == {"b/2.mp3"}
-    assert library.listings() == {"b": [True, 1, 5]}
+    assert library.listings() == {"b": (True, 1, 5)}
 
 
 EXAMPLES = int(os.environ.get("TONEARM_LISTING_EXAMPLES", "40"))
@@ -548,7 +548,7 @@ def test_listings_are_those_of_a_plain_model(steps: list[tuple[str, object, obje
                         library.tag(*what, limit=value)
                     continue
                 made = library.tag(*what, limit=value)
-                assert set(manifest.listing_keys(made).tolist()) == expected
+                assert set(made.keys.tolist()) == expected
                 assert made.num_tracks == len(expected)
             elif (name := library.path(what)) in model.members:
                 before = len(model.listed())

@@ -73,8 +73,8 @@ def test_objects_of_several_sources_that_share_a_key_get_keys_of_their_own(
     library.table("b.csv", "3", "4")
     for names in order:
         made = library.tag(*(f"{name}.csv" for name in names))
-        assert sorted(ref.track_key for ref in manifest.read_tracks(made)) == manifest.listing_keys(made).tolist()
-        assert made.digest == manifest._digest(manifest.listing_keys(made))
+        assert sorted(ref.track_key for ref in made.tracks()) == made.keys.tolist()
+        assert made.digest == manifest._keys_digest(made.keys)
     assert library.names() == {"1", "2", "3", "4"}
     found = {ref.uri: ref.track_key for ref in manifest.read_tracks(library.out)}
     salts = {"1": 0, "2": 1, "3": 1, "4": 0}

@@ -40,7 +40,7 @@ def keys_of(place: Destination, **how: Any) -> list[int]:
 
 def before_the_read_of(monkeypatch: pytest.MonkeyPatch, number: int, step: Callable[[], object]) -> None:
     """Have ``step`` happen, as in another process, before the reader's ``number``-th read of a file."""
-    real, numbers, guard = finished_rows._read, iter(range(1000)), threading.Lock()
+    real, numbers, guard = finished_rows._read_table, iter(range(1000)), threading.Lock()
 
     def read(*how: Any) -> pa.Table:
         with guard:
@@ -49,7 +49,7 @@ def before_the_read_of(monkeypatch: pytest.MonkeyPatch, number: int, step: Calla
             step()
         return real(*how)
 
-    monkeypatch.setattr(finished_rows, "_read", read)
+    monkeypatch.setattr(finished_rows, "_read_table", read)
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -60,10 +60,10 @@ def test_a_compaction_between_the_look_and_any_read_is_looked_at_anew(
     assert keys_of(place) == list(range(20))
 
 
-def test_so_is_what_is_planned_from(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_during_planning_is_noticed(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
     """`tonearm plan` asks what is done without the lock."""
     before_the_read_of(monkeypatch, 2, lambda: compaction.compact(place))
-    assert resume.find(place, {}).complete([]).tolist() == list(range(20))
+    assert resume.read_rows(place, {}).complete([]).tolist() == list(range(20))
 
 
 def test_a_compaction_between_the_look_and_the_first_read(place: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,8 @@ def test_only_what_has_changed_is_read_again(place: Destination, monkeypatch: py
     Path(place.tracks, "w_0-0.parquet").unlink()
     write_tracks(place.url, rows(range(100, 102)), name="w_1-0.parquet")
     read: list[str] = []
-    real = finished_rows._read
-    monkeypatch.setattr(finished_rows, "_read", lambda file, *how: (read.append(file.name), real(file, *how))[1])
+    real = finished_rows._read_table
+    monkeypatch.setattr(finished_rows, "_read_table", lambda file, *how: (read.append(file.name), real(file, *how))[1])
     assert keys_of(place, known=known) == [100, 101, *range(8, 20)]
     assert read == ["w_1-0.parquet"]
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_named_and_one_that_has_gone_since_is_not(
     damaged.write_bytes(b"PAR1 torn")
     with pytest.raises(DestinationError, match=r"w_3-0\.parquet cannot be read .*move that file"):
         keys_of(place)
-    real = finished_rows._read
+    real = finished_rows._read_table
 
     def read(file: track_files.TrackFile, *how: Any) -> pa.Table:
         try:
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_named_and_one_that_has_gone_since_is_not(
             if file.name == damaged.name:
                 damaged.unlink()
 
-    monkeypatch.setattr(finished_rows, "_read", read)
+    monkeypatch.setattr(finished_rows, "_read_table", read)
     assert keys_of(place) == [*range(12), *range(16, 20)]
 
 

@@ -47,7 +47,7 @@ def test_a_copied_file_counts_once() -> None:
     assert counted(rows, rows) == [[False, False], [True, True]]
 
 
-def test_nothing_is_nothing() -> None:
+def test_no_rows_rank_as_no_rows() -> None:
     assert counted() == []
     assert counted(table([])) == [[]]
 

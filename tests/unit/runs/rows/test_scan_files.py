@@ -32,7 +32,7 @@ def keys_of(place: Destination) -> list[int]:
 def test_a_file_that_is_no_table_is_named(place: Destination) -> None:
     write_tracks(place.url, [ok(1)])
     Path(place.tracks, "bad.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DestinationError, match=r"bad\.parquet cannot be read .*tagged anew"):
+    with pytest.raises(DestinationError, match=r"bad\.parquet cannot be read .*tag its tracks again"):
         keys_of(place)
 
 

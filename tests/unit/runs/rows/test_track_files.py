@@ -204,9 +204,9 @@ def test_a_file_that_is_finished_during_the_listing_counts(tmp_path: Path, monke
                 mark.rename(mark.with_name("new.parquet"))
             return found
 
-    def opened(url: str) -> tuple[Any, str]:
+    def opened(url: str) -> filesystems.ArrowPath:
         store, path = real(url)
-        return Store(store), path
+        return filesystems.ArrowPath(Store(store), path)
 
     monkeypatch.setattr(filesystems, "arrow_filesystem", opened)
     assert names(tmp_path) == ["new-0.parquet", "old-0.parquet"]
@@ -296,14 +296,14 @@ def test_a_folder_that_comes_into_being_while_one_looks_is_no_file(monkeypatch: 
     """As ``tracks/`` of a bucket does beside a reader: pyarrow takes it for a file between its two looks."""
     place = f"memory://{uuid.uuid4().hex}/out"
     filesystems.write_text(f"{place}/tracks/a.parquet", "")
-    store, _ = filesystems.filesystem(place)
+    store = filesystems.locate(place).store
     real, looks = store.isdir, itertools.count()
     monkeypatch.setattr(store, "isdir", lambda path: real(path) and next(looks) > 0)
     assert [file.name for file in track_files.finished(place)] == ["a.parquet"]
     store.rm(store._strip_protocol(place), recursive=True)
 
 
-def test_what_is_said_already_is_not_said_again() -> None:
+def test_errors_of_tonearm_are_not_wrapped_again() -> None:
     """Of gs:// and az:// any error counts as the store's."""
     for kind in (filesystems.reading, filesystems.writing):
         with pytest.raises(DestinationError, match=r"^delete that file$"), kind("memory://bucket/out"):

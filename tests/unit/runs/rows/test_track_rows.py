@@ -186,8 +186,8 @@ def interfere(monkeypatch: pytest.MonkeyPatch, at: int, step: Callable[[], None]
         monkeypatch.setattr(module, name, called)
 
     meanwhile(track_files, "finished")
-    meanwhile(finished_rows, "_read")
-    meanwhile(track_rows, "_open")
+    meanwhile(finished_rows, "_read_table")
+    meanwhile(track_rows, "_open_dataset")
     return counted
 
 
@@ -262,7 +262,9 @@ def test_a_file_that_a_store_shows_as_the_same_and_is_another_is_noticed_by_its_
     assert values(tmp_path, "title", rows=rows) == {1: "now", 2: "now"}
 
 
-def test_a_file_that_is_gone_is_never_a_matter_for_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_during_a_scan_is_handled_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even if it is all that there was: a prune has removed the last rows of a listed track."""
     write_tracks(tmp_path, [row(1)], name="a.parquet")
     write_tracks(tmp_path, [row(2)], name="b.parquet")
@@ -273,21 +275,19 @@ def test_a_file_that_is_gone_is_never_a_matter_for_a_person(tmp_path: Path, monk
     assert list(track_rows.scan(str(tmp_path), ["track_key"], rows=rows)) == []
 
 
-def test_a_folder_that_never_stands_still_is_given_up_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_keeps_changing_is_one_line_of_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tracks(tmp_path, [row(1)])
     monkeypatch.setattr(finished_rows, "MAX_LOOKS", 5)
 
     def gone(*how: Any) -> None:
         raise FileNotFoundError("gone")
 
-    monkeypatch.setattr(finished_rows, "_read", gone)
+    monkeypatch.setattr(finished_rows, "_read_table", gone)
     with pytest.raises(DestinationError, match=r"tracks/ changed 5 times while it was read; run the command again"):
         shown(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(finished_rows, "MAX_LOOKS", 5)
-    monkeypatch.setattr(track_rows, "_open", gone)
+    monkeypatch.setattr(track_rows, "_open_dataset", gone)
     with pytest.raises(DestinationError, match=r"tracks/ changed 5 times while it was read; run the command again"):
         shown(tmp_path)
 
@@ -416,7 +416,11 @@ def test_each_listed_track_has_one_row_whatever_goes_on(
                 is_busy[0] = False
 
         patched.setattr(finished_rows, "READERS", 1)  # in one order
-        for module, function in ((track_files, "finished"), (finished_rows, "_read"), (track_rows, "_open")):
+        for module, function in (
+            (track_files, "finished"),
+            (finished_rows, "_read_table"),
+            (track_rows, "_open_dataset"),
+        ):
 
             def called(*args: Any, real: Any = getattr(module, function), **how: Any) -> Any:
                 tick()

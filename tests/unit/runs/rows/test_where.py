@@ -127,7 +127,7 @@ def test_the_database_itself_reaches_nothing(tmp_path: Path) -> None:
     """Were the tree not looked at, this would still hold."""
     (tmp_path / "secret.csv").write_text("a\n1\n")
     hidden = table()  # noqa: F841  Python's variables are no tables here
-    database = where._sealed()
+    database = where._open_sealed_database()
     for query in (
         f"SELECT * FROM read_csv('{tmp_path}/secret.csv')",
         f"SELECT * FROM '{tmp_path}/secret.csv'",
@@ -145,6 +145,7 @@ def test_the_database_itself_reaches_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.csv"]
 
 
+@pytest.mark.processes
 def test_an_export_has_only_the_rows_that_pass(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = [make_row(number, random, track_key=number, duration_s=float(number)) for number in range(20)]

@@ -6,8 +6,7 @@ from tonearm.settings import LabelSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.sources.listing import make_ref
 from tonearm.training.data import splits
-from tonearm.training.data.collection import ClipId, Collection
-from tonearm.training.data.sides import assign_sides
+from tonearm.training.data.collection import ClipId, assign_sides
 from tonearm.training.data.splits import Split
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -16,9 +15,9 @@ GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "
 def split_tracks(tracks: list[LabelledTrack], settings: LabelSettings, seed: int) -> Split:
     """Return the split of tracks whose ids are their places in the list."""
     clips = {ClipId(place): track for place, track in enumerate(tracks)}
-    sides, no_side = assign_sides(clips, settings)
+    sides, _ = assign_sides(clips, settings)
     kept = {clip: track for clip, track in clips.items() if sides is None or clip in sides}
-    return splits.split_collection(Collection(kept, sides, (), False, no_side, 0), settings, seed)
+    return splits.split_clips(kept, sides, settings, seed)
 
 
 def no_side_of(tracks: list[LabelledTrack], settings: LabelSettings) -> dict[str, int]:

@@ -139,12 +139,12 @@ def test_a_disk_that_is_too_small_is_said_after_the_first_shard(
 
 
 def test_progress_ends_at_the_number_of_clips(clips: Path, tmp_path: Path) -> None:
-    seen: list[int] = []
-    opened(clips, tmp_path / "cache", progress=seen.append)
-    assert seen == [1, 2, 3, 4, 5]
-    again: list[int] = []
-    opened(clips, tmp_path / "cache", progress=again.append)
-    assert again == [5]
+    seen: list[tuple[int, int]] = []
+    opened(clips, tmp_path / "cache", progress=lambda *numbers: seen.append(numbers))
+    assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    again: list[tuple[int, int]] = []
+    opened(clips, tmp_path / "cache", progress=lambda *numbers: again.append(numbers))
+    assert again == [(5, 5)]
 
 
 def test_what_could_not_be_read_is_read_again(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.labelled import planned, train_settings, write_folders, write_gtzan
-from tonearm.distributed.training import driver
+from tests.labelled import planned, taken_in, train_settings, write_folders, write_gtzan
 from tonearm.errors import SourceError
 from tonearm.settings import LabelSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.sources.track_ref import make_ref
 from tonearm.training.data import clips as cache_module
-from tonearm.training.data.collection import by_id, list_clips, make_collection
-from tonearm.training.plan import draw, plan_training, take_in
+from tonearm.training.data.collection import by_id, draw, list_clips, make_collection
+from tonearm.training.plan import plan_comparison, plan_training
 
 
 def test_a_clips_id_is_its_tracks_key_wherever_it_stands() -> None:
@@ -54,30 +53,17 @@ def test_a_second_split_lists_and_decodes_nothing_again(
     settings = train_settings(start, tmp_path / "cache", max_error_rate=0.5)
     listing = list_clips(str(folder), settings.labels)
     drawn = draw(listing, settings)
-    materials = take_in(drawn.collection, settings, num_threads=2)
-    plan = plan_training(drawn, materials, settings, num_threads=2)
+    model, fingerprints = taken_in(drawn, settings)
+    plan = plan_training(drawn, model, fingerprints, settings, num_threads=2)
     monkeypatch.setattr(cache_module._Decoder, "_decode", None)
-    other = driver._plan_comparison(plan, listing, materials, driver_watcher())
+    other = plan_comparison(listing, model.initial, fingerprints, settings, print, num_threads=2)
     assert other is not None and other.settings_hash != plan.settings_hash
     assert set(other.collection.clips) < set(plan.collection.clips) and other.split.test
     assert other.job.caches == plan.job.caches and len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def driver_watcher() -> driver.Watcher:
-    """Return a watcher that says nothing."""
-
-    class Quiet:
-        def note(self, line: str) -> None: ...
-        def decoding(self, num_done: int, num_clips: int) -> None: ...
-        def event(self, event: dict[str, object]) -> None: ...
-
-    return Quiet()
-
-
 @pytest.mark.processes
-def test_several_labels_need_a_word_where_one_is_expected(
-    collection: Path, start: Path, cache: Path, tmp_path: Path
-) -> None:
+def test_several_labels_per_clip_need_multi_label(collection: Path, start: Path, cache: Path, tmp_path: Path) -> None:
     table = tmp_path / "clips.csv"
     files = sorted(collection.rglob("*.wav"))
     rows = [f"{path},{path.parent.name}{';loud' if number % 2 else ''}" for number, path in enumerate(files)]

@@ -81,7 +81,7 @@ def test_every_copy_in_training_is_found(tmp_path: Path) -> None:
     assert count_by_side(list(found.values())) == {"test": (1, 0)}
 
 
-def test_silence_is_no_copy_of_silence(tmp_path: Path) -> None:
+def test_silent_clips_are_not_copies_of_each_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b", "held c"):
         soundfile.write(tmp_path / f"{name}.wav", 1e-4 * rng.normal(size=RATE), RATE)

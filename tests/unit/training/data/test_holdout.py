@@ -124,7 +124,7 @@ def test_groups_that_do_not_come_near_the_share_are_refused_in_a_line() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_any_split_holds_out_the_share_or_is_refused(seed: int) -> None:
+def test_any_random_split_holds_out_its_share_or_is_refused(seed: int) -> None:
     """Of classes, groups and tags at random: within one clip, or where there are groups within the largest."""
     rng = np.random.default_rng(seed)
     share, grouped = float(rng.choice([0.01, 0.1, 0.3, 0.5, 0.75, 0.9])), bool(rng.integers(2))

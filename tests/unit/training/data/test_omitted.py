@@ -23,7 +23,7 @@ def test_clips_on_no_side_and_without_a_label_are_counted_and_said(start: Path, 
     assert run.omitted == Omitted({"unused": 3, "(none)": 1, "Extra": 1}, 1, 0, 0)
     said = [
         "5 clips were left out, since `split` puts them on no side of the split: unused (3), (none) (1), Extra (1).",
-        "1 clip was left out for want of a label.",
+        "1 clip was left out without a label.",
     ]
     assert run.omitted.lines("split") == said
     assert [note for note in run.notes if "left out" in note] == said

@@ -7,8 +7,7 @@ import pytest
 from tests.unit.training.data.made_tracks import labelled, split_tracks, straddling_groups, tracks, valued
 from tonearm.errors import SourceError
 from tonearm.settings import LabelSettings
-from tonearm.training.data.sides import FAULT_FILTERED
-from tonearm.training.data.splits import Split
+from tonearm.training.data.splits import FAULT_FILTERED, Split
 
 
 def test_groups_that_a_given_split_divides_are_named() -> None:

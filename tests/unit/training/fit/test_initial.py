@@ -23,7 +23,7 @@ def test_a_checkpoint_that_knows_the_labels_keeps_its_head(collection: Path, cac
     run = planned(collection, train_settings(start, cache, new_head=False))
     assert choose_head(run.job.initial, ["bird", "cello", "drone"]).is_kept
     assert run.job.labels == tuple(labels), "the order is the checkpoint's"
-    model, _ = load_initial_model(run.job.initial, Classifier(run.job.labels, False), seed=0)
+    model = load_initial_model(run.job.initial, Classifier(run.job.labels, False), seed=0).model
     from safetensors.torch import load_file
 
     assert (model.classifier.weight == load_file(start / "model.safetensors")["classifier.weight"]).all()
@@ -36,7 +36,7 @@ def _relabel(folder: Path, labels: list[str]) -> None:
 
 
 @pytest.mark.processes
-def test_labels_that_differ_from_the_checkpoints_need_a_word(collection: Path, cache: Path, tmp_path: Path) -> None:
+def test_labels_that_differ_from_the_checkpoints_need_new_head(collection: Path, cache: Path, tmp_path: Path) -> None:
     start = save_small(tmp_path, "hubert", num_labels=3)
     _relabel(start, ["bird", "cello", "flute"])
     with pytest.raises(CheckpointError, match=r"drone.*--new-head"):
@@ -52,6 +52,6 @@ def test_labels_that_differ_from_the_checkpoints_need_a_word(collection: Path, c
         ("nowhere/at/all", {}, "no model folder"),
     ],
 )
-def test_starts_that_cannot_be_used(source: str, named: dict[str, Any], message: str) -> None:
+def test_initial_models_that_cannot_be_used_are_refused(source: str, named: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         read_initial_model(source, **named)

@@ -23,7 +23,7 @@ def test_a_bare_encoder_gets_a_head(collection: Path, cache: Path, tmp_path: Pat
     encoder.save_pretrained(tmp_path / "bare")
     shutil.copy(tmp_path / "whole" / "preprocessor_config.json", tmp_path / "bare")
     run = planned(collection, train_settings(tmp_path / "bare", cache, new_head=False))
-    model, _ = load_initial_model(run.job.initial, Classifier(run.job.labels, False), seed=3)
+    model = load_initial_model(run.job.initial, Classifier(run.job.labels, False), seed=3).model
     assert model.classifier.out_features == 3
     name = "encoder.layers.0.attention.q_proj.weight"
     assert (model.hubert.state_dict()[name] == encoder.state_dict()[name]).all()

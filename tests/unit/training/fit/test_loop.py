@@ -19,7 +19,7 @@ from tonearm.settings import TrainSettings
 from tonearm.training.data.collection import ClipId
 from tonearm.training.fit import epoch_figures
 from tonearm.training.fit.job import Example
-from tonearm.training.fit.loop import MOST_WAITING, Loop, _by_length
+from tonearm.training.fit.loop import MOST_WAITING, Loop, _batch_by_length
 from tonearm.training.fit.process_group import SingleProcess
 from tonearm.training.fit.result import read_result
 from tonearm.training.fit.snapshot import STATE, Progress
@@ -134,7 +134,7 @@ def test_few_windows_wait_for_others_of_their_length() -> None:
     lengths = [1, *range(100, 120), 1, 1]
     windows = [((number, 0.0), np.zeros(length, np.float32)) for number, length in enumerate(lengths)]
     taken, seen = [], []
-    for batch in _by_length((taken.append(window) or window for window in windows), 2):
+    for batch in _batch_by_length((taken.append(window) or window for window in windows), 2):
         assert len({len(waveform) for _, waveform in batch}) == 1
         seen += [number for (number, _), _ in batch]
         assert len(taken) - len(seen) < 2 * MOST_WAITING
@@ -159,7 +159,7 @@ def judged(evaluations: list[tuple[float, float]], *, keep: str = "best", patien
     loop.predict = lambda side: None  # type: ignore[method-assign,assignment,return-value]
     with pytest.MonkeyPatch.context() as patched:
         for accuracy, loss in evaluations:
-            if loop._is_enough():
+            if loop._is_patience_spent():
                 break
             figures = {"accuracy": accuracy, "loss": loss}
             patched.setattr(epoch_figures, "quick", lambda found, job, figures=figures: figures)
@@ -226,7 +226,7 @@ def test_another_number_of_clips_a_step_cannot_go_on(
         run_in(run, Mortal(tmp_path, 4))
     group = SingleProcess(tmp_path)
     group.size = 2
-    with pytest.raises(TrainingError, match="took 4 clips a step, this one takes 8 on 2 workers; give --workers 1"):
+    with pytest.raises(TrainingError, match="took 4 clips per step, this one takes 8 on 2 workers; give --workers 1"):
         run_in(run, group)
 
 

@@ -8,7 +8,7 @@ from tonearm.training.fit.process_group import SingleProcess
 from tonearm.training.fit.snapshot import STATE
 
 
-def test_a_group_of_one_agrees_with_itself(tmp_path: Path) -> None:
+def test_a_group_of_one_process_returns_its_own_values(tmp_path: Path) -> None:
     group = SingleProcess(tmp_path)
     assert (group.rank, group.size) == (0, 1)
     assert group.mean(0.5) == 0.5

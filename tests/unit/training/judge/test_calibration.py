@@ -31,7 +31,7 @@ def test_a_threshold_gives_the_wanted_precision_with_the_most_recall() -> None:
     assert threshold_for(scores, np.zeros(6, bool), 0.5) is None
 
 
-def test_every_tag_gets_a_threshold_that_keeps_its_promise() -> None:
+def test_every_threshold_reaches_the_target_precision() -> None:
     found = predictions(is_multi=True, num_tracks=500)
     calibration = fit(found, LABELS, is_multi=True, target_precision=0.9)
     scores = found.track_scores(is_multi=True, temperature=calibration.temperature)

@@ -12,7 +12,7 @@ from tonearm.cli.output import Output
 from tonearm.cli.training.evaluate import _print_calibration
 from tonearm.distributed.tagging.evaluate import store_calibration
 from tonearm.models.calibration import Calibration, TonearmSidecar, read_sidecar, write_sidecar
-from tonearm.training.judge.evaluation import Evaluation, _facts, cross_fitted_scores, judge
+from tonearm.training.judge.evaluation import Evaluation, _facts_of, cross_fitted_scores, judge
 from tonearm.training.judge.predictions import Predictions
 
 
@@ -49,6 +49,6 @@ def test_a_calibration_is_kept_only_where_it_helps(
         helps = found.calibrated["track"]["ece"] < found.figures["track"]["ece"]
         assert read_sidecar(tmp_path).calibration == (found.calibration if helps else before)
         assert ("not stored: it does not help" in capsys.readouterr().out) is not helps
-        assert (_facts(found)["calibration"] is not None) is helps
+        assert (_facts_of(found)["calibration"] is not None) is helps
         kept.append(helps)
     assert any(kept) and not all(kept), "both are tried"

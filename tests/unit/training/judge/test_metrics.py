@@ -112,7 +112,7 @@ def test_each_tag_has_the_figures_that_are_defined_for_it() -> None:
     assert "auc" not in second and "average_precision" not in second
 
 
-def test_confidence_is_of_what_was_said() -> None:
+def test_confidence_is_the_score_of_the_prediction() -> None:
     scores = np.array([[0.7, 0.3], [0.4, 0.6], [0.8, 0.2]], np.float32)
     targets = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     confidence, is_right = metrics.confidence_of(scores, targets, is_multi=False)

@@ -20,9 +20,7 @@ from tonearm.training.publish.model_folder import write_model
 
 
 @pytest.mark.processes
-def test_both_splits_stand_side_by_side(
-    finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path
-) -> None:
+def test_the_card_shows_both_splits(finished: tuple[TrainingPlan, Result], collection: Path, tmp_path: Path) -> None:
     run, result = finished
     figures = result.figures()["validation"]
     other = {**figures, "track": {**figures["track"], "accuracy": 0.25}}
@@ -57,7 +55,7 @@ def test_the_card_says_what_the_figure_cannot_mean(
 
 
 @pytest.mark.processes
-def test_a_source_that_says_nothing_is_said_to(finished: tuple[TrainingPlan, Result]) -> None:
+def test_a_source_that_all_clips_share_predicts_no_label(finished: tuple[TrainingPlan, Result]) -> None:
     run, _ = finished
     share = source_share(run, "validation")
     assert share == (1.0, pytest.approx(1 / 3))
@@ -65,11 +63,11 @@ def test_a_source_that_says_nothing_is_said_to(finished: tuple[TrainingPlan, Res
     same = dataclasses.replace(run, collection=dataclasses.replace(run.collection, clips=clips))
     found = source_share(same, "validation")
     assert found is not None
-    assert found[0] == found[1]
+    assert found.by_source == found.by_chance
 
 
 @pytest.mark.processes
-def test_a_note_and_a_licence_are_the_users(collection: Path, settings: TrainSettings, tmp_path: Path) -> None:
+def test_the_card_has_the_users_note_and_licence(collection: Path, settings: TrainSettings, tmp_path: Path) -> None:
     run = planned(collection, dataclasses.replace(settings, note="Only birds that sing.", license="mit"))
     loop_of(run, tmp_path / "run").run()
     write_model(

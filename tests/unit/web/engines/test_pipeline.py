@@ -88,7 +88,7 @@ def test_results_come_in_order_and_so_many_are_under_way() -> None:
 
 
 @pytest.mark.parametrize("ending", ["a failure", "the reader left", "cancelled"])
-def test_nothing_is_left_under_way_when_it_ends(ending: str) -> None:
+def test_no_work_is_left_in_progress_when_the_pipeline_ends(ending: str) -> None:
     """Whatever ends it: what has begun is cancelled and has ended before it returns, and nothing else begins."""
 
     async def check() -> None:
@@ -167,7 +167,7 @@ def test_a_track_whose_client_has_left_twice_is_given_up(monkeypatch: pytest.Mon
 
 
 @pytest.mark.processes
-def test_a_server_that_ends_waits_for_no_child() -> None:
+def test_a_server_that_ends_does_not_wait_for_decoding_children() -> None:
     async def begin(work: Pipeline) -> None:
         request = DecodeRequest((WindowPlan(16000, 16000, 16000, None, 400),), 60.0)
         await work._decode(sound(), request)

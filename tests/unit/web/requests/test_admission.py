@@ -103,7 +103,7 @@ def test_without_keys_a_page_of_another_site_is_refused(host: str | None) -> Non
     assert (caught.value.code, caught.value.http_status) == ("unauthorized", 401)
 
 
-def test_without_keys_two_hosts_are_no_host() -> None:
+def test_without_keys_two_host_headers_are_refused() -> None:
     request = asks()
     request.scope["headers"].append((b"host", b"localhost:8000"))
     assert not is_let_in(Gate(ServeSettings()), request)
@@ -189,7 +189,7 @@ def test_with_keys_nobody_comes_in_without_one_not_even_this_machine(headers: di
     ids=["the line", "its digest", "in quotes", "as printed"],
 )
 @pytest.mark.parametrize("header", ["x_api_key", "authorization"])
-def test_who_gives_the_line_instead_of_the_key_is_told_so(given: str, header: str) -> None:
+def test_a_client_that_sends_the_whole_line_of_a_key_file_is_told_so(given: str, header: str) -> None:
     headers = {header: f"Bearer {given}" if header == "authorization" else given}
     with pytest.raises(RequestError, match=r"got the line that lets a key in .* expected the key itself") as caught:
         Gate(ServeSettings(api_keys=(LINE,))).identify(asks(**headers))
@@ -262,7 +262,7 @@ def test_a_place_is_given_back_once_also_after_an_error() -> None:
         gate.check_room()
 
 
-def test_one_place_is_one() -> None:
+def test_with_one_place_a_second_request_is_refused() -> None:
     gate = Gate(ServeSettings(max_queue=1))
     for _ in range(2):
         with gate.place(), pytest.raises(RequestError, match="1 request is in progress"):

@@ -47,7 +47,7 @@ def test_a_name_in_utf_8_is_a_name(app: App) -> None:
     assert app.engine.calls == [(b"RIFF", None)]
 
 
-def test_parts_that_say_little(app: App) -> None:
+def test_form_parts_with_few_headers_are_accepted(app: App) -> None:
     assert classify(app, **form("Content-Type: audio/wav\r\n\r\nRIFF"))[0] == b"RIFF"
     assert classify(app, **form(FIELD.format("\xff", "\xff"), FIELD.format("top_k", ""), FILE))[0] == b"RIFF"
 

@@ -31,7 +31,7 @@ def lines(text: str, width: int, end: str) -> str:
     ],
 )
 @pytest.mark.parametrize("padding", [0, 100_000], ids=["short", "long"])
-def test_base64_in_any_dress(inputs: str, padding: int) -> None:
+def test_base64_is_read_however_it_is_written(inputs: str, padding: int) -> None:
     """Long bodies are read piece by piece, with their escapes as they stand."""
     app = app_of()
     data, inputs = (DATA, inputs) if not padding else (DATA, inputs + " " * padding)

@@ -18,7 +18,7 @@ def test_a_key_is_known_by_its_digest_alone() -> None:
 
 
 def test_keys_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [new_key(name)[1] for name in ("a", "b", "c", "d")]
+    lines = [new_key(name).line for name in ("a", "b", "c", "d")]
     file = tmp_path / "keys"
     file.write_text(f"# made on Monday\n{lines[2]}  # the app\n\n{lines[3]}\n")
     monkeypatch.setenv(KEYS_VARIABLE, f" {lines[1]}, {lines[0]}")
@@ -40,7 +40,7 @@ def test_a_key_in_the_place_of_its_digest_is_refused_and_not_shown(tmp_path: Pat
 
 def test_lines_as_they_were_printed_or_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole printed line, quotes, a byte order mark and capital digits are all understood."""
-    lines = [new_key(name)[1] for name in ("a", "b", "c", "d")]
+    lines = [new_key(name).line for name in ("a", "b", "c", "d")]
     file = tmp_path / "keys"
     name, _, digits = lines[1].partition(":")
     file.write_text(f'\ufeff{LINE_LABEL} {lines[0]}\r\n{name}:{digits.upper()}\n"{lines[2]}"\n')
@@ -49,7 +49,7 @@ def test_lines_as_they_were_printed_or_pasted(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("line", "says"), [("a" * 64, "a digest without a name"), ("app:abc", "is not NAME:SHA256")])
-def test_what_is_no_line(line: str, says: str) -> None:
+def test_a_malformed_line_of_a_key_file_is_refused(line: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         read_keys([line], None)
 

@@ -13,8 +13,8 @@ from tonearm.errors import SourceError
 from tonearm.settings import LabelSettings
 from tonearm.sources.labelled import LabelledTrack
 from tonearm.sources.listing import make_ref
-from tonearm.training.data.collection import by_id
-from tonearm.training.data.sides import FAULT_FILTERED, fault_filtered, is_gtzan
+from tonearm.training.data.collection import by_id, fault_filtered, is_gtzan
+from tonearm.training.data.splits import FAULT_FILTERED
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_usual_names_of_sides_are_known_whatever_their_case() -> None:
     assert found.sides() == {"train": (0, 1), "validation": (2, 3, 4, 5), "test": (6, 7, 8)}
 
 
-def test_once_a_side_is_named_the_others_usual_names_mean_nothing_special() -> None:
+def test_with_named_sides_other_usual_names_have_no_meaning() -> None:
     collection = valued("1", "2", "val", "1", None)
     found = split_tracks(collection, LabelSettings(split_by="s", test_on=("2",), validation_share=0), 42)
     assert (found.train, found.validation, found.test) == ((0, 2, 3), (), (1,))
