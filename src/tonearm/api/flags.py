@@ -180,11 +180,14 @@ def place_of(value: object, name: str) -> str:
         name: what messages call it, such as ``out``.
 
     Raises:
-        UsageError: neither a text nor a path.
+        UsageError: neither a text nor a path, or an empty text.
     """
     if not isinstance(value, str | os.PathLike):
         raise UsageError(f"got {name} {value!r:.80} of the type {type(value).__name__}, expected a path or a URL")
-    return os.fsdecode(value)
+    place = os.fsdecode(value)
+    if not place:
+        raise UsageError(f"got an empty text for {name}, expected a path or a URL")
+    return place
 
 
 def texts(value: str | Iterable[str], name: str) -> list[str]:
@@ -337,7 +340,7 @@ def _with_models(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[st
 def _by_name(keyword: str, models: object, such_as: str) -> dict[str, str]:
     """Return the texts of models that were given by their head's name."""
     given = models or {}
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise SettingsError(f"got {keyword}={given!r:.80}, expected models by name, such as {such_as}")
     return {name: _model(f"{keyword}[{name!r}]", model) for name, model in given.items()}
 

@@ -71,9 +71,9 @@ def export(
         DestinationError: no tracks, or the output is taken or cannot be written.
         PluginError: the package that has added the kind cannot be used.
     """
-    exporter_class = EXPORTERS.get(kind)
+    exporter_class = EXPORTERS.get(kind) if isinstance(kind, str) else None
     if exporter_class is None:
-        near = difflib.get_close_matches(kind, EXPORTERS.names(), n=1)
+        near = difflib.get_close_matches(str(kind), EXPORTERS.names(), n=1)
         advice = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"got export kind {kind!r}; {advice}expected one of {', '.join(EXPORTERS.names())}")
     with EXPORTERS.using(kind):

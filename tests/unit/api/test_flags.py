@@ -74,6 +74,12 @@ def test_none_turns_a_head_off() -> None:
         tag_settings({"demo_models": True, "tag_model": "none"})
 
 
+@pytest.mark.parametrize("keyword", ["heads", "fallback"])
+def test_models_by_something_else_than_a_name_are_refused(keyword: str) -> None:
+    with pytest.raises(SettingsError, match=f"got {keyword}={{5: 'x'}}, expected models by name"):
+        tag_settings({keyword: {5: "x"}})
+
+
 def test_any_setting_of_training_by_its_name() -> None:
     settings = train_settings({"set": {"augment.mixup": 0.3, "model": "small-ast"}, "tracker": ["none"], "epochs": 2})
     assert (settings.augment.mixup, settings.model, settings.trackers, settings.epochs) == (0.3, "small-ast", (), 2)

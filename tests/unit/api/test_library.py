@@ -88,6 +88,13 @@ def test_an_empty_folder_is_not_a_library(tmp_path: Path) -> None:
         tonearm.open("https://example.org/labels")
 
 
+def test_an_export_without_a_place_or_of_no_kind_is_refused(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="got an empty text for the output"):
+        tonearm.open(out).export("")
+    with pytest.raises(UsageError, match="got export kind 5; expected one of"):
+        tonearm.open(out).export(tmp_path / "x.csv", format=5)  # type: ignore[arg-type]
+
+
 @pytest.mark.processes
 def test_what_the_verbs_do(out: Path, tmp_path: Path) -> None:
     library = tonearm.open(out)

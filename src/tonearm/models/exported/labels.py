@@ -31,7 +31,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CheckpointError(f"the labels {path} cannot be read ({reason})") from None
+        raise CheckpointError(
+            f"the labels {path} cannot be read ({reason}); give a CSV, a JSON list or a text with one label per line"
+        ) from None
     try:
         labels = _parsed(text, path.suffix)
         check_labels(labels)

@@ -21,6 +21,7 @@ from tonearm.errors import SettingsError
 KEYS_VARIABLE = "TONEARM_API_KEYS"
 FILE_VARIABLE = "TONEARM_API_KEY_FILE"
 _NAME = re.compile(r"[A-Za-z0-9._@-]+")
+MAX_NAME = 64
 _LINE = re.compile(rf"({_NAME.pattern}):([0-9A-Fa-f]{{64}})")
 _DIGEST = re.compile(r"(?:.*[:\s])?[0-9A-Fa-f]{64}")
 # What ``new_key`` makes, wherever in a pasted text it stands.
@@ -42,10 +43,14 @@ def new_key(name: str) -> NewKey:
     """Return a new key.
 
     Raises:
-        SettingsError: a name with other characters than letters, digits and ``._@-``.
+        SettingsError: a name with other characters than letters, digits and ``._@-``, or a long one, or one that looks
+            like a flag.
     """
-    if not _NAME.fullmatch(name):
-        raise SettingsError(f"got {name!r} for a key's name, expected letters, digits and any of . _ @ -")
+    if not _NAME.fullmatch(name) or name.startswith("-") or len(name) > MAX_NAME:
+        raise SettingsError(
+            f"got {name!r:.80} for a key's name, expected at most {MAX_NAME} letters, digits and any of . _ @ -, "
+            "and no - at the start"
+        )
     key = f"ta-{secrets.token_urlsafe(32)}"
     return NewKey(key, f"{name}:{digest(key)}")
 

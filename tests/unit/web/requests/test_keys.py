@@ -58,5 +58,7 @@ def test_names_and_files_that_make_no_key(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     with pytest.raises(SettingsError, match="has no key"):
         read_keys([], str(tmp_path / "empty"))
-    with pytest.raises(SettingsError, match="got 'two words' for a key's name"):
-        new_key("two words")
+    for name in ("two words", "-x", "", "x" * 65):
+        with pytest.raises(SettingsError, match=f"got '{name}' for a key's name"):
+            new_key(name)
+    assert new_key("x" * 64).line.startswith("x" * 64 + ":")
