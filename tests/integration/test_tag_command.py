@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -10,11 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 
-from tests import commands
+from tests import commands, rays
 from tests.checkpoints import AST, save_small
 from tests.commands import read_tracks
 from tests.one_process import tonearm
@@ -53,6 +55,26 @@ def test_every_track_has_one_row(tagged: tuple[Path, subprocess.CompletedProcess
     codes = {Path(row["uri"]).name: row["error_code"] for row in rows if row["status"] == "error"}
     assert codes == {"empty.mp3": "empty_file", "blip.wav": "too_short", "broken download.mp3": "not_audio"}
     assert all(row["error_message"] for row in rows if row["status"] == "error")
+
+
+def test_a_run_on_one_machine_starts_no_process_that_only_clusters_need(songs: Path, tmp_path: Path) -> None:
+    """Each would cost a core-second or two before the first row; see ``distributed.cluster.fewer_processes``."""
+    run = commands.start_tonearm("tag", songs / "Underpass", "--out", tmp_path, "--demo-models")
+    titles: set[str] = set()
+
+    def has_ended() -> bool:
+        if run.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                processes = psutil.Process(run.pid).children(recursive=True)
+                titles.update(" ".join(rays.cmdline(process)) for process in processes)
+        return run.poll() is not None
+
+    commands.wait_for(has_ended, what="the end of the run")
+    assert run.returncode == 0, commands.said_by(run)
+    seen = "\n".join(titles)
+    assert "ScoreTracks" in seen, "the run's own actors are among the processes"
+    needed_by_clusters = ("StatsActor", "AutoscalingCoordinator", "ActorLocationTracker", "dashboard.py", "monitor")
+    assert [name for name in needed_by_clusters if name in seen] == []
 
 
 def test_rows_hold_what_both_heads_say(tagged: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -16,6 +16,7 @@ import ray
 from ray.job_config import JobConfig
 
 from tonearm import own_process, surroundings
+from tonearm.distributed.cluster import fewer_processes
 from tonearm.errors import ClusterError
 
 # Ray gives its node half a minute to start, and no setting changes that. It may be too short on a busy machine or the
@@ -46,17 +47,18 @@ def start(num_cpus: int, *, verbose: bool = False) -> None:
     for _ in range(STARTS):
         before = set(psutil.Process().children(recursive=True))
         try:
-            ray.init(
-                address="local",
-                job_config=job_config(),
-                num_cpus=num_cpus,
-                object_store_memory=store,
-                include_dashboard=False,
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                configure_logging=True,
-                _temp_dir=folder,
-            )
+            with fewer_processes.node_alone(verbose=verbose):
+                ray.init(
+                    address="local",
+                    job_config=job_config(),
+                    num_cpus=num_cpus,
+                    object_store_memory=store,
+                    include_dashboard=False,
+                    log_to_driver=verbose,
+                    logging_level=logging.INFO if verbose else logging.ERROR,
+                    configure_logging=True,
+                    _temp_dir=folder,
+                )
             return
         # Ray has no class for a start that took too long, only this text.
         except Exception as error:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tonearm.distributed.run_failures import KeptFailure, RunActor
@@ -29,7 +28,7 @@ class _Totals(KeptFailure):
         self.peak_bytes: dict[str, int] = {}
         self.described: dict[str, dict[str, dict[str, str]]] = {}
         self.routed: dict[str, WindowCounts] = {}
-        self.scorers: list[ActorHandle] = []
+        self.scorers: list[bytes] = []
         self.refused_in_a_row = 0
         self.first_s = math.inf
         self.last_s = -math.inf
@@ -55,10 +54,10 @@ class _Totals(KeptFailure):
     def note(self, head: str, worker: str, described: dict[str, str]) -> None:
         self.described.setdefault(head, {})[worker] = described
 
-    def enlist(self, scorer: ActorHandle) -> None:
+    def enlist(self, scorer: bytes) -> None:
         self.scorers.append(scorer)
 
-    def take_scorers(self) -> list[ActorHandle]:
+    def take_scorers(self) -> list[bytes]:
         scorers, self.scorers = self.scorers, []
         return scorers
 
@@ -105,7 +104,8 @@ class RunCounters(RunActor):
         Raises:
             ray.exceptions.RayActorError: the run is over, and so the actor that has only just started must be.
         """
-        ray.get(self.actor.enlist.remote(ray.get_runtime_context().current_actor))
+        # As bytes, which only the driver reads: a process that reads a handle of such an actor imports all of Ray Data.
+        ray.get(self.actor.enlist.remote(ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)))
 
     def end_scorers(self) -> None:
         """End the actors that have enlisted, with their models and their CPUs."""
@@ -113,7 +113,7 @@ class RunCounters(RunActor):
         # that a notebook keeps and in cycles, and the next run on the same Ray would wait for those CPUs.
         with contextlib.suppress(ray.exceptions.RayError):
             for scorer in ray.get(self.actor.take_scorers.remote(), timeout=ANSWERS_IN_S):
-                ray.kill(scorer)
+                ray.kill(ray.cloudpickle.loads(scorer))
 
     def read(self, timeout_s: float | None = None) -> Counts:
         """Return what was told so far.

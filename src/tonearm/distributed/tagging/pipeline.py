@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray import ObjectRef
 
+from tonearm.distributed.tagging import one_machine
 from tonearm.distributed.tagging.counters import RunCounters
 from tonearm.distributed.tagging.marks import checkpoint_config
 from tonearm.distributed.tagging.run import Run, run_facts
@@ -94,11 +95,14 @@ def quantized_models(plan: TagPlan, layout: Layout) -> dict[str, ObjectRef[dict[
 
 
 @contextmanager
-def context(settings: TagSettings) -> Iterator[ray.data.DataContext]:
+def context(settings: TagSettings, layout: Layout) -> Iterator[ray.data.DataContext]:
     """Yield a context of Ray Data that holds for the block alone."""
     data_context = ray.data.DataContext.get_current().copy()
     data_context.enable_progress_bars = settings.verbose
-    with ray.data.DataContext.current(data_context):
+    with (
+        ray.data.DataContext.current(data_context),
+        one_machine.executing() if layout.is_local else nullcontext(),
+    ):
         yield data_context
 
 
@@ -113,7 +117,7 @@ def execute_once(run: Run, parts: Sequence[TodoPart], operators: Operators, per_
     """Tag the tracks of one execution, with its marks in the folder of the given name."""
     destination = run.destination
     root, below = destination.rooted(), destination.below
-    with context(run.settings) as data_context:
+    with context(run.settings, operators.layout) as data_context:
         data_context.checkpoint_config = checkpoint_config(root, below(destination.checkpoint(marks)))
         data_context.max_errored_blocks = 0
         # The second reader of Parquet starts four more processes to read footers.

@@ -42,7 +42,7 @@ def score_blocks(
         from tonearm.distributed.tagging import pipeline
 
         with (
-            pipeline.context(settings),
+            pipeline.context(settings, layout),
             explain_failures(what, RunFailure(counters)),
             report_progress(counters, watcher),
         ):

@@ -42,6 +42,6 @@ def test_the_span_begins_where_the_first_reported_work_did(monkeypatch: pytest.M
 
 def test_scorers_are_handed_out_once() -> None:
     totals = _Totals()
-    totals.enlist("actor")  # type: ignore[arg-type]
-    assert totals.take_scorers() == ["actor"]
+    totals.enlist(b"actor")
+    assert totals.take_scorers() == [b"actor"]
     assert totals.take_scorers() == []
