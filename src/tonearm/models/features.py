@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank
 
 if TYPE_CHECKING:
     from tonearm.models.networks.mobilenet_features import MobileNetAudioFeatureExtractor
@@ -62,8 +62,24 @@ def kaldi_filters(
     fft: int, num_mel_bins: int, sample_rate: int, lowest_hz: float, highest_hz: float
 ) -> NDArray[np.float64]:
     """Return Kaldi's mel bands over power spectra [F, M]: triangles on the mel scale, their tops at 1."""
+    scale = {"mel_scale": "kaldi", "norm": None, "triangularize_in_mel_space": True}
+    return _mel_filters(fft, num_mel_bins, sample_rate, lowest_hz, highest_hz, scale)
+
+
+def slaney_filters(fft: int, num_mel_bins: int, sample_rate: int) -> NDArray[np.float64]:
+    """Return librosa's mel bands over power spectra [F, M]: Slaney's scale, triangles of equal area."""
+    scale = {"mel_scale": "slaney", "norm": "slaney"}
+    return _mel_filters(fft, num_mel_bins, sample_rate, 0.0, sample_rate / 2, scale)
+
+
+def _mel_filters(
+    fft: int, num_mel_bins: int, sample_rate: int, lowest_hz: float, highest_hz: float, scale: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    # Not at the top: features that were saved need no transformers, whose import takes half a second.
+    from transformers.audio_utils import mel_filter_bank
+
     with warnings.catch_warnings():
-        # It warns of narrow bands that no frequency bin falls into; Kaldi has them too.
+        # It warns of narrow bands that no frequency bin falls into; Kaldi and librosa have them too.
         warnings.simplefilter("ignore")
         filters: NDArray[np.float64] = mel_filter_bank(
             num_frequency_bins=fft // 2 + 1,
@@ -71,26 +87,7 @@ def kaldi_filters(
             min_frequency=lowest_hz,
             max_frequency=highest_hz,
             sampling_rate=sample_rate,
-            norm=None,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
-    return filters
-
-
-def slaney_filters(fft: int, num_mel_bins: int, sample_rate: int) -> NDArray[np.float64]:
-    """Return librosa's mel bands over power spectra [F, M]: Slaney's scale, triangles of equal area."""
-    with warnings.catch_warnings():
-        # It warns of narrow bands that no frequency bin falls into; librosa has them too.
-        warnings.simplefilter("ignore")
-        filters: NDArray[np.float64] = mel_filter_bank(
-            num_frequency_bins=fft // 2 + 1,
-            num_mel_filters=num_mel_bins,
-            min_frequency=0.0,
-            max_frequency=sample_rate / 2,
-            sampling_rate=sample_rate,
-            norm="slaney",
-            mel_scale="slaney",
+            **scale,
         )
     return filters
 

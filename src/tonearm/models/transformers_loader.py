@@ -24,7 +24,7 @@ from tonearm.models.families import FAMILIES, family_of
 from tonearm.models.stored_weights import check_report, check_shapes, read_shapes, weightless
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 
@@ -152,14 +152,21 @@ def new_model(config: PreTrainedConfig, source: str, *, is_empty: bool = False) 
         PluginError: the code of a family from outside fails.
     """
     import torch
-    from transformers import AutoModelForAudioClassification
 
+    classifiers = _classifiers()
     # The model of a wrong config may be larger than the machine, so checks make it without memory.
     try:
         with FAMILIES.using(config.model_type), torch.device("meta" if is_empty else "cpu"), _quiet():
-            return AutoModelForAudioClassification.from_config(config, dtype=torch.float32)
+            return classifiers.from_config(config, dtype=torch.float32)
     except LIBRARY_ERRORS as error:
         raise CheckpointError(f"{source}/{CONFIG} cannot be used: {first_line(error)}") from None
+
+
+def _classifiers() -> type[AutoModelForAudioClassification]:
+    """Return transformers' class of all classifiers, whose module loads torch."""
+    from transformers import AutoModelForAudioClassification
+
+    return AutoModelForAudioClassification
 
 
 def check_fit(config: PreTrainedConfig, folder: Path, source: str) -> None:
@@ -187,12 +194,10 @@ def load_weights(
     Raises:
         CheckpointError: weights that cannot be read, are missing, or have other shapes.
     """
-    from transformers import AutoModelForAudioClassification
-
     # Not within ``FAMILIES.using``: what a damaged file makes transformers raise is not the family's fault.
     try:
         with _quiet():
-            model, report = AutoModelForAudioClassification.from_pretrained(
+            model, report = _classifiers().from_pretrained(
                 folder,
                 config=config,
                 trust_remote_code=False,

@@ -1,9 +1,10 @@
-"""Executions of Ray Data on one machine, without the actors that only clusters need.
+"""Executions of Ray Data on one machine, without the processes that only clusters need.
 
-Ray Data starts three of its own beside those that compute: one for the figures of a dashboard, one that asks an
+Ray Data starts three actors of its own beside those that compute: one for the figures of a dashboard, one that asks an
 autoscaler for nodes and lets nothing run before its first answer, and one that knows which actor is on which machine.
-Together they take six core-seconds to start. As in ``cluster.fewer_processes``, private names are replaced, and
-nothing depends on it.
+Together they take six core-seconds to start. Before it reads Parquet it waits for a worker that looks into the files,
+to guess how large their rows become in memory; those of a manifest are small. As in ``cluster.fewer_processes``,
+private names are replaced, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import ray
 from ray.data._internal.cluster_autoscaler import ClusterAutoscaler
+from ray.data._internal.datasource import parquet_datasource
 from ray.data._internal.execution import streaming_executor
 from ray.data._internal.execution.interfaces import ExecutionResources
 from ray.data._internal.execution.operators import actor_pool_map_operator
@@ -32,6 +34,7 @@ def executing() -> Iterator[None]:
         replaced(streaming_executor, "create_cluster_autoscaler", lambda *_, **__: _FixedSize(resources)),
         replaced(actor_pool_map_operator, "get_or_create_actor_location_tracker", _NoTracker),
         replaced(actor_pool_map_operator, "get_actor_locations", lambda _: {}),
+        replaced(parquet_datasource, "_fetch_file_infos", lambda fragments, **_: [None for _ in fragments]),
     ):
         yield
 
