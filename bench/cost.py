@@ -39,7 +39,7 @@ TAGGED, ALONE = "`tonearm tag`", "one process"
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS, TRACK_S = 5, 240.0
 # Tracks of a cheap model's two runs.
-MANY = (8, 24)
+MANY = (8, 72)
 FORMATS = ("mp3", "flac")
 DECODER, LOOK_S = "decoders' children", 0.2
 # The weights of most are random, so the guard, which is for trained ones, would only say that they are.

@@ -48,7 +48,7 @@ def measure(case: Case, folder: Path) -> Section:
         is_right &= pq.read_table(rows)["status"].to_pylist() == ["ok"]
     figures = (
         Figure("`tonearm --help`", helps, 0.3, "s", is_at_most=True),
-        Figure("first row of `tonearm tag` on one file, demo models", tuple(firsts), 12.0, "s", is_at_most=True),
+        Figure("first row of `tonearm tag` on one file, demo models", tuple(firsts), 10.0, "s", is_at_most=True),
         Figure("that command as a whole", tuple(wholes), None, "s", is_at_most=True),
     )
     return Section("", is_right, figures)

@@ -131,7 +131,7 @@ def test_a_model_is_measured_once_it_is_given() -> None:
     names = [model.name for model in cost.models(Path("x"), yamnet=None, musicnn=False)]
     assert names == ["AST fp32", "AST int8", "DistilHuBERT fp32", "DistilHuBERT int8", "mn04"]
     every = list(cost.models(Path("x"), yamnet=Path("yamnet"), musicnn=True))
-    assert Model("YAMNet", "yamnet", "fp32", 8, 24) in every and len(every) == 8
+    assert Model("YAMNet", "yamnet", "fp32", *cost.MANY) in every and len(every) == 8
 
 
 def test_the_floor_is_of_each_format_and_rate(tmp_path: Path) -> None:
