@@ -91,73 +91,58 @@ class TagFlags(ScoreFlags, RunFlags, total=False):
     """All that decides how a library is tagged."""
 
 
-class TrainFlags(TypedDict, total=False):
-    """A training run; see ``settings.TrainSettings`` and ``settings.LabelSettings``.
+class FitFlags(TypedDict, total=False):
+    """What every training has; see ``settings.TrainSettings`` and ``settings.LabelSettings``.
 
     Attributes:
         tracker: names, or ``["none"]``.
         set: any setting, by its name (``{"augment.mixup": 0.3}``) or as ``"NAME=VALUE"`` each.
-        config: a TOML file; ``[train]`` of ./tonearm.toml is read without it.
+        config: a TOML file; the verb's table of ./tonearm.toml is read without it.
     """
+
+    new_head: bool | None
+    label_by: str | None
+    group_by: str | None
+    split_by: str | None
+    validation_on: Sequence[str] | None
+    test_on: Sequence[str] | None
+    validation_share: float | None
+    duplicates: str | None
+    window_s: float | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    precision: str | None
+    seed: int | None
+    workers: int | None
+    tracker: Sequence[str] | None
+    set: Mapping[str, Any] | Sequence[str]
+    config: Source | None
+    verbose: bool | None
+
+
+class TrainFlags(FitFlags, total=False):
+    """A training run; a file's table is ``[train]``."""
 
     model: Source | None
     from_scratch: bool | None
-    new_head: bool | None
-    label_by: str | None
     multi_label: bool | None
     skip_unlabelled: bool | None
-    group_by: str | None
     source_by: str | None
-    split_by: str | None
-    validation_on: Sequence[str] | None
-    test_on: Sequence[str] | None
-    validation_share: float | None
-    duplicates: str | None
-    window_s: float | None
-    epochs: int | None
-    batch_size: int | None
-    learning_rate: float | None
-    precision: str | None
-    seed: int | None
     freeze_feature_encoder: bool | None
-    workers: int | None
-    tracker: Sequence[str] | None
-    set: Mapping[str, Any] | Sequence[str]
-    config: Source | None
-    verbose: bool | None
 
 
-class DistillFlags(TypedDict, total=False):
-    """A distillation; see ``settings.DistillSettings``.
+class DistillFlags(FitFlags, total=False):
+    """A distillation; see ``settings.DistillSettings``. A file's table is ``[distill]``.
 
     Attributes:
         student: an architecture such as ``"mn04"``, or a model's folder or hub id to go on with.
-        tracker, set, config: as in ``TrainFlags``; the file's table is ``[distill]``.
     """
 
     student: Source | None
-    new_head: bool | None
     target_agreement: float | None
     teacher_precision: str | None
     max_windows: int | None
-    label_by: str | None
-    group_by: str | None
-    split_by: str | None
-    validation_on: Sequence[str] | None
-    test_on: Sequence[str] | None
-    validation_share: float | None
-    duplicates: str | None
-    window_s: float | None
-    epochs: int | None
-    batch_size: int | None
-    learning_rate: float | None
-    precision: str | None
-    seed: int | None
-    workers: int | None
-    tracker: Sequence[str] | None
-    set: Mapping[str, Any] | Sequence[str]
-    config: Source | None
-    verbose: bool | None
 
 
 def source_list(sources: Sources) -> list[str]:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tonearm.errors import UsageError
+from tonearm.errors import TrackError, UsageError
 from tonearm.settings import LabelSettings, TrainSettings
 from tonearm.training.data.clips import add_missing
 from tonearm.training.data.collection import ClipId, Collection, Drawn, Listing, draw, label_numbers
@@ -73,6 +73,31 @@ class TrainingPlan:
         return self.empty.num_parameters
 
 
+@dataclasses.dataclass(frozen=True)
+class Usable:
+    """What a training can use of a collection: the split without what is broken or dropped, and what to say of that."""
+
+    split: Split
+    errors: Mapping[ClipId, TrackError]
+    duplicates: tuple[Duplicate, ...]
+    omitted: Omitted
+    notes: tuple[str, ...]
+
+    def plan(self, job: TrainingJob, collection: Collection, empty: EmptyModel) -> TrainingPlan:
+        """Return the plan of a job on it."""
+        return TrainingPlan(
+            job,
+            collection,
+            self.split,
+            self.duplicates,
+            tuple(self.errors),
+            self.omitted,
+            self.notes,
+            empty,
+            settings_hash(job, collection),
+        )
+
+
 class Copies(NamedTuple):
     """Clips that are trained on and have a copy that is held out; ``dropped`` are those that the settings take out."""
 
@@ -81,7 +106,38 @@ class Copies(NamedTuple):
     notes: list[str]
 
 
-def find_copies(
+def find_usable(
+    drawn: Drawn,
+    fingerprints: AcousticFingerprints,
+    errors: Mapping[ClipId, TrackError],
+    settings: TrainSettings,
+    notes: Sequence[str],
+    *,
+    num_threads: int,
+) -> Usable:
+    """Return what a training can use of a collection.
+
+    Args:
+        errors: of the clips that cannot be used.
+        notes: what is to be said before.
+
+    Raises:
+        TooManyFailures: there are more errors than ``max_error_rate`` allows.
+    """
+    collection, labels = drawn.collection, settings.labels
+    broken = check_broken(collection, errors, settings.max_error_rate)
+    sides = drawn.split.without(errors, ()).sides()
+    copies = _find_copies(collection, fingerprints, sides, labels, num_threads=num_threads)
+    straddling = describe_straddling(collection.clips, drawn.split, labels)
+    omitted = Omitted(collection.no_side, collection.unlabelled, len(copies.dropped), len(errors))
+    # ``check_broken`` has named the broken clips already.
+    left_out = dataclasses.replace(omitted, broken=0).lines(labels.split_by)
+    split = drawn.split.without(errors, copies.dropped)
+    said = (*notes, *broken, *copies.notes, *straddling, *left_out)
+    return Usable(split, errors, copies.pairs, omitted, said)
+
+
+def _find_copies(
     collection: Collection,
     fingerprints: AcousticFingerprints,
     sides: Mapping[str, Sequence[ClipId]],
@@ -118,24 +174,16 @@ def plan_training(
         UsageError: the run would fail, or its result would be worthless.
         TooManyFailures: more clips are broken than ``max_error_rate`` allows.
     """
-    collection, labels = drawn.collection, settings.labels
-    decoded, notes = fingerprints.clips, [model.head.note] if model.head.note else []
+    collection, decoded = drawn.collection, fingerprints.clips
+    notes = [model.head.note] if model.head.note else []
     errors = {clip: decoded.errors[clip] for clip in collection.clips if clip in decoded.errors}
-    notes += check_broken(collection, errors, settings.max_error_rate)
-
-    copies = find_copies(collection, fingerprints, drawn.split.sides(), labels, num_threads=num_threads)
-    notes += copies.notes
-    notes += describe_straddling(collection.clips, drawn.split, labels)
-
-    omitted = Omitted(collection.no_side, collection.unlabelled, len(copies.dropped), len(errors))
-    # ``check_broken`` has named the broken clips already.
-    notes += dataclasses.replace(omitted, broken=0).lines(labels.split_by)
-    split = drawn.split.without(errors, copies.dropped)
-    notes += check_classes(collection.clips, split, model.head.labels, is_multi=collection.is_multi)
+    usable = find_usable(drawn, fingerprints, errors, settings, notes, num_threads=num_threads)
+    classes = check_classes(collection.clips, usable.split, model.head.labels, is_multi=collection.is_multi)
+    usable = dataclasses.replace(usable, notes=(*usable.notes, *classes))
 
     train, validation, test = (
         tuple(Example(clip, label_numbers(collection.clips[clip], model.head.labels)) for clip in side)
-        for side in (split.train, split.validation, split.test)
+        for side in (usable.split.train, usable.split.validation, usable.split.test)
     )
     job = TrainingJob(
         settings,
@@ -148,17 +196,7 @@ def plan_training(
         test,
         tuple(decoded.caches),
     )
-    return TrainingPlan(
-        job,
-        collection,
-        split,
-        copies.pairs,
-        tuple(errors),
-        omitted,
-        tuple(notes),
-        model.empty,
-        settings_hash(job, collection),
-    )
+    return usable.plan(job, collection, model.empty)
 
 
 def plan_comparison(

@@ -26,12 +26,11 @@ from tonearm.storage.uris import shown
 from tonearm.training.data.clips import ClipSet
 from tonearm.training.data.collection import ClipId, Collection, Drawn, Listing, assign_sides, label_numbers, list_clips
 from tonearm.training.data.duplicates import AcousticFingerprints
-from tonearm.training.data.omitted import Omitted, check_broken
-from tonearm.training.data.splits import describe_straddling, split_clips
+from tonearm.training.data.splits import split_clips
 from tonearm.training.fit.initial import choose_head
 from tonearm.training.fit.job import Example, TrainingJob
 from tonearm.training.fit.soft_targets import SoftTargets
-from tonearm.training.plan import TrainingPlan, find_copies, settings_hash
+from tonearm.training.plan import TrainingPlan, find_usable
 from tonearm.training.teaching import Student, Teacher
 from tonearm.wording import counted, hours
 
@@ -131,7 +130,7 @@ def plan_student(
         UsageError: what would make the run fail or its result worthless.
         TooManyFailures: more clips are broken than ``max_error_rate`` allows.
     """
-    collection, labels = drawn.collection, settings.labels
+    collection = drawn.collection
     head = choose_head(student.initial, teacher.labels, new_head=settings.new_head)
     notes = [head.note] if head.note else []
     soft = _in_student_order(soft, teacher.labels, head.labels)
@@ -139,14 +138,9 @@ def plan_student(
     for clip in collection.clips:
         if clip not in errors and not soft.fits(clip, _starts_s(clips, clip)):
             errors[clip] = TrackError("its windows are not those that the teacher has scored", code="score_failed")
-    notes += check_broken(collection, errors, settings.max_error_rate)
-    sides = drawn.split.without(errors, ()).sides()
-    copies = find_copies(collection, AcousticFingerprints(clips), sides, labels, num_threads=num_threads)
-    notes += copies.notes
-    notes += describe_straddling(collection.clips, drawn.split, labels)
-    omitted = Omitted(collection.no_side, 0, len(copies.dropped), len(errors))
-    notes += dataclasses.replace(omitted, broken=0).lines(labels.split_by)
-    split = drawn.split.without(errors, copies.dropped)
+    fingerprints = AcousticFingerprints(clips)
+    usable = find_usable(drawn, fingerprints, errors, settings, notes, num_threads=num_threads)
+    split = usable.split
     if not split.train:
         raise SourceError("no recording is left to learn from; see what was left out above, or change the split")
     train, validation, test = (
@@ -164,17 +158,7 @@ def plan_student(
         tuple(clips.caches),
         soft,
     )
-    return TrainingPlan(
-        job,
-        collection,
-        split,
-        copies.pairs,
-        tuple(errors),
-        omitted,
-        tuple(notes),
-        student.empty,
-        settings_hash(job, collection),
-    )
+    return usable.plan(job, collection, student.empty)
 
 
 def _starts_s(clips: ClipSet, clip: ClipId) -> NDArray[np.float64]:
